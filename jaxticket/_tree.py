@@ -1,0 +1,85 @@
+"""Pytree helpers that know that None is a leaf: "this parameter is not sparsified"."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxticket.errors import InputError, NoMatchError, StructureError
+from jaxticket.typing import PyTree
+
+# flax.nnx wraps each array in a Variable, whose key path ends in one of these; they are not part of the name.
+_WRAPPER_NAMES = ("value", "raw_value")
+
+
+def is_none(x: Any) -> bool:
+    return x is None
+
+
+def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
+    """`jax.tree.map` in which None is a leaf, passed to `f` like any other."""
+    return jax.tree.map(f, tree, *rest, is_leaf=is_none)
+
+
+def map_present(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
+    """`tree_map` that returns None, without calling `f`, wherever one of its leaves is None."""
+    return tree_map(lambda *leaves: None if any(x is None for x in leaves) else f(*leaves), tree, *rest)
+
+
+def leaves(tree: PyTree) -> list[Any]:
+    """The leaves in tree order, None included."""
+    return jax.tree.leaves(tree, is_leaf=is_none)
+
+
+def structure(tree: PyTree) -> Any:
+    """The structure in which None is a leaf."""
+    return jax.tree.structure(tree, is_leaf=is_none)
+
+
+def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure (None counts as a leaf)."""
+    if structure(tree) != structure(like):
+        raise StructureError(
+            f"{name} has not the structure of {like_name}:\n  {name}: {structure(tree)}\n  {like_name}: "
+            f"{structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
+        )
+
+
+def names(tree: PyTree) -> PyTree:
+    """A tree of path names, such as 'layers/0/kernel' (None leaves are named too)."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path), tree, is_leaf=is_none)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """'layers/0/kernel' for a JAX key path, whatever container made it."""
+    parts = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+    if len(parts) > 1 and parts[-1] in _WRAPPER_NAMES:
+        parts.pop()
+    return "/".join(parts)
+
+
+def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> PyTree:
+    """Gives each leaf the value of the first rule whose regex is found in its path name, else `default`.
+
+    Raises NoMatchError if a rule is the first match of no leaf: a misspelt path must not pass in silence.
+    """
+    try:
+        patterns = [(re.compile(pattern), pattern) for pattern in rules]
+    except re.error as error:
+        raise InputError(f"rules: {error.pattern!r} is not a regular expression ({error})") from error
+    used = set()
+
+    def first_match(path: tuple[Any, ...], _: Any) -> Any:
+        name = path_name(path)
+        for regex, pattern in patterns:
+            if regex.search(name):
+                used.add(pattern)
+                return rules[pattern]
+        return default
+
+    resolved = jax.tree_util.tree_map_with_path(first_match, tree, is_leaf=is_none)
+    unused = [pattern for _, pattern in patterns if pattern not in used]
+    if unused and jax.tree.leaves(tree):
+        raise NoMatchError(f"rules {unused} match no leaf (or none left by earlier rules); leaves: {leaves(names(tree))}")
+    return resolved

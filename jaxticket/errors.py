@@ -1,0 +1,28 @@
+"""The exceptions users see. Each message names the argument, its value and the fix."""
+
+
+class JaxticketError(Exception):
+    """Base class of every error raised on purpose by jaxticket."""
+
+
+class InputError(JaxticketError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class StructureError(InputError):
+    """Two pytrees that must have the same structure (or shapes that broadcast) do not."""
+
+
+class NoMatchError(InputError):
+    """A filter or a rule matches no leaf of the tree it was given."""
+
+
+class CheckpointError(JaxticketError):
+    """A saved ticket or run is missing, truncated, foreign, or of another configuration."""
+
+
+class MissingExtraError(JaxticketError, ImportError):
+    """An optional dependency is absent; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(f"{package} is not installed; install it with: pip install 'jaxticket[{extra}]'")
