@@ -1,0 +1,63 @@
+# Everything runs in a private virtual environment, .venv, that holds the versions pinned in requirements/. It is made
+# on first use and again only when a pin changes. Another interpreter: make PYTHON=python3.12 test. More arguments for
+# the program that a target runs: make demo ARGS="--levels 5".
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# Two workers whatever the machine: each one's XLA already spreads over the cores.
+PYTEST := $(BIN)/python -m pytest -n 2 --durations 5
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test science slow lint format bench clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/demo.stamp ## search for winning tickets on real digits: live progress, a table and a plot (minutes)
+	$(BIN)/python experiments/imp.py $(ARGS)
+
+test: $(VENV)/test.stamp ## the default tests and the doctests
+	$(PYTEST) $(ARGS)
+
+science: $(VENV)/test.stamp ## slow checks that something is learnt, with replicates and intervals
+	$(PYTEST) -m science $(ARGS)
+
+slow: $(VENV)/test.stamp ## the full products that the default tests sample
+	$(PYTEST) -m slow $(ARGS)
+
+lint: $(VENV)/test.stamp ## formatting, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/test.stamp ## rewrite the sources as `make lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/test.stamp ## every benchmark: ratios measured in one run (ARGS=--quick for a smoke test)
+	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+
+clean: ## remove the environment and every cache, never runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; on Debian or Ubuntu: \
+	apt install python3 python3-venv; or name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: \
+	jaxticket needs Python 3.11 or newer; install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$$($(PYTHON) --version) has no venv; on Debian or \
+	Ubuntu: apt install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The build tools are pinned with the rest (no isolation), so that set-up fetches nothing that is not listed.
+$(VENV)/demo.stamp: requirements/demo.txt | $(BIN)/python
+	@echo "Installing the pinned requirements into $(VENV) (about a minute, longer on a slow connection) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/demo.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/demo.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,31 @@
+"""Set before JAX starts: the CPU, as eight devices, so that meshes are tested on any machine.
+
+Eight devices on few cores abort in a rendezvous time-out when hundreds of steps are dispatched unblocked: a test on
+several devices ends each step with `jax.block_until_ready`.
+"""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import hypothesis
+import jax
+import pytest
+
+# A mask that broadcasts by accident (a vector against a matrix) is a bug that trains: make it an error.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No deadline, since the first example compiles; no random seed, since a failure must be everyone's failure.
+hypothesis.settings.register_profile("jaxticket", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("jaxticket")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of the data sets that are too large for the repository; skips where it does not lie beside it."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder
