@@ -1,0 +1,135 @@
+"""Counts of leaves of any size without 64-bit integers (JAX has none by default).
+
+A count is a tuple of int32 arrays, most significant first: one digit where the group has fewer than 2^31 entries, two
+digits of base 2^30 where it may have more.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket.errors import InputError
+
+Count = tuple[jax.Array, ...]
+
+_DIGIT_BITS = 30
+_DIGIT = 1 << _DIGIT_BITS
+_INT32 = 1 << 31
+
+
+def digits_for(size: int) -> int:
+    """How many digits a count of up to `size` entries needs."""
+    return 1 if size < _INT32 else 2
+
+
+def of_int(value: int | np.ndarray, digits: int) -> Count:
+    """A host integer (or array of them) as a count."""
+    value = np.asarray(value, np.int64)
+    if digits == 1:
+        return (value.astype(np.int32),)
+    return ((value >> _DIGIT_BITS).astype(np.int32), (value & (_DIGIT - 1)).astype(np.int32))
+
+
+def of_float(value: jax.Array, digits: int) -> Count:
+    """A whole, non-negative float32 as a count, exactly."""
+    if digits == 1:
+        return (value.astype(jnp.int32),)
+    high = jnp.floor(value / _DIGIT)
+    return (high.astype(jnp.int32), (value - high * _DIGIT).astype(jnp.int32))
+
+
+def at_least(a: Count, b: Count) -> jax.Array:
+    """a ≥ b."""
+    if len(a) == 1:
+        return a[0] >= b[0]
+    return (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] >= b[1]))
+
+
+def add(a: Count, b: Count) -> Count:
+    """a + b."""
+    if len(a) == 1:
+        return (a[0] + b[0],)
+    low = a[1] + b[1]
+    return (a[0] + b[0] + (low >> _DIGIT_BITS), low & (_DIGIT - 1))
+
+
+def subtract(a: Count, b: Count) -> Count:
+    """a − b, for a ≥ b."""
+    if len(a) == 1:
+        return (a[0] - b[0],)
+    low = a[1] - b[1]
+    return (a[0] - b[0] + (low >> _DIGIT_BITS), low & (_DIGIT - 1))
+
+
+def choose(condition: jax.Array, a: Count, b: Count) -> Count:
+    """where(condition, a, b)."""
+    return tuple(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True))
+
+
+def minimum(a: Count, b: Count) -> Count:
+    """The smaller of both."""
+    return choose(at_least(a, b), b, a)
+
+
+def count(predicates: Sequence[jax.Array], axes: Sequence[int], digits: int) -> list[Count]:
+    """How many entries along `axes` satisfy each predicate, all in one pass (the axes are kept, with size 1).
+
+    The predicates share one shape. Axes whose product passes 2^31 are summed in two steps, the second on bit fields
+    that cannot overflow.
+    """
+    shape = predicates[0].shape
+    inner, outer = _split_axes(shape, axes)
+    partial = _sum_together([p.astype(jnp.int32) for p in predicates], inner)
+    if not outer:
+        return [_widen(c, digits) for c in partial]
+    width = _DIGIT_BITS - math.prod(shape[a] for a in outer).bit_length()
+    counts = []
+    for c in partial:
+        fields = [(c >> shift) & ((1 << width) - 1) for shift in range(0, 31, width)]
+        counts.append(_recombine(_sum_together(fields, outer), width))
+    return counts
+
+
+def _split_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int], list[int]]:
+    inner: list[int] = []
+    outer: list[int] = []
+    size = 1
+    for axis in sorted(axes, key=lambda a: shape[a], reverse=True):
+        if shape[axis] >= _INT32:
+            raise InputError(f"an axis of scores has {shape[axis]} entries; 2^31 - 1 is the limit: reshape the leaf.")
+        if size * shape[axis] < _INT32:
+            inner.append(axis)
+            size *= shape[axis]
+        else:
+            outer.append(axis)
+    return inner, outer
+
+
+def _sum_together(operands: Sequence[jax.Array], axes: Sequence[int]) -> list[jax.Array]:
+    """One variadic reduce: several separate reductions would each read the operands again."""
+    summed = jax.lax.reduce(
+        tuple(operands),
+        tuple(np.int32(0) for _ in operands),
+        lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True)),
+        tuple(axes),
+    )
+    return [jnp.expand_dims(s, tuple(sorted(axes))) for s in summed]
+
+
+def _widen(c: jax.Array, digits: int) -> Count:
+    return (c,) if digits == 1 else (c >> _DIGIT_BITS, c & (_DIGIT - 1))
+
+
+def _recombine(fields: Sequence[jax.Array], width: int) -> Count:
+    total: Count = (jnp.zeros_like(fields[0]), jnp.zeros_like(fields[0]))
+    for position, field in enumerate(fields):
+        shift = width * position
+        if shift >= _DIGIT_BITS:
+            total = add(total, (field << (shift - _DIGIT_BITS), jnp.zeros_like(field)))
+        else:
+            low = (field & ((1 << (_DIGIT_BITS - shift)) - 1)) << shift
+            total = add(total, (field >> (_DIGIT_BITS - shift), low))
+    return total

@@ -1,0 +1,217 @@
+"""Exactly k: from scores and a density to a mask."""
+
+import functools
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree, scopes, units
+from jaxticket.errors import InputError
+from jaxticket.scopes import Scope
+from jaxticket.selection import counting, keys
+from jaxticket.selection.counting import Count
+from jaxticket.selection.threshold import Contest, keep_top
+from jaxticket.typing import Density, Mask, Scores
+from jaxticket.units import Unit
+
+
+def select(
+    scores: Scores,
+    density: Density,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    mask: Mask | None = None,
+) -> Mask:
+    """The mask that keeps the units of the highest scores: round-half-even(density · n) of the n units of each scope.
+
+    At least one where density > 0. Ties: the lower flat index survives, leaves in tree order; NaN ranks lowest and
+    −0 equals +0. Compiles under jit, vmap, pmap and any mesh; a new density or mask never recompiles; nothing is
+    sorted or gathered.
+
+    Args:
+      scores: pytree of real arrays; None leaves stay None (`filters.only` drops leaves).
+      density: the fraction to keep: a float, a traced scalar (its product with n is rounded in float32), or, unless
+        all leaves compete, a pytree of them with None for leaves that are not sparsified.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      mask: if given, survivors are chosen among its True entries only (density still counts all units).
+
+    Returns:
+      A mask with the structure of `scores`; leaves are bool and broadcast to the scores.
+
+    Raises:
+      InputError: a density outside [0, 1] or missing, or a unit or scope that does not fit a leaf.
+      StructureError: trees of different structure.
+
+    >>> import jax.numpy as jnp
+    >>> select({"w": jnp.array([3.0, -1.0, 2.0, 0.5])}, 0.5)
+    {'w': Array([ True, False,  True, False], dtype=bool)}
+    """
+    scores, density, mask = _aligned(scores, density, mask, scope)
+    shapes = _tree.map_present(lambda s: s.shape, _pooled_shapes(unit, scores))
+    wanted = _counts(density, shapes, scope, floor=1)
+    return _top(scores, wanted, mask, unit=unit, scope=scope)
+
+
+def drop_and_grow(
+    mask: Mask,
+    *,
+    drop: Scores,
+    grow: Scores,
+    density: Density,
+    drop_fraction: float | jax.Array,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+) -> Mask:
+    """One step of dynamic sparse training: keep the best of the mask, fill up from everything not kept.
+
+    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping) and
+    round(density · n) minus those are grown by `grow` among all others, so that a unit that was just dropped may
+    return at once. The number of units kept is round(density · n) exactly (Evci et al., 2020).
+
+    Args:
+      mask: the current mask. drop, grow: scores with its structure.
+      density: as in `select`. drop_fraction: fraction in [0, 1], may be traced.
+
+    Raises:
+      InputError: a density or drop_fraction outside [0, 1]. StructureError: trees of different structure.
+
+    >>> import jax.numpy as jnp
+    >>> drop_and_grow(
+    ...     jnp.array([True, True, False, False]),
+    ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
+    ... )
+    Array([ True, False, False,  True], dtype=bool)
+    """
+    _check_fraction("drop_fraction", drop_fraction)
+    drop, density, mask = _aligned(drop, density, mask, scope)
+    grow = _tree.tree_map(lambda g, m: None if m is None else g, grow, mask)
+    _tree.check_structure("grow", grow, "drop", drop)
+    shapes = _tree.map_present(lambda s: s.shape, _pooled_shapes(unit, drop))
+    total = _counts(density, shapes, scope, floor=1)
+    kept_density = _tree.map_present(lambda d: d * (1 - drop_fraction), density)
+    keep = [counting.minimum(k, t) for k, t in zip(_counts(kept_density, shapes, scope, floor=0), total, strict=True)]
+    return _drop_and_grow(drop, grow, keep, total, mask, unit=unit, scope=scope)
+
+
+@functools.partial(jax.jit, static_argnames=("unit", "scope"))
+def _drop_and_grow(drop: Scores, grow: Scores, keep: Any, total: Any, mask: Mask, *, unit: Unit, scope: Scope) -> Mask:
+    kept, kept_count = _keep(drop, keep, mask, unit=unit, scope=scope)
+    others = _tree.map_present(jnp.logical_not, kept)
+    wanted = [counting.subtract(t, k) for t, k in zip(total, kept_count, strict=True)]
+    grown, _ = _keep(grow, wanted, others, unit=unit, scope=scope)
+    return unit.expand(_tree.map_present(jnp.logical_or, kept, grown), drop)
+
+
+@functools.partial(jax.jit, static_argnames=("unit", "scope"))
+def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
+    pooled_mask = None if mask is None else unit.pool_mask(mask)
+    kept, _ = _keep(scores, wanted, pooled_mask, unit=unit, scope=scope)
+    chosen = unit.expand(kept, scores)
+    return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
+
+
+def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit, scope: Scope) -> tuple[Mask, Any]:
+    """The mask over units with the `wanted` counts (fewer where fewer are alive), and the counts it has."""
+    pooled = unit.pool(scores)
+    arrays = [s for s in _tree.leaves(pooled) if s is not None]
+    dtype = keys.common_dtype(arrays)
+    shapes = [a.shape for a in arrays]
+    contest = Contest(
+        [scope.view(keys.to_key(a, dtype)) for a in arrays], [scope.axes(shape) for shape in shapes], scope.joint
+    )
+    lives = None
+    if alive is not None or any(k.size != math.prod(s) for k, s in zip(contest.keys, shapes, strict=True)):
+        whole = [jnp.ones(s, bool) for s in shapes] if alive is None else [a for a in _tree.leaves(alive) if a is not None]
+        lives = [scope.view(a) for a in whole]
+        contest = contest._replace(
+            keys=[jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(lives, contest.keys, strict=True)]
+        )
+        living = contest.count([[a] for a in lives])[0]
+        wanted = [counting.minimum(k, n) for k, n in zip(wanted, living, strict=True)]
+    kept = [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, lives), shapes, strict=True)]
+    remaining = iter(kept)
+    return _tree.map_present(lambda _: next(remaining), pooled), wanted
+
+
+def _counts(density: Density, shapes: Any, scope: Scope, *, floor: int) -> list[Count]:
+    """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
+    shapes = [s for s in jax.tree.leaves(shapes, is_leaf=lambda x: x is None or isinstance(x, tuple)) if s is not None]
+    if scope.joint:
+        return [_count(density, sum(math.prod(s) for s in shapes), floor)]
+    densities = [d for d in _tree.leaves(density) if d is not None]
+    views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
+    sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
+    if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):
+        digits = counting.digits_for(max(int(n.max()) for n in sizes))
+        counts = [_count(d, int(n.max()), floor, digits) for d, n in zip(densities, sizes, strict=True)]
+        return [tuple(jnp.stack(digit) for digit in zip(*counts, strict=True))]
+    return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
+
+
+def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
+    """How many entries each group of a leaf holds, with the competing axes at size 1 (a last group may be smaller)."""
+    competing = scope.axes(shape)
+    sizes = np.full([1 if a in competing else n for a, n in enumerate(view)], math.prod(view[a] for a in competing))
+    padded = math.prod(view) - math.prod(shape)
+    if padded:
+        (axis,) = competing
+        last = [slice(None)] * len(view)
+        last[axis - 1] = slice(-1, None)
+        sizes[tuple(last)] -= padded * view[axis - 1] // (math.prod(view) // view[axis])
+    return sizes
+
+
+def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
+    """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
+    digits = counting.digits_for(int(np.max(size))) if digits is None else digits
+    if not isinstance(density, jax.Array):
+        rounded = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
+        return counting.of_int(np.maximum(rounded, floor if density > 0 else 0), digits)
+    density = density.astype(jnp.float32)
+    rounded = jnp.maximum(jnp.round(density * np.float32(size)), 0)
+    rounded = jnp.where(density > 0, jnp.maximum(rounded, floor), rounded)
+    most = counting.of_int(size, digits)
+    count = counting.minimum(counting.of_float(rounded, digits), most)
+    # float32 cannot hold every size, and density 1 must keep everything.
+    return counting.choose(density >= 1, most, count)
+
+
+def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
+    """Scores, density and mask with None in the same places, checked before any work."""
+    scores = _tree.map_present(jnp.asarray, scores)
+    if isinstance(density, numbers.Real) or getattr(density, "ndim", None) == 0:
+        _check_fraction("density", density)
+        density_tree = _tree.map_present(lambda _: density, scores)
+    elif scope.joint:
+        raise InputError(
+            f"density is a {type(density).__name__}, but with scopes.tree() all leaves share one density: pass a "
+            "number, or scope=scopes.leaf() for densities by leaf."
+        )
+    else:
+        _tree.check_structure("density", density, "scores", scores)
+        _tree.map_present(functools.partial(_check_fraction, "density"), density)
+        scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
+        density_tree = density
+    if mask is not None:
+        _tree.check_structure("mask", mask, "scores", scores)
+        scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
+        mask = _tree.map_present(lambda s, m: jnp.broadcast_to(m, s.shape), scores, mask)
+    density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
+    return scores, density if scope.joint else density_tree, mask
+
+
+def _check_fraction(name: str, value: Any) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not 0 <= value <= 1:
+        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
+
+
+def _pooled_shapes(unit: Unit, scores: Scores) -> Any:
+    return jax.eval_shape(unit.pool, scores)

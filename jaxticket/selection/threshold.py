@@ -1,0 +1,242 @@
+"""The exact k-th largest of scores that are never sorted, gathered or concatenated.
+
+Counting bisection: the key of a score is an unsigned integer in the same order, so the k-th largest key is built from
+its highest bit down, two bits a pass, by counting how many keys reach each of three candidates. A pass is one variadic
+reduce, so leaves that are sharded exchange a few counts. Ties are cut by the same bisection on the position.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree
+from jaxticket._batching import any_replicate
+from jaxticket.errors import InputError
+from jaxticket.selection import counting, keys
+from jaxticket.selection.counting import Count
+from jaxticket.typing import Scores
+
+Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
+
+
+class Contest(NamedTuple):
+    """Who competes with whom: the entries of `keys[i]` along `axes[i]`, jointly over the leaves or leaf by leaf."""
+
+    keys: list[jax.Array]
+    axes: list[tuple[int, ...]]
+    joint: bool
+
+    @property
+    def stacked(self) -> bool:
+        """Each leaf is one group: their thresholds live in one vector, so that many leaves cost one loop."""
+        return not self.joint and all(len(a) == k.ndim for a, k in zip(self.axes, self.keys, strict=True))
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many entries compete in each group set."""
+        within = [math.prod(k.shape[a] for a in axes) for k, axes in zip(self.keys, self.axes, strict=True)]
+        if self.joint:
+            return [sum(within)]
+        return [max(within)] if self.stacked else within
+
+    def spread(self, values: Values) -> list[jax.Array]:
+        """Values of groups as one array a leaf, broadcasting against its keys."""
+        if self.joint:
+            return values * len(self.keys)
+        return [values[0][i] for i in range(len(self.keys))] if self.stacked else values
+
+    def count(self, predicates: Sequence[Sequence[jax.Array]]) -> list[list[Count]]:
+        """Counts of predicates[leaf][j] in each group, as counts[j][group set]."""
+        digits = [counting.digits_for(s) for s in self.sizes]
+        wanted = digits if len(digits) == len(self.keys) else digits * len(self.keys)
+        leaf_counts = [
+            counting.count(p, axes, d) for p, axes, d in zip(predicates, self.axes, wanted, strict=True)
+        ]  # leaf_counts[leaf][j]
+        return [self._gather([counts[j] for counts in leaf_counts]) for j in range(len(predicates[0]))]
+
+    def _gather(self, counts: list[Count]) -> list[Count]:
+        if not (self.joint or self.stacked):
+            return counts
+        scalars = [tuple(digit.reshape(()) for digit in c) for c in counts]
+        if self.stacked:
+            return [tuple(jnp.stack(digit) for digit in zip(*scalars, strict=True))]
+        total = scalars[0]
+        for c in scalars[1:]:
+            total = counting.add(total, c)
+        return [total]
+
+
+def kth_largest_key(contest: Contest, k: list[Count]) -> Values:
+    """The largest t for which at least k keys are ≥ t, in each group (all ones where k = 0)."""
+    unsigned = contest.keys[0].dtype
+
+    def enough(candidates: list[Values]) -> list[list[jax.Array]]:
+        spread = [contest.spread(c) for c in candidates]
+        counts = contest.count([[key >= s[i] for s in spread] for i, key in enumerate(contest.keys)])
+        return [[counting.at_least(c, wanted) for c, wanted in zip(cs, k, strict=True)] for cs in counts]
+
+    return _bisect(enough, like=k, bits=8 * unsigned.itemsize, dtype=unsigned)
+
+
+def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
+    """Exactly k True a group, those of the largest keys; among equals the lower position survives.
+
+    Entries that are not `alive` must have key 0; k may not exceed the number of alive ones.
+    """
+    thresholds = kth_largest_key(contest, k)
+    at = contest.spread(thresholds)
+    above, reached = contest.count([[key > t, key >= t] for key, t in zip(contest.keys, at, strict=True)])
+
+    def ties(i: int) -> jax.Array:
+        tied = contest.keys[i] == at[i]
+        return tied if alive is None else tied & alive[i]
+
+    surplus = [jnp.any(jnp.stack([x != y for x, y in zip(n, wanted, strict=True)])) for n, wanted in zip(reached, k, strict=True)]
+    needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
+    cuts = jax.lax.cond(
+        any_replicate(jnp.any(jnp.stack(surplus))),
+        lambda: _cut_ties(contest, ties, needed),
+        lambda: _no_cut(contest, k),
+    )
+    return [
+        (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
+        for i, (key, t) in enumerate(zip(contest.keys, at, strict=True))
+    ]
+
+
+def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
+    """The exact k-th largest entry of all leaves of `scores` together, without sorting: 16 counting passes.
+
+    Args:
+      scores: pytree of real arrays (None leaves are passed over); float32, bfloat16, float16 or integers, of any sign.
+        NaN ranks below −inf.
+      k: how many entries are to reach the threshold, 1 ≤ k ≤ their number; may be traced (then it is clipped).
+
+    Returns:
+      A scalar in the common dtype of the scores (float32 for 16-bit floats).
+
+    Raises:
+      InputError: k out of range, no scores, or dtypes without a common exact order.
+
+    >>> import jax.numpy as jnp
+    >>> threshold({"a": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}, 2)
+    Array(2., dtype=float32)
+    """
+    arrays = [jnp.asarray(s) for s in _tree.leaves(scores) if s is not None]
+    size = sum(a.size for a in arrays)
+    if size == 0:
+        raise InputError("scores holds no entries; pass at least one array.")
+    if not isinstance(k, jax.Array) and not 1 <= k <= size:
+        raise InputError(f"k={k} is out of range for scores with {size} entries; pass 1 ≤ k ≤ {size}.")
+    dtype = keys.common_dtype(arrays)
+    contest = Contest([keys.to_key(a, dtype) for a in arrays], [tuple(range(a.ndim)) for a in arrays], joint=True)
+    digits = counting.digits_for(size)
+    if isinstance(k, jax.Array):
+        wanted = counting.of_float(jnp.clip(k, 1, size).astype(jnp.float32), digits) if digits > 1 else (jnp.clip(k, 1, size).astype(jnp.int32),)
+    else:
+        wanted = counting.of_int(k, digits)
+    return keys.from_key(kth_largest_key(contest, [wanted])[0], dtype)
+
+
+def _bisect(
+    holds: Callable[[list[Values]], list[list[jax.Array]]], *, like: list[Count], bits: int, dtype: np.dtype
+) -> Values:
+    """The largest value of `bits` bits for which a monotone predicate holds, two bits a pass (it holds at 0)."""
+
+    def step(i: jax.Array, values: Values) -> Values:
+        shift = (bits - 2 - 2 * i).astype(dtype)
+        one = jnp.ones((), dtype)
+        candidates = [[v + ((one * j) << shift) for v in values] for j in (1, 2, 3)]
+        reached = holds(candidates)
+        steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*reached, strict=True)]
+        return [v + (s << shift) for v, s in zip(values, steps, strict=True)]
+
+    return jax.lax.fori_loop(0, bits // 2, step, [jnp.zeros_like(c[0], dtype=dtype) for c in like])
+
+
+def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[Count]) -> list[Values]:
+    """Positions, as digits, before which exactly `needed` ties lie in each group."""
+    cuts: list[Values] = []
+    for digit, bits in enumerate(_position_bits(contest)):
+
+        def candidates_ties(i: int, candidate: jax.Array | None, digit: int = digit) -> jax.Array:
+            positions = _positions(contest, i)
+            chosen = ties(i)
+            for earlier in range(digit):
+                chosen &= positions[earlier] == contest.spread(cuts[earlier])[i]
+            return chosen & (positions[digit] < candidate)
+
+        def few_enough(candidates: list[Values], below=candidates_ties) -> list[list[jax.Array]]:
+            spread = [contest.spread(c) for c in candidates]
+            counts = contest.count([[below(i, s[i]) for s in spread] for i in range(len(contest.keys))])
+            return [[counting.at_least(need, c) for c, need in zip(cs, needed, strict=True)] for cs in counts]
+
+        cut = _bisect(few_enough, like=needed, bits=bits, dtype=np.dtype("uint32"))
+        spread = contest.spread(cut)
+        passed = contest.count([[candidates_ties(i, spread[i])] for i in range(len(contest.keys))])[0]
+        needed = [counting.subtract(need, c) for need, c in zip(needed, passed, strict=True)]
+        cuts.append(cut)
+    return cuts
+
+
+def _no_cut(contest: Contest, like: list[Count]) -> list[Values]:
+    everything = [jnp.full_like(c[0], np.uint32(0xFFFFFFFF), dtype=jnp.uint32) for c in like]
+    return [everything for _ in _position_bits(contest)]
+
+
+def _before(position: list[jax.Array], cut: list[jax.Array]) -> jax.Array:
+    """Lexicographic position < cut."""
+    before = position[-1] < cut[-1]
+    for p, c in zip(reversed(position[:-1]), reversed(cut[:-1]), strict=True):
+        before = (p < c) | ((p == c) & before)
+    return before
+
+
+def _positions(contest: Contest, leaf: int) -> list[jax.Array]:
+    """Where each entry stands in its group: (leaf number if joint,) flat index, most significant digit first.
+
+    Made of iotas where they are used, so that XLA fuses them and each shard makes its own.
+    """
+    shape = contest.keys[leaf].shape
+    depth = max(len(_axis_digits(k.shape, a)) for k, a in zip(contest.keys, contest.axes, strict=True))
+    axis_digits = _axis_digits(shape, contest.axes[leaf])
+    digits = [jnp.zeros((1,) * len(shape), jnp.uint32) for _ in range(depth - len(axis_digits))]
+    for axes in axis_digits:
+        index = jnp.zeros(shape, jnp.uint32)
+        stride = 1
+        for axis in reversed(axes):
+            index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride)
+            stride *= shape[axis]
+        digits.append(index)
+    if contest.joint and len(contest.keys) > 1:
+        digits.insert(0, jnp.full((1,) * len(shape), leaf, jnp.uint32))
+    return digits
+
+
+def _position_bits(contest: Contest) -> list[int]:
+    """Even numbers of bits that hold each digit of a position, and one more than its largest value."""
+    shapes = [[math.prod(k.shape[a] for a in axes) for axes in _axis_digits(k.shape, leaf_axes)]
+              for k, leaf_axes in zip(contest.keys, contest.axes, strict=True)]  # fmt: skip
+    depth = max(len(s) for s in shapes)
+    padded = [[1] * (depth - len(s)) + s for s in shapes]
+    sizes = [max(column) for column in zip(*padded, strict=True)]
+    if contest.joint and len(contest.keys) > 1:
+        sizes.insert(0, len(contest.keys))
+    return [2 * ((size.bit_length() + 1) // 2) for size in sizes]
+
+
+def _axis_digits(shape: Sequence[int], axes: Sequence[int]) -> list[list[int]]:
+    """The competing axes, grouped so that the flat index over each group stays below 2^31."""
+    groups: list[list[int]] = [[]]
+    size = 1
+    for axis in reversed(sorted(axes)):
+        if size * shape[axis] >= 1 << 31:
+            groups.insert(0, [])
+            size = 1
+        groups[0].insert(0, axis)
+        size *= shape[axis]
+    return groups

@@ -1,0 +1,245 @@
+"""The unit of pruning: weights that live or die together.
+
+A unit pools scores (one entry a unit), expands a mask of units back to one that broadcasts to the parameters, and
+tells what a unit costs. Units work on whole trees, so that a unit may span leaves. `reduce` says how the scores of a
+unit's weights become one: `mean`, `total`, `largest` or `l2`, always accumulated in float32 at least.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.typing import Mask, PyTree, Scores
+
+Reduce = Callable[[jax.Array, tuple[int, ...], jax.Array | None], jax.Array]
+
+
+def mean(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
+    """The mean score of a unit, which does not depend on its size (the default)."""
+    return jnp.mean(x, axes, keepdims=True, where=where)
+
+
+def total(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
+    """The sum of a unit's scores; of magnitudes it is the l1 norm (Li et al., 2017)."""
+    return jnp.sum(x, axes, keepdims=True, where=where)
+
+
+def largest(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
+    """The largest score of a unit."""
+    return jnp.max(x, axes, keepdims=True, where=where, initial=-jnp.inf)
+
+
+def l2(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
+    """The Euclidean norm of a unit's scores."""
+    return jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True, where=where))
+
+
+class Unit(Protocol):
+    """What `select` needs to know of a unit. Implementations are hashable, because they are static under jit."""
+
+    def pool(self, scores: Scores) -> Scores:
+        """One score a unit; each leaf's shape is that of its units."""
+
+    def expand(self, mask: Mask, like: Scores) -> Mask:
+        """The mask over weights of a mask over units; leaves broadcast to those of `like`."""
+
+    def pool_mask(self, mask: Mask) -> Mask:
+        """Which units hold at least one weight that is alive in a mask of the weights' full shape."""
+
+    def cost(self, tree: PyTree) -> PyTree:
+        """How many weights each unit holds: float32, in the shape of the pooled scores."""
+
+
+class _PerLeaf:
+    """A unit within one leaf, given by how to pool and to expand one array with `reduce`."""
+
+    reduce: Reduce
+
+    def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
+        raise NotImplementedError
+
+    def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return kept
+
+    def pool(self, scores: Scores) -> Scores:
+        return _tree.map_present(lambda s: self._pool(_accumulable(s), self.reduce), scores)
+
+    def expand(self, mask: Mask, like: Scores) -> Mask:
+        return _tree.map_present(lambda m, s: self._expand(m, s.shape), mask, like)
+
+    def pool_mask(self, mask: Mask) -> Mask:
+        return _tree.map_present(lambda m: self._pool(m.astype(jnp.float32), largest) > 0, mask)
+
+    def cost(self, tree: PyTree) -> PyTree:
+        return _tree.map_present(lambda x: self._pool(jnp.ones(x.shape, jnp.float32), total), tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Element(_PerLeaf):
+    def pool(self, scores: Scores) -> Scores:
+        return scores
+
+    def pool_mask(self, mask: Mask) -> Mask:
+        return mask
+
+    def cost(self, tree: PyTree) -> PyTree:
+        return _tree.map_present(lambda x: jnp.ones(x.shape, jnp.float32), tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis(_PerLeaf):
+    axis: int
+    reduce: Reduce
+
+    def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
+        kept = normalise_axis(self.axis, x.shape, "units.axis")
+        return reduce(x, tuple(a for a in range(x.ndim) if a != kept), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heads(_PerLeaf):
+    count: int
+    axis: int
+    reduce: Reduce
+
+    def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
+        axis = normalise_axis(self.axis, x.shape, "units.heads")
+        if x.shape[axis] % self.count:
+            raise InputError(
+                f"units.heads(count={self.count}, axis={self.axis}) does not divide a leaf of shape {x.shape}; "
+                "pass the model's number of heads, and the axis on which they lie side by side."
+            )
+        split = x.reshape(*x.shape[:axis], self.count, -1, *x.shape[axis + 1 :])
+        return reduce(split, tuple(a for a in range(split.ndim) if a != axis), None).squeeze(axis + 1)
+
+    def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        axis = normalise_axis(self.axis, shape, "units.heads")
+        return _repeat(kept, axis, shape[axis] // self.count)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block(_PerLeaf):
+    shape: tuple[int, ...]
+    reduce: Reduce
+
+    def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
+        first = self._first_axis(x.shape)
+        padding = [(0, 0)] * first + [(0, -n % b) for n, b in zip(x.shape[first:], self.shape, strict=True)]
+        where = jnp.pad(jnp.ones(x.shape, bool), padding) if any(p for _, p in padding) else None
+        split = list(x.shape[:first])
+        for n, b in zip(x.shape[first:], self.shape, strict=True):
+            split += [-(-n // b), b]
+        inner = tuple(range(first + 1, len(split), 2))
+        tiles = jnp.pad(x, padding).reshape(split)
+        return reduce(tiles, inner, None if where is None else where.reshape(split)).squeeze(inner)
+
+    def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        first = self._first_axis(shape)
+        for axis, b in enumerate(self.shape, first):
+            kept = jax.lax.slice_in_dim(_repeat(kept, axis, b), 0, shape[axis], axis=axis)
+        return kept
+
+    def _first_axis(self, shape: tuple[int, ...]) -> int:
+        if len(shape) < len(self.shape):
+            raise InputError(
+                f"units.block{self.shape} does not fit a leaf of shape {shape}; choose leaves of at least "
+                f"{len(self.shape)} axes with where=, or a block of fewer axes."
+            )
+        return len(shape) - len(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf(_PerLeaf):
+    reduce: Reduce
+
+    def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
+        return reduce(x, tuple(range(x.ndim)), None)
+
+
+def element() -> Unit:
+    """Each weight by itself: unstructured sparsity.
+
+    >>> import jax.numpy as jnp
+    >>> element().pool({"w": jnp.array([1.0, 2.0])})
+    {'w': Array([1., 2.], dtype=float32)}
+    """
+    return _Element()
+
+
+def axis(axis: int = -1, *, reduce: Reduce = mean) -> Unit:
+    """The slices along one axis: output channels of flax kernels for −1, input channels for −2.
+
+    Its masks have size 1 on every other axis: a channel mask costs O(channels). Raises InputError for leaves without
+    that axis.
+
+    >>> import jax.numpy as jnp
+    >>> axis(-1, reduce=total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+    Array([[4., 6.]], dtype=float32)
+    """
+    return _Axis(axis, reduce)
+
+
+def block(*shape: int, reduce: Reduce = mean) -> Unit:
+    """Tiles of the last axes: `block(4, 4)` tiles (in, out) of dense kernels, and of each tap of convolutions.
+
+    Tiles at an edge may be smaller; their mean counts their own weights only. Raises InputError for sizes below 1 or
+    leaves of fewer axes.
+
+    >>> import jax.numpy as jnp
+    >>> block(2, 2).pool(jnp.arange(6.0).reshape(2, 3))
+    Array([[2. , 3.5]], dtype=float32)
+    """
+    if not shape or any(b < 1 for b in shape):
+        raise InputError(f"units.block{shape}: pass at least one size, each 1 or more, for example block(4, 4).")
+    return _Block(shape, reduce)
+
+
+def heads(count: int, *, axis: int = -1, reduce: Reduce = mean) -> Unit:
+    """Attention heads that lie side by side on one axis, as in fused (embed, heads · head size) kernels.
+
+    Where heads have an axis of their own, `units.axis` of it is the same. Raises InputError unless `count` divides
+    the axis.
+
+    >>> import jax.numpy as jnp
+    >>> heads(2).pool(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
+    Array([[2., 6.]], dtype=float32)
+    """
+    if count < 1:
+        raise InputError(f"units.heads(count={count}): pass the number of heads, 1 or more.")
+    return _Heads(count, axis, reduce)
+
+
+def leaf(*, reduce: Reduce = mean) -> Unit:
+    """Each leaf as a whole (layer pruning, with `scopes.tree`).
+
+    >>> import jax.numpy as jnp
+    >>> leaf().pool(jnp.array([[1.0, 3.0]]))
+    Array([[2.]], dtype=float32)
+    """
+    return _Leaf(reduce)
+
+
+def normalise_axis(axis: int, shape: tuple[int, ...], name: str) -> int:
+    """The axis counted from 0, or InputError if `shape` has no such axis."""
+    if not -len(shape) <= axis < len(shape):
+        raise InputError(
+            f"{name}: a leaf of shape {shape} has no axis {axis}; leave that leaf out with where=, or choose an "
+            "axis that every leaf has."
+        )
+    return axis % len(shape)
+
+
+def _accumulable(scores: jax.Array) -> jax.Array:
+    return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+
+
+def _repeat(x: jax.Array, axis: int, times: int) -> jax.Array:
+    """jnp.repeat by broadcasting, which stays local on a sharded axis where a gather would not."""
+    wide = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*x.shape[: axis + 1], times, *x.shape[axis + 1 :]))
+    return wide.reshape(*x.shape[:axis], math.prod(wide.shape[axis : axis + 2]), *x.shape[axis + 1 :])
