@@ -41,6 +41,14 @@ def of_float(value: jax.Array, digits: int) -> Count:
     return (high.astype(jnp.int32), (value - high * _DIGIT).astype(jnp.int32))
 
 
+def scale(count: Count, fraction: float | jax.Array) -> Count:
+    """round-half-even(fraction · count), the product in float32, for a fraction in [0, 1]."""
+    value = count[0].astype(jnp.float32)
+    if len(count) == 2:
+        value = value * _DIGIT + count[1].astype(jnp.float32)
+    return of_float(jnp.round(fraction * value), len(count))
+
+
 def at_least(a: Count, b: Count) -> jax.Array:
     """a ≥ b."""
     if len(a) == 1:

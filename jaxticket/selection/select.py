@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes, units
-from jaxticket.errors import InputError
+from jaxticket.errors import InputError, StructureError
 from jaxticket.scopes import Scope
 from jaxticket.selection import counting, keys
 from jaxticket.selection.counting import Count
@@ -53,8 +53,9 @@ def select(
     {'w': Array([ True, False,  True, False], dtype=bool)}
     """
     scores, density, mask = _aligned(scores, density, mask, scope)
-    shapes = _tree.map_present(lambda s: s.shape, _pooled_shapes(unit, scores))
-    wanted = _counts(density, shapes, scope, floor=1)
+    if not jax.tree.leaves(scores):
+        return scores
+    wanted = _counts(density, _pooled_shapes(unit, scores), scope, floor=1)
     return _top(scores, wanted, mask, unit=unit, scope=scope)
 
 
@@ -63,7 +64,7 @@ def drop_and_grow(
     *,
     drop: Scores,
     grow: Scores,
-    density: Density,
+    density: Density | None = None,
     drop_fraction: float | jax.Array,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
@@ -76,7 +77,8 @@ def drop_and_grow(
 
     Args:
       mask: the current mask. drop, grow: scores with its structure.
-      density: as in `select`. drop_fraction: fraction in [0, 1], may be traced.
+      density: as in `select`; None for that of the mask, unit for unit.
+      drop_fraction: fraction in [0, 1], may be traced.
 
     Raises:
       InputError: a density or drop_fraction outside [0, 1]. StructureError: trees of different structure.
@@ -89,19 +91,39 @@ def drop_and_grow(
     Array([ True, False, False,  True], dtype=bool)
     """
     _check_fraction("drop_fraction", drop_fraction)
-    drop, density, mask = _aligned(drop, density, mask, scope)
-    grow = _tree.tree_map(lambda g, m: None if m is None else g, grow, mask)
-    _tree.check_structure("grow", grow, "drop", drop)
-    shapes = _tree.map_present(lambda s: s.shape, _pooled_shapes(unit, drop))
-    total = _counts(density, shapes, scope, floor=1)
-    kept_density = _tree.map_present(lambda d: d * (1 - drop_fraction), density)
-    keep = [counting.minimum(k, t) for k, t in zip(_counts(kept_density, shapes, scope, floor=0), total, strict=True)]
-    return _drop_and_grow(drop, grow, keep, total, mask, unit=unit, scope=scope)
+    drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
+    if not jax.tree.leaves(drop):
+        return mask
+    _tree.check_structure("grow", grow, "mask", mask)
+    grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
+    _tree.check_structure("grow", _tree.map_present(lambda g, d: g, grow, drop), "drop", drop)
+    total = keep = None
+    if density is not None:
+        shapes = _pooled_shapes(unit, drop)
+        total = _counts(densities, shapes, scope, floor=1)
+        kept_densities = _tree.map_present(lambda d: d * (1 - drop_fraction), densities)
+        keep = _counts(kept_densities, shapes, scope, floor=0)
+    return _drop_and_grow(drop, grow, keep, total, drop_fraction, mask, unit=unit, scope=scope)
 
 
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
-def _drop_and_grow(drop: Scores, grow: Scores, keep: Any, total: Any, mask: Mask, *, unit: Unit, scope: Scope) -> Mask:
-    kept, kept_count = _keep(drop, keep, mask, unit=unit, scope=scope)
+def _drop_and_grow(
+    drop: Scores,
+    grow: Scores,
+    keep: list[Count] | None,
+    total: list[Count] | None,
+    drop_fraction: float | jax.Array,
+    mask: Mask,
+    *,
+    unit: Unit,
+    scope: Scope,
+) -> Mask:
+    alive = unit.pool_mask(_broadcast(mask, drop))
+    if total is None or keep is None:
+        total = _living(alive, scope)
+        keep = [counting.scale(t, 1 - drop_fraction) for t in total]
+    keep = [counting.minimum(k, t) for k, t in zip(keep, total, strict=True)]
+    kept, kept_count = _keep(drop, keep, alive, unit=unit, scope=scope)
     others = _tree.map_present(jnp.logical_not, kept)
     wanted = [counting.subtract(t, k) for t, k in zip(total, kept_count, strict=True)]
     grown, _ = _keep(grow, wanted, others, unit=unit, scope=scope)
@@ -110,10 +132,15 @@ def _drop_and_grow(drop: Scores, grow: Scores, keep: Any, total: Any, mask: Mask
 
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
 def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
-    pooled_mask = None if mask is None else unit.pool_mask(mask)
-    kept, _ = _keep(scores, wanted, pooled_mask, unit=unit, scope=scope)
-    chosen = unit.expand(kept, scores)
-    return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
+    if mask is None:
+        return unit.expand(_keep(scores, wanted, None, unit=unit, scope=scope)[0], scores)
+    alive = unit.pool_mask(_broadcast(mask, scores))
+    kept, _ = _keep(scores, wanted, alive, unit=unit, scope=scope)
+    return _tree.map_present(jnp.logical_and, unit.expand(kept, scores), mask)
+
+
+def _broadcast(mask: Mask, scores: Scores) -> Mask:
+    return _tree.map_present(lambda m, s: jnp.broadcast_to(m, s.shape), mask, scores)
 
 
 def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit, scope: Scope) -> tuple[Mask, Any]:
@@ -122,16 +149,15 @@ def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit
     arrays = [s for s in _tree.leaves(pooled) if s is not None]
     dtype = keys.common_dtype(arrays)
     shapes = [a.shape for a in arrays]
-    contest = Contest(
-        [scope.view(keys.to_key(a, dtype)) for a in arrays], [scope.axes(shape) for shape in shapes], scope.joint
-    )
+    contest = _contest([keys.to_key(a, dtype) for a in arrays], scope)
     lives = None
     if alive is not None or any(k.size != math.prod(s) for k, s in zip(contest.keys, shapes, strict=True)):
-        whole = [jnp.ones(s, bool) for s in shapes] if alive is None else [a for a in _tree.leaves(alive) if a is not None]
-        lives = [scope.view(a) for a in whole]
-        contest = contest._replace(
-            keys=[jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(lives, contest.keys, strict=True)]
+        whole = (
+            [jnp.ones(s, bool) for s in shapes] if alive is None else [a for a in _tree.leaves(alive) if a is not None]
         )
+        lives = [scope.view(a) for a in whole]
+        masked = [jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(lives, contest.keys, strict=True)]
+        contest = contest._replace(keys=masked)
         living = contest.count([[a] for a in lives])[0]
         wanted = [counting.minimum(k, n) for k, n in zip(wanted, living, strict=True)]
     kept = [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, lives), shapes, strict=True)]
@@ -139,9 +165,19 @@ def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit
     return _tree.map_present(lambda _: next(remaining), pooled), wanted
 
 
-def _counts(density: Density, shapes: Any, scope: Scope, *, floor: int) -> list[Count]:
+def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:
+    return Contest([scope.view(a) for a in arrays], [scope.axes(a.shape) for a in arrays], scope.joint)
+
+
+def _living(alive: Mask, scope: Scope) -> list[Count]:
+    """How many units of each group are alive."""
+    contest = _contest([a for a in _tree.leaves(alive) if a is not None], scope)
+    return contest.count([[a] for a in contest.keys])[0]
+
+
+def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
     """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
-    shapes = [s for s in jax.tree.leaves(shapes, is_leaf=lambda x: x is None or isinstance(x, tuple)) if s is not None]
+    shapes = [u.shape for u in _tree.leaves(units_like) if u is not None]
     if scope.joint:
         return [_count(density, sum(math.prod(s) for s in shapes), floor)]
     densities = [d for d in _tree.leaves(density) if d is not None]
@@ -201,7 +237,7 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
     if mask is not None:
         _tree.check_structure("mask", mask, "scores", scores)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
-        mask = _tree.map_present(lambda s, m: jnp.broadcast_to(m, s.shape), scores, mask)
+        mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
     return scores, density if scope.joint else density_tree, mask
 
@@ -211,6 +247,18 @@ def _check_fraction(name: str, value: Any) -> None:
         return
     if not 0 <= value <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
+
+
+def _checked_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+    if scores is None or mask is None:
+        return None
+    mask = jnp.asarray(mask, bool)
+    if mask.ndim != scores.ndim or any(m not in (1, s) for m, s in zip(mask.shape, scores.shape, strict=True)):
+        raise StructureError(
+            f"mask at {name!r} has shape {mask.shape}, which does not broadcast to {scores.shape}; each axis must be "
+            "full or 1."
+        )
+    return mask
 
 
 def _pooled_shapes(unit: Unit, scores: Scores) -> Any:

@@ -95,7 +95,10 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
         tied = contest.keys[i] == at[i]
         return tied if alive is None else tied & alive[i]
 
-    surplus = [jnp.any(jnp.stack([x != y for x, y in zip(n, wanted, strict=True)])) for n, wanted in zip(reached, k, strict=True)]
+    surplus = [
+        jnp.any(jnp.stack([x != y for x, y in zip(n, wanted, strict=True)]))
+        for n, wanted in zip(reached, k, strict=True)
+    ]
     needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
     cuts = jax.lax.cond(
         any_replicate(jnp.any(jnp.stack(surplus))),
@@ -136,7 +139,11 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
     contest = Contest([keys.to_key(a, dtype) for a in arrays], [tuple(range(a.ndim)) for a in arrays], joint=True)
     digits = counting.digits_for(size)
     if isinstance(k, jax.Array):
-        wanted = counting.of_float(jnp.clip(k, 1, size).astype(jnp.float32), digits) if digits > 1 else (jnp.clip(k, 1, size).astype(jnp.int32),)
+        wanted = (
+            counting.of_float(jnp.clip(k, 1, size).astype(jnp.float32), digits)
+            if digits > 1
+            else (jnp.clip(k, 1, size).astype(jnp.int32),)
+        )
     else:
         wanted = counting.of_int(k, digits)
     return keys.from_key(kth_largest_key(contest, [wanted])[0], dtype)
