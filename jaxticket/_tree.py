@@ -81,5 +81,7 @@ def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> P
     resolved = jax.tree_util.tree_map_with_path(first_match, tree, is_leaf=is_none)
     unused = [pattern for _, pattern in patterns if pattern not in used]
     if unused and jax.tree.leaves(tree):
-        raise NoMatchError(f"rules {unused} match no leaf (or none left by earlier rules); leaves: {leaves(names(tree))}")
+        raise NoMatchError(
+            f"rules {unused} match no leaf (or none left by earlier rules); leaves: {leaves(names(tree))}"
+        )
     return resolved

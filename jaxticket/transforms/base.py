@@ -1,0 +1,82 @@
+"""Mask transforms: pairs of pure functions by which a mask starts and evolves; they chain as optax's do."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from jaxticket.errors import InputError
+from jaxticket.typing import Key, Mask, Params, Period, PyTree
+
+
+class MaskTransform(NamedTuple):
+    """How a mask starts, evolves and, where a method accumulates, what it watches.
+
+    Attributes:
+      init: (params, mask, *, key) -> (mask, state). The mask is None where none was given or started yet.
+      update: (mask, state, *, params, grads, count, key, aux) -> (mask, state), called at a refresh. `grads` are the
+        raw gradients of that step, `count` the steps before it, `aux` the inner optimizer's state.
+      observe: (state, *, params, grads) -> state, called at every step, or None.
+    """
+
+    init: Callable[..., tuple[Mask | None, PyTree]]
+    update: Callable[..., tuple[Mask, PyTree]]
+    observe: Callable[..., PyTree] | None = None
+
+
+class Plan(NamedTuple):
+    """A mask transform and when it acts: all that `sparsify` needs.
+
+    Attributes:
+      refresh: the mask transform.
+      when: step count -> is a refresh due? None: the mask that `refresh.init` makes stays.
+      newborn: what the optimizer remembers of weights that a refresh brings (back): "zero_moments" gives them the
+        state that a zero parameter starts with, "keep" is for plans that never grow, "reset_all" restarts the moments
+        of all weights at each refresh.
+      skip_on_refresh: the weights rest on the step of a refresh (RigL's published code does that, SET's does not).
+    """
+
+    refresh: MaskTransform
+    when: Period | None
+    newborn: Literal["zero_moments", "keep", "reset_all"] = "zero_moments"
+    skip_on_refresh: bool = False
+
+
+def chain(*transforms: MaskTransform) -> MaskTransform:
+    """Applies mask transforms one after the other, as `optax.chain` does gradient transforms.
+
+    Each gets a key of its own. Raises InputError if none is given.
+
+    >>> from jaxticket import scores, transforms
+    >>> dense_to_sparse = transforms.chain(
+    ...     transforms.prune(scores.magnitude, 0.1), transforms.regrow(scores.magnitude, scores.gradient, 0.3)
+    ... )
+    """
+    if not transforms:
+        raise InputError("chain() needs at least one mask transform.")
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
+        states = []
+        for i, transform in enumerate(transforms):
+            mask, state = transform.init(params, mask, key=_fold(key, i))
+            states.append(state)
+        return mask, tuple(states)
+
+    def update(mask: Mask, states: PyTree, *, key: Key | None, **signals: Any) -> tuple[Mask, PyTree]:
+        updated = []
+        for i, (transform, state) in enumerate(zip(transforms, states, strict=True)):
+            mask, state = transform.update(mask, state, key=_fold(key, i), **signals)
+            updated.append(state)
+        return mask, tuple(updated)
+
+    def observe(states: PyTree, **signals: Any) -> PyTree:
+        return tuple(
+            state if t.observe is None else t.observe(state, **signals)
+            for t, state in zip(transforms, states, strict=True)
+        )
+
+    return MaskTransform(init, update, observe if any(t.observe for t in transforms) else None)
+
+
+def _fold(key: Key | None, index: int) -> Key | None:
+    return None if key is None else jax.random.fold_in(key, index)

@@ -1,0 +1,172 @@
+"""The mask transforms of which plans are made: start a mask, prune it, regrow it."""
+
+import dataclasses
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters, scopes, units
+from jaxticket.errors import InputError
+from jaxticket.schedules import DensitySchedule, constant
+from jaxticket.scopes import Scope
+from jaxticket.selection import drop_and_grow, select
+from jaxticket.transforms.base import MaskTransform
+from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn
+from jaxticket.units import Unit
+
+Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
+
+
+def start(
+    score: ScoreFn,
+    density: float,
+    *,
+    allocate: Allocate | None = None,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    where: Filter = filters.weights(),
+) -> MaskTransform:
+    """Makes the first mask, unless `sparsify` was given one: the `density` best-scored units.
+
+    Args:
+      score: called without gradients. density: fraction kept.
+      allocate: how the density is shared among leaves (`allocate.erk`, …); None gives each leaf the same.
+      where: which leaves are sparsified.
+
+    Raises InputError where `select` or the score does.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        if mask is not None:
+            return mask, ()
+        full = filters.full_mask(params, where)
+        densities = density if allocate is None else allocate(params, density, where=where)
+        return _select(score, params, densities, unit=unit, scope=scope, mask=full, key=key), ()
+
+    def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
+        del signals
+        return mask, state
+
+    return MaskTransform(init, update)
+
+
+def prune(
+    score: ScoreFn,
+    density: float | Schedule,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    allocate: Allocate | None = None,
+    where: Filter = filters.weights(),
+) -> MaskTransform:
+    """At each refresh keeps the best-scored survivors, at the density that is due; pruned units stay pruned.
+
+    Args:
+      score: what is worth keeping, from the parameters and raw gradients of the step.
+      density: fraction kept, or a schedule of it (`schedules.cubic`, …).
+      allocate: how the final density is shared among leaves; each leaf then follows the schedule to its own.
+      where: which leaves are sparsified, if no mask was given.
+
+    Raises InputError for an allocation of a schedule that is not a DensitySchedule, or over `scopes.tree()`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> t = prune(scores.magnitude, 0.5)
+    >>> params = {"w": jnp.array([[1.0, 3.0]])}
+    >>> mask, state = t.init(params, None, key=None)
+    >>> t.update(mask, state, params=params, grads=None, count=0, key=None, aux=None)[0]
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+    schedule = constant(density) if isinstance(density, numbers.Real) else density
+    if allocate is not None and not isinstance(schedule, DensitySchedule):
+        raise InputError(
+            f"density={density!r} with allocate= must be a number or a schedule made by jaxticket.schedules, whose "
+            "final density can be shared among leaves."
+        )
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        del key
+        if mask is None:
+            full = filters.full_mask(params, where)
+            # In the unit's own shape: a mask of channels is no larger than a channel mask.
+            mask = unit.expand(unit.pool_mask(full), full)
+        return mask, ()
+
+    def update(
+        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+    ) -> tuple[Mask, PyTree]:
+        shared = schedule
+        if allocate is not None:
+            final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
+            shared = dataclasses.replace(schedule, final=final)
+        selected = _select(
+            score, params, shared(count), unit=unit, scope=scope, mask=mask, grads=grads, key=key, aux=aux
+        )
+        return selected, state
+
+    return MaskTransform(init, update)
+
+
+def regrow(
+    drop: ScoreFn,
+    grow: ScoreFn,
+    drop_fraction: float | Schedule,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+) -> MaskTransform:
+    """At each refresh drops a fraction of the mask and grows as many units elsewhere (Mocanu 2018; Evci 2020).
+
+    Args:
+      drop: score of the units that are kept (the lowest are dropped); grow: score of all others (the highest grow).
+      drop_fraction: the part of the mask that is dropped, or a schedule of it (`schedules.cosine`, …).
+
+    Raises InputError if there is no mask to start from: chain it behind `start`, or give `sparsify` a mask.
+
+    >>> from jaxticket import scores
+    >>> regrow(scores.magnitude, scores.gradient, 0.3).observe is None
+    True
+    """
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        del params, key
+        if mask is None:
+            raise InputError("regrow needs a mask: chain(start(...), regrow(...)), or sparsify(..., mask=mask).")
+        return mask, ()
+
+    def update(
+        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+    ) -> tuple[Mask, PyTree]:
+        keys = (None, None) if key is None else tuple(jax.random.split(key))
+        fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
+        new = drop_and_grow(
+            mask,
+            drop=drop(params, grads=grads, mask=mask, key=keys[0], aux=aux),
+            grow=grow(params, grads=grads, mask=mask, key=keys[1], aux=aux),
+            drop_fraction=fraction,
+            unit=unit,
+            scope=scope,
+        )
+        return new, state
+
+    return MaskTransform(init, update)
+
+
+def _select(
+    score: ScoreFn, params: Params, density: Density, *, unit: Unit, scope: Scope, mask: Mask, **signals: Any
+) -> Mask:
+    scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
+    unscored = _tree.tree_map(
+        lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)
+    )
+    if jax.tree.leaves(unscored):
+        raise InputError(f"the score gives nothing for {jax.tree.leaves(unscored)}; leave them out with where=.")
+    return select(scored, density, unit=unit, scope=scope, mask=mask)

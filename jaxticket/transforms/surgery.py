@@ -1,0 +1,54 @@
+"""The memory of newborn weights: optimizer states in which chosen entries are as for a new zero parameter."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket import _tree
+from jaxticket.typing import Mask, Params, PyTree
+
+
+class _Entries:
+    """A leaf's shape and which of its entries are meant; no pytree, so that it travels as one leaf."""
+
+    def __init__(self, shape: tuple[int, ...] | None, chosen: jax.Array | None):
+        self.shape = shape
+        self.chosen = chosen
+
+
+_NOTHING = _Entries(None, None)
+
+
+def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
+    """The state of `inner` with the chosen entries as `inner.init` makes them for a zero parameter.
+
+    Works for any optax state, by its own account of which leaves are shaped like the parameters
+    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
+    stay as they are.
+
+    Args:
+      state: of `inner`. params: for shapes and dtypes. chosen: mask; None leaves are left alone.
+    """
+    fresh = inner.init(jax.tree.map(jnp.zeros_like, params))
+    entries = jax.tree.map(lambda p, c: _Entries(p.shape, c), params, chosen)
+    marked = optax.tree_map_params(
+        inner,
+        lambda leaf, entry: entry if isinstance(entry, _Entries) and _tree.is_array(leaf) else leaf,
+        state,
+        entries,
+        transform_non_params=lambda _: _NOTHING,
+        is_leaf=_is_hole,
+    )
+    return jax.tree.map(_reset_leaf, marked, state, fresh)
+
+
+def _reset_leaf(entry: Any, leaf: Any, fresh: Any) -> Any:
+    if entry.chosen is None or jnp.shape(leaf) != entry.shape:
+        return leaf
+    return jnp.where(entry.chosen, fresh, leaf)
+
+
+def _is_hole(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
