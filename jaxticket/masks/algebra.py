@@ -1,0 +1,97 @@
+"""Masks of one set of parameters form a Boolean algebra. Leaves broadcast to each other; None stays None."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket.errors import StructureError
+from jaxticket.typing import Mask
+
+
+def union(a: Mask, b: Mask) -> Mask:
+    """Kept by `a` or by `b`. Leaves broadcast: a channel mask (1, C) and a weight mask (R, C) give (R, C).
+
+    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+
+    >>> import jax.numpy as jnp
+    >>> union(jnp.array([True, False, False]), jnp.array([True, True, False]))
+    Array([ True,  True, False], dtype=bool)
+    """
+    return _combine(jnp.logical_or, a, b)
+
+
+def intersection(a: Mask, b: Mask) -> Mask:
+    """Kept by `a` and by `b`. Leaves broadcast, as in `union`.
+
+    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+
+    >>> import jax.numpy as jnp
+    >>> intersection(jnp.array([True, False, False]), jnp.array([True, True, False]))
+    Array([ True, False, False], dtype=bool)
+    """
+    return _combine(jnp.logical_and, a, b)
+
+
+def difference(a: Mask, b: Mask) -> Mask:
+    """Kept by `a` but not by `b`. Leaves broadcast, as in `union`.
+
+    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+
+    >>> import jax.numpy as jnp
+    >>> difference(jnp.array([True, True, False]), jnp.array([False, True, True]))
+    Array([ True, False, False], dtype=bool)
+    """
+    return _combine(lambda x, y: jnp.logical_and(x, jnp.logical_not(y)), a, b)
+
+
+def complement(mask: Mask) -> Mask:
+    """Kept where `mask` drops, dropped where it keeps.
+
+    >>> import jax.numpy as jnp
+    >>> complement({"kernel": jnp.array([True, False]), "bias": None})
+    {'bias': None, 'kernel': Array([False,  True], dtype=bool)}
+    """
+    return _tree.map_present(jnp.logical_not, mask)
+
+
+def full_like(mask: Mask) -> Mask:
+    """The mask that keeps everything, in the shapes of `mask`.
+
+    >>> import jax.numpy as jnp
+    >>> full_like({"kernel": jnp.array([True, False]), "bias": None})
+    {'bias': None, 'kernel': Array([ True,  True], dtype=bool)}
+    """
+    return _tree.map_present(lambda m: jnp.ones_like(m, dtype=bool), mask)
+
+
+def empty_like(mask: Mask) -> Mask:
+    """The mask that keeps nothing, in the shapes of `mask`.
+
+    >>> import jax.numpy as jnp
+    >>> empty_like({"kernel": jnp.array([True, False]), "bias": None})
+    {'bias': None, 'kernel': Array([False, False], dtype=bool)}
+    """
+    return _tree.map_present(lambda m: jnp.zeros_like(m, dtype=bool), mask)
+
+
+def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -> Mask:
+    _tree.check_structure("b", b, "a", a)
+
+    def one(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
+        if x is None and y is None:
+            return None
+        if x is None or y is None:
+            raise StructureError(
+                f"masks at {name!r}: only one of them is None; masks of the same parameters sparsify the same leaves "
+                "(full_like gives a mask that keeps everything)."
+            )
+        if x.ndim != y.ndim or any(m != n and 1 not in (m, n) for m, n in zip(x.shape, y.shape, strict=True)):
+            raise StructureError(
+                f"masks at {name!r} have shapes {x.shape} and {y.shape}, which do not broadcast; each axis must be "
+                "equal or 1."
+            )
+        return f(x, y)
+
+    return _tree.tree_map(one, _tree.names(a), a, b)

@@ -1,0 +1,11 @@
+"""What is important: functions from parameters (and gradients) to scores; higher is more worth keeping."""
+
+from jaxticket.scores.normalise import lamp as lamp
+from jaxticket.scores.normalise import layer_mean as layer_mean
+from jaxticket.scores.normalise import unit_norm as unit_norm
+from jaxticket.scores.pointwise import gradient as gradient
+from jaxticket.scores.pointwise import magnitude as magnitude
+from jaxticket.scores.pointwise import momentum as momentum
+from jaxticket.scores.pointwise import movement as movement
+from jaxticket.scores.pointwise import random as random
+from jaxticket.scores.pointwise import saliency as saliency

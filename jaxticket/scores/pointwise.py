@@ -1,0 +1,190 @@
+"""Scores of single weights. Each is a ScoreFn: what it does not need of grads, mask, key and aux it ignores."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.typing import Key, Mask, Params, PyTree, Scores
+
+# The first moment's field in optax states: adam and its family (lion, nadam, muon, …), and sgd with momentum.
+_MOMENT_FIELDS = ("mu", "trace")
+
+
+def magnitude(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """|p|: large weights matter (Han et al., 2015).
+
+    Scores have the shapes and dtypes of the parameters; None for leaves that are None or not float.
+
+    >>> import jax.numpy as jnp
+    >>> magnitude({"w": jnp.array([-2.0, 1.0]), "steps": jnp.array(3)})
+    {'steps': None, 'w': Array([2., 1.], dtype=float32)}
+    """
+    del grads, mask, key, aux
+    return _tree.map_present(jnp.abs, _floats(params))
+
+
+def random(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """Uniform noise in [0, 1), float32: each unit is as likely to be kept as any other (the control of every method).
+
+    The leaf at position i of the tree (None counts) draws from `fold_in(key, i)`, whatever the other leaves are.
+    Raises InputError without a key.
+
+    >>> import jax, jax.numpy as jnp
+    >>> random({"w": jnp.ones((2, 3))}, key=jax.random.key(0))["w"].shape
+    (2, 3)
+    """
+    del grads, mask, aux
+    if key is None:
+        raise InputError("scores.random needs a key, got key=None; pass key= to sparsify (or to the score itself).")
+    floats = _floats(params)
+    positions = jax.tree.unflatten(_tree.structure(floats), range(_tree.structure(floats).num_leaves))
+    return _tree.map_present(
+        lambda p, i: jax.random.uniform(jax.random.fold_in(key, i), p.shape, jnp.float32), floats, positions
+    )
+
+
+def gradient(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """|g|: weights whose growth would lower the loss fastest (Evci et al., 2020, RigL's growth).
+
+    Raises InputError without grads, StructureError if they have another structure than the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+    {'w': Array([3., 1.], dtype=float32)}
+    """
+    del mask, key, aux
+    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _required(grads, params))
+
+
+def saliency(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """|p · g|: the change of the loss, to first order, when a weight is removed (Lee et al., 2019, SNIP).
+
+    Raises InputError without grads, StructureError if they have another structure than the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+    {'w': Array([6., 1.], dtype=float32)}
+    """
+    del mask, key, aux
+    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _required(grads, params))
+
+
+def movement(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """−p · g, signed: positive where a step of descent moves a weight away from zero (Sanh et al., 2020).
+
+    This is one step's movement; the paper accumulates it over steps. Raises InputError without grads, StructureError
+    if they have another structure than the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+    {'w': Array([ 6., -1.], dtype=float32)}
+    """
+    del mask, key, aux
+    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _required(grads, params))
+
+
+def momentum(
+    params: Params,
+    *,
+    grads: Params | None = None,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    aux: PyTree | None = None,
+) -> Scores:
+    """|m|, the optimizer's first moment: a gradient averaged over steps (Dettmers & Zettlemoyer, 2019, SNFS).
+
+    Args:
+      params: weights; only shapes and dtypes are used.
+      aux: the optimizer's state, with a field `mu` (adam and its family) or `trace` (sgd with momentum) anywhere in
+        it. Under multi_transform each weight takes the moment of its own optimizer; None where it has none.
+
+    Raises InputError without aux, or if it holds no such moment.
+
+    >>> import jax.numpy as jnp, optax
+    >>> params = {"w": jnp.array([0.0, 1.0])}
+    >>> tx = optax.sgd(0.1, momentum=0.9)
+    >>> _, state = tx.update({"w": jnp.array([-3.0, 1.0])}, tx.init(params), params)
+    >>> momentum(params, aux=state)
+    {'w': Array([3., 1.], dtype=float32)}
+    """
+    del grads, mask, key
+    if aux is None:
+        raise InputError(
+            "scores.momentum reads the optimizer's state, got aux=None; use it at a refresh of sparsify, or pass "
+            "aux=opt_state. A first mask has no moments to go by: start it with scores.random or scores.magnitude."
+        )
+    moments = [m for field in _MOMENT_FIELDS for _, m in optax.tree_utils.tree_get_all_with_path(aux, field)]
+    # A moment of another structure (None for momentum=0, say) belongs to something else.
+    moments = [m for m in map(_without_masked_nodes, moments) if _tree.structure(m) == _tree.structure(params)]
+    if not moments:
+        raise InputError(
+            f"scores.momentum finds no first moment of the parameters (fields {_MOMENT_FIELDS}) in aux, a "
+            f"{type(aux).__name__}; use an optimizer that has one, such as adam or sgd with momentum."
+        )
+
+    def first(p: jax.Array | None, *candidates: jax.Array | None) -> jax.Array | None:
+        own = next((m for m in candidates if m is not None), None)
+        return None if p is None or own is None else jnp.abs(own).astype(p.dtype)
+
+    return _tree.tree_map(first, _floats(params), *moments)
+
+
+def _floats(params: Params) -> Params:
+    """`params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
+    return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
+
+
+def _required(grads: Params | None, params: Params) -> Params:
+    if grads is None:
+        raise InputError(
+            "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "
+            "mask with scores.random or scores.magnitude."
+        )
+    _tree.check_structure("grads", grads, "params", params)
+    return grads
+
+
+def _without_masked_nodes(tree: PyTree) -> PyTree:
+    """`tree` with None for optax's MaskedNode, which stands for parameters of another optimizer."""
+    return jax.tree.map(
+        lambda x: None if isinstance(x, optax.MaskedNode) else x,
+        tree,
+        is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode),
+    )
