@@ -63,11 +63,13 @@ def sparsify(
         given = mask
         if mask is not None:
             _tree.check_structure("mask", mask, "params", params)
-            given = _tree.map_present(lambda m: jnp.asarray(m, bool), mask)
+            given = _tree.map_present(lambda m: jnp.array(m, bool), mask)
         first, refresh_state = plan.refresh.init(params, given, key=key)
         if first is None:
             raise InputError("the plan makes no mask: begin its chain with start(...), or pass mask=.")
-        return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner.init(apply_mask(params, first)), key)
+        inner_state = inner.init(apply_mask(params, first))
+        # A copy of the key, as of the mask: donating the state must not delete the caller's.
+        return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, _copy(key))
 
     def update(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
@@ -172,7 +174,7 @@ def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 def _copy(x: Any) -> Any:
-    return x.copy() if isinstance(x, jax.Array) else x
+    return jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
 
 
 def _is_sparse_state(x: Any) -> bool:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree
 from jaxticket.typing import Mask, Params, PyTree
 
 
@@ -35,7 +34,7 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
     entries = jax.tree.map(lambda p, c: _Entries(p.shape, c), params, chosen)
     marked = optax.tree_map_params(
         inner,
-        lambda leaf, entry: entry if isinstance(entry, _Entries) and _tree.is_array(leaf) else leaf,
+        lambda leaf, entry: leaf if _is_hole(leaf) else entry,
         state,
         entries,
         transform_non_params=lambda _: _NOTHING,

@@ -1,0 +1,128 @@
+"""What a training step under `sparsify` costs, as ratios to the same step of the same optimizer (adam) without it.
+
+idle: a step between refreshes. refresh: a step on which one is due. amortised: 99 idle steps and a refresh, over 100
+plain steps. compile: trace + compile of the step. state: bytes of state beyond adam's, a parameter. The second row is
+plain against plain, the control of the measurement. Steps donate their state, as training loops do.
+"""
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import _harness
+import _workloads
+import jax
+import optax
+
+import jaxticket as jt
+
+NEVER = 10**9
+
+
+def plans(every: int) -> dict[str, Callable[[], optax.GradientTransformation]]:
+    """The optimizers whose steps are compared; refreshes are due every so many steps."""
+    adam = optax.adam(1e-3)
+    key = jax.random.key(1)
+    gradual = jt.gradual(jt.schedules.constant(0.1), stop=NEVER, every=every)
+    return {
+        "plain": lambda: adam,
+        "plain again": lambda: adam,
+        "static": lambda: jt.sparsify(adam, jt.static(0.1)),
+        "gradual": lambda: jt.sparsify(adam, gradual),
+        "sparse_evolutionary": lambda: jt.sparsify(adam, jt.sparse_evolutionary(0.1, every=every), key=key),
+        "rigl": lambda: jt.sparsify(adam, jt.rigl(0.1, every=every, stop=NEVER), key=key),
+    }
+
+
+def make_step(tx: optax.GradientTransformation, workload: _workloads.Workload) -> Callable:
+    def step(params, state):
+        grads = jax.grad(workload.loss)(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+class Training:
+    """A training run that goes on by `steps` at each call, so that rounds of several runs can be interleaved."""
+
+    def __init__(self, tx: optax.GradientTransformation, workload: _workloads.Workload, steps: int):
+        self.step = make_step(tx, workload)
+        self.steps = steps
+        params = jax.tree.map(lambda p: p.copy(), workload.params)
+        self.carry = (params, tx.init(params))
+        self.carry = jax.block_until_ready(self.step(*self.carry))  # step 0, on which every period is due
+
+    def __call__(self):
+        for _ in range(self.steps):
+            self.carry = self.step(*self.carry)
+        return self.carry
+
+
+def compile_seconds(workload: _workloads.Workload, rounds: int) -> dict[str, float]:
+    several = plans(every=100)
+    times: dict[str, list[float]] = {name: [] for name in several}
+    for r in range(rounds + 1):
+        for name in random.Random(r).sample(list(several), len(several)):
+            tx = several[name]()
+            state = jax.eval_shape(tx.init, workload.params)
+            jax.clear_caches()
+            gc.collect()
+            begin = time.perf_counter()
+            make_step(tx, workload).lower(workload.params, state).compile()
+            if r:  # the first round warms Python up
+                times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def state_bytes(tx: optax.GradientTransformation, workload: _workloads.Workload) -> int:
+    state = jax.eval_shape(tx.init, workload.params)
+    return sum(
+        x.size * x.dtype.itemsize
+        for x in jax.tree.leaves(state)
+        if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    )
+
+
+def compare(name: str, workload: _workloads.Workload, *, steps: int, rounds: int, compiles: int) -> list[dict]:
+    idle = _harness.measure({n: Training(tx(), workload, steps) for n, tx in plans(NEVER).items()}, rounds=rounds)
+    due = _harness.measure(
+        {n: Training(tx(), workload, max(steps // 5, 1)) for n, tx in plans(1).items()}, rounds=max(rounds // 2, 2)
+    )
+    compiled = compile_seconds(workload, compiles)
+    size = sum(p.size for p in jax.tree.leaves(workload.params))
+    rows = []
+    for plan, tx in plans(NEVER).items():
+        ratio = idle[plan] / idle["plain"]
+        refresh = due[plan] / due["plain"]
+        rows.append(
+            {
+                "network": f"{name} {size / 1e6:.2f}M",
+                "plan": plan,
+                "step ms": 1e3 * idle[plan] / steps,
+                "idle": ratio,
+                "refresh": refresh if plan not in ("static",) else "-",
+                "amortised": (99 * ratio + refresh) / 100,
+                "compile": compiled[plan] / compiled["plain"],
+                "state": (state_bytes(tx(), workload) - state_bytes(optax.adam(1e-3), workload)) / size,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    args = _harness.arguments(__doc__)
+    busy = _harness.Busy()
+    if args.quick:
+        small = _workloads.mlp(batch=8, widths=(20, 10, 5))
+        rows = compare("MLP", small, steps=2, rounds=2, compiles=1)
+    else:
+        rows = compare("MLP", _workloads.mlp(), steps=50, rounds=25, compiles=5)
+        rows += compare("transformer", _workloads.transformer(), steps=5, rounds=15, compiles=3)
+    _harness.report("step_overhead", rows, busy=busy, out=args.out)
+
+
+if __name__ == "__main__":
+    main()
