@@ -1,0 +1,69 @@
+"""What every command line here does: flags from a dataclass, and errors of one line."""
+
+import contextlib
+import importlib.util
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from jaxticket.errors import InputError, JaxticketError, MissingExtraError
+
+ConfigT = TypeVar("ConfigT")
+
+_EXTRAS = {
+    "experiments": ("tyro", "rich"),
+    "models": ("flax",),
+    "io": ("orbax.checkpoint",),
+    "data": ("mlxtend",),
+    "plots": ("matplotlib",),
+}
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted."""
+    try:
+        yield
+    except JaxticketError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(config: type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
+    """The configuration that the command line asks for. Raises InputError for bad flags."""
+    require_extras("experiments")
+    import tyro
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(config, args=argv, description=description)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise InputError(f"{_message(printed.getvalue())} (--help lists all flags)") from None
+
+
+def require_extras(*names: str) -> None:
+    """Raises MissingExtraError now, not after hours, if a package of these extras is not installed."""
+    for extra in names:
+        for package in _EXTRAS[extra]:
+            try:
+                found = importlib.util.find_spec(package)
+            except ModuleNotFoundError:  # of a parent package
+                found = None
+            if found is None:
+                raise MissingExtraError(package.replace(".", "-"), extra)
+
+
+def _message(box: str) -> str:
+    """The first paragraph of the box that tyro draws around an error, and what it thinks was meant."""
+    text = re.sub(r"[╭╮╰╯│]", "", "\n".join(box.splitlines()[1:-1]))
+    first, *others = (" ".join(part.split()) for part in re.split(r"─{5,}", text))
+    meant = [re.search(r"--[\w-]+", part) for part in others if part.startswith("Perhaps you meant")]
+    return first + "".join(f"; perhaps {match.group()} was meant" for match in meant if match)

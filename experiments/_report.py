@@ -1,0 +1,180 @@
+"""What every experiment shows: progress while it runs, then a table, a plot and the numbers behind them."""
+
+import contextlib
+import io
+import json
+import math
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scipy.special import stdtrit
+
+from jaxticket.loops import rundir
+
+Record = Mapping[str, Any]
+
+
+class Progress(contextlib.AbstractContextManager["Progress"]):
+    """One line a level; on a terminal also a bar that says what is being trained."""
+
+    def __init__(self, replicates: int, levels: int, branches: Sequence[str]):
+        self._replicates, self._levels, self._branches = replicates, levels, branches
+        self._done, self._total = 0, replicates * levels * len(branches)
+        self._row: list[Record] = []
+        self._durations: list[float] = []
+        self._began: float | None = None  # None until something is trained: loading a level is not worth timing
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stdout.isatty():
+            from rich import progress
+
+            columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()]
+            more = [progress.TimeElapsedColumn(), progress.TextColumn("{task.fields[left]}")]
+            self._bar = progress.Progress(*columns, *more)
+            self._task = self._bar.add_task("loading", total=self._total, left="")
+            self._bar.start()
+        self._mark = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, step: int, loss: float) -> None:
+        """A training reached this step."""
+        self._began = self._mark
+        if self._bar:
+            replicate, rest = divmod(self._done, self._levels * len(self._branches))
+            level, branch = divmod(rest, len(self._branches))
+            what = f"replicate {replicate + 1}/{self._replicates}, level {level}, {_plain(self._branches[branch])}"
+            self._bar.update(self._task, description=f"{what}: step {step}, loss {loss:.4f}", left=self._left())
+
+    def finished(self, record: Record) -> None:
+        """A training ended, or was found finished."""
+        self._done += 1
+        if self._began is not None:
+            self._durations.append(time.monotonic() - self._began)
+        self._began, self._mark = None, time.monotonic()
+        self._row.append(record)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, left=self._left())
+        if len(self._row) == len(self._branches):
+            accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in self._row)
+            line = f"replicate {record['replicate'] + 1}/{self._replicates}  level {record['level']:2}  density "
+            self._print(f"{line}{self._row[0]['density']:.4f}  {accuracies}")
+            self._row = []
+
+    def _print(self, line: str) -> None:
+        if self._bar:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(f"{line}  | {100 * self._done // self._total:3} %  {self._left()}", flush=True)
+
+    def _left(self) -> str:
+        if not self._durations:
+            return ""
+        seconds = round(statistics.fmean(self._durations) * (self._total - self._done))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % interval by Student's t (NaN for one value).
+
+    >>> interval([1.0, 2.0, 3.0])
+    (2.0, 2.484...)
+    """
+    if len(values) < 2:
+        return values[0], math.nan
+    quantile = float(stdtrit(len(values) - 1, 0.975))
+    return statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
+    by_level: dict[int, list[Record]] = {}
+    for record in records:
+        by_level.setdefault(record["level"], []).append(record)
+    rows = []
+    for level, members in sorted(by_level.items()):
+        row: dict[str, Any] = {"level": level, "density": statistics.fmean(m["density"] for m in members)}
+        for branch in branches:
+            mine = [m for m in members if m["branch"] == branch]
+            for split in ("test_accuracy", "validation_accuracy"):
+                mean, half = interval([m[split] for m in mine])
+                row.setdefault(branch, {"replicates": len(mine)})[split] = {"mean": mean, "half_width": half}
+        rows.append(row)
+    return rows
+
+
+def write(folder: pathlib.Path, records: Sequence[Record], branches: Sequence[str], *, title: str) -> None:
+    """Prints the table and writes table.txt, results.json and accuracy.png into the folder."""
+    rows = summarise(records, branches)
+    replicates = rows[0][branches[0]]["replicates"]
+    text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
+    rundir.write_text(folder / "table.txt", text)
+    rundir.write_text(folder / "results.json", json.dumps(_finite(rows), indent=1) + "\n")
+    plot(rows, branches, folder / "accuracy.png", title=title)
+    print(f"{text}\n{folder}: table.txt, results.json, metrics.jsonl, accuracy.png, and the tickets of every level")
+
+
+def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
+    """Accuracy by level: on test with its interval, then the mean on validation."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for name in ("level", "density", *map(_plain, branches), *(f"{_plain(b)}, valid." for b in branches)):
+        made.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        test = [row[branch]["test_accuracy"] for branch in branches]
+        validation = [row[branch]["validation_accuracy"]["mean"] for branch in branches]
+        shown = [f"{100 * t['mean']:.2f} ± {100 * t['half_width']:.2f}" for t in test]
+        made.add_row(str(row["level"]), f"{row['density']:.4f}", *shown, *(f"{100 * v:.2f}" for v in validation))
+    page = io.StringIO()
+    Console(file=page, width=140).print(made)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def plot(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], file: pathlib.Path, *, title: str) -> None:
+    """Test accuracy against density, dense at the left, with bands of the 95 % intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    densities = [100 * row["density"] for row in rows]
+    for branch in branches:
+        means = [100 * row[branch]["test_accuracy"]["mean"] for row in rows]
+        halves = [100 * row[branch]["test_accuracy"]["half_width"] for row in rows]
+        (line,) = axes.plot(densities, means, marker="o", markersize=3, label=_plain(branch))
+        low, high = ([m + sign * h for m, h in zip(means, halves, strict=True)] for sign in (-1, 1))
+        axes.fill_between(densities, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.invert_xaxis()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = file.with_name(f"partial-{file.name}")
+    figure.savefig(temporary, dpi=150)
+    pyplot.close(figure)
+    temporary.replace(file)
+
+
+def _plain(branch: str) -> str:
+    return branch.replace("_", " ")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: the interval of a single replicate is null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

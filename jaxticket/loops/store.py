@@ -1,0 +1,131 @@
+"""Where a search keeps what it has finished: levels, and the step checkpoint inside a long training."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree
+from jaxticket.errors import CheckpointError
+from jaxticket.loops.level import Level
+from jaxticket.tickets.checkpoint import load_with, save_with
+from jaxticket.tickets.ticket import Ticket, rewind
+from jaxticket.typing import Key, PyTree, Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Finished levels in the folders level_000, level_001, … of `directory`.
+
+    Each folder is a ticket that `tickets.load` reads (its weights masked, which is all that training it needs), with
+    the trained parameters, state and metrics beside it; metrics must be JSON-able. A level is looked up by the ticket
+    and the key that it was trained from, so that levels of another search are refused, not mixed in.
+    """
+
+    directory: pathlib.Path
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        object.__setattr__(self, "directory", pathlib.Path(directory).absolute())
+
+    def path(self, index: int) -> pathlib.Path:
+        """The folder of a level."""
+        return self.directory / f"level_{index:03d}"
+
+    def load(self, index: int, ticket: Ticket, *, key: Key) -> Trained | None:
+        """What training `ticket` with `key` gave as level `index`, or None if it was not finished.
+
+        Raises CheckpointError if the folder is damaged, or holds a level that was trained from something else.
+        """
+        path = self.path(index)
+        if not path.exists():
+            return None
+        like = {"trained_params": ticket.params, "trained_state": ticket.state}
+        _, trees, more = load_with(path, like=ticket, trees_like=like)
+        if more.get("origin") != _origin(ticket, key):
+            raise CheckpointError(
+                f"{path} was trained from another ticket or key; give this search a store of its own, or delete it"
+            )
+        return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
+
+    def save(self, level: Level, *, key: Key) -> None:
+        """Keeps a finished level. Raises CheckpointError if it exists or cannot be written."""
+        masked = dataclasses.replace(level.ticket, params=rewind(level.ticket))
+        params, state, metrics = level.trained
+        save_with(
+            self.path(level.index),
+            masked,
+            trees={"trained_params": params, "trained_state": state},
+            record={"origin": _origin(level.ticket, key), "index": level.index, "metrics": metrics},
+        )
+
+
+class StepCheckpoint:
+    """The newest state of one training, in `directory`, saved at most once in `every` seconds.
+
+    It is found again only by a training that began from the same inputs, so one directory serves all the trainings
+    of a run, one after the other.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, every: float):
+        self.directory = pathlib.Path(directory).absolute()
+        self.every = every
+        self._last = time.monotonic()
+
+    def load(self, origin: str, like: Ticket) -> tuple[Ticket, dict[str, Any]] | None:
+        """The state saved by a training with this origin, and the values saved beside it, or None."""
+        for path in reversed(self._saved()):
+            _, _, more = load_with(path)
+            if more.get("origin") == origin:
+                ticket, _, more = load_with(path, like=like)
+                return ticket, more["values"]
+        return None
+
+    def due(self) -> bool:
+        """Have `every` seconds passed since the last save?"""
+        return time.monotonic() - self._last >= self.every
+
+    def save(self, origin: str, ticket: Ticket, values: dict[str, Any]) -> None:
+        """Replaces what is saved; a process killed meanwhile leaves the old or the new state, whole."""
+        old = self._saved()
+        number = int(old[-1].name.rpartition("_")[2]) + 1 if old else 0
+        save_with(self.directory / f"state_{number:09d}", ticket, record={"origin": origin, "values": values})
+        for path in old:
+            shutil.rmtree(path)
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Deletes the saved state, when everything that it served is finished."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _saved(self) -> list[pathlib.Path]:
+        return sorted(self.directory.glob("state_*"))
+
+
+def fingerprint(*trees: PyTree) -> str:
+    """A hash of the paths, types, shapes and bits of all leaves.
+
+    >>> import jax.numpy as jnp
+    >>> fingerprint({"w": jnp.zeros(2)}) == fingerprint({"w": jnp.zeros(2)}), fingerprint(1) == fingerprint(2)
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(trees, is_leaf=_tree.is_none)[0]:
+        digest.update(_tree.path_name(path).encode())
+        if leaf is None:
+            continue
+        leaf = jnp.asarray(leaf)
+        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        digest.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf).data.cast("B"))
+    return digest.hexdigest()
+
+
+def _origin(ticket: Ticket, key: Key) -> str:
+    return fingerprint(ticket.params, ticket.mask, ticket.step, ticket.state, ticket.opt_state, key)

@@ -1,0 +1,158 @@
+"""Training in one compiled loop: exact zeros, schedules that rewind, and step checkpoints that change no bit."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxticket import loops
+from jaxticket.errors import CheckpointError, InputError
+
+X = jax.random.normal(jax.random.key(0), (50, 6))
+MASK = {"kernel": jnp.arange(12).reshape(6, 2) % 3 > 0, "bias": None}
+Y = X @ jnp.where(MASK["kernel"], jax.random.normal(jax.random.key(1), (6, 2)), 0)
+KEY = jax.random.key(2)
+traces = []
+
+
+def start():
+    return {"kernel": 0.1 * MASK["kernel"].astype(jnp.float32), "bias": jnp.zeros(2)}
+
+
+def loss(params, state, batch, key):
+    traces.append(1)
+    x, y = batch
+    noise = 0.01 * jax.random.normal(key, x.shape)
+    return jnp.mean(((x + noise) @ params["kernel"] + params["bias"][None] - y) ** 2), state + 1
+
+
+def make(**options):
+    defaults = {"learning_rate": optax.constant_schedule(0.05), "batch_size": 8}
+    return loops.scan_fit(loss, (X, Y), **{**defaults, **options})
+
+
+def run(fit, *, step=0, steps=20, opt_state=None, params=None):
+    return fit(params or start(), jnp.int32(0), MASK, KEY, step=step, steps=steps, opt_state=opt_state)
+
+
+def equal(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b))
+    )
+
+
+def test_it_learns_and_masked_weights_stay_zero():
+    fitted = run(make(), steps=120)
+    assert fitted.loss < 0.5 * float(jnp.mean(Y**2))
+    assert np.all(np.asarray(fitted.params["kernel"])[~np.asarray(MASK["kernel"])] == 0)
+    assert int(fitted.state) == 120
+
+
+def test_the_order_covers_each_example_once_an_epoch():
+    seen = []
+
+    def count(params, state, batch, key):
+        return jnp.sum(0 * params["bias"]), state.at[batch].add(1)
+
+    fit = loops.scan_fit(count, jnp.arange(50), learning_rate=optax.constant_schedule(0.0), batch_size=8)
+    for steps in (6, 12, 9):
+        fitted = fit(start(), jnp.zeros(50, jnp.int32), MASK, KEY, step=0, steps=steps)
+        seen.append(np.bincount(fitted.state, minlength=4).tolist())
+    assert seen[0] == [2, 48, 0, 0]  # 50 examples, 6 batches of 8
+    assert seen[1][0] + seen[1][1] + seen[1][2] == 50
+    assert sum(i * n for i, n in enumerate(seen[2])) == 72
+
+
+def test_training_in_two_parts_is_training_at_once():
+    fit = make(
+        optimizer=functools.partial(optax.adamw, weight_decay=0.1), learning_rate=optax.linear_schedule(0.1, 0, 20)
+    )
+    whole = run(fit, steps=20)
+    first = run(fit, steps=7)
+    second = fit(*first[:2], MASK, KEY, step=7, steps=13, opt_state=first.opt_state)
+    assert equal(whole.params, second.params)
+    assert equal(whole.opt_state, second.opt_state)
+
+
+def test_a_fresh_optimizer_sees_the_schedule_from_the_rewind_step_on():
+    rates = optax.piecewise_constant_schedule(1.0, {10: 0.1})
+    fit = make(optimizer=optax.sgd, learning_rate=rates)
+    one = lambda step: np.asarray(run(fit, step=step, steps=1).params["kernel"] - start()["kernel"])
+    reference = make(optimizer=optax.sgd, learning_rate=optax.constant_schedule(1.0))
+    late = np.asarray(run(reference, step=500, steps=1).params["kernel"] - start()["kernel"])
+    np.testing.assert_allclose(one(500), 0.1 * late, rtol=1e-5, atol=1e-7)  # fine-tuning: past the end, the last value
+    np.testing.assert_array_equal(one(9), run(reference, step=9, steps=1).params["kernel"] - start()["kernel"])
+
+
+def test_one_compile_for_all_masks_keys_and_steps():
+    fit = make()
+    run(fit)
+    del traces[:]
+    fit(start(), jnp.int32(0), {"kernel": ~MASK["kernel"], "bias": None}, jax.random.key(7), step=3, steps=11)
+    fit(start(), jnp.int32(0), MASK, KEY, step=0, steps=20, opt_state=run(fit).opt_state)
+    assert not traces
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
+    unbroken = run(make(), steps=30)
+
+    def killed(step, loss):
+        if step >= 12:
+            raise KeyboardInterrupt
+
+    checkpoint = lambda: loops.StepCheckpoint(tmp_path / "c", every=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(make(checkpoint=checkpoint(), progress=killed), steps=30)
+    steps = []
+    resumed = run(make(checkpoint=checkpoint(), progress=lambda step, loss: steps.append(step)), steps=30)
+    assert steps == [18, 24, 30]
+    assert equal(resumed, unbroken)
+    # Killed again after its last step, before the result was kept: nothing is left to train.
+    again = run(make(checkpoint=checkpoint(), progress=lambda step, loss: steps.append(step)), steps=30)
+    assert steps == [18, 24, 30]
+    assert equal(again, unbroken)
+    assert len(list((tmp_path / "c").iterdir())) == 1
+
+
+def test_a_checkpoint_serves_only_the_training_that_wrote_it(tmp_path):
+    checkpoint = loops.StepCheckpoint(tmp_path / "c", every=0)
+    fit = make(checkpoint=checkpoint)
+    run(fit, steps=12)
+    other = lambda: {**start(), "bias": jnp.ones(2)}
+    assert equal(run(fit, params=other(), steps=12), run(make(), params=other(), steps=12))
+    checkpoint.clear()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    run(make(checkpoint=loops.StepCheckpoint(tmp_path / "c", every=0)), steps=12)
+    (record,) = tmp_path.glob("c/*/record.json")
+    record.write_text(record.read_text()[:-10])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        run(make(checkpoint=loops.StepCheckpoint(tmp_path / "c", every=0)), steps=12)
+
+
+def test_checkpoints_are_not_due_all_the_time(tmp_path):
+    run(make(checkpoint=loops.StepCheckpoint(tmp_path / "c", every=1000)), steps=30)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_train_function_evaluates_once_and_returns_floats():
+    train = loops.train_fn(
+        make(), steps=6, evaluate=lambda params, state: {"count": state, "norm": params["bias"].sum()}
+    )
+    trained = train(start(), jnp.int32(0), MASK, KEY, step=2, opt_state=None)
+    assert set(trained.metrics) == {"loss", "count", "norm"}
+    assert trained.metrics["count"] == 6.0
+    assert all(type(v) is float for v in trained.metrics.values())
+
+
+def test_bad_arguments():
+    for size in (0, 51):
+        with pytest.raises(InputError, match=f"batch_size={size}"):
+            make(batch_size=size)
+    with pytest.raises(InputError, match="steps=-1"):
+        loops.train_fn(make(), steps=-1)
