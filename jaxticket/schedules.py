@@ -17,7 +17,7 @@ from jaxticket.typing import Density, Period, Schedule
 Count = int | jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: `final` may hold a dict
 class DensitySchedule:
     """step -> density: initial · r + final · (1 − r), where r = remaining(step) falls from 1 to 0. Static.
 

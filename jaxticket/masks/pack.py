@@ -57,6 +57,8 @@ def unpack(packed: PyTree) -> Mask:
         if leaf is None:
             return None
         count = 1 if leaf.last is None else leaf.last
+        if leaf.bits.size == 0:  # jnp.unpackbits divides by it
+            return jnp.zeros((*leaf.bits.shape[:-1], count), bool)
         mask = jnp.unpackbits(leaf.bits, axis=-1)[..., :count].astype(bool)
         return mask[..., 0] if leaf.last is None else mask
 

@@ -20,8 +20,9 @@ def lamp(score: ScoreFn) -> ScoreFn:
 
     >>> import jax.numpy as jnp
     >>> from jaxticket import scores
-    >>> lamp(scores.magnitude)({"w": jnp.array([1.0, 2.0, 3.0])})["w"].round(4)  # 1/14, 4/13, 1
-    Array([0.0714, 0.3077, 1.    ], dtype=float32)
+    >>> scored = lamp(scores.magnitude)({"w": jnp.array([1.0, 2.0, 3.0])})
+    >>> [round(float(s), 4) for s in scored["w"]]  # 1/14, 4/13, 1
+    [0.0714, 0.3077, 1.0]
     """
     return _by_leaf(score, _lamp)
 
@@ -69,7 +70,8 @@ def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Arr
 
 def _lamp(s: jax.Array, alive: jax.Array) -> jax.Array:
     # Divided by the largest first, so that squares of tiny gradients do not underflow.
-    size = jnp.where(alive, jnp.nan_to_num(jnp.abs(s)), 0).ravel()
+    # Bounded (inf too), since XLA divides by multiplying with the reciprocal, which must not underflow either.
+    size = jnp.where(alive & ~jnp.isnan(s), jnp.minimum(jnp.abs(s), 2.0**125), 0).ravel()
     size = _ratio(size, jnp.max(size, initial=0))
     order = jnp.argsort(size, descending=True, stable=True)
     square = jnp.square(size[order])
