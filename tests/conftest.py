@@ -2,13 +2,18 @@
 
 Eight devices on few cores abort in a rendezvous time-out when hundreds of steps are dispatched unblocked: a test on
 several devices ends each step with `jax.block_until_ready`.
+
+XLA may contract a multiplication and an addition into one instruction that rounds once, and where it does so differs
+between programs that compute the same. Without these instructions equal arithmetic has equal bits, and tests can ask
+for that.
 """
 
 import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+_FLAGS = "--xla_force_host_platform_device_count=8 --xla_cpu_max_isa=AVX"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
 import hypothesis
 import jax

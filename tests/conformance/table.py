@@ -1,0 +1,152 @@
+"""What the conformance matrix crosses. To add a plan, an optimizer or a framework, add one line to its table."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import flax.linen as nn
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import jaxticket as jt
+from tests.conformance import drivers
+
+STEPS = 8
+EVERY = 3  # a refresh now and then, with plain steps before and after it
+DENSITIES = (0.5, 1.0)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Plan(NamedTuple):
+    """A plan by its density, and the law of densities it promises: (params, density, count) -> density by leaf."""
+
+    make: Callable[[float], jt.Plan]
+    density: Callable[[Any, float, int], Any]
+    regrows: bool = False
+
+
+def _same(params: Any, density: float, count: int) -> Any:
+    return jax.tree.map(lambda _: density, params)
+
+
+def _cubic(params: Any, density: float, count: int) -> Any:
+    done = min(count // EVERY * EVERY / (2 * EVERY), 1.0)
+    return _same(params, density + (1 - density) * (1 - done) ** 3, count)
+
+
+def _erk(params: Any, density: float, count: int) -> Any:
+    return jt.allocate.erk(params, density)
+
+
+PLANS = {
+    "static": Plan(jt.static, _same),
+    "gradual": Plan(lambda d: jt.gradual(d, stop=2 * EVERY, every=EVERY), _cubic),
+    "sparse_evolutionary": Plan(lambda d: jt.sparse_evolutionary(d, every=EVERY), _erk, regrows=True),
+    "rigl": Plan(lambda d: jt.rigl(d, stop=10 * STEPS, every=EVERY), _erk, regrows=True),
+}
+
+CONSTRAINTS = {"keep_params_sparse": jt.keep_params_sparse, "freeze": jt.freeze}
+
+
+class Optimizer(NamedTuple):
+    """An optax optimizer: what stands inside the sparse transform, and what around it.
+
+    elementwise: no weight's update depends on another weight's gradient, so masking the gradients goes unnoticed.
+    dtypes: those in which the optimizer by itself stays finite.
+    """
+
+    inner: Callable[[], optax.GradientTransformation]
+    outer: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda tx: tx
+    elementwise: bool = True
+    dtypes: tuple[str, ...] = DTYPES
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim == 2, params)
+
+
+def _kinds(params: Any) -> Any:
+    return jax.tree.map(lambda p: "matrix" if p.ndim == 2 else "vector", params)
+
+
+_decay = optax.linear_schedule(1e-2, 1e-3, STEPS)
+
+OPTIMIZERS = {
+    "sgd": Optimizer(lambda: optax.sgd(1e-2)),
+    "momentum": Optimizer(lambda: optax.sgd(1e-2, momentum=0.9, nesterov=True)),
+    "adam": Optimizer(lambda: optax.adam(1e-2)),
+    "adamw_schedule": Optimizer(lambda: optax.adamw(_decay, weight_decay=0.1)),
+    "clip_adam": Optimizer(lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)), elementwise=False),
+    "lion": Optimizer(lambda: optax.lion(1e-2, weight_decay=0.1)),
+    "rmsprop": Optimizer(lambda: optax.rmsprop(1e-2, momentum=0.9)),
+    "adafactor": Optimizer(lambda: optax.adafactor(1e-2, min_dim_size_to_factor=4), elementwise=False),
+    "lamb": Optimizer(lambda: optax.lamb(1e-2, weight_decay=0.1), elementwise=False),
+    "adabelief": Optimizer(lambda: optax.adabelief(1e-2)),
+    "nadam": Optimizer(lambda: optax.nadam(1e-2)),
+    "inject_hyperparams": Optimizer(lambda: optax.inject_hyperparams(optax.adam)(learning_rate=_decay)),
+    "multi_transform": Optimizer(
+        lambda: optax.multi_transform({"matrix": optax.adam(1e-2), "vector": optax.sgd(1e-2, momentum=0.9)}, _kinds)
+    ),
+    "masked": Optimizer(
+        lambda: optax.chain(optax.masked(optax.add_decayed_weights(0.1), _matrices), optax.sgd(1e-2, momentum=0.9))
+    ),
+    "multi_steps": Optimizer(
+        lambda: optax.adam(1e-2), lambda tx: optax.MultiSteps(tx, every_k_schedule=2).gradient_transformation()
+    ),
+    "apply_if_finite": Optimizer(lambda: optax.adam(1e-2), lambda tx: optax.apply_if_finite(tx, 2)),
+    "muon": Optimizer(lambda: optax.contrib.muon(1e-2, weight_decay=0.1), elementwise=False),
+    "ema": Optimizer(lambda: optax.chain(optax.adam(1e-2), optax.ema(0.9))),
+    "schedule_free": Optimizer(lambda: optax.contrib.schedule_free(optax.sgd(1e-2), learning_rate=1e-2)),
+}
+
+
+class Framework(NamedTuple):
+    """A two-layer perceptron, 6 → 4 → 8: how the framework makes it, and how a training loop steps it."""
+
+    make: Callable[[], Any]
+    driver: type[drivers.Driver] = drivers.Tree
+
+
+class _Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(8)(nn.relu(nn.Dense(4)(x)))
+
+
+class _Nnx(nnx.Module):
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.layers = nnx.List([nnx.Linear(6, 4, rngs=rngs), nnx.Linear(4, 8, rngs=rngs)])
+
+
+def _dict() -> Any:
+    keys = jax.random.split(jax.random.key(0))
+    return [
+        {"kernel": jax.random.normal(key, shape), "bias": jnp.zeros(shape[1:])}
+        for key, shape in zip(keys, [(6, 4), (4, 8)], strict=True)
+    ]
+
+
+def _linen() -> Any:
+    return _Linen().init(jax.random.key(0), jnp.ones((1, 6)))["params"]
+
+
+def _haiku() -> Any:
+    return hk.transform(lambda x: hk.nets.MLP([4, 8])(x)).init(jax.random.key(0), jnp.ones((1, 6)))
+
+
+def _equinox() -> Any:
+    return eqx.filter(eqx.nn.MLP(6, 8, 4, depth=1, key=jax.random.key(0)), eqx.is_inexact_array)
+
+
+FRAMEWORKS = {
+    "dict": Framework(_dict),
+    "linen": Framework(_linen),
+    "nnx_state": Framework(lambda: nnx.state(_Nnx(), nnx.Param)),
+    "nnx_optimizer": Framework(_Nnx, drivers.NnxOptimizer),
+    "haiku": Framework(_haiku),
+    "equinox": Framework(_equinox),
+}

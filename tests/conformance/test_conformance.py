@@ -1,0 +1,279 @@
+"""Laws 4 to 8 for every transform × framework × optimizer × dtype × density: a pairwise sample, or (slow) the product.
+
+The oracle is the text of the laws. Around the inner optimizer stands the least that they demand (masked gradients in,
+newborn weights reset), and whatever optax puts around the sparse transform is put around that. From the same state it
+takes the same step, and every bit of what is kept must agree.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxticket as jt
+from tests.conformance import table
+from tests.conformance.drivers import COMPILER, Start
+from tests.conformance.pairwise import Case, pairwise, product
+
+FACTORS = {
+    "transform": [*table.CONSTRAINTS, *table.PLANS],
+    "framework": [*table.FRAMEWORKS],
+    "optimizer": [*table.OPTIMIZERS],
+    "dtype": table.DTYPES,
+    "density": table.DENSITIES,
+}
+
+
+def _valid(case: Case) -> bool:
+    return case["dtype"] in table.OPTIMIZERS[case["optimizer"]].dtypes
+
+
+def _name(case: Case) -> str:
+    return "-".join(map(str, case.values()))
+
+
+@pytest.mark.parametrize("case", pairwise(FACTORS, _valid), ids=_name)
+def test_sample(case: Case) -> None:
+    check(**case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", product(FACTORS, _valid), ids=_name)
+def test_product(case: Case) -> None:
+    check(**case)
+
+
+def check(transform: str, framework: str, optimizer: str, dtype: str, density: float) -> None:
+    opt = table.OPTIMIZERS[optimizer]
+    subject = (_constrained if transform in table.CONSTRAINTS else _sparsified)(transform, opt, dtype, density)
+    model = table.FRAMEWORKS[framework]
+    run = model.driver(model.make(), subject.start)
+    oracle, plain = _oracle(opt), _plain(opt)
+    mask = subject.mask(run)
+    born_ever = False
+
+    assert {p.dtype for p in jax.tree.leaves(run.params)} == {jnp.dtype(dtype)}
+    if subject.lands_on_zeros:
+        _assert_zeros("law 5: stored parameters are masked from step 0 on", run.params, mask)
+
+    for count in range(table.STEPS):
+        grads = _gradients(run.params, seed=count)
+        params, state = run.params, run.opt_state
+        resting = subject.rests(state)
+        run.step(grads)
+
+        old, mask = mask, subject.mask(run)
+        born = jax.tree.map(lambda new, old: new & ~old, mask, old)
+        born_ever |= any(b.any() for b in jax.tree.leaves(born))
+        if subject.lands_on_zeros:
+            _assert_zeros(f"law 4: masked weights are exact zeros (step {count})", run.params, mask)
+        else:
+            outside = jax.tree.map(jnp.logical_not, mask)
+            _assert_same_bits(f"frozen weights stay (step {count})", run.params, params, where=outside)
+        subject.check_density(run)
+
+        seen = mask if subject.masks_gradients else _full(params)
+        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, born, resting)
+        _assert_same_bits(f"law 4: kept weights move as under {optimizer} (step {count})", run.params, expected, mask)
+        _assert_same_bits(f"laws 5, 6: the state of {optimizer} (step {count})", _inner(run.opt_state), expected_state)
+        if opt.elementwise:
+            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, born, resting)
+            _assert_same_bits(f"law 4: … fed the dense gradient (step {count})", run.params, expected, mask)
+        if density == 1 and not resting:
+            expected = plain(grads, _inner(state), params)
+            _assert_same_bits(
+                f"law 4: density 1 is {optimizer} (step {count})", (run.params, _inner(run.opt_state)), expected
+            )
+
+    assert run.traces == 1, f"law 8: one compile, not {run.traces}"
+    assert born_ever == (subject.regrows and density < 1), "the run shows births where the plan regrows, and only there"
+
+
+class Subject(NamedTuple):
+    """A transform under test, and what it promises."""
+
+    start: Start
+    mask: Callable[[Any], Any]  # driver -> mask, with True for leaves that are not sparsified
+    lands_on_zeros: bool = True
+    masks_gradients: bool = False
+    regrows: bool = False
+    rests: Callable[[Any], bool] = lambda state: False  # state -> are this step's updates skipped?
+    check_density: Callable[[Any], None] = lambda run: None
+
+
+def _constrained(name: str, optimizer: table.Optimizer, dtype: str, density: float) -> Subject:
+    def mask_for(params: Any) -> Any:
+        chosen = jt.filters.only(params, jt.filters.weights())
+        rng = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda p: None if p is None else jnp.asarray(rng.random(p.shape) < density),
+            chosen,
+            is_leaf=lambda x: x is None,
+        )
+
+    def start(params: Any) -> tuple[optax.GradientTransformation, Any, Any]:
+        params = _cast(params, dtype)
+        mask = mask_for(params)
+        if name != "freeze":
+            params = jt.apply_mask(params, mask)
+        # Named, so that `_inner` finds the inner state.
+        chain = optax.named_chain(("inner", optimizer.inner()), ("sparse", table.CONSTRAINTS[name](mask)))
+        tx = optimizer.outer(chain)
+        return tx, params, tx.init(params)
+
+    return Subject(start, lambda run: _filled(mask_for(run.params), run.params), lands_on_zeros=name != "freeze")
+
+
+def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: float) -> Subject:
+    entry = table.PLANS[name]
+    plan = entry.make(density)
+
+    def start(params: Any) -> tuple[optax.GradientTransformation, Any, Any]:
+        tx = optimizer.outer(jt.sparsify(optimizer.inner(), plan, key=jax.random.key(0)))
+        return tx, *jt.init(tx, _cast(params, dtype))
+
+    def rests(state: Any) -> bool:
+        return plan.skip_on_refresh and bool(plan.when(_sparse(state).count))
+
+    def check_density(run: Any) -> None:
+        """Exactly k of each leaf; a step is an optimizer step, so the count is the transform's own."""
+        densities = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
+        for mask, share, param in zip(*map(_leaves, (jt.mask_of(run.opt_state), densities, run.params)), strict=True):
+            if mask is not None:
+                kept = max(round(float(share) * param.size), 1)
+                assert int(mask.sum()) == kept, "law 1: exactly k at every step"
+
+    return Subject(
+        start,
+        lambda run: _filled(jt.mask_of(run.opt_state), run.params),
+        masks_gradients=True,
+        regrows=entry.regrows,
+        rests=rests,
+        check_density=check_density,
+    )
+
+
+def _oracle(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
+    """One step, jitted: grads, state, params, mask of grads, mask of params, born, resting -> params, state."""
+    inner = optax.with_extra_args_support(optimizer.inner())
+
+    @partial(jax.jit, compiler_options=COMPILER)
+    def step(grads: Any, state: Any, params: Any, grad_mask: Any, mask: Any, born: Any, resting: Any) -> Any:
+        def update(grads: Any, state: Any, params: Any) -> Any:
+            state = _reset(state, inner.init(jax.tree.map(jnp.zeros_like, params)), born)
+            updates, stepped = inner.update(_where(grad_mask, grads), state, _where(mask, params))
+            return jax.tree.map(
+                lambda rest, move: jnp.where(resting, rest, move),
+                (jax.tree.map(jnp.zeros_like, updates), state),
+                (updates, stepped),
+            )
+
+        tx = optimizer.outer(optax.GradientTransformation(inner.init, update))
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _plain(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
+    tx = optimizer.outer(optimizer.inner())
+
+    @partial(jax.jit, compiler_options=COMPILER)
+    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _reset(state: Any, fresh: Any, born: Any) -> Any:
+    """Fresh entries for the newborn, in every leaf that lies at a parameter's path and has its shape.
+
+    Goes by paths, and so shares nothing with the library, which goes by `optax.tree_map_params`.
+    """
+    births = jax.tree_util.tree_leaves_with_path(born)
+
+    def one(path: tuple[Any, ...], leaf: Any, new: Any) -> Any:
+        for name, entries in births:
+            if path[-len(name) :] == name and jnp.shape(leaf) == entries.shape:
+                return jnp.where(entries, new, leaf)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(one, state, fresh)
+
+
+def _is_sparse(x: Any) -> bool:
+    return isinstance(x, jt.transforms.SparseState) or (isinstance(x, dict) and x.keys() == {"inner", "sparse"})
+
+
+def _sparse(state: Any) -> Any:
+    (found,) = (s for s in jax.tree.leaves(state, is_leaf=_is_sparse) if _is_sparse(s))
+    return found
+
+
+def _inner(state: Any) -> Any:
+    """The optimizer state as it would be without the sparse transform in it."""
+
+    def one(x: Any) -> Any:
+        return x["inner"] if isinstance(x, dict) else x.inner if _is_sparse(x) else x
+
+    return jax.tree.map(one, state, is_leaf=_is_sparse)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return jax.tree.leaves(tree, is_leaf=lambda x: x is None)
+
+
+def _gradients(params: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape), p.dtype), params)
+
+
+def _cast(params: Any, dtype: str) -> Any:
+    return jax.tree.map(lambda p: p.astype(dtype), params)
+
+
+def _full(params: Any) -> Any:
+    return jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
+
+
+def _filled(mask: Any, params: Any) -> Any:
+    """The mask with True in place of None, so that one structure serves all."""
+
+    def one(mask: Any, param: Any) -> Any:
+        if param is None:
+            return None
+        return jnp.ones(param.shape, bool) if mask is None else jnp.broadcast_to(mask, param.shape)
+
+    return jax.tree.map(one, mask, params, is_leaf=lambda x: x is None)
+
+
+def _where(mask: Any, tree: Any) -> Any:
+    return jax.tree.map(lambda m, x: jnp.where(m, x, 0), mask, tree)
+
+
+def _assert_zeros(law: str, params: Any, mask: Any) -> None:
+    for p, m in zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True):
+        np.testing.assert_array_equal(np.asarray(p)[~np.asarray(m)], 0, err_msg=law)
+
+
+def _assert_same_bits(law: str, actual: Any, expected: Any, where: Any = True) -> None:
+    """Equal bits; any NaN equals any other. A zero's sign counts."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), law
+
+    def one(path: tuple[Any, ...], a: Any, b: Any, where: Any) -> None:
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), f"{law}: {jax.tree_util.keystr(path)}"
+        same = (
+            (a == b) & (np.signbit(a) == np.signbit(b)) | np.isnan(a) & np.isnan(b) if a.dtype.kind != "b" else a == b
+        )
+        wrong = ~same & np.asarray(where)
+        assert not wrong.any(), f"{law}: {jax.tree_util.keystr(path)}\n{a[wrong]}\ninstead of\n{b[wrong]}"
+
+    wheres = where if where is not True else jax.tree.map(lambda _: True, actual)
+    jax.tree_util.tree_map_with_path(one, actual, expected, wheres)
