@@ -13,7 +13,9 @@ from jaxticket.units import normalise_axis
 class Scope(Protocol):
     """What `select` needs to know of a scope. Implementations are hashable, because they are static under jit."""
 
-    joint: bool  # do all leaves compete together?
+    @property
+    def joint(self) -> bool:
+        """Do all leaves compete together?"""
 
     def view(self, x: jax.Array) -> jax.Array:
         """The leaf reshaped so that whole axes compete; what is padded is 0 (False)."""

@@ -38,15 +38,10 @@ def state_shardings(tx: optax.GradientTransformation, params: Params, shardings:
     >>> from jax.sharding import NamedSharding, PartitionSpec
     >>> mesh = jax.make_mesh((1,), ("x",))
     >>> by_row = NamedSharding(mesh, PartitionSpec("x"))
-    >>> state_shardings(optax.sgd(0.1, momentum=0.9), {"w": jnp.ones((2, 3))}, {"w": by_row})[0].trace["w"].spec
-    PartitionSpec('x',)
+    >>> tuple(state_shardings(optax.adam(0.1), {"w": jnp.ones((2, 3))}, {"w": by_row})[0].mu["w"].spec)
+    ('x', None)
     """
-    present = jax.tree.structure(params)
-    if jax.tree.structure(shardings) != present:
-        raise StructureError(
-            f"shardings has not the structure of params: {jax.tree.structure(shardings)} against {present}; pass one "
-            "NamedSharding for each array."
-        )
+    _tree.check_structure("shardings", shardings, "params", params)
     layouts = {
         _tail(path): (p.shape, s)
         for (path, p), s in zip(

@@ -28,9 +28,8 @@ def digits_for(size: int) -> int:
 def of_int(value: int | np.ndarray, digits: int) -> Count:
     """A host integer (or array of them) as a count."""
     value = np.asarray(value, np.int64)
-    if digits == 1:
-        return (value.astype(np.int32),)
-    return ((value >> _DIGIT_BITS).astype(np.int32), (value & (_DIGIT - 1)).astype(np.int32))
+    split = (value,) if digits == 1 else (value >> _DIGIT_BITS, value & (_DIGIT - 1))
+    return tuple(jnp.asarray(digit, jnp.int32) for digit in split)
 
 
 def of_float(value: jax.Array, digits: int) -> Count:

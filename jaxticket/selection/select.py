@@ -158,7 +158,7 @@ def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit
         lives = [scope.view(a) for a in whole]
         masked = [jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(lives, contest.keys, strict=True)]
         contest = contest._replace(keys=masked)
-        living = contest.count([[a] for a in lives])[0]
+        living = contest.tally([[a] for a in lives])[0]
         wanted = [counting.minimum(k, n) for k, n in zip(wanted, living, strict=True)]
     kept = [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, lives), shapes, strict=True)]
     remaining = iter(kept)
@@ -172,7 +172,7 @@ def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:
 def _living(alive: Mask, scope: Scope) -> list[Count]:
     """How many units of each group are alive."""
     contest = _contest([a for a in _tree.leaves(alive) if a is not None], scope)
-    return contest.count([[a] for a in contest.keys])[0]
+    return contest.tally([[a] for a in contest.keys])[0]
 
 
 def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
@@ -207,11 +207,12 @@ def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None 
     """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
     digits = counting.digits_for(int(np.max(size))) if digits is None else digits
     if not isinstance(density, jax.Array):
-        rounded = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
-        return counting.of_int(np.maximum(rounded, floor if density > 0 else 0), digits)
+        exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
+        return counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
     density = density.astype(jnp.float32)
-    rounded = jnp.maximum(jnp.round(density * np.float32(size)), 0)
-    rounded = jnp.where(density > 0, jnp.maximum(rounded, floor), rounded)
+    rounded = jnp.maximum(jnp.round(density * jnp.asarray(size, jnp.float32)), 0)
+    positive = jax.lax.bitcast_convert_type(density, jnp.int32) > 0  # a comparison may flush a denormal to 0
+    rounded = jnp.where(positive, jnp.maximum(rounded, floor), rounded)
     most = counting.of_int(size, digits)
     count = counting.minimum(counting.of_float(rounded, digits), most)
     # float32 cannot hold every size, and density 1 must keep everything.

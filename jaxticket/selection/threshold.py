@@ -49,7 +49,7 @@ class Contest(NamedTuple):
             return values * len(self.keys)
         return [values[0][i] for i in range(len(self.keys))] if self.stacked else values
 
-    def count(self, predicates: Sequence[Sequence[jax.Array]]) -> list[list[Count]]:
+    def tally(self, predicates: Sequence[Sequence[jax.Array]]) -> list[list[Count]]:
         """Counts of predicates[leaf][j] in each group, as counts[j][group set]."""
         digits = [counting.digits_for(s) for s in self.sizes]
         wanted = digits if len(digits) == len(self.keys) else digits * len(self.keys)
@@ -76,10 +76,10 @@ def kth_largest_key(contest: Contest, k: list[Count]) -> Values:
 
     def enough(candidates: list[Values]) -> list[list[jax.Array]]:
         spread = [contest.spread(c) for c in candidates]
-        counts = contest.count([[key >= s[i] for s in spread] for i, key in enumerate(contest.keys)])
+        counts = contest.tally([[key >= s[i] for s in spread] for i, key in enumerate(contest.keys)])
         return [[counting.at_least(c, wanted) for c, wanted in zip(cs, k, strict=True)] for cs in counts]
 
-    return _bisect(enough, like=k, bits=8 * unsigned.itemsize, dtype=unsigned)
+    return _bisect(enough, like=[c[0] for c in k], bits=8 * unsigned.itemsize, dtype=unsigned)
 
 
 def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
@@ -89,7 +89,7 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
     """
     thresholds = kth_largest_key(contest, k)
     at = contest.spread(thresholds)
-    above, reached = contest.count([[key > t, key >= t] for key, t in zip(contest.keys, at, strict=True)])
+    above, reached = contest.tally([[key > t, key >= t] for key, t in zip(contest.keys, at, strict=True)])
 
     def ties(i: int) -> jax.Array:
         tied = contest.keys[i] == at[i]
@@ -103,7 +103,7 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
     cuts = jax.lax.cond(
         any_replicate(jnp.any(jnp.stack(surplus))),
         lambda: _cut_ties(contest, ties, needed),
-        lambda: _no_cut(contest, k),
+        lambda: _no_cut(contest, thresholds),
     )
     return [
         (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
@@ -150,7 +150,7 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
 
 
 def _bisect(
-    holds: Callable[[list[Values]], list[list[jax.Array]]], *, like: list[Count], bits: int, dtype: np.dtype
+    holds: Callable[[list[Values]], list[list[jax.Array]]], *, like: Values, bits: int, dtype: np.dtype
 ) -> Values:
     """The largest value of `bits` bits for which a monotone predicate holds, two bits a pass (it holds at 0)."""
 
@@ -162,7 +162,10 @@ def _bisect(
         steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*reached, strict=True)]
         return [v + (s << shift) for v, s in zip(values, steps, strict=True)]
 
-    return jax.lax.fori_loop(0, bits // 2, step, [jnp.zeros_like(c[0], dtype=dtype) for c in like])
+    start = [jnp.zeros_like(x, dtype=dtype) for x in like]
+    # On an Explicit mesh the type of a carry holds its sharding: take that of the counts.
+    typed = jax.eval_shape(lambda values: step(jnp.int32(0), values), start)
+    return jax.lax.fori_loop(0, bits // 2, step, [jnp.zeros(t.shape, t.dtype, device=t.sharding) for t in typed])
 
 
 def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[Count]) -> list[Values]:
@@ -170,28 +173,30 @@ def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[C
     cuts: list[Values] = []
     for digit, bits in enumerate(_position_bits(contest)):
 
-        def candidates_ties(i: int, candidate: jax.Array | None, digit: int = digit) -> jax.Array:
+        def candidates_ties(i: int, candidate: jax.Array, digit: int = digit) -> jax.Array:
             positions = _positions(contest, i)
             chosen = ties(i)
             for earlier in range(digit):
                 chosen &= positions[earlier] == contest.spread(cuts[earlier])[i]
             return chosen & (positions[digit] < candidate)
 
-        def few_enough(candidates: list[Values], below=candidates_ties) -> list[list[jax.Array]]:
+        def few_enough(
+            candidates: list[Values], below: Callable[..., jax.Array] = candidates_ties
+        ) -> list[list[jax.Array]]:
             spread = [contest.spread(c) for c in candidates]
-            counts = contest.count([[below(i, s[i]) for s in spread] for i in range(len(contest.keys))])
+            counts = contest.tally([[below(i, s[i]) for s in spread] for i in range(len(contest.keys))])
             return [[counting.at_least(need, c) for c, need in zip(cs, needed, strict=True)] for cs in counts]
 
-        cut = _bisect(few_enough, like=needed, bits=bits, dtype=np.dtype("uint32"))
+        cut = _bisect(few_enough, like=[c[0] for c in needed], bits=bits, dtype=np.dtype("uint32"))
         spread = contest.spread(cut)
-        passed = contest.count([[candidates_ties(i, spread[i])] for i in range(len(contest.keys))])[0]
+        passed = contest.tally([[candidates_ties(i, spread[i])] for i in range(len(contest.keys))])[0]
         needed = [counting.subtract(need, c) for need, c in zip(needed, passed, strict=True)]
         cuts.append(cut)
     return cuts
 
 
-def _no_cut(contest: Contest, like: list[Count]) -> list[Values]:
-    everything = [jnp.full_like(c[0], np.uint32(0xFFFFFFFF), dtype=jnp.uint32) for c in like]
+def _no_cut(contest: Contest, like: Values) -> list[Values]:
+    everything = [jnp.full_like(x, np.uint32(0xFFFFFFFF), dtype=jnp.uint32) for x in like]
     return [everything for _ in _position_bits(contest)]
 
 
@@ -240,7 +245,7 @@ def _axis_digits(shape: Sequence[int], axes: Sequence[int]) -> list[list[int]]:
     """The competing axes, grouped so that the flat index over each group stays below 2^31."""
     groups: list[list[int]] = [[]]
     size = 1
-    for axis in reversed(sorted(axes)):
+    for axis in sorted(axes, reverse=True):
         if size * shape[axis] >= 1 << 31:
             groups.insert(0, [])
             size = 1

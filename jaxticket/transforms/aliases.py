@@ -1,12 +1,9 @@
 """Published plans by name: each is a recombination of start, prune and regrow."""
 
-import numbers
-
 from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket.allocate import erk
-from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms.base import Plan, chain
+from jaxticket.transforms.base import MaskTransform, Plan, chain
 from jaxticket.transforms.evolve import Allocate, prune, regrow, start
 from jaxticket.typing import Filter, Schedule, ScoreFn
 from jaxticket.units import Unit
@@ -55,8 +52,8 @@ def gradual(
     >>> bool(plan.when(500)), bool(plan.when(501))
     (True, False)
     """
-    if isinstance(density, numbers.Real):
-        density = schedules.cubic(float(density), start=start, stop=stop)
+    if not callable(density):
+        density = schedules.cubic(density, start=start, stop=stop)
     when = schedules.either(schedules.every(every, start=start, stop=stop), schedules.at([stop]))
     return Plan(prune(score, density, unit=unit, scope=scope, allocate=allocate, where=where), when, newborn="keep")
 
@@ -107,7 +104,7 @@ def rigl(
     return Plan(chain(first, evolve), schedules.every(every, stop=stop), skip_on_refresh=True)
 
 
-def _random_start(density: float, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter):
+def _random_start(density: float, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter) -> MaskTransform:
     if allocate is not None and scope.joint:
         allocate = None  # one pool of units has no densities by leaf
     return start(scores.random, density, allocate=allocate, unit=unit, scope=scope, where=where)

@@ -1,12 +1,10 @@
 """The mask transforms of which plans are made: start a mask, prune it, regrow it."""
 
 import dataclasses
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
@@ -47,8 +45,8 @@ def start(
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         if mask is not None:
             return mask, ()
-        full = filters.full_mask(params, where)
         densities = density if allocate is None else allocate(params, density, where=where)
+        full = _full_mask(params, where, unit)
         return _select(score, params, densities, unit=unit, scope=scope, mask=full, key=key), ()
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
@@ -85,7 +83,7 @@ def prune(
     >>> t.update(mask, state, params=params, grads=None, count=0, key=None, aux=None)[0]
     {'w': Array([[False,  True]], dtype=bool)}
     """
-    schedule = constant(density) if isinstance(density, numbers.Real) else density
+    schedule: Schedule = density if callable(density) else constant(density)
     if allocate is not None and not isinstance(schedule, DensitySchedule):
         raise InputError(
             f"density={density!r} with allocate= must be a number or a schedule made by jaxticket.schedules, whose "
@@ -94,17 +92,13 @@ def prune(
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del key
-        if mask is None:
-            full = filters.full_mask(params, where)
-            # In the unit's own shape: a mask of channels is no larger than a channel mask.
-            mask = unit.expand(unit.pool_mask(full), full)
-        return mask, ()
+        return _full_mask(params, where, unit) if mask is None else mask, ()
 
     def update(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
         shared = schedule
-        if allocate is not None:
+        if allocate is not None and isinstance(schedule, DensitySchedule):
             final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
             shared = dataclasses.replace(schedule, final=final)
         selected = _select(
@@ -158,6 +152,12 @@ def regrow(
         return new, state
 
     return MaskTransform(init, update)
+
+
+def _full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
+    """Everything kept, in the unit's own shape: a mask of channels is no larger than a channel mask."""
+    full = filters.full_mask(params, where)
+    return unit.expand(unit.pool_mask(full), full)
 
 
 def _select(

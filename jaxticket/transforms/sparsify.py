@@ -19,7 +19,7 @@ from jaxticket.typing import Key, Mask, Params, PyTree
 class SparseState(NamedTuple):
     """State of `sparsify`. Beyond the inner optimizer's it holds one byte a weight."""
 
-    count: jax.Array  # steps so far, int32 scalar
+    count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
     mask: Mask  # structure of the parameters
     refresh: PyTree  # state of the plan's mask transform
     inner: PyTree  # state of the inner optimizer
@@ -33,7 +33,7 @@ def sparsify(
 
     At each step a refresh, if due, sees the raw gradients; then the gradients are masked, weights that were just born
     get the optimizer state of a new zero parameter, `inner` acts, and its updates land everything outside the mask on
-    zero. Start from `init(tx, params)`, whose parameters are masked, so that gradients taken at them are the dense ones.
+    zero. Start from `init(tx, params)`, whose parameters are masked, so gradients at them are the dense ones.
 
     Comes last in a chain. Clipping and averages go inside (`inner`); MultiSteps and apply_if_finite go outside, and
     then a step is an optimizer step.
@@ -51,11 +51,11 @@ def sparsify(
       StructureError: a mask that does not fit the parameters, or that a refresh would have to widen.
 
     >>> import jax.numpy as jnp, optax, jaxticket as jt
-    >>> tx = jt.sparsify(optax.adam(0.1), jt.static(0.5))
+    >>> tx = jt.sparsify(optax.sgd(0.5, momentum=0.9), jt.static(0.5))
     >>> params, state = jt.init(tx, {"w": jnp.array([[1.0, 3.0]])})
     >>> updates, state = tx.update({"w": jnp.ones((1, 2))}, state, params)
     >>> optax.apply_updates(params, updates)["w"]
-    Array([[0. , 2.9]], dtype=float32)
+    Array([[0. , 2.5]], dtype=float32)
     """
     inner = optax.with_extra_args_support(inner)
 

@@ -90,7 +90,8 @@ def test_float64_under_x64():
 
 def test_all_equal_keeps_the_lowest_indices():
     mask = compiled({"a": jnp.ones((2, 3)), "b": jnp.ones(4)}, jnp.float32(0.7), scope=scopes.tree())
-    assert int(mask["a"].sum()) == 6 and mask["b"].tolist() == [True, False, False, False]
+    assert int(mask["a"].sum()) == 6
+    assert mask["b"].tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -137,7 +138,8 @@ def test_single_weight_blocks_are_elements():
 def test_channel_masks_cost_one_entry_a_channel_and_compete_over_the_tree():
     scores = {"a": jnp.array([[3.0, 0.0], [3.0, 0.0]]), "b": jnp.array([[1.0, 2.0, 9.0]])}
     mask = selection.select(scores, 0.4, unit=units.axis(-1), scope=scopes.tree())
-    assert mask["a"].tolist() == [[True, False]] and mask["b"].tolist() == [[False, False, True]]
+    assert mask["a"].tolist() == [[True, False]]
+    assert mask["b"].tolist() == [[False, False, True]]
 
 
 def test_heads_and_leaves():
@@ -145,7 +147,8 @@ def test_heads_and_leaves():
     assert selection.select(fused, 1 / 3, unit=units.heads(3)).tolist() == [[False, False, True, True, False, False]]
     layers = {"a": jnp.ones((2, 2)), "b": 3 * jnp.ones((1, 3))}
     kept = selection.select(layers, 0.5, unit=units.leaf(), scope=scopes.tree())
-    assert kept["a"].tolist() == [[False]] and kept["b"].tolist() == [[True]]
+    assert kept["a"].tolist() == [[False]]
+    assert kept["b"].tolist() == [[True]]
 
 
 @pytest.mark.parametrize("unit", [units.element(), units.axis(-1), units.block(2, 2), units.heads(3), units.leaf()])
@@ -156,7 +159,9 @@ def test_the_costs_of_units_add_up_to_the_weights(unit):
 def test_density_by_leaf_may_be_traced_and_none_leaves_a_leaf_out():
     scores = {"a": jnp.arange(4.0), "b": jnp.arange(4.0), "c": jnp.arange(4.0)}
     mask = jax.jit(selection.select)(scores, {"a": jnp.float32(0.5), "b": jnp.float32(1.0), "c": None})
-    assert mask["a"].tolist() == [False, False, True, True] and all(mask["b"]) and mask["c"] is None
+    assert mask["a"].tolist() == [False, False, True, True]
+    assert all(mask["b"])
+    assert mask["c"] is None
 
 
 def test_vmap_is_a_loop_over_replicates():
@@ -202,7 +207,8 @@ def test_many_leaves_cost_one_loop_and_no_sort_or_concatenation():
         text = jax.jit(functools.partial(selection.select, density=0.5, scope=scope)).lower(scores).as_text()
         # One bisection on the keys; those on positions stand in the conditional.
         assert text.count("stablehlo.while") <= 3
-        assert "stablehlo.sort" not in text and "stablehlo.gather" not in text
+        assert "stablehlo.sort" not in text
+        assert "stablehlo.gather" not in text
 
 
 @pytest.mark.parametrize("shape", [(70_000, 40_000), (2, 2**20, 2**20), (3, 3, 40_000, 40_000)])
