@@ -62,8 +62,15 @@ def require_extras(*names: str) -> None:
 
 
 def _message(box: str) -> str:
-    """The first paragraph of the box that tyro draws around an error, and what it thinks was meant."""
-    text = re.sub(r"[╭╮╰╯│]", "", "\n".join(box.splitlines()[1:-1]))
-    first, *others = (" ".join(part.split()) for part in re.split(r"─{5,}", text))
-    meant = [re.search(r"--[\w-]+", part) for part in others if part.startswith("Perhaps you meant")]
-    return first + "".join(f"; perhaps {match.group()} was meant" for match in meant if match)
+    """What the box says that tyro draws around an error (or, on plain terminals, the title and rules), in one line."""
+    paragraphs: list[list[str]] = [[]]
+    for line in (line.strip(" │") for line in box.splitlines()):
+        if re.match(r"[╭╰]|[─-]{5}", line):
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(line)
+    _, message, *others = (" ".join(" ".join(lines).split()) for lines in paragraphs)
+    meant = [re.search(r"--[\w-]+", text) for text in others if text.startswith("Perhaps you meant")]
+    # What the dataclass itself raised says all; tyro puts its own words before it.
+    message = re.sub(r"^Error parsing \w+: ", "", message)
+    return message + "".join(f"; perhaps {match.group()} was meant" for match in meant if match)

@@ -129,12 +129,12 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for name in ("level", "density", *map(_plain, branches), *(f"{_plain(b)}, valid." for b in branches)):
+    for name in ("level", "density", *map(_plain, branches), *(f"{_plain(b)}\nvalidation" for b in branches)):
         made.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         test = [row[branch]["test_accuracy"] for branch in branches]
         validation = [row[branch]["validation_accuracy"]["mean"] for branch in branches]
-        shown = [f"{100 * t['mean']:.2f} ± {100 * t['half_width']:.2f}" for t in test]
+        shown = [f"{100 * t['mean']:.2f} ± {100 * t['half_width']:5.2f}".replace("  nan", "    –") for t in test]
         made.add_row(str(row["level"]), f"{row['density']:.4f}", *shown, *(f"{100 * v:.2f}" for v in validation))
     page = io.StringIO()
     Console(file=page, width=140).print(made)

@@ -1,6 +1,6 @@
 """Winning tickets on real digits: iterative magnitude pruning of LeNet-300-100, with two controls at every level.
 
-    python experiments/imp.py                              the defaults: configs/imp_demo.py says what to expect
+    python experiments/imp.py                              the defaults: configs/imp.py says what to expect
     python experiments/imp.py --levels 22 --replicates 6   extends the same run
     python experiments/imp.py --dry-run                    the plan, and nothing else
 
@@ -10,12 +10,10 @@ was killed goes on, to the same bits, when the same command is given again.
 
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -24,89 +22,21 @@ import optax
 
 from experiments import _cli, _report
 from experiments._problem import Problem, lenet_problem
+from experiments.configs.imp import Config, require
 from jaxticket import data, filters, loops, masks, schedules, scopes, tickets
-from jaxticket.errors import InputError
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Density, PyTree
 
 BRANCHES = ("ticket", "random_reinit", "random_ticket")
-# What does not change any number of the run: asking for more of these extends it.
-_NOT_HASHED = ("levels", "replicates", "out", "checkpoint_seconds", "dry_run")
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Search for winning tickets: LeNet-300-100 on 5,000 MNIST digits."""
-
-    levels: int = 18
-    """Levels, each pruned from the one before; the first is dense."""
-    replicates: int = 4
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
-    epochs: int = 20
-    """Epochs of one training, from its start; late rewinding shortens the later ones."""
-    batch_size: int = 60
-    """Examples a step."""
-    learning_rate: float = 1.2e-3
-    """Of Adam, at its peak."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up."""
-    warmup: int = 0
-    """Steps in which the learning rate grows from 0."""
-    rate: float = 0.2
-    """Fraction of the surviving weights that each level prunes."""
-    scope: Literal["global", "layer"] = "global"
-    """Do all weights compete, or those of each layer (the output layer is then pruned at half the rate)?"""
-    minimum: int = 0
-    """Weights that every layer keeps whatever the others do (global scope)."""
-    rewind: Literal["weights", "everything", "learning-rate", "fine-tune"] = "weights"
-    """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
-    rewind_step: int = 0
-    """The step to which weights or learning rate are rewound; the dense network is first trained up to it."""
-    validation: int = 500
-    """Validation examples, of 5,000."""
-    test: int = 1000
-    """Test examples, of 5,000; nothing is chosen by them."""
-    seed: int = 0
-    """Of everything random."""
-    out: pathlib.Path = pathlib.Path("runs")
-    """The folder in which the run gets its own, named by a hash of what defines it."""
-    checkpoint_seconds: float = 30.0
-    """Seconds between checkpoints inside a training."""
-    dry_run: bool = False
-    """Print the plan and stop."""
-
-    def __post_init__(self) -> None:
-        for name in ("levels", "replicates", "epochs", "batch_size"):
-            _require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("warmup", "minimum", "rewind_step", "checkpoint_seconds", "seed"):
-            _require(getattr(self, name) >= 0, self, name, "at least 0")
-        _require(self.learning_rate > 0, self, "learning_rate", "above 0")
-        _require(0 < self.rate < 1, self, "rate", "between 0 and 1")
-        for name in ("validation", "test"):
-            _require(getattr(self, name) >= 1, self, name, "at least 1, to have something to report")
-        _require(self.scope == "global" or self.minimum == 0, self, "minimum", "0 with --scope layer")
-
-    def identity(self) -> dict[str, Any]:
-        """The values that define the numbers of the run."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_HASHED}
-
-    def hash(self) -> str:
-        """Of the values that are not the defaults, so that an option added later renames no run."""
-        defaults = Config().identity()
-        changed = {name: value for name, value in self.identity().items() if value != defaults[name]}
-        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
-
-    def folder(self) -> pathlib.Path:
-        return self.out / f"imp-{self.hash()}"
 
 
 def build(config: Config, *, checkpoint: Any = None, progress: loops.ProgressFn | None = None) -> Problem:
     """The problem of this configuration. Raises InputError for values that do not fit the data."""
     dataset = data.mnist5k(seed=config.seed, validation=config.validation, test=config.test)
     steps = config.epochs * (len(dataset.train.y) // config.batch_size)
-    _require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
+    require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
     for name in ("rewind_step", "warmup"):
-        _require(getattr(config, name) < steps, config, name, f"below the {steps} steps of a training")
+        require(getattr(config, name) < steps, config, name, f"below the {steps} steps of a training")
     return lenet_problem(
         dataset,
         learning_rate=_learning_rate(config, steps),
@@ -184,19 +114,20 @@ def rewind_point(
 def run(config: Config) -> list[dict[str, Any]]:
     """Trains what is not trained yet, and reports. Returns the records of all levels, branches and replicates."""
     folder = config.folder()
-    with loops.rundir.lock(folder), _report.Progress(config.replicates, config.levels, BRANCHES) as progress:
-        loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
-        checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+    checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+    records = []
+    with _report.Progress(config.replicates, config.levels, BRANCHES) as progress:
         problem = build(config, checkpoint=checkpoint, progress=progress.step)
-        lines = loops.rundir.JsonLines(folder / "metrics.jsonl")
-        records = []
-        for index in range(config.replicates):
-            for record in replicate(config, problem, index, folder / f"replicate_{index}"):
-                lines.append(record)
-                records.append(record)
-                progress.finished(record)
-        lines.close()
-        checkpoint.clear()
+        with loops.rundir.lock(folder):
+            loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
+            lines = loops.rundir.JsonLines(folder / "metrics.jsonl")
+            for index in range(config.replicates):
+                for record in replicate(config, problem, index, folder / f"replicate_{index}"):
+                    lines.append(record)
+                    records.append(record)
+                    progress.finished(record)
+            lines.close()
+            checkpoint.clear()
     _report.write(folder, records, BRANCHES, title=f"LeNet-300-100 on 5,000 MNIST digits, run {config.hash()}")
     return records
 
@@ -212,15 +143,16 @@ def plan(config: Config) -> str:
     # Parameters, gradients, two moments, updates; the rewind point and the trained level; the mask.
     memory = held + 4 * count * 7 + prunable
     trainings = config.replicates * config.levels * len(BRANCHES)
+    saved = trainings * (2 * 4 * count + prunable / 8)  # weights before and after each training, and the mask
     return "\n".join(
         [
             f"run folder   {config.folder()} ({'exists: would go on' if config.folder().exists() else 'new'})",
             f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
-            f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} branches",
+            f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
             f"each         {problem.steps - config.rewind_step} steps of {config.batch_size} examples",
             f"parameters   {count:,}, of which {prunable:,} can be pruned",
             f"memory       about {memory / 2**20:.0f} MiB beside the compiled programs",
-            f"disk         at most {trainings * 2 * 4.2 * count / 2**20:.0f} MiB",
+            f"disk         at most {saved / 2**20:.0f} MiB",
         ]
     )
 
@@ -258,11 +190,6 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
 def _record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
     density = masks.summary(level.ticket.params, level.ticket.mask).maskable.density
     return {"replicate": index, "level": level.index, "branch": branch, "density": density, **level.trained.metrics}
-
-
-def _require(condition: bool, config: Config, name: str, what: str) -> None:
-    if not condition:
-        raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be {what}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,10 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
                 arrays[str(len(entries) - 1)] = stored
     with _new_directory(path) as directory:
-        _orbax().save(directory / "arrays", arrays)
+        try:
+            _orbax().save(directory / "arrays", arrays)
+        except ValueError as error:  # how tensorstore reports a full disk
+            raise CheckpointError(f"{path} cannot be written ({_first_line(error)})") from error
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries, "files": _digests(directory)}
         _write_text(directory / RECORD, json.dumps({**body, "sha256": _self_digest(body)}, indent=1))
 
@@ -207,8 +210,7 @@ def _read_arrays(path: pathlib.Path, entries: list[dict[str, Any]], places: Mapp
     try:
         stored = _orbax().load(path / "arrays", templates)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: its arrays cannot be read ({reason})") from error
+        raise CheckpointError(f"{path}: its arrays cannot be read ({_first_line(error)})") from error
     return {str(i): _decode(entry, stored.get(str(i)), places.get(str(i))) for i, entry in enumerate(entries)}
 
 
@@ -262,6 +264,10 @@ def _rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
         children.setdefault(entry["path"][depth][1], []).append((entry, leaf))
     built = {name: _rebuild(members, depth + 1) for name, members in children.items()}
     return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _digests(directory: pathlib.Path) -> dict[str, str]:

@@ -1,0 +1,205 @@
+"""The main job: it survives being killed to the same bits, is extended, and errs in one line."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _report, imp
+from experiments.configs.imp import Config
+from jaxticket.loops import rundir
+from jaxticket.tickets import archive
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "imp.py"
+SMALL = ["--levels", "3", "--replicates", "1", "--epochs", "2", "--rewind-step", "20", "--rewind", "everything"]
+
+
+def start(out, *arguments):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(SCRIPT), *SMALL, "--checkpoint-seconds", "0", "--out", str(out), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def wait_until(condition, process):
+    while not condition():
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.002)
+
+
+def contents(run):
+    """All bits that a run leaves: the reports, and every array of every level."""
+    files = {name: (run / name).read_text() for name in ("metrics.jsonl", "results.json", "table.txt", "config.json")}
+    arrays = {}
+    for record in sorted(run.glob("replicate_*/**/record.json")):
+        trees, more = archive.read(record.parent)
+        leaves = jax.tree_util.tree_leaves_with_path((trees, more["more"]))
+        arrays[record.parent.relative_to(run).as_posix()] = {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
+    return files, arrays
+
+
+def test_killed_three_times_it_ends_in_the_bits_of_the_unbroken_run(tmp_path):
+    unbroken = start(tmp_path / "unbroken")
+    name = Config(epochs=2, rewind_step=20, rewind="everything").folder().name
+    broken = tmp_path / "broken" / name
+    lines = lambda: (broken / "metrics.jsonl").read_text().count("\n") if (broken / "metrics.jsonl").exists() else 0
+    chance = random.Random(0)
+    for reached in (
+        lambda: any(broken.glob("checkpoint/state_*/record.json")),  # inside the training before the rewind point
+        lambda: lines() >= 2,  # after some levels and controls, from here at any moment of the next
+        lambda: lines() >= 6,
+    ):
+        process = start(tmp_path / "broken")
+        wait_until(reached, process)
+        time.sleep(chance.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = {path: path.stat().st_mtime_ns for path in broken.glob("replicate_0/ticket/*/record.json")}
+    finish(start(tmp_path / "broken"))
+    assert before
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())  # loaded, not trained again
+    finish(unbroken)
+    files, arrays = contents(broken)
+    expected_files, expected_arrays = contents(tmp_path / "unbroken" / name)
+    assert files == expected_files
+    assert arrays.keys() == expected_arrays.keys()
+    assert len(arrays) == 3 * 3 + 1
+    for level, expected in expected_arrays.items():
+        assert arrays[level].keys() == expected.keys()
+        for path, value in expected.items():
+            np.testing.assert_array_equal(arrays[level][path], value, err_msg=f"{level} {path}")
+    assert not (broken / "checkpoint").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    arguments = ["--epochs", "1", "--scope", "layer", "--out", str(out)]
+    assert imp.main([*arguments, "--levels", "2", "--replicates", "1"]) == 0
+    return arguments, out
+
+
+def test_levels_and_replicates_extend_the_same_run(finished, capsys):
+    arguments, out = finished
+    (run,) = out.iterdir()
+    first = (run / "metrics.jsonl").read_text().splitlines()
+    assert imp.main([*arguments, "--levels", "3", "--replicates", "2"]) == 0
+    assert list(out.iterdir()) == [run]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [json.dumps(record) for record in records[: len(first)]] == first
+    order = [(record["replicate"], record["level"], record["branch"]) for record in records]
+    assert order == [(r, l, branch) for r in range(2) for l in range(3) for branch in imp.BRANCHES]
+    # By layer, and the output layer at half the rate.
+    kept = round(235_200 * 0.64) + round(30_000 * 0.64) + round(1000 * 0.81)
+    assert records[6]["density"] == records[7]["density"] == records[8]["density"] == kept / 266_200
+    assert records[0]["test_accuracy"] == records[2]["test_accuracy"]  # dense, a random ticket is the ticket
+    assert records[0]["test_accuracy"] > 0.8
+    output = capsys.readouterr().out
+    assert "replicate 2/2  level  2  density 0.6" in output
+    assert (run / "table.txt").read_text() in output
+    assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_one_process_runs_it(finished, capsys):
+    arguments, out = finished
+    (run,) = out.iterdir()
+    with rundir.lock(run):
+        assert (
+            one_line_error(arguments, capsys) == f"error: {run} is in use by another process; wait for it, or end it\n"
+        )
+
+
+def test_a_run_of_another_configuration_is_refused(finished, capsys, tmp_path):
+    _, out = finished
+    (run,) = out.iterdir()
+    impostor = tmp_path / Config(epochs=2, scope="layer").folder().name
+    impostor.mkdir()
+    (impostor / "config.json").write_text((run / "config.json").read_text())
+    message = one_line_error(["--epochs", "2", "--scope", "layer", "--out", str(tmp_path)], capsys)
+    assert "epochs is 1 there, 2 here" in message
+
+
+def test_the_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    assert imp.main(["--dry-run", "--out", str(tmp_path / "runs")]) == 0
+    printed = capsys.readouterr().out
+    for words in ("216: 4 replicates, 18 levels", "0.02252", "1160 steps", "266,610, of which 266,200", "memory"):
+        assert words in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_is_named_by_what_changes_the_numbers():
+    assert Config(levels=3, replicates=9, checkpoint_seconds=1.0).hash() == Config().hash()
+    assert len({Config().hash(), Config(seed=1).hash(), Config(scope="layer").hash()}) == 3
+
+
+def one_line_error(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        imp.main(arguments)
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--lvels", "3"], "perhaps --levels was meant"),
+        (["--levels", "x"], "--levels: invalid literal"),
+        (["--levels", "0"], "error: --levels is 0, but must be at least 1"),
+        (["--scope", "both"], "invalid choice 'both' for argument '--scope'"),
+        (["--rate", "1"], "--rate is 1.0"),
+        (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--scope", "layer", "--minimum", "3"], "--minimum is 3, but must be 0 with --scope layer"),
+        (["--rewind-step", "1160"], "--rewind-step is 1160, but must be below the 1160 steps"),
+        (["--batch-size", "4000"], "--batch-size is 4000"),
+        (["--validation", "4000"], "leave nothing of 5000"),
+    ],
+)
+def test_bad_flags(arguments, words, capsys, tmp_path):
+    assert words in one_line_error([*arguments, "--out", str(tmp_path / "runs")], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_and_foreign_folders(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in one_line_error(["--out", str(tmp_path / "file")], capsys)
+    foreign = Config(out=tmp_path).folder()
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("")
+    assert "thesis.tex" in one_line_error(["--out", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("tyro", "experiments"), ("flax", "models"), ("matplotlib", "plots")])
+def test_absent_extras(package, extra, capsys, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    message = one_line_error(["--out", str(tmp_path / "runs")], capsys)
+    assert f"{package} is not installed; install it with: pip install 'jaxticket[{extra}]'" in message
+
+
+def test_intervals_and_a_single_replicate():
+    mean, half = _report.interval([1.0, 2.0, 3.0])
+    assert (mean, round(half, 4)) == (2.0, 2.4841)  # t = 4.3027 with two degrees of freedom
+    records = [
+        {"replicate": 0, "level": 0, "branch": b, "density": 1.0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
+        for b in imp.BRANCHES
+    ]
+    table = _report.table(_report.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
+    assert "nan" not in table
+    assert "50.00 ±" in table
