@@ -206,3 +206,22 @@ def test_normalisers_compile_and_map(wrapper):
 def test_signals_reach_the_score():
     scored = scores.unit_norm(scores.gradient)({"w": jnp.ones(2)}, grads={"w": jnp.array([3.0, 4.0])})
     np.testing.assert_allclose(scored["w"], [0.6, 0.8], rtol=1e-6)
+
+
+def test_random_noise_passes_tests_of_uniformity_and_independence():
+    """Equidistribution of 64 cells, of pairs of neighbours along both axes, and of the same entry under other keys."""
+    like = jnp.zeros((300, 500))
+    a, b = (np.asarray(scores.random(like, key=jax.random.key(seed))) for seed in (5, 6))
+
+    def excess(cells):
+        counts = np.bincount(cells.ravel(), minlength=64)
+        expected = cells.size / 64
+        return np.sum((counts - expected) ** 2 / expected)
+
+    def pairs(x, y):
+        return 8 * (x * 8).astype(int) + (y * 8).astype(int)
+
+    for cells in ((a * 64).astype(int), pairs(a[:-1], a[1:]), pairs(a[:, :-1], a[:, 1:]), pairs(a, b)):
+        assert excess(cells) < 104.0  # 99.9 % of chi-square with 63 degrees of freedom is 103.4
+    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
+    assert len(np.unique(a)) > 0.99 * a.size  # 24 bits leave few ties

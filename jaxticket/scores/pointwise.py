@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxticket import _tree
@@ -42,8 +43,9 @@ def random(
 ) -> Scores:
     """Uniform noise in [0, 1), float32: each unit is as likely to be kept as any other (the control of every method).
 
-    The leaf at position i of the tree (None counts) draws from `fold_in(key, i)`, whatever the other leaves are.
-    Raises InputError without a key.
+    What the leaf at position i of the tree (None counts) draws depends on the key and i alone, whatever the other
+    leaves are. Each entry is a hash of its position, seeded by the key: several times cheaper to compile and to run
+    than a threefry stream a leaf, and each shard makes its own. Raises InputError without a key.
 
     >>> import jax, jax.numpy as jnp
     >>> random({"w": jnp.ones((2, 3))}, key=jax.random.key(0))["w"].shape
@@ -53,10 +55,8 @@ def random(
     if key is None:
         raise InputError("scores.random needs a key, got key=None; pass key= to sparsify (or to the score itself).")
     floats = _floats(params)
-    positions = jax.tree.unflatten(_tree.structure(floats), range(_tree.structure(floats).num_leaves))
-    return _tree.map_present(
-        lambda p, i: jax.random.uniform(jax.random.fold_in(key, i), p.shape, jnp.float32), floats, positions
-    )
+    seeds = jax.random.bits(key, (_tree.structure(floats).num_leaves, 2), jnp.uint32)
+    return _tree.map_present(_noise, floats, jax.tree.unflatten(_tree.structure(floats), list(seeds)))
 
 
 def gradient(
@@ -188,3 +188,24 @@ def _without_masked_nodes(tree: PyTree) -> PyTree:
         tree,
         is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode),
     )
+
+
+def _noise(like: jax.Array, seed: jax.Array) -> jax.Array:
+    """Uniform float32 in [0, 1) from a hash of each entry's flat index and a seed of two words."""
+    low = jnp.zeros_like(like, dtype=jnp.uint32)
+    high, stride = low, 1
+    for axis in reversed(range(like.ndim)):
+        index = jax.lax.broadcasted_iota(jnp.uint32, like.shape, axis)
+        if stride * like.shape[axis] < 1 << 32:
+            low, stride = low + index * np.uint32(stride), stride * like.shape[axis]
+        else:  # beyond 2^32 entries the leading axes are a second word
+            high = high * np.uint32(like.shape[axis]) + index
+    bits = _mix(_mix(low ^ seed[0]) + seed[1] + high * np.uint32(0x9E3779B9))
+    return (bits >> 8).astype(jnp.float32) * np.float32(2**-24)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of 32-bit words with little bias (lowbias32; Wellons, 2018)."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)

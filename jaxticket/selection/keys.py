@@ -12,10 +12,21 @@ import numpy as np
 from jaxticket.errors import InputError
 
 
-def common_dtype(scores: Sequence[jax.Array]) -> np.dtype:
+def of_leaves(scores: Sequence[jax.Array], *, wide: bool = False) -> list[jax.Array]:
+    """The keys of several leaves in one order; `wide` asks for 64 bits also where 32 would hold the scores."""
+    dtype = common_dtype(scores, wide=wide)
+    return [to_key(s, dtype) for s in scores]
+
+
+def is_wide(scores: Sequence[jax.Array]) -> bool:
+    """Do the keys of these scores need 64 bits?"""
+    return any(s.dtype.itemsize == 8 for s in scores)
+
+
+def common_dtype(scores: Sequence[jax.Array], *, wide: bool = False) -> np.dtype:
     """The dtype in which the scores of several leaves compare: float32/float64 or int32/int64 or uint32/uint64."""
     kinds = {("f" if jnp.issubdtype(s.dtype, jnp.floating) else np.dtype(s.dtype).kind) for s in scores}
-    wide = any(s.dtype.itemsize == 8 for s in scores)
+    wide = wide or is_wide(scores)
     if kinds <= {"f"}:
         return np.dtype("float64" if wide else "float32")
     if kinds <= {"u", "b"}:

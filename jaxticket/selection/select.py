@@ -118,69 +118,73 @@ def _drop_and_grow(
     unit: Unit,
     scope: Scope,
 ) -> Mask:
-    alive = unit.pool_mask(_broadcast(mask, drop))
+    alive_units = unit.pool_mask(_broadcast(mask, drop))
+    alive = _present(alive_units)
+    living = _contest(alive, scope).tally([[a] for a in _contest(alive, scope).keys])[0]
     if total is None or keep is None:
-        total = _living(alive, scope)
-        keep = [counting.scale(t, 1 - drop_fraction) for t in total]
-    keep = [counting.minimum(k, t) for k, t in zip(keep, total, strict=True)]
-    kept, kept_count = _keep(drop, keep, alive, unit=unit, scope=scope)
-    others = _tree.map_present(jnp.logical_not, kept)
-    wanted = [counting.subtract(t, k) for t, k in zip(total, kept_count, strict=True)]
-    grown, _ = _keep(grow, wanted, others, unit=unit, scope=scope)
-    return unit.expand(_tree.map_present(jnp.logical_or, kept, grown), drop)
+        total, keep = living, [counting.scale(n, 1 - drop_fraction) for n in living]
+    keep = [functools.reduce(counting.minimum, counts) for counts in zip(keep, total, living, strict=True)]
+    to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
+    wide = keys.is_wide([*to_drop, *to_grow])
+    to_drop, to_grow = keys.of_leaves(to_drop, wide=wide), keys.of_leaves(to_grow, wide=wide)
+
+    # Both selections are one loop body, which is compiled once.
+    def choose(phase: jax.Array, carry: Any) -> Any:
+        kept, candidates, wanted = carry
+        ranked = [jnp.where(phase == 0, d, g) for d, g in zip(to_drop, to_grow, strict=True)]
+        kept = [k | new for k, new in zip(kept, _keep(ranked, wanted, candidates, scope), strict=True)]
+        return kept, [~k for k in kept], [counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
+
+    kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, keep))
+    return unit.expand(_restore(kept, alive_units), drop)
 
 
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
 def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
-    if mask is None:
-        return unit.expand(_keep(scores, wanted, None, unit=unit, scope=scope)[0], scores)
-    alive = unit.pool_mask(_broadcast(mask, scores))
-    kept, _ = _keep(scores, wanted, alive, unit=unit, scope=scope)
-    return _tree.map_present(jnp.logical_and, unit.expand(kept, scores), mask)
+    pooled = unit.pool(scores)
+    alive = None if mask is None else _present(unit.pool_mask(_broadcast(mask, scores)))
+    kept = _restore(_keep(keys.of_leaves(_present(pooled)), wanted, alive, scope), pooled)
+    chosen = unit.expand(kept, scores)
+    return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
+
+
+def _keep(ranked: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope) -> list[jax.Array]:
+    """Masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer."""
+    shapes = [k.shape for k in ranked]
+    contest = _contest(ranked, scope)
+    if alive is None and any(k.size != r.size for k, r in zip(contest.keys, ranked, strict=True)):
+        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but what the view padded
+    if alive is not None:
+        alive = [scope.view(a) for a in alive]
+        contest = contest._replace(
+            keys=[jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(alive, contest.keys, strict=True)]
+        )
+    return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, alive), shapes, strict=True)]
+
+
+def _present(tree: Any) -> list[Any]:
+    return [x for x in _tree.leaves(tree) if x is not None]
+
+
+def _restore(leaves: list[jax.Array], like: Any) -> Any:
+    remaining = iter(leaves)
+    return _tree.map_present(lambda _: next(remaining), like)
 
 
 def _broadcast(mask: Mask, scores: Scores) -> Mask:
     return _tree.map_present(lambda m, s: jnp.broadcast_to(m, s.shape), mask, scores)
 
 
-def _keep(scores: Scores, wanted: list[Count], alive: Mask | None, *, unit: Unit, scope: Scope) -> tuple[Mask, Any]:
-    """The mask over units with the `wanted` counts (fewer where fewer are alive), and the counts it has."""
-    pooled = unit.pool(scores)
-    arrays = [s for s in _tree.leaves(pooled) if s is not None]
-    dtype = keys.common_dtype(arrays)
-    shapes = [a.shape for a in arrays]
-    contest = _contest([keys.to_key(a, dtype) for a in arrays], scope)
-    lives = None
-    if alive is not None or any(k.size != math.prod(s) for k, s in zip(contest.keys, shapes, strict=True)):
-        whole = (
-            [jnp.ones(s, bool) for s in shapes] if alive is None else [a for a in _tree.leaves(alive) if a is not None]
-        )
-        lives = [scope.view(a) for a in whole]
-        masked = [jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(lives, contest.keys, strict=True)]
-        contest = contest._replace(keys=masked)
-        living = contest.tally([[a] for a in lives])[0]
-        wanted = [counting.minimum(k, n) for k, n in zip(wanted, living, strict=True)]
-    kept = [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, lives), shapes, strict=True)]
-    remaining = iter(kept)
-    return _tree.map_present(lambda _: next(remaining), pooled), wanted
-
-
 def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:
     return Contest([scope.view(a) for a in arrays], [scope.axes(a.shape) for a in arrays], scope.joint)
 
 
-def _living(alive: Mask, scope: Scope) -> list[Count]:
-    """How many units of each group are alive."""
-    contest = _contest([a for a in _tree.leaves(alive) if a is not None], scope)
-    return contest.tally([[a] for a in contest.keys])[0]
-
-
 def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
     """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
-    shapes = [u.shape for u in _tree.leaves(units_like) if u is not None]
+    shapes = [u.shape for u in _present(units_like)]
     if scope.joint:
         return [_count(density, sum(math.prod(s) for s in shapes), floor)]
-    densities = [d for d in _tree.leaves(density) if d is not None]
+    densities = _present(density)
     views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
     sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
     if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):

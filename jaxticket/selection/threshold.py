@@ -85,7 +85,7 @@ def kth_largest_key(contest: Contest, k: list[Count]) -> Values:
 def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
     """Exactly k True a group, those of the largest keys; among equals the lower position survives.
 
-    Entries that are not `alive` must have key 0; k may not exceed the number of alive ones.
+    Entries that are not `alive` must have key 0, below any other: where fewer than k are alive, all of them are kept.
     """
     thresholds = kth_largest_key(contest, k)
     at = contest.spread(thresholds)
@@ -135,8 +135,7 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
         raise InputError("scores holds no entries; pass at least one array.")
     if not isinstance(k, jax.Array) and not 1 <= k <= size:
         raise InputError(f"k={k} is out of range for scores with {size} entries; pass 1 ≤ k ≤ {size}.")
-    dtype = keys.common_dtype(arrays)
-    contest = Contest([keys.to_key(a, dtype) for a in arrays], [tuple(range(a.ndim)) for a in arrays], joint=True)
+    contest = Contest(keys.of_leaves(arrays), [tuple(range(a.ndim)) for a in arrays], joint=True)
     digits = counting.digits_for(size)
     if isinstance(k, jax.Array):
         wanted = (
@@ -146,7 +145,7 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
         )
     else:
         wanted = counting.of_int(k, digits)
-    return keys.from_key(kth_largest_key(contest, [wanted])[0], dtype)
+    return keys.from_key(kth_largest_key(contest, [wanted])[0], keys.common_dtype(arrays))
 
 
 def _bisect(

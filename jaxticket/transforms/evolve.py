@@ -15,6 +15,8 @@ from jaxticket.transforms.base import MaskTransform
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn
 from jaxticket.units import Unit
 
+_DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
+
 Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
 
 
@@ -139,12 +141,13 @@ def regrow(
     def update(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
-        keys = (None, None) if key is None else tuple(jax.random.split(key))
+        # Almost always one of both draws nothing, so that one key is enough for it.
+        drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
         new = drop_and_grow(
             mask,
-            drop=drop(params, grads=grads, mask=mask, key=keys[0], aux=aux),
-            grow=grow(params, grads=grads, mask=mask, key=keys[1], aux=aux),
+            drop=drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
+            grow=grow(params, grads=grads, mask=mask, key=key, aux=aux),
             drop_fraction=fraction,
             unit=unit,
             scope=scope,
