@@ -15,6 +15,7 @@ import numpy as np
 from jaxticket import _tree
 from jaxticket.errors import CheckpointError
 from jaxticket.loops.level import Level
+from jaxticket.tickets import archive
 from jaxticket.tickets.checkpoint import load_with, save_with
 from jaxticket.tickets.ticket import Ticket, rewind
 from jaxticket.typing import Key, PyTree, Trained
@@ -81,8 +82,7 @@ class StepCheckpoint:
     def load(self, origin: str, like: Ticket) -> tuple[Ticket, dict[str, Any]] | None:
         """The state saved by a training with this origin, and the values saved beside it, or None."""
         for path in reversed(self._saved()):
-            _, _, more = load_with(path)
-            if more.get("origin") == origin:
+            if archive.read_record(path)["more"].get("origin") == origin:
                 ticket, _, more = load_with(path, like=like)
                 return ticket, more["values"]
         return None
