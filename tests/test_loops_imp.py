@@ -184,6 +184,12 @@ def test_a_damaged_level_is_refused(tmp_path):
         search(store=store)
 
 
+def test_metrics_must_be_json(tmp_path):
+    train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {"loss": jnp.ones(2)})
+    with pytest.raises(InputError, match=r"metrics=.*not JSON"):
+        search(train, store=loops.Store(tmp_path))
+
+
 def test_bad_densities_are_refused_before_any_training():
     for densities, words in [
         ((), "is empty"),

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from jaxticket import _tree, scopes
 from jaxticket.selection import select
@@ -42,5 +42,5 @@ def random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
     flat = [m for m in _tree.leaves(ticket.mask) if m is not None]
     keys = iter(jax.random.split(key, max(1, len(flat))))
     noise = _tree.map_present(lambda m: jax.random.bits(next(keys), m.shape), ticket.mask)
-    kept = _tree.map_present(lambda m: int(np.sum(m)) / m.size, ticket.mask)
+    kept = _tree.map_present(lambda m: int(jnp.sum(m)) / m.size, ticket.mask)
     return dataclasses.replace(ticket, mask=select(noise, kept, scope=scopes.leaf()))

@@ -60,9 +60,12 @@ def scan_fit(
       progress: called after each epoch with the step reached and the epoch's mean loss.
 
     Raises:
-      InputError: a batch size below 1 or above the number of examples.
+      InputError: a batch size below 1 or above the number of examples, or arrays that differ in that number.
     """
-    examples = jax.tree.leaves(data)[0].shape[0]
+    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
+    if len(sizes) != 1:
+        raise InputError(f"data holds arrays of {sorted(sizes)} examples; all must have the same number")
+    (examples,) = sizes
     if not 1 <= batch_size <= examples:
         raise InputError(f"batch_size={batch_size} must lie between 1 and the {examples} examples")
     per_epoch = examples // batch_size

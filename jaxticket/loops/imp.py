@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def imp(
       InputError: no densities, one outside [0, 1], or one above its predecessor, before anything is trained.
       CheckpointError: the store holds levels of another search.
     """
-    densities = tuple(densities)
+    densities = tuple(float(d) if getattr(d, "ndim", None) == 0 else d for d in densities)
     _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     _check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
@@ -95,8 +96,7 @@ def train_level(
     """
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
-        copies = copy((ticket.state, ticket.mask, ticket.opt_state))
-        state, mask, opt_state = copies
+        state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
         trained = train(rewound(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
         if store is not None:
             store.save(Level(index, density, ticket, trained), key=key)
@@ -116,7 +116,7 @@ def _check_densities(densities: tuple[Density, ...], mask: Mask) -> None:
     if not densities:
         raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
     for density in densities:
-        if not isinstance(density, int | float):
+        if not isinstance(density, numbers.Real):
             _tree.check_structure("densities", density, "ticket.mask", mask)
         for value in jax.tree.leaves(density):
             if not 0 <= value <= 1:
@@ -132,4 +132,4 @@ def _check_densities(densities: tuple[Density, ...], mask: Mask) -> None:
 
 def _by_leaf(density: Density, mask: Mask) -> list[Any]:
     pruned = len(jax.tree.leaves(mask))
-    return [density] * pruned if isinstance(density, int | float) else jax.tree.leaves(density)
+    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)

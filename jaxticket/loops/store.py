@@ -17,7 +17,7 @@ from jaxticket.errors import CheckpointError
 from jaxticket.loops.level import Level
 from jaxticket.tickets import archive
 from jaxticket.tickets.checkpoint import load_with, save_with
-from jaxticket.tickets.ticket import Ticket, rewind
+from jaxticket.tickets.ticket import Ticket, rewind, to_json
 from jaxticket.typing import Key, PyTree, Trained
 
 
@@ -56,9 +56,13 @@ class Store:
         return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
 
     def save(self, level: Level, *, key: Key) -> None:
-        """Keeps a finished level. Raises CheckpointError if it exists or cannot be written."""
+        """Keeps a finished level.
+
+        Raises CheckpointError if it exists or cannot be written, InputError for metrics that are not JSON.
+        """
         masked = dataclasses.replace(level.ticket, params=rewind(level.ticket))
         params, state, metrics = level.trained
+        to_json("metrics", metrics)
         save_with(
             self.path(level.index),
             masked,

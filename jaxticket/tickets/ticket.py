@@ -15,6 +15,14 @@ from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
 
 
+def to_json(name: str, values: Mapping[str, Any]) -> str:
+    """The mapping as JSON, with its names sorted. Raises InputError for what JSON cannot hold."""
+    try:
+        return json.dumps(dict(values), sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}={values!r} is not JSON ({error}); keep to strings, numbers, lists, dicts") from error
+
+
 class Meta(Mapping[str, Any]):
     """An immutable, hashable mapping of JSON values: what a Ticket says about where it comes from.
 
