@@ -138,7 +138,7 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
         made.add_row(str(row["level"]), f"{row['density']:.4f}", *shown, *(f"{100 * v:.2f}" for v in validation))
     page = io.StringIO()
     Console(file=page, width=140).print(made)
-    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
 def plot(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], file: pathlib.Path, *, title: str) -> None:

@@ -136,7 +136,7 @@ def test_a_run_of_another_configuration_is_refused(finished, capsys, tmp_path):
 def test_the_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert imp.main(["--dry-run", "--out", str(tmp_path / "runs")]) == 0
     printed = capsys.readouterr().out
-    for words in ("216: 4 replicates, 18 levels", "0.02252", "1160 steps", "266,610, of which 266,200", "memory"):
+    for words in ("216: 4 replicates, 18 levels", "0.02252", "928 steps", "266,610, of which 266,200", "memory"):
         assert words in printed
     assert not list(tmp_path.iterdir())
 
@@ -166,7 +166,7 @@ def one_line_error(arguments, capsys):
         (["--rate", "1"], "--rate is 1.0"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
         (["--scope", "layer", "--minimum", "3"], "--minimum is 3, but must be 0 with --scope layer"),
-        (["--rewind-step", "1160"], "--rewind-step is 1160, but must be below the 1160 steps"),
+        (["--rewind-step", "928"], "--rewind-step is 928, but must be below the 928 steps"),
         (["--batch-size", "4000"], "--batch-size is 4000"),
         (["--validation", "4000"], "leave nothing of 5000"),
     ],

@@ -24,7 +24,7 @@ class Config:
     """Levels, each pruned from the one before; the first is dense."""
     replicates: int = 4
     """Repetitions of everything with other random numbers (the split of the data stays)."""
-    epochs: int = 20
+    epochs: int = 16
     """Epochs of one training, from its start; late rewinding shortens the later ones."""
     batch_size: int = 60
     """Examples a step."""

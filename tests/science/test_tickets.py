@@ -3,46 +3,65 @@
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 
 import pytest
 
+from experiments._report import interval
+
 pytestmark = pytest.mark.science
 
+LEVELS = 18
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "imp.py"
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """The results by level. In a process of its own: the tests' XLA flags are for equal bits, not for speed."""
+def accuracy(tmp_path_factory):
+    """Test accuracy by (branch, replicate, level). Run in a process of its own: the tests' XLA flags make it slow."""
     out = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, str(SCRIPT), "--epochs", "12", "--out", str(out)]
+    command = [sys.executable, str(SCRIPT), "--levels", str(LEVELS), "--epochs", "12", "--out", str(out)]
     subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, check=True)
-    (results,) = out.glob("*/results.json")
-    print((results.parent / "table.txt").read_text())
-    return json.loads(results.read_text())
+    (metrics,) = out.glob("*/metrics.jsonl")
+    print((metrics.parent / "table.txt").read_text())
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return {(r["branch"], r["replicate"], r["level"]): r["test_accuracy"] for r in records}
 
 
-def bounds(row, branch):
-    accuracy = row[branch]["test_accuracy"]
-    return accuracy["mean"] - accuracy["half_width"], accuracy["mean"] + accuracy["half_width"]
+def by_replicate(accuracy, branch, levels):
+    """Each replicate's mean accuracy over some levels."""
+    replicates = {replicate for _, replicate, _ in accuracy}
+    return [statistics.fmean(accuracy[branch, r, level] for level in levels) for r in sorted(replicates)]
 
 
-def test_the_winning_ticket_beats_both_controls_at_low_density(rows):
-    last = rows[-1]
-    assert last["density"] <= 0.05
-    low, _ = bounds(last, "ticket")
-    assert low > bounds(last, "random_reinit")[1]
-    assert low > bounds(last, "random_ticket")[1]
+def bounds(values):
+    mean, half = interval(values)
+    return mean - half, mean + half
 
 
-def test_the_winning_ticket_matches_the_dense_network_below_a_fifth_of_its_weights(rows):
-    dense = rows[0]["ticket"]["test_accuracy"]["mean"]
-    sparse = [row["ticket"]["test_accuracy"]["mean"] for row in rows if row["density"] < 0.2]
+def test_winning_tickets_beat_both_controls_below_five_percent(accuracy):
+    sparsest = [level for level in range(LEVELS) if 0.8**level <= 0.05]
+    low, _ = bounds(by_replicate(accuracy, "ticket", sparsest))
+    for control in ("random_reinit", "random_ticket"):
+        assert low > bounds(by_replicate(accuracy, control, sparsest))[1]
+        # At some density also by itself, where four replicates leave wide intervals.
+        assert any(
+            bounds(by_replicate(accuracy, "ticket", [level]))[0] > bounds(by_replicate(accuracy, control, [level]))[1]
+            for level in sparsest
+        )
+
+
+def test_a_winning_ticket_matches_the_dense_network_below_a_fifth_of_its_weights(accuracy):
+    dense = statistics.fmean(by_replicate(accuracy, "ticket", [0]))
+    sparse = [statistics.fmean(by_replicate(accuracy, "ticket", [l])) for l in range(LEVELS) if 0.8**l < 0.2]
     assert max(sparse) > dense - 0.01
 
 
-def test_the_gap_to_the_controls_grows_as_weights_go(rows):
-    gap = lambda row: row["ticket"]["test_accuracy"]["mean"] - row["random_ticket"]["test_accuracy"]["mean"]
-    assert gap(rows[-1]) > gap(rows[9]) > gap(rows[0]) == 0
+def test_the_gap_to_the_random_ticket_grows_as_weights_go(accuracy):
+    def gap(levels):
+        ticket, control = (by_replicate(accuracy, branch, levels) for branch in ("ticket", "random_ticket"))
+        return statistics.fmean(ticket) - statistics.fmean(control)
+
+    assert gap([0]) == 0
+    assert 0 < gap(range(1, 6)) < gap(range(6, 12)) < gap(range(12, LEVELS))
