@@ -33,7 +33,8 @@ def sparsify(
 
     At each step a refresh, if due, sees the raw gradients; then the gradients are masked, weights that were just born
     get the optimizer state of a new zero parameter, `inner` acts, and its updates land everything outside the mask on
-    zero. Start from `init(tx, params)`, whose parameters are masked, so gradients at them are the dense ones.
+    zero. Start from `init(tx, params)`, whose parameters are masked, so gradients at them are the dense ones. At
+    density 1 the updates are those of `inner` bit for bit.
 
     Comes last in a chain. Clipping and averages go inside (`inner`); MultiSteps and apply_if_finite go outside, and
     then a step is an optimizer step.

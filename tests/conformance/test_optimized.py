@@ -1,0 +1,40 @@
+"""Law 4 at the compiler's default optimisation, which the matrix turns off for speed.
+
+What is compared are the updates and the optimizer's state of one compiled `update`. A whole training step may differ
+from plain optax's in the last bit even at density 1: XLA contracts `params + (-lr * direction)` into one fused
+multiply-add, and cannot where a mask stands between both.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxticket as jt
+from tests.conformance import table
+
+SHAPES = {"a": {"kernel": (37, 53), "bias": (1, 53)}, "b": {"kernel": (53, 8)}}
+
+
+def noise(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda s: jnp.asarray(rng.normal(size=s), jnp.float32), SHAPES, is_leaf=lambda s: isinstance(s, tuple)
+    )
+
+
+@pytest.mark.parametrize("optimizer", table.OPTIMIZERS)
+def test_density_one_gives_the_updates_of_the_inner_optimizer(optimizer):
+    entry = table.OPTIMIZERS[optimizer]
+    plain = entry.outer(entry.inner())
+    sparse = entry.outer(jt.sparsify(entry.inner(), table.PLANS["gradual"].make(1.0)))
+    update, sparse_update = jax.jit(plain.update), jax.jit(sparse.update)
+    params = noise(0)
+    state, sparse_state = plain.init(params), sparse.init(params)
+    for step in range(4):
+        grads = noise(step + 1)
+        updates, state = update(grads, state, params)
+        sparse_updates, sparse_state = sparse_update(grads, sparse_state, params)
+        jax.tree.map(np.testing.assert_array_equal, sparse_updates, updates)
+        params = optax.apply_updates(params, updates)
