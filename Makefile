@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Two workers whatever the machine: each one's XLA already spreads over the cores.
-PYTEST := $(BIN)/python -m pytest -n 2 --durations 5
+# Two workers whatever the machine: each one's XLA already spreads over the cores. The science tests of a file share what
+# was trained, so one worker takes the file.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test science slow lint format bench clean
@@ -21,7 +22,7 @@ test: $(VENV)/test.stamp ## the default tests and the doctests
 	$(PYTEST) $(ARGS)
 
 science: $(VENV)/test.stamp ## slow checks that something is learnt, with replicates and intervals
-	$(PYTEST) -m science $(ARGS)
+	$(PYTEST) --dist loadfile -m science $(ARGS)
 
 slow: $(VENV)/test.stamp ## the full products that the default tests sample
 	$(PYTEST) -m slow $(ARGS)

@@ -86,7 +86,10 @@ OPTIMIZERS = {
     "lamb": Optimizer(lambda: optax.lamb(1e-2, weight_decay=0.1), elementwise=False),
     "adabelief": Optimizer(lambda: optax.adabelief(1e-2)),
     "nadam": Optimizer(lambda: optax.nadam(1e-2)),
-    "inject_hyperparams": Optimizer(lambda: optax.inject_hyperparams(optax.adam)(learning_rate=_decay)),
+    "inject_hyperparams": Optimizer(
+        lambda: optax.inject_hyperparams(optax.adam)(learning_rate=_decay),
+        dtypes=("float32", "float16"),  # it gives b2 = 0.999 the dtype of the parameters, and in bfloat16 that is 1
+    ),
     "multi_transform": Optimizer(
         lambda: optax.multi_transform({"matrix": optax.adam(1e-2), "vector": optax.sgd(1e-2, momentum=0.9)}, _kinds)
     ),
