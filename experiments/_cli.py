@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,16 @@ def one_line_errors() -> Iterator[None]:
     """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted."""
     try:
         yield
+        sys.stdout.flush()
     except JaxticketError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # of `| head`; without this Python complains once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def parse(config: type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:

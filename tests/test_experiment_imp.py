@@ -141,6 +141,15 @@ def test_the_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_that_stops_reading_ends_it_silently():
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does when it has seen enough
+    command = [sys.executable, str(SCRIPT), "--dry-run"]
+    with os.fdopen(writing, "w") as output:
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_the_folder_is_named_by_what_changes_the_numbers():
     assert Config(levels=3, replicates=9, checkpoint_seconds=1.0).hash() == Config().hash()
     assert len({Config().hash(), Config(seed=1).hash(), Config(scope="layer").hash()}) == 3

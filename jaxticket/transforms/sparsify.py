@@ -1,5 +1,6 @@
 """Sparse training as one optax transform: any optimizer, any plan, exact zeros at every step."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms.base import Plan
 from jaxticket.transforms.constraints import land_on_zeros, required
+from jaxticket.transforms.resting import update_unless
 from jaxticket.transforms.surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -78,11 +80,12 @@ def sparsify(
         params = required(params, "sparsify")
         mask, refresh_state, due = _refreshed(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
-        kept = apply_mask(params, mask)
-        updates, stepped = inner.update(apply_mask(grads, mask), inner_state, kept, **extra)
+        arguments = (apply_mask(grads, mask), inner_state, apply_mask(params, mask))
+        step = functools.partial(inner.update, **extra)
         if plan.skip_on_refresh and due is not None:
-            updates = jax.tree.map(lambda u: jnp.where(due, jnp.zeros_like(u), u), updates)
-            stepped = jax.tree.map(lambda old, new: jnp.where(due, old, new), inner_state, stepped)
+            updates, stepped = update_unless(due, step, *arguments)
+        else:
+            updates, stepped = step(*arguments)
         updates = land_on_zeros(updates, params, mask)
         count = optax.safe_increment(state.count)
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
