@@ -106,7 +106,8 @@ def test_collectives_of_selection_do_not_grow_with_the_leaves(kind, scope):
 
     small, large = moved(1), moved(8)
     assert small  # a mesh exchanges something
-    assert small == large
+    # GSPMD spells a count now as a reduction, now as a tiny gather: the bytes are what must not grow.
+    assert sorted(size for _, size in small) == sorted(size for _, size in large)
     assert sum(size for _, size in large) < 4096
 
 

@@ -55,6 +55,11 @@ def at_least(a: Count, b: Count) -> jax.Array:
     return (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] >= b[1]))
 
 
+def equal(a: Count, b: Count) -> jax.Array:
+    """a = b."""
+    return a[0] == b[0] if len(a) == 1 else (a[0] == b[0]) & (a[1] == b[1])
+
+
 def add(a: Count, b: Count) -> Count:
     """a + b."""
     if len(a) == 1:

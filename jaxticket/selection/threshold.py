@@ -5,6 +5,7 @@ its highest bit down, two bits a pass, by counting how many keys reach each of t
 reduce, so leaves that are sharded exchange a few counts. Ties are cut by the same bisection on the position.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from jaxticket.selection import counting, keys
 from jaxticket.selection.counting import Count
 from jaxticket.typing import Scores
 
+# For each candidate and group set: does the predicate hold there, and does it only just hold?
+Verdicts = tuple[list[list[jax.Array]], list[list[jax.Array]]]
 Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
 
 
@@ -70,14 +73,18 @@ class Contest(NamedTuple):
         return [total]
 
 
-def kth_largest_key(contest: Contest, k: list[Count]) -> Values:
-    """The largest t for which at least k keys are ≥ t, in each group (all ones where k = 0)."""
+def kth_largest_key(contest: Contest, k: list[Count]) -> tuple[Values, list[jax.Array]]:
+    """The largest t for which at least k keys are ≥ t, in each group (all ones where k = 0), and whether exactly k are.
+
+    That may be False where it is so: only counts that the bisection meets are looked at.
+    """
     unsigned = contest.keys[0].dtype
 
-    def enough(candidates: list[Values]) -> list[list[jax.Array]]:
+    def enough(candidates: list[Values]) -> Verdicts:
         spread = [contest.spread(c) for c in candidates]
         counts = contest.tally([[key >= s[i] for s in spread] for i, key in enumerate(contest.keys)])
-        return [[counting.at_least(c, wanted) for c, wanted in zip(cs, k, strict=True)] for cs in counts]
+        many = [[counting.at_least(c, wanted) for c, wanted in zip(cs, k, strict=True)] for cs in counts]
+        return many, _equal(counts, k)
 
     return _bisect(enough, like=[c[0] for c in k], bits=8 * unsigned.itemsize, dtype=unsigned)
 
@@ -87,23 +94,20 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
 
     Entries that are not `alive` must have key 0, below any other: where fewer than k are alive, all of them are kept.
     """
-    thresholds = kth_largest_key(contest, k)
+    thresholds, exact = kth_largest_key(contest, k)
     at = contest.spread(thresholds)
-    above, reached = contest.tally([[key > t, key >= t] for key, t in zip(contest.keys, at, strict=True)])
 
     def ties(i: int) -> jax.Array:
         tied = contest.keys[i] == at[i]
         return tied if alive is None else tied & alive[i]
 
-    surplus = [
-        jnp.any(jnp.stack([x != y for x, y in zip(n, wanted, strict=True)]))
-        for n, wanted in zip(reached, k, strict=True)
-    ]
-    needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
+    def cut() -> list[Values]:
+        above = contest.tally([[key > t] for key, t in zip(contest.keys, at, strict=True)])[0]
+        needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
+        return _cut_ties(contest, ties, needed)
+
     cuts = jax.lax.cond(
-        any_replicate(jnp.any(jnp.stack(surplus))),
-        lambda: _cut_ties(contest, ties, needed),
-        lambda: _no_cut(contest, thresholds),
+        any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact]))), cut, lambda: _no_cut(contest, thresholds)
     )
     return [
         (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
@@ -145,26 +149,34 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
         )
     else:
         wanted = counting.of_int(k, digits)
-    return keys.from_key(kth_largest_key(contest, [wanted])[0], keys.common_dtype(arrays))
+    return keys.from_key(kth_largest_key(contest, [wanted])[0][0], keys.common_dtype(arrays))
 
 
 def _bisect(
-    holds: Callable[[list[Values]], list[list[jax.Array]]], *, like: Values, bits: int, dtype: np.dtype
-) -> Values:
-    """The largest value of `bits` bits for which a monotone predicate holds, two bits a pass (it holds at 0)."""
+    holds: Callable[[list[Values]], Verdicts], *, like: Values, bits: int, dtype: np.dtype
+) -> tuple[Values, list[jax.Array]]:
+    """The largest value of `bits` bits for which a monotone predicate holds, two bits a pass (it holds at 0).
 
-    def step(i: jax.Array, values: Values) -> Values:
+    holds(candidates) gives whether it holds at each candidate and whether it only just holds. The second result is
+    whether it only just holds at the value found, as far as candidates told.
+    """
+
+    def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
+        values, exact = carry
         shift = (bits - 2 - 2 * i).astype(dtype)
         one = jnp.ones((), dtype)
         candidates = [[v + ((one * j) << shift) for v in values] for j in (1, 2, 3)]
-        reached = holds(candidates)
+        reached, just = holds(candidates)
         steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*reached, strict=True)]
-        return [v + (s << shift) for v, s in zip(values, steps, strict=True)]
+        # Where it only just holds it holds no longer beyond the last such candidate, so the value found stays there.
+        exact = [functools.reduce(jnp.logical_or, js, e) for e, *js in zip(exact, *just, strict=True)]
+        return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
 
-    start = [jnp.zeros_like(x, dtype=dtype) for x in like]
+    start = [jnp.zeros_like(x, dtype=dtype) for x in like], [jnp.zeros_like(x, dtype=bool) for x in like]
     # On an Explicit mesh the type of a carry holds its sharding: take that of the counts.
-    typed = jax.eval_shape(lambda values: step(jnp.int32(0), values), start)
-    return jax.lax.fori_loop(0, bits // 2, step, [jnp.zeros(t.shape, t.dtype, device=t.sharding) for t in typed])
+    typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
+    zeros = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
+    return jax.lax.fori_loop(0, bits // 2, step, zeros)
 
 
 def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[Count]) -> list[Values]:
@@ -179,19 +191,22 @@ def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[C
                 chosen &= positions[earlier] == contest.spread(cuts[earlier])[i]
             return chosen & (positions[digit] < candidate)
 
-        def few_enough(
-            candidates: list[Values], below: Callable[..., jax.Array] = candidates_ties
-        ) -> list[list[jax.Array]]:
+        def few_enough(candidates: list[Values], below: Callable[..., jax.Array] = candidates_ties) -> Verdicts:
             spread = [contest.spread(c) for c in candidates]
             counts = contest.tally([[below(i, s[i]) for s in spread] for i in range(len(contest.keys))])
-            return [[counting.at_least(need, c) for c, need in zip(cs, needed, strict=True)] for cs in counts]
+            few = [[counting.at_least(need, c) for c, need in zip(cs, needed, strict=True)] for cs in counts]
+            return few, _equal(counts, needed)
 
-        cut = _bisect(few_enough, like=[c[0] for c in needed], bits=bits, dtype=np.dtype("uint32"))
+        cut, _ = _bisect(few_enough, like=[c[0] for c in needed], bits=bits, dtype=np.dtype("uint32"))
         spread = contest.spread(cut)
         passed = contest.tally([[candidates_ties(i, spread[i])] for i in range(len(contest.keys))])[0]
         needed = [counting.subtract(need, c) for need, c in zip(needed, passed, strict=True)]
         cuts.append(cut)
     return cuts
+
+
+def _equal(counts: list[list[Count]], wanted: list[Count]) -> list[list[jax.Array]]:
+    return [[counting.equal(c, w) for c, w in zip(cs, wanted, strict=True)] for cs in counts]
 
 
 def _no_cut(contest: Contest, like: Values) -> list[Values]:
