@@ -101,18 +101,20 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
         tied = contest.keys[i] == at[i]
         return tied if alive is None else tied & alive[i]
 
-    def cut() -> list[Values]:
+    def without_surplus() -> list[jax.Array]:
         above = contest.tally([[key > t] for key, t in zip(contest.keys, at, strict=True)])[0]
         needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
-        return _cut_ties(contest, ties, needed)
+        cuts = _cut_ties(contest, ties, needed)
+        return [
+            (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
+            for i, (key, t) in enumerate(zip(contest.keys, at, strict=True))
+        ]
 
-    cuts = jax.lax.cond(
-        any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact]))), cut, lambda: _no_cut(contest, thresholds)
+    return jax.lax.cond(
+        any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact]))),
+        without_surplus,
+        lambda: [key >= t for key, t in zip(contest.keys, at, strict=True)],
     )
-    return [
-        (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
-        for i, (key, t) in enumerate(zip(contest.keys, at, strict=True))
-    ]
 
 
 def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
@@ -207,11 +209,6 @@ def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[C
 
 def _equal(counts: list[list[Count]], wanted: list[Count]) -> list[list[jax.Array]]:
     return [[counting.equal(c, w) for c, w in zip(cs, wanted, strict=True)] for cs in counts]
-
-
-def _no_cut(contest: Contest, like: Values) -> list[Values]:
-    everything = [jnp.full_like(x, np.uint32(0xFFFFFFFF), dtype=jnp.uint32) for x in like]
-    return [everything for _ in _position_bits(contest)]
 
 
 def _before(position: list[jax.Array], cut: list[jax.Array]) -> jax.Array:
