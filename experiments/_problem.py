@@ -50,13 +50,7 @@ def lenet_problem(
         splits = {"validation": dataset.validation, "test": dataset.test}
         return {f"{name}_accuracy": accuracy(params, state, split) for name, split in splits.items()}
 
-    fit = loops.scan_fit(
-        loss,
-        dataset.train,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    recipe = loops.Recipe(loss=loss, data=dataset.train, learning_rate=learning_rate, batch_size=batch_size)
+    fit = loops.scan_fit(recipe, checkpoint=checkpoint, progress=progress)
     train = loops.train_fn(fit, steps=steps - rewind_step, evaluate=evaluate)
-    return Problem(dataset, jax.jit(model.init), fit, train, optax.adam(learning_rate).init, steps)
+    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps)

@@ -1,4 +1,4 @@
-"""Training in one compiled loop: exact zeros, schedules that rewind, and step checkpoints that change no bit."""
+"""Training epoch by epoch, step by step and as one function: exact zeros, rewound schedules, bits after a kill."""
 
 import functools
 
@@ -29,9 +29,13 @@ def loss(params, state, batch, key):
     return jnp.mean(((x + noise) @ params["kernel"] + params["bias"][None] - y) ** 2), state + 1
 
 
-def make(**options):
-    defaults = {"learning_rate": optax.constant_schedule(0.05), "batch_size": 8}
-    return loops.scan_fit(loss, (X, Y), **{**defaults, **options})
+def recipe(**options):
+    defaults = {"loss": loss, "data": (X, Y), "learning_rate": optax.constant_schedule(0.05), "batch_size": 8}
+    return loops.Recipe(**{**defaults, **options})
+
+
+def make(*, loop=loops.scan_fit, checkpoint=None, progress=None, **options):
+    return loop(recipe(**options), checkpoint=checkpoint, progress=progress)
 
 
 def run(fit, *, step=0, steps=20, opt_state=None, params=None):
@@ -57,7 +61,7 @@ def test_the_order_covers_each_example_once_an_epoch():
     def count(params, state, batch, key):
         return jnp.sum(0 * params["bias"]), state.at[batch].add(1)
 
-    fit = loops.scan_fit(count, jnp.arange(50), learning_rate=optax.constant_schedule(0.0), batch_size=8)
+    fit = make(loss=count, data=jnp.arange(50), learning_rate=optax.constant_schedule(0.0))
     for steps in (6, 12, 9):
         fitted = fit(start(), jnp.zeros(50, jnp.int32), MASK, KEY, step=0, steps=steps)
         seen.append(np.bincount(fitted.state, minlength=4).tolist())
@@ -87,8 +91,38 @@ def test_a_fresh_optimizer_sees_the_schedule_from_the_rewind_step_on():
     np.testing.assert_array_equal(one(9), run(reference, step=9, steps=1).params["kernel"] - start()["kernel"])
 
 
-def test_one_compile_for_all_masks_keys_and_steps():
-    fit = make()
+@pytest.mark.parametrize("steps", [20, 3, 0])
+@pytest.mark.parametrize("step", [0, 4, 6])
+def test_every_loop_makes_the_same_steps(step, steps):
+    expected = run(make(), step=step, steps=steps)
+    by_step = run(make(loop=loops.step_fit), step=step, steps=steps)
+    train = jax.jit(functools.partial(loops.scan_train(recipe(), steps=steps), step=step))
+    trained = train(start(), jnp.int32(0), MASK, KEY, opt_state=None)
+    for params, state, mean in [
+        (by_step.params, by_step.state, by_step.loss),
+        (trained.params, trained.state, trained.metrics["loss"]),
+    ]:
+        np.testing.assert_allclose(params["kernel"], expected.params["kernel"], rtol=1e-5, atol=1e-7)
+        assert int(state) == int(expected.state) == steps
+        np.testing.assert_allclose(mean, expected.loss, rtol=1e-5)
+
+
+def test_a_restored_optimizer_goes_on_in_every_loop():
+    rates = optax.linear_schedule(0.1, 0, 20)
+    make_both = lambda loop: make(loop=loop, learning_rate=rates)
+    first = run(make_both(loops.scan_fit), steps=7)
+    expected = run(make_both(loops.scan_fit), steps=20)
+    rest = {"step": 7, "opt_state": first.opt_state}
+    train = loops.scan_train(recipe(learning_rate=rates), steps=13)
+    trained = train(first.params, first.state, MASK, KEY, **rest)
+    by_step = make_both(loops.step_fit)(first.params, first.state, MASK, KEY, steps=13, **rest)
+    for params in (trained.params, by_step.params):
+        np.testing.assert_allclose(params["kernel"], expected.params["kernel"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loop", [loops.scan_fit, loops.step_fit])
+def test_one_compile_for_all_masks_keys_and_steps(loop):
+    fit = make(loop=loop)
     run(fit)
     del traces[:]
     fit(start(), jnp.int32(0), {"kernel": ~MASK["kernel"], "bias": None}, jax.random.key(7), step=3, steps=11)
@@ -115,6 +149,24 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path
     assert steps == [18, 24, 30]
     assert equal(again, unbroken)
     assert len(list((tmp_path / "c").iterdir())) == 1
+
+
+def test_steps_one_by_one_are_checkpointed_within_an_epoch(tmp_path):
+    data = (jnp.tile(X, (3, 1)), jnp.tile(Y, (3, 1)))  # an epoch of 150 steps
+    make_long = functools.partial(make, loop=loops.step_fit, batch_size=1, data=data)
+    unbroken = run(make_long(), steps=170)
+
+    def killed(step, loss):
+        if step >= 100:
+            raise KeyboardInterrupt
+
+    checkpoint = lambda: loops.StepCheckpoint(tmp_path / "c", every=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(make_long(checkpoint=checkpoint(), progress=killed), steps=170)
+    reached = []
+    resumed = run(make_long(checkpoint=checkpoint(), progress=lambda step, loss: reached.append(step)), steps=170)
+    assert reached == [150, 170]
+    assert equal(resumed, unbroken)
 
 
 def test_a_checkpoint_serves_only_the_training_that_wrote_it(tmp_path):
@@ -155,6 +207,7 @@ def test_bad_arguments():
         with pytest.raises(InputError, match=f"batch_size={size}"):
             make(batch_size=size)
     with pytest.raises(InputError, match=r"arrays of \[3, 4\] examples"):
-        loops.scan_fit(loss, (jnp.ones((4, 6)), jnp.ones((3, 2))), learning_rate=lambda _: 0.1, batch_size=1)
-    with pytest.raises(InputError, match="steps=-1"):
-        loops.train_fn(make(), steps=-1)
+        recipe(data=(jnp.ones((4, 6)), jnp.ones((3, 2))))
+    for make_train in (lambda: loops.train_fn(make(), steps=-1), lambda: loops.scan_train(recipe(), steps=-1)):
+        with pytest.raises(InputError, match="steps=-1"):
+            make_train()

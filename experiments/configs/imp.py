@@ -2,7 +2,7 @@
 
 Command    python experiments/imp.py (or `make demo`)
 Hardware   2 CPU cores, 1 GiB of memory, 160 MiB of disk
-Time       4.5 minutes of CPU time, 3 to 5 minutes by the clock when nothing else runs
+Time       5 minutes of CPU time, 3 minutes by the clock when nothing else runs
 Expected   test accuracy in %, ± 95 % interval over 4 replicates (seed 0); dense 95.0 ± 0.7
              weights kept      ticket         random reinit   random ticket
              10.7 %            94.2 ± 0.6     93.1 ± 0.8      92.4 ± 1.1

@@ -1,4 +1,4 @@
-"""Training on data that lies on the device: an epoch is one compiled loop, compiled once for every ticket."""
+"""Loops that drive a recipe's steps: epoch by epoch, step by step, or a whole training as one function."""
 
 import functools
 from collections.abc import Callable
@@ -6,14 +6,15 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxticket.errors import InputError
-from jaxticket.loops.level import LossFn, ProgressFn
+from jaxticket.loops.level import ProgressFn
+from jaxticket.loops.recipe import Progressing, Recipe
 from jaxticket.loops.store import StepCheckpoint, fingerprint
-from jaxticket.masks import apply_mask
 from jaxticket.tickets.ticket import Ticket
-from jaxticket.typing import Key, Mask, Params, PyTree, Schedule, Trained, TrainFn
+from jaxticket.typing import Key, Mask, Params, PyTree, Trained, TrainFn
+
+_STEPS_AT_A_TIME = 50  # of `step_fit`, between reports of progress
 
 
 class Fitted(NamedTuple):
@@ -33,109 +34,81 @@ class FitFn(Protocol):
     ) -> Fitted: ...
 
 
-def scan_fit(
-    loss: LossFn,
-    data: PyTree,
-    *,
-    learning_rate: Schedule,
-    batch_size: int,
-    optimizer: Callable[[Schedule], optax.GradientTransformation] = optax.adam,
-    checkpoint: StepCheckpoint | None = None,
-    progress: ProgressFn | None = None,
-) -> FitFn:
-    """A `FitFn` that runs each epoch as one compiled loop: fast for dense models and on accelerators.
+# Steps first … last − 1 of one epoch: (carry, mask, key, shift, first, last) -> carry
+RunFn = Callable[[Progressing, Mask, Key, int, int, int], Progressing]
 
-    Gradients are masked before the optimizer sees them, parameters after each update, so that masked weights stay
-    exact zeros. The order of the examples derives from (key, epoch) and what is random in the loss from (key, step):
-    a training interrupted at any epoch ends in the same bits. Masks, keys, weights and steps are arguments of one
-    compiled function, so no ticket, level or replicate compiles anew.
+
+def scan_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progress: ProgressFn | None = None) -> FitFn:
+    """A `FitFn` that runs each epoch as one compiled loop: for dense models, and for any model on accelerators.
+
+    Masks, keys, weights and steps are arguments of one compiled function, so no ticket, level or replicate compiles
+    anew. A training that is interrupted goes on from its checkpoint to the same bits.
 
     Args:
-      loss: loss(params, state, batch, key) -> (mean loss, new state).
-      data: pytree of arrays with the examples on the first axis; what is left of an epoch's last batch is dropped.
-      learning_rate: schedule over the training's steps. A fresh optimizer that starts at step k sees it from k on.
-      batch_size: examples a step.
-      optimizer: schedule -> optax transform, such as optax.adam, or a functools.partial with more arguments.
+      recipe: what a step is.
       checkpoint: where to save and find the state inside a long training, at ends of epochs.
       progress: called after each epoch with the step reached and the epoch's mean loss.
-
-    Raises:
-      InputError: a batch size below 1 or above the number of examples, or arrays that differ in that number.
     """
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
-    if len(sizes) != 1:
-        raise InputError(f"data holds arrays of {sorted(sizes)} examples; all must have the same number")
-    (examples,) = sizes
-    if not 1 <= batch_size <= examples:
-        raise InputError(f"batch_size={batch_size} must lie between 1 and the {examples} examples")
-    per_epoch = examples // batch_size
 
-    @jax.jit
-    def fresh(params: Params) -> PyTree:
-        return optimizer(learning_rate).init(params)
-
-    @functools.partial(jax.jit, donate_argnames=("params", "state", "opt_state"))
+    @functools.partial(jax.jit, donate_argnames="carry")
     def run(
-        data: PyTree,
-        mask: Mask,
-        key: Key,
-        shift: int,
-        first: int,
-        last: int,
-        *,
-        params: Params,
-        state: PyTree,
-        opt_state: PyTree,
-    ) -> tuple[Params, PyTree, PyTree, jax.Array]:
-        """Steps first … last − 1, which lie in one epoch."""
-        tx = optimizer(lambda count: learning_rate(count + shift))
-        order_key, noise_key = jax.random.split(key)
-        epoch = first // per_epoch
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
+        data: PyTree, mask: Mask, key: Key, shift: int, first: int, last: int, *, carry: Progressing
+    ) -> Progressing:
+        return recipe.steps(carry, first, last, data=data, mask=mask, key=key, shift=shift)
 
-        def body(step: jax.Array, carry: tuple[Params, PyTree, PyTree, jax.Array]) -> Any:
-            params, state, opt_state, total = carry
-            rows = jax.lax.dynamic_slice_in_dim(order, (step - epoch * per_epoch) * batch_size, batch_size)
-            batch = jax.tree.map(lambda x: x[rows], data)
-            gradient = jax.value_and_grad(loss, has_aux=True)
-            (value, state), grads = gradient(params, state, batch, jax.random.fold_in(noise_key, step))
-            updates, opt_state = tx.update(apply_mask(grads, mask), opt_state, params)
-            params = apply_mask(optax.apply_updates(params, updates), mask)
-            return params, state, opt_state, total + value
+    def epoch(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
+        return run(recipe.data, mask, key, shift, first, last, carry=carry)
 
-        *trained, total = jax.lax.fori_loop(first, last, body, (params, state, opt_state, jnp.zeros(())))
-        return *trained, total / (last - first)
+    return _fit(recipe, epoch, recipe.steps_per_epoch, checkpoint, progress)
 
-    def fit(
-        params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, steps: int, opt_state: PyTree | None = None
-    ) -> Fitted:
-        # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
-        shift = step if opt_state is None else 0
-        end, at, mean_loss = step + steps, step, 0.0
-        origin = fingerprint(params, state, mask, key, opt_state, step, steps) if checkpoint else ""
-        opt_state = fresh(params) if opt_state is None else opt_state
-        if checkpoint and (found := checkpoint.load(origin, Ticket(params, mask, state=state, opt_state=opt_state))):
-            saved, values = found
-            params, state, opt_state, at, mean_loss = (
-                saved.params,
-                saved.state,
-                saved.opt_state,
-                saved.step,
-                values["loss"],
-            )
-        while at < end:
-            last = min(end, (at // per_epoch + 1) * per_epoch)
-            arguments = {"params": params, "state": state, "opt_state": opt_state}
-            params, state, opt_state, mean = run(data, mask, key, shift, at, last, **arguments)
-            at, mean_loss = last, float(mean)
-            if checkpoint and checkpoint.due():
-                reached = Ticket(params, mask, at, state, opt_state)
-                checkpoint.save(origin, reached, {"loss": mean_loss})
-            if progress:
-                progress(at, mean_loss)
-        return Fitted(params, state, opt_state, mean_loss)
 
-    return fit
+def step_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progress: ProgressFn | None = None) -> FitFn:
+    """As `scan_fit`, but one compiled step a call: for convolutions on CPU, which XLA slows 14-fold inside loops.
+
+    `checkpoint` and `progress` are looked after every 50 steps.
+    """
+    order_of = jax.jit(recipe.order)
+
+    @functools.partial(jax.jit, donate_argnames="carry")
+    def one(at: int, *, carry: Progressing, **others: Any) -> Progressing:
+        return recipe.step(carry, at, **others)
+
+    def some(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
+        order = order_of(key, first // recipe.steps_per_epoch)
+        for at in range(first, last):
+            carry = one(at, carry=carry, data=recipe.data, order=order, mask=mask, key=key, shift=shift)
+        return carry
+
+    return _fit(recipe, some, _STEPS_AT_A_TIME, checkpoint, progress)
+
+
+def scan_train(
+    recipe: Recipe, *, steps: int, evaluate: Callable[[Params, PyTree], dict[str, Any]] | None = None
+) -> TrainFn:
+    """A `TrainFn` of arrays only, for `imp_scan` and `jax.vmap`: the whole training is one traceable loop.
+
+    Metrics are scalars on the device: "loss", the mean training loss of the last epoch, and what
+    evaluate(params, state) returns. Build the recipe inside the compiled function, from data that is an argument of
+    it, or the data becomes a constant of the program. Raises InputError for a negative number of steps.
+    """
+    _check_steps(steps)
+    per_epoch = recipe.steps_per_epoch
+
+    def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
+        end = step + steps
+        others = {"data": recipe.data, "mask": mask, "key": key, "shift": step if opt_state is None else 0}
+
+        def epoch(index: jax.Array, carry: Progressing) -> Progressing:
+            first, last = jnp.maximum(step, index * per_epoch), jnp.minimum(end, (index + 1) * per_epoch)
+            return recipe.steps(carry._replace(total=jnp.zeros(())), first, last, **others)
+
+        epochs = (step // per_epoch, -(-end // per_epoch) if steps else step // per_epoch)
+        carry = jax.lax.fori_loop(*epochs, epoch, recipe.begin(params, state, opt_state))
+        in_last = end - max(step, (end - 1) // per_epoch * per_epoch)
+        metrics = {} if evaluate is None else evaluate(carry.params, carry.state)
+        return Trained(carry.params, carry.state, {"loss": carry.total / max(in_last, 1), **metrics})
+
+    return train
 
 
 def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dict[str, Any]] | None = None) -> TrainFn:
@@ -144,8 +117,7 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
     Metrics are Python floats: "loss", the mean training loss of the last epoch, and whatever scalars
     evaluate(params, state) returns. Raises InputError for a negative number of steps.
     """
-    if steps < 0:
-        raise InputError(f"steps={steps} must not be negative")
+    _check_steps(steps)
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         fitted = fit(params, state, mask, key, step=step, steps=steps, opt_state=opt_state)
@@ -153,3 +125,46 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
         return Trained(fitted.params, fitted.state, {k: float(v) for k, v in {"loss": fitted.loss, **metrics}.items()})
 
     return train
+
+
+def _fit(
+    recipe: Recipe, run: RunFn, longest: int, checkpoint: StepCheckpoint | None, progress: ProgressFn | None
+) -> FitFn:
+    """Runs of at most `longest` steps, none across the end of an epoch, with checkpoints and progress between them."""
+    begin = jax.jit(recipe.begin)
+    per_epoch = recipe.steps_per_epoch
+
+    def fit(
+        params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, steps: int, opt_state: PyTree | None = None
+    ) -> Fitted:
+        # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
+        shift = step if opt_state is None else 0
+        end, at, mean_loss = step + steps, step, 0.0
+        origin = fingerprint(params, state, mask, key, opt_state, step, steps) if checkpoint else ""
+        carry = begin(params, state, opt_state)
+        like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)
+        if checkpoint and (found := checkpoint.load(origin, like)):
+            saved, values = found
+            carry = Progressing(saved.params, saved.state, saved.opt_state, jnp.float32(values["total"]))
+            at, mean_loss = saved.step, values["loss"]
+        while at < end:
+            epoch_start = at // per_epoch * per_epoch
+            last = min(end, at + longest, epoch_start + per_epoch)
+            if at == epoch_start:
+                carry = carry._replace(total=jnp.zeros(()))
+            carry = run(carry, mask, key, shift, at, last)
+            at, total = last, float(carry.total)
+            mean_loss = total / (at - max(step, epoch_start))
+            if checkpoint and checkpoint.due():
+                reached = Ticket(carry.params, mask, at, carry.state, carry.opt_state)
+                checkpoint.save(origin, reached, {"loss": mean_loss, "total": total})
+            if progress:
+                progress(at, mean_loss)
+        return Fitted(carry.params, carry.state, carry.opt_state, mean_loss)
+
+    return fit
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 0:
+        raise InputError(f"steps={steps} must not be negative")

@@ -54,7 +54,7 @@ def imp(
     """
     densities = tuple(float(d) if getattr(d, "ndim", None) == 0 else d for d in densities)
     _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
-    _check_densities(densities, ticket.mask)
+    check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
 
 
@@ -103,7 +103,7 @@ def train_level(
     return Level(index, density, ticket, trained)
 
 
-def level_keys(key: Key, index: int) -> tuple[Key, Key]:
+def level_keys(key: Key, index: int | jax.Array) -> tuple[Key, Key]:
     """The keys with which level `index` of imp(key=key) trains and prunes.
 
     A control trained with the same key sees the same examples in the same order as the ticket of that level.
@@ -112,7 +112,8 @@ def level_keys(key: Key, index: int) -> tuple[Key, Key]:
     return train_key, prune_key
 
 
-def _check_densities(densities: tuple[Density, ...], mask: Mask) -> None:
+def check_densities(densities: Sequence[Density], mask: Mask) -> None:
+    """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
     if not densities:
         raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
     for density in densities:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
@@ -21,8 +22,8 @@ from jaxticket.selection import counting, keys
 from jaxticket.selection.counting import Count
 from jaxticket.typing import Scores
 
-# For each candidate and group set: does the predicate hold there, and does it only just hold?
-Verdicts = tuple[list[list[jax.Array]], list[list[jax.Array]]]
+_LAST = np.uint32(0xFFFFFFFF)
+
 Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
 
 
@@ -45,6 +46,11 @@ class Contest(NamedTuple):
         if self.joint:
             return [sum(within)]
         return [max(within)] if self.stacked else within
+
+    @property
+    def on_explicit_mesh(self) -> bool:
+        """Do the types of the keys hold their shardings?"""
+        return any(AxisType.Explicit in jax.typeof(key).sharding.mesh.axis_types for key in self.keys)
 
     def spread(self, values: Values) -> list[jax.Array]:
         """Values of groups as one array a leaf, broadcasting against its keys."""
@@ -79,14 +85,9 @@ def kth_largest_key(contest: Contest, k: list[Count]) -> tuple[Values, list[jax.
     That may be False where it is so: only counts that the bisection meets are looked at.
     """
     unsigned = contest.keys[0].dtype
-
-    def enough(candidates: list[Values]) -> Verdicts:
-        spread = [contest.spread(c) for c in candidates]
-        counts = contest.tally([[key >= s[i] for s in spread] for i, key in enumerate(contest.keys)])
-        many = [[counting.at_least(c, wanted) for c, wanted in zip(cs, k, strict=True)] for cs in counts]
-        return many, _equal(counts, k)
-
-    return _bisect(enough, like=[c[0] for c in k], bits=8 * unsigned.itemsize, dtype=unsigned)
+    return _bisect(
+        contest, lambda i, t: contest.keys[i] >= t, counting.at_least, k, bits=8 * unsigned.itemsize, dtype=unsigned
+    )
 
 
 def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
@@ -97,22 +98,27 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
     thresholds, exact = kth_largest_key(contest, k)
     at = contest.spread(thresholds)
 
-    def ties(i: int) -> jax.Array:
+    def rank(i: int) -> list[jax.Array]:
+        """Digits that order what lies above the threshold, then the ties by position, then the rest."""
         tied = contest.keys[i] == at[i]
-        return tied if alive is None else tied & alive[i]
+        if alive is not None:
+            tied &= alive[i]
+        first, *others = _positions(contest, i)
+        return [jnp.where(contest.keys[i] > at[i], 0, jnp.where(tied, first + 1, _LAST)), *others]
 
-    def without_surplus() -> list[jax.Array]:
-        above = contest.tally([[key > t] for key, t in zip(contest.keys, at, strict=True)])[0]
-        needed = [counting.subtract(wanted, n) for wanted, n in zip(k, above, strict=True)]
-        cuts = _cut_ties(contest, ties, needed)
-        return [
-            (key > t) | (ties(i) & _before(_positions(contest, i), [contest.spread(c)[i] for c in cuts]))
-            for i, (key, t) in enumerate(zip(contest.keys, at, strict=True))
-        ]
+    def cut_ties() -> list[jax.Array]:
+        ranks = [rank(i) for i in range(len(contest.keys))]
+        cuts: list[Values] = []
+        leading = lambda i: [contest.spread(cut)[i] for cut in cuts]
+        for bits in _position_bits(contest):
+            predicate = lambda i, candidate: _before(ranks[i][: len(cuts) + 1], [*leading(i), candidate])
+            cut, _ = _bisect(contest, predicate, _at_most, k, bits=bits, dtype=np.dtype("uint32"))
+            cuts.append(cut)
+        return [_before(ranks[i], leading(i)) for i in range(len(contest.keys))]
 
     return jax.lax.cond(
         any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact]))),
-        without_surplus,
+        cut_ties,
         lambda: [key >= t for key, t in zip(contest.keys, at, strict=True)],
     )
 
@@ -155,63 +161,45 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
 
 
 def _bisect(
-    holds: Callable[[list[Values]], Verdicts], *, like: Values, bits: int, dtype: np.dtype
+    contest: Contest,
+    predicate: Callable[[int, jax.Array], jax.Array],
+    accept: Callable[[Count, Count], jax.Array],
+    wanted: list[Count],
+    *,
+    bits: int,
+    dtype: np.dtype,
 ) -> tuple[Values, list[jax.Array]]:
-    """The largest value of `bits` bits for which a monotone predicate holds, two bits a pass (it holds at 0).
+    """The largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v = 0).
 
-    holds(candidates) gives whether it holds at each candidate and whether it only just holds. The second result is
-    whether it only just holds at the value found, as far as candidates told.
+    n is the number of entries for which predicate(leaf, v) holds; it rises or falls with v. The second result is
+    whether n = wanted at the value found, as far as the counts on the way tell.
     """
 
     def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
         values, exact = carry
         shift = (bits - 2 - 2 * i).astype(dtype)
         one = jnp.ones((), dtype)
-        candidates = [[v + ((one * j) << shift) for v in values] for j in (1, 2, 3)]
-        reached, just = holds(candidates)
-        steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*reached, strict=True)]
-        # Where it only just holds it holds no longer beyond the last such candidate, so the value found stays there.
-        exact = [functools.reduce(jnp.logical_or, js, e) for e, *js in zip(exact, *just, strict=True)]
+        spread = [contest.spread([v + ((one * j) << shift) for v in values]) for j in (1, 2, 3)]
+        counts = contest.tally([[predicate(leaf, c[leaf]) for c in spread] for leaf in range(len(contest.keys))])
+        accepted = [[accept(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
+        equal = [[counting.equal(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
+        steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*accepted, strict=True)]
+        # Beyond a candidate with n = wanted only values with the same n are accepted.
+        exact = [functools.reduce(jnp.logical_or, es, e) for e, *es in zip(exact, *equal, strict=True)]
         return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
 
-    start = [jnp.zeros_like(x, dtype=dtype) for x in like], [jnp.zeros_like(x, dtype=bool) for x in like]
-    # On an Explicit mesh the type of a carry holds its sharding: take that of the counts.
-    typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
-    zeros = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
-    return jax.lax.fori_loop(0, bits // 2, step, zeros)
+    start = [jnp.zeros_like(w[0], dtype=dtype) for w in wanted], [jnp.zeros_like(w[0], dtype=bool) for w in wanted]
+    if contest.on_explicit_mesh:  # where the type of a carry holds its sharding: take that of the counts
+        typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
+        start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
+    return jax.lax.fori_loop(0, bits // 2, step, start)
 
 
-def _cut_ties(contest: Contest, ties: Callable[[int], jax.Array], needed: list[Count]) -> list[Values]:
-    """Positions, as digits, before which exactly `needed` ties lie in each group."""
-    cuts: list[Values] = []
-    for digit, bits in enumerate(_position_bits(contest)):
-
-        def candidates_ties(i: int, candidate: jax.Array, digit: int = digit) -> jax.Array:
-            positions = _positions(contest, i)
-            chosen = ties(i)
-            for earlier in range(digit):
-                chosen &= positions[earlier] == contest.spread(cuts[earlier])[i]
-            return chosen & (positions[digit] < candidate)
-
-        def few_enough(candidates: list[Values], below: Callable[..., jax.Array] = candidates_ties) -> Verdicts:
-            spread = [contest.spread(c) for c in candidates]
-            counts = contest.tally([[below(i, s[i]) for s in spread] for i in range(len(contest.keys))])
-            few = [[counting.at_least(need, c) for c, need in zip(cs, needed, strict=True)] for cs in counts]
-            return few, _equal(counts, needed)
-
-        cut, _ = _bisect(few_enough, like=[c[0] for c in needed], bits=bits, dtype=np.dtype("uint32"))
-        spread = contest.spread(cut)
-        passed = contest.tally([[candidates_ties(i, spread[i])] for i in range(len(contest.keys))])[0]
-        needed = [counting.subtract(need, c) for need, c in zip(needed, passed, strict=True)]
-        cuts.append(cut)
-    return cuts
+def _at_most(a: Count, b: Count) -> jax.Array:
+    return counting.at_least(b, a)
 
 
-def _equal(counts: list[list[Count]], wanted: list[Count]) -> list[list[jax.Array]]:
-    return [[counting.equal(c, w) for c, w in zip(cs, wanted, strict=True)] for cs in counts]
-
-
-def _before(position: list[jax.Array], cut: list[jax.Array]) -> jax.Array:
+def _before(position: Sequence[jax.Array], cut: Sequence[jax.Array]) -> jax.Array:
     """Lexicographic position < cut."""
     before = position[-1] < cut[-1]
     for p, c in zip(reversed(position[:-1]), reversed(cut[:-1]), strict=True):
@@ -241,7 +229,7 @@ def _positions(contest: Contest, leaf: int) -> list[jax.Array]:
 
 
 def _position_bits(contest: Contest) -> list[int]:
-    """Even numbers of bits that hold each digit of a position, and one more than its largest value."""
+    """Even numbers of bits that hold each digit of a rank, and one more than its largest value."""
     shapes = [[math.prod(k.shape[a] for a in axes) for axes in _axis_digits(k.shape, leaf_axes)]
               for k, leaf_axes in zip(contest.keys, contest.axes, strict=True)]  # fmt: skip
     depth = max(len(s) for s in shapes)
@@ -249,7 +237,8 @@ def _position_bits(contest: Contest) -> list[int]:
     sizes = [max(column) for column in zip(*padded, strict=True)]
     if contest.joint and len(contest.keys) > 1:
         sizes.insert(0, len(contest.keys))
-    return [2 * ((size.bit_length() + 1) // 2) for size in sizes]
+    # Ranks are positions plus 1 in their first digit.
+    return [2 * (((size + 1).bit_length() + 1) // 2) for size in sizes]
 
 
 def _axis_digits(shape: Sequence[int], axes: Sequence[int]) -> list[list[int]]:

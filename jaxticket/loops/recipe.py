@@ -1,0 +1,121 @@
+"""What a training is, however its steps are driven: a loss, data, an optimizer, and the order of the examples."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket.errors import InputError
+from jaxticket.loops.level import LossFn
+from jaxticket.masks import apply_mask
+from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
+
+
+class Progressing(NamedTuple):
+    """What a step passes to the next one."""
+
+    params: Params
+    state: PyTree
+    opt_state: PyTree
+    total: jax.Array  # losses of this epoch, added up
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How tickets are trained, whichever loop drives the steps: `scan_fit`, `step_fit` or `scan_train`.
+
+    Gradients are masked before the optimizer sees them, parameters after each update, so that masked weights stay
+    exact zeros. The order of the examples derives from (key, epoch) and what is random in the loss from (key, step).
+
+    Attributes:
+      loss: loss(params, state, batch, key) -> (mean loss, new state). Augmentation belongs in it, with its key.
+      data: pytree of arrays with the examples on the first axis; what is left of an epoch's last batch is dropped.
+      learning_rate: schedule over the training's steps. A fresh optimizer that starts at step k sees it from k on.
+      batch_size: examples a step.
+      optimizer: schedule -> optax transform, such as optax.adam, or a functools.partial with more arguments.
+
+    Raises:
+      InputError: a batch size below 1 or above the number of examples, or arrays that differ in that number.
+
+    >>> import jax.numpy as jnp, optax
+    >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"]) ** 2), state)
+    >>> recipe = Recipe(loss=loss, data=jnp.ones((50, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=8)
+    >>> recipe.steps_per_epoch
+    6
+    """
+
+    loss: LossFn
+    data: PyTree
+    learning_rate: Schedule
+    batch_size: int
+    optimizer: Callable[[Schedule], optax.GradientTransformation] = optax.adam
+
+    def __post_init__(self) -> None:
+        sizes = {leaf.shape[0] for leaf in jax.tree.leaves(self.data)}
+        if len(sizes) != 1:
+            raise InputError(f"data holds arrays of {sorted(sizes)} examples; all must have the same number")
+        if not 1 <= self.batch_size <= self.examples:
+            raise InputError(f"batch_size={self.batch_size} must lie between 1 and the {self.examples} examples")
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return int(jax.tree.leaves(self.data)[0].shape[0])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the data."""
+        return self.examples // self.batch_size
+
+    def fresh(self, params: Params) -> PyTree:
+        """The optimizer's state before its first step."""
+        return self.optimizer(self.learning_rate).init(params)
+
+    def order(self, key: Key, epoch: int | jax.Array) -> jax.Array:
+        """The examples in the order of this epoch."""
+        order_key, _ = jax.random.split(key)
+        return jax.random.permutation(jax.random.fold_in(order_key, epoch), self.examples)
+
+    def step(
+        self,
+        carry: Progressing,
+        at: int | jax.Array,
+        *,
+        data: PyTree,
+        order: jax.Array,
+        mask: Mask,
+        key: Key,
+        shift: int | jax.Array,
+    ) -> Progressing:
+        """Step `at`, on its batch of `order`; `shift` is the step at which a fresh optimizer began, else 0.
+
+        `data` is passed and not taken from the recipe, so that a compiled step does not hold it as a constant.
+        """
+        params, state, opt_state, total = carry
+        tx = self.optimizer(lambda count: self.learning_rate(count + shift))
+        _, noise_key = jax.random.split(key)
+        rows = jax.lax.dynamic_slice_in_dim(order, (at % self.steps_per_epoch) * self.batch_size, self.batch_size)
+        batch = jax.tree.map(lambda x: x[rows], data)
+        gradient = jax.value_and_grad(self.loss, has_aux=True)
+        (value, state), grads = gradient(params, state, batch, jax.random.fold_in(noise_key, at))
+        updates, opt_state = tx.update(apply_mask(grads, mask), opt_state, params)
+        params = apply_mask(optax.apply_updates(params, updates), mask)
+        return Progressing(params, state, opt_state, total + value)
+
+    def steps(
+        self, carry: Progressing, first: int | jax.Array, last: int | jax.Array, *, key: Key, **others: Any
+    ) -> Progressing:
+        """Steps first … last − 1, which lie in one epoch, as one loop."""
+        order = self.order(key, first // self.steps_per_epoch)
+
+        def body(at: jax.Array, carry: Progressing) -> Progressing:
+            return self.step(carry, at, order=order, key=key, **others)
+
+        return jax.lax.fori_loop(first, last, body, carry)
+
+    def begin(self, params: Params, state: PyTree, opt_state: PyTree | None) -> Progressing:
+        """The carry before the first step."""
+        return Progressing(params, state, self.fresh(params) if opt_state is None else opt_state, jnp.zeros(()))
