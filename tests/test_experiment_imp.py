@@ -24,7 +24,9 @@ SMALL = ["--levels", "3", "--replicates", "1", "--epochs", "2", "--rewind-step",
 
 
 def start(out, *arguments):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    # What one process has compiled the next ones load.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, **cache, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(SCRIPT), *SMALL, "--checkpoint-seconds", "0", "--out", str(out), *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
