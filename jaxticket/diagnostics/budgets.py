@@ -1,0 +1,112 @@
+"""How long a pruned network may train from scratch: fair budgets, and the FLOPs that they are reckoned in."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+
+from jaxticket import _tree, filters, masks
+from jaxticket.errors import InputError
+from jaxticket.typing import Filter, Mask, Params
+
+
+class Budget(NamedTuple):
+    """A training's length in epochs and steps, and the steps at which its learning rate drops."""
+
+    epochs: int
+    steps: int
+    milestones: tuple[int, ...]
+
+
+def flops(
+    params: Params,
+    *,
+    positions: Mapping[str, int] | None = None,
+    mask: Mask | None = None,
+    where: Filter = filters.weights(),
+) -> int:
+    """FLOPs of one example's forward pass through the layers with weights: two for each weight and output position.
+
+    A multiplication and an addition are two. Biases, normalisation, pooling and products of activations (attention
+    scores) are not counted, as in Liu et al., "Rethinking the Value of Network Pruning" (2019).
+
+    Args:
+      params: parameters, or only their shapes (`jax.eval_shape`). where: which of them are kernels.
+      positions: regular expression on path names -> output positions of the layer: height × width for a convolution,
+        the length of the sequence for a layer on tokens. First match wins; 1 for layers that no rule names.
+      mask: if given, only the weights it keeps are counted (None leaves in full).
+
+    Raises:
+      InputError: positions below 1. NoMatchError: a rule or `where` that matches nothing. StructureError: a mask that
+      does not fit.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
+    >>> flops(params, positions={"conv": 28 * 28})
+    56528
+    """
+    kernels = filters.only(params, where)
+    places = _tree.resolve(positions or {}, params, default=1)
+    _check_positive(**{f"positions[{rule!r}]": n for rule, n in (positions or {}).items()})
+    everything = _tree.tree_map(lambda _: None, params)
+    rows = masks.summary(params, everything if mask is None else mask).rows
+    kept = {row.path: row.kept for row in rows}
+    counts = _tree.map_present(lambda _, name, n: 2 * kept[name] * n, kernels, _tree.names(params), places)
+    return sum(jax.tree.leaves(counts))
+
+
+def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] = (0.5, 0.75)) -> Budget:
+    """Scratch-E: the pruned network, from fresh weights, for as many epochs as the large one (Liu et al., 2019).
+
+    `milestones` are the fractions of the training after which the learning rate drops; they come back as steps,
+    rounded. Raises InputError for sizes below 1, or for milestones that do not rise between 0 and 1.
+
+    >>> scratch_e(160, steps_per_epoch=10)
+    Budget(epochs=160, steps=1600, milestones=(800, 1200))
+    """
+    _check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
+    if any(not low < high for low, high in itertools.pairwise([0.0, *milestones, 1.0])):
+        raise InputError(f"milestones={tuple(milestones)} must be fractions of the training that rise between 0 and 1")
+    steps = epochs * steps_per_epoch
+    return Budget(epochs, steps, tuple(round(fraction * steps) for fraction in milestones))
+
+
+def scratch_b(
+    epochs: int,
+    *,
+    dense_flops: int,
+    pruned_flops: int,
+    steps_per_epoch: int,
+    milestones: Sequence[float] = (0.5, 0.75),
+    cap: float | None = None,
+) -> Budget:
+    """Scratch-B: the pruned network, from fresh weights, for the FLOPs of the large one's training (Liu et al., 2019).
+
+    ⌈epochs · dense_flops / pruned_flops⌉ epochs, with the learning rate dropping at the same fractions of these.
+
+    Args:
+      epochs: of the large network's training. steps_per_epoch, milestones: as in `scratch_e`.
+      dense_flops, pruned_flops: of one example, for the large and for the pruned network, as `flops` counts them.
+      cap: at most this many times `epochs`, rounded down; the authors stop at 2 on ImageNet.
+
+    Raises:
+      InputError: as `scratch_e`; pruned_flops not in 1…dense_flops; a cap below 1.
+
+    >>> scratch_b(160, dense_flops=300, pruned_flops=100, steps_per_epoch=10)
+    Budget(epochs=480, steps=4800, milestones=(2400, 3600))
+    """
+    _check_positive(epochs=epochs)
+    if not 1 <= pruned_flops <= dense_flops:
+        raise InputError(f"pruned_flops={pruned_flops} must lie between 1 and dense_flops={dense_flops}")
+    if cap is not None and not cap >= 1:
+        raise InputError(f"cap={cap} must be at least 1, the training of scratch_e")
+    longer = -(-epochs * dense_flops // pruned_flops)  # ⌈·⌉ of a ratio of integers, without rounding it first
+    allowed = longer if cap is None else min(longer, int(cap * epochs))
+    return scratch_e(allowed, steps_per_epoch=steps_per_epoch, milestones=milestones)
+
+
+def _check_positive(**sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1")

@@ -1,0 +1,173 @@
+"""Linear mode connectivity: the error on the straight line between two trained networks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree, masks
+from jaxticket.errors import InputError, StructureError
+from jaxticket.typing import Mask, Params, PyTree
+
+STABLE = 0.02  # a lower barrier is noise (Frankle et al., 2020)
+ALPHAS = tuple(np.linspace(0, 1, 30).tolist())
+
+
+class Endpoint(NamedTuple):
+    """One end of a path: trained parameters, the mask they keep to (None: dense), and model state (None: without)."""
+
+    params: Params
+    mask: Mask | None = None
+    state: PyTree = None
+
+
+class Barrier(NamedTuple):
+    """The error on a path, and what it says.
+
+    Attributes:
+      alphas: (points,) positions, 0 at `a` and 1 at `b`. errors: (points,) the error there, as a fraction.
+      height: the highest error minus the mean of both ends' (NaN if an error is).
+      distance: the Euclidean distance of the ends over the parameters that are sparsified (dense ends: over all).
+    """
+
+    alphas: np.ndarray
+    errors: np.ndarray
+    height: float
+    distance: float
+
+    @property
+    def stable(self) -> bool:
+        """Is the barrier below 2 %, so that both ends lie in one linearly connected region?"""
+        return self.height < STABLE
+
+
+def barrier(
+    evaluate: Callable[[Params, PyTree], Any],
+    a: Endpoint,
+    b: Endpoint,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    state: Callable[[Params, PyTree], PyTree] | None = None,
+    chunk: int = 1,
+) -> Barrier:
+    """The error barrier between two networks, as in instability analysis (Frankle, Dziugaite, Roy & Carbin, 2020).
+
+    Ends that one rewind point gave under two orders of the data, and that no barrier separates, mean that training
+    from there is stable to the noise of SGD. Masked parameters stay exact zeros on the whole path.
+
+    Args:
+      evaluate: evaluate(params, state) -> error in [0, 1], with normalisation and dropout as in evaluation. Compile
+        it with jax.jit; with chunk=1 it may also be a Python loop over batches.
+      a, b: the ends. They must keep to the same mask.
+      alphas: positions on the path, rising from 0 to 1; few of them give a lower bound.
+      state: state(params, interpolated) -> the model state to evaluate with, for batch statistics that are estimated
+        anew at each point. By default they are interpolated as the parameters are.
+      chunk: points that are evaluated at once by vmap. Convolutions on a CPU are fastest one by one.
+
+    Raises:
+      InputError: different masks, alphas that do not rise from 0 to 1, chunk below 1, or an error that is no scalar.
+      StructureError: ends of different structure or shapes.
+
+    >>> found = barrier(lambda w, _: jnp.minimum(1 - w**2, 1.0), Endpoint(jnp.float32(-1)), Endpoint(jnp.float32(1)))
+    >>> round(found.height, 2), found.distance, found.stable
+    (1.0, 2.0, False)
+    """
+    points = _checked_alphas(alphas)
+    if chunk < 1:
+        raise InputError(f"chunk={chunk} must be at least 1")
+    a, b = _on_one_mask(a, b)
+
+    def error(alpha: Any) -> Any:
+        params, interpolated = lerp(a.params, b.params, alpha), lerp(a.state, b.state, alpha)
+        return evaluate(params, interpolated if state is None else state(params, interpolated))
+
+    errors = _map(error, points, chunk=chunk)
+    height = float(np.max(errors) - (errors[0] + errors[-1]) / 2)
+    return Barrier(points, errors, height, float(_distance(a.params, b.params, a.mask)))
+
+
+def lerp(a: PyTree, b: PyTree, alpha: float | jax.Array) -> PyTree:
+    """The point at `alpha` on the line from `a` (alpha 0) to `b` (alpha 1), leaf by leaf; pure, and compiled once.
+
+    Exactly `a` and `b` at the ends, and exactly `a` everywhere if both are equal. Interpolated in float32 or wider;
+    leaves keep their dtype, and those that are not floating (counts, keys) are `a`'s. Raises StructureError for trees
+    or shapes that differ.
+
+    >>> lerp({"w": jnp.zeros(2), "b": None}, {"w": jnp.ones(2), "b": None}, 0.25)
+    {'b': None, 'w': Array([0.25, 0.25], dtype=float32)}
+    """
+    _tree.check_structure("b", b, "a", a)
+
+    def check(name: str, x: Any, y: Any) -> None:
+        if jnp.shape(x) != jnp.shape(y):
+            raise StructureError(
+                f"b at {name!r} has shape {jnp.shape(y)}, but a has {jnp.shape(x)}; only networks of one architecture "
+                "are joined by a line"
+            )
+
+    _tree.map_present(check, _tree.names(a), a, b)
+    return _lerp(a, b, alpha)
+
+
+@jax.jit
+def _lerp(a: PyTree, b: PyTree, alpha: jax.Array) -> PyTree:
+    def one(x: jax.Array, y: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        start, way = x.astype(wide), y.astype(wide) - x.astype(wide)
+        # From the nearer end: (1 − α)·x + α·y would round even where x equals y, and start + way miss y.
+        return jnp.where(alpha < 0.5, start + alpha * way, y.astype(wide) - (1 - alpha) * way).astype(x.dtype)
+
+    return _tree.map_present(one, a, b)
+
+
+@jax.jit
+def _distance(a: Params, b: Params, mask: Mask | None) -> jax.Array:
+    def square(x: jax.Array, y: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return jnp.zeros(())
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return jnp.sum(jnp.square(jnp.abs(x.astype(wide) - y.astype(wide))))
+
+    squares = _tree.map_present(square, a, b)
+    if mask is not None:
+        squares = _tree.map_present(lambda s, m: s, squares, mask)
+    return jnp.sqrt(sum(jax.tree.leaves(squares), start=jnp.zeros(())))
+
+
+def _map(error: Callable[[Any], Any], points: np.ndarray, *, chunk: int) -> np.ndarray:
+    """The error at each point. Chunks are called from Python: a loop inside XLA makes convolutions slow on a CPU."""
+    if chunk == 1:
+        errors = [error(alpha) for alpha in points]
+    else:
+        rows = np.append(points, np.ones(-len(points) % chunk)).reshape(-1, chunk)  # of one length: compiled once
+        errors = [e for row in rows for e in jax.vmap(error)(row)]
+    for e in errors:
+        if jnp.shape(e) != ():
+            raise InputError(f"evaluate returns shape {jnp.shape(e)}, not a scalar; return the mean error")
+    return np.asarray(jax.device_get(errors[: len(points)]), np.float64)
+
+
+def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
+    if (a.mask is None) != (b.mask is None):
+        raise InputError("one end has mask=None; give both ends the mask that both were trained under")
+    if a.mask is None:
+        return a, b
+    _tree.check_structure("b.params", b.params, "a.params", a.params)
+    if masks.hamming(a.params, a.mask, b.mask) > 0:
+        raise InputError(
+            "the ends keep to different masks, and between them lie networks denser than either; compare runs of one "
+            "ticket, or give both ends the union of their masks if that is what you ask"
+        )
+    params = (masks.apply_mask(end.params, a.mask) for end in (a, b))
+    return tuple(end._replace(params=p, mask=a.mask) for end, p in zip((a, b), params))  # type: ignore[return-value]
+
+
+def _checked_alphas(alphas: Sequence[float]) -> np.ndarray:
+    points = np.asarray(alphas, np.float32)
+    if points.ndim != 1 or len(points) < 2 or points[0] != 0 or points[-1] != 1 or not np.all(np.diff(points) > 0):
+        raise InputError(f"alphas={alphas!r} must rise from 0 to 1, as numpy.linspace(0, 1, 30) does")
+    return points

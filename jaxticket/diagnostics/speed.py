@@ -1,0 +1,49 @@
+"""How soon a training gets there, from the history of what was measured during it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxticket.errors import InputError
+
+
+def steps_to_reach(target: float, *, steps: Sequence[int], values: Sequence[float]) -> int | None:
+    """The first step at which a value is at least `target`, such as the dense network's accuracy; None if none is.
+
+    `values[i]` was measured at `steps[i]`, so the answer is as fine as the measurements. NaN reaches nothing. For a
+    loss give the negative of target and values. Raises InputError for histories that are empty, of different lengths
+    or whose steps do not rise.
+
+    >>> steps_to_reach(0.9, steps=[100, 200, 300], values=[0.7, 0.92, 0.91])
+    200
+    """
+    at, measured = _history(steps, values)
+    reached = np.flatnonzero(measured >= target)
+    return int(at[reached[0]]) if len(reached) else None
+
+
+def early_stopping_step(*, steps: Sequence[int], losses: Sequence[float]) -> int:
+    """The step of the lowest validation loss, the first of equals: how fast a network learns, in its authors' measure
+    for winning tickets (Frankle & Carbin, 2019).
+
+    `losses[i]` was measured at `steps[i]`, on validation data. NaN counts as infinite. Raises InputError for histories
+    that are empty, of different lengths, whose steps do not rise, or that hold nothing but NaN.
+
+    >>> early_stopping_step(steps=[100, 200, 300], losses=[0.5, 0.3, 0.4])
+    200
+    """
+    at, measured = _history(steps, losses)
+    if np.all(np.isnan(measured)):
+        raise InputError("losses are all NaN: the training diverged before the first of them was measured")
+    return int(at[np.nanargmin(measured)])
+
+
+def _history(steps: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    at, measured = np.asarray(steps), np.asarray(values, np.float64)
+    if at.ndim != 1 or at.shape != measured.shape or not len(at):
+        raise InputError(
+            f"a history of {at.shape} steps and {measured.shape} values; give one value a step, at least one"
+        )
+    if np.any(np.diff(at) <= 0):
+        raise InputError(f"steps={at.tolist()} must rise; sort the history by step")
+    return at, measured
