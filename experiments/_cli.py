@@ -6,12 +6,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from jaxticket.errors import InputError, JaxticketError, MissingExtraError
 
 ConfigT = TypeVar("ConfigT")
+PresetT = TypeVar("PresetT")
 
 _EXTRAS = {
     "experiments": ("tyro", "rich"),
@@ -39,19 +40,36 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(141)
 
 
-def parse(config: type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
-    """The configuration that the command line asks for. Raises InputError for bad flags."""
+def parse(config: ConfigT, argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
+    """The configuration that the command line makes of `config`. Raises InputError for bad flags."""
     require_extras("experiments")
     import tyro
 
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(config, args=argv, description=description)
+            return tyro.cli(type(config), args=argv, default=config, description=description)
     except SystemExit as end:
         if not end.code:  # --help
             raise
         raise InputError(f"{_message(printed.getvalue())} (--help lists all flags)") from None
+
+
+def take_preset(argv: Sequence[str], presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:
+    """What `--preset NAME` names (the first preset without it), and the other arguments.
+
+    It comes before the others are read, since it sets their defaults. Raises InputError for a name that is none.
+    """
+    others = list(argv)
+    name = next(iter(presets))
+    for at, argument in enumerate(argv):
+        if argument.partition("=")[0] == "--preset":
+            name = argument.partition("=")[2] if "=" in argument else "".join(argv[at + 1 : at + 2])
+            del others[at : at + (1 if "=" in argument else 2)]
+            break
+    if name not in presets:
+        raise InputError(f"--preset is {name!r}, but must be one of {', '.join(presets)}")
+    return presets[name], others
 
 
 def require_extras(*names: str) -> None:

@@ -1,5 +1,7 @@
 """What is trained on what: a network, three splits of data, and the compiled training."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments._config import Config, require
 from jaxticket import data, loops
 from jaxticket.typing import Params, PyTree, TrainFn
+
+_EVALUATED_TOGETHER = 1000  # examples
 
 
 class Problem(NamedTuple):
@@ -20,37 +25,106 @@ class Problem(NamedTuple):
     train: TrainFn  # from the rewind step to the end
     fresh: Callable[[Params], PyTree]  # parameters -> fresh optimizer state
     steps: int  # of one training from its start
+    rewind_step: int
+    where: str  # the steps run, and why
 
 
-def lenet_problem(
-    dataset: data.Dataset,
-    *,
-    learning_rate: optax.Schedule,
-    batch_size: int,
-    steps: int,
-    rewind_step: int,
-    checkpoint: loops.StepCheckpoint | None = None,
-    progress: loops.ProgressFn | None = None,
+def build(
+    config: Config, *, checkpoint: loops.StepCheckpoint | None = None, progress: loops.ProgressFn | None = None
 ) -> Problem:
-    """LeNet-300-100 with Adam and the cross-entropy. Validation and test accuracy are measured once, at the end."""
-    from jaxticket import models  # needs an extra, whose absence the command line reports
-
-    model = models.lenet_300_100()
+    """The problem of this configuration. Raises InputError for values that do not fit the data."""
+    dataset = load(config)
+    model = make_model(config, dataset)
+    steps = config.epochs * (len(dataset.train.y) // config.batch_size)
+    require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
+    for name in ("rewind_step", "warmup"):
+        require(getattr(config, name) < steps, config, name, f"below the {steps} steps of a training")
 
     def loss(params: Params, state: PyTree, batch: data.Split, key: jax.Array) -> tuple[jax.Array, PyTree]:
-        logits, state = model.apply(params, state, batch.x, train=True, key=key)
+        x, key = batch.x, key
+        if config.augment == "crop-and-flip":
+            augment_key, key = jax.random.split(key)
+            x = data.augment.crop_and_flip(augment_key, x)
+        logits, state = model.apply(params, state, x, train=True, key=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean(), state
 
+    recipe = loops.Recipe(
+        loss=loss,
+        data=dataset.train,
+        learning_rate=learning_rate(config, steps),
+        batch_size=config.batch_size,
+        optimizer=functools.partial(optimizer, config),
+    )
+    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
+    loop = loops.step_fit if placement.each == "sequence" else loops.scan_fit
+    fit = loop(recipe, checkpoint=checkpoint, progress=progress)
+    rewind_step = config.rewind_step or math.ceil(config.rewind_fraction * steps)
+    train = loops.train_fn(fit, steps=steps - rewind_step, evaluate=evaluation(model, dataset))
+    where = f"replicates {placement.why if placement.each == 'sequence' else 'one after the other'}"
+    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps, rewind_step, where)
+
+
+def load(config: Config) -> data.Dataset:
+    """The data set, in the shape that the network takes."""
+    splits: dict[str, Callable[[], data.Dataset]] = {
+        "mnist5k": lambda: data.mnist5k(seed=config.seed, validation=config.validation, test=config.test),
+        "fashion_mnist": lambda: data.fashion_mnist(
+            seed=config.seed, validation=config.validation, folder=config.data_dir
+        ),
+        "cifar10": lambda: data.cifar10(seed=config.seed, validation=config.validation, folder=config.data_dir),
+    }
+    dataset = splits[config.data]()
+    return data.limit(dataset, config.limit, seed=config.seed) if config.limit else dataset
+
+
+def make_model(config: Config, dataset: data.Dataset) -> Any:
+    """The network for images of this shape. Raises InputError for a convolutional network on flat images."""
+    from jaxticket import models  # needs an extra, whose absence the command line reports
+
+    shape = dataset.train.x.shape[1:]
+    if config.model == "lenet_300_100":
+        return models.lenet_300_100(features=math.prod(shape))
+    require(len(shape) == 3, config, "model", f"lenet_300_100 for the flat images of {config.data}")
+    return getattr(models, config.model)()
+
+
+def learning_rate(config: Config, steps: int) -> optax.Schedule:
+    """The learning rate over a training."""
+    peak = config.learning_rate
+    schedules: dict[str, optax.Schedule] = {
+        "constant": optax.constant_schedule(peak),
+        "cosine": optax.cosine_decay_schedule(peak, steps - config.warmup),
+        "steps": optax.piecewise_constant_schedule(
+            peak, {round(part * steps) - config.warmup: 0.1 for part in config.milestones}
+        ),
+    }
+    after = schedules[config.decay]
+    if not config.warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0, peak, config.warmup), after], [config.warmup])
+
+
+def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer that sees this learning rate."""
+    chosen = optax.adam(rate) if config.optimizer == "adam" else optax.sgd(rate, momentum=config.momentum)
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), chosen) if config.weight_decay else chosen
+
+
+def evaluation(model: Any, dataset: data.Dataset) -> Callable[[Params, PyTree], dict[str, Any]]:
+    """Accuracy on validation and test examples, a thousand at a time."""
+
     @jax.jit
-    def accuracy(params: Params, state: PyTree, split: data.Split) -> jax.Array:
+    def correct(params: Params, state: PyTree, split: data.Split) -> jax.Array:
         logits, _ = model.apply(params, state, split.x, train=False, key=None)
-        return jnp.mean(jnp.argmax(logits, -1) == split.y)
+        return jnp.sum(jnp.argmax(logits, -1) == split.y)
+
+    def accuracy(params: Params, state: PyTree, split: data.Split) -> float:
+        starts = range(0, len(split.y), _EVALUATED_TOGETHER)
+        parts = [jax.tree.map(lambda x, s=start: x[s : s + _EVALUATED_TOGETHER], split) for start in starts]
+        return sum(int(correct(params, state, part)) for part in parts) / len(split.y)
 
     def evaluate(params: Params, state: PyTree) -> dict[str, Any]:
         splits = {"validation": dataset.validation, "test": dataset.test}
         return {f"{name}_accuracy": accuracy(params, state, split) for name, split in splits.items()}
 
-    recipe = loops.Recipe(loss=loss, data=dataset.train, learning_rate=learning_rate, batch_size=batch_size)
-    fit = loops.scan_fit(recipe, checkpoint=checkpoint, progress=progress)
-    train = loops.train_fn(fit, steps=steps - rewind_step, evaluate=evaluate)
-    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps)
+    return evaluate

@@ -1,8 +1,9 @@
-"""Winning tickets on real digits: iterative magnitude pruning of LeNet-300-100, with two controls at every level.
+"""Winning tickets on real data: iterative magnitude pruning with rewinding, and two controls at every level.
 
-    python experiments/imp.py                              the defaults: configs/imp.py says what to expect
+    python experiments/imp.py                              LeNet-300-100 on digits: configs/lenet_mnist5k.py says more
     python experiments/imp.py --levels 22 --replicates 6   extends the same run
     python experiments/imp.py --dry-run                    the plan, and nothing else
+    python experiments/imp.py --preset resnet20_cifar      starts from other defaults, those of a file in configs/
 
 After Frankle & Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks" (2019). A run that
 was killed goes on, to the same bits, when the same command is given again.
@@ -12,51 +13,39 @@ import dataclasses
 import functools
 import pathlib
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 import jax
-import optax
 
 from experiments import _cli, _report
-from experiments._problem import Problem, lenet_problem
-from experiments.configs.imp import Config, require
-from jaxticket import data, filters, loops, masks, schedules, scopes, tickets
+from experiments._config import Config
+from experiments._problem import Problem, build
+from experiments.configs import conv4_cifar, lenet_fashion, lenet_mnist5k, resnet20_cifar, vgg16_cifar
+from jaxticket import filters, loops, masks, schedules, scopes, tickets
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Density, PyTree
 
 BRANCHES = ("ticket", "random_reinit", "random_ticket")
-
-
-def build(config: Config, *, checkpoint: Any = None, progress: loops.ProgressFn | None = None) -> Problem:
-    """The problem of this configuration. Raises InputError for values that do not fit the data."""
-    dataset = data.mnist5k(seed=config.seed, validation=config.validation, test=config.test)
-    steps = config.epochs * (len(dataset.train.y) // config.batch_size)
-    require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
-    for name in ("rewind_step", "warmup"):
-        require(getattr(config, name) < steps, config, name, f"below the {steps} steps of a training")
-    return lenet_problem(
-        dataset,
-        learning_rate=_learning_rate(config, steps),
-        batch_size=config.batch_size,
-        steps=steps,
-        rewind_step=config.rewind_step,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+PRESETS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (lenet_mnist5k, lenet_fashion, conv4_cifar, resnet20_cifar, vgg16_cifar)
+}
 
 
 def densities(config: Config, mask: PyTree) -> Sequence[Density]:
-    """The density of each level: a number, or with --scope layer one for each layer, as in the paper."""
+    """The density of each level: a number, or with --scope layer one a layer, as in the paper."""
     if config.scope == "global":
         return schedules.levels(config.levels, rate=config.rate)
-    rates = {"hidden1": config.rate, "hidden2": config.rate, "output": config.rate / 2}
-    by_layer = {name: schedules.levels(config.levels, rate=rate) for name, rate in rates.items()}
+    hidden, output = (schedules.levels(config.levels, rate=rate) for rate in (config.rate, config.rate / 2))
 
     def of(level: int) -> Density:
-        return {name: jax.tree.map(lambda _, name=name: by_layer[name][level], layer) for name, layer in mask.items()}
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: (output if path[0].key == "output" else hidden)[level], mask
+        )
 
     return [of(level) for level in range(config.levels)]
 
@@ -100,12 +89,12 @@ def rewind_point(
     """The ticket to search from: the dense network at the rewind step, loaded if a former process trained it."""
     params, state = problem.init(init_key)
     mask = filters.full_mask(params, filters.weights())
-    meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": index, "data": "mnist5k"}
-    like = tickets.Ticket(params, mask, config.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
+    meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": index, "data": config.data}
+    like = tickets.Ticket(params, mask, problem.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
     if path.exists():
         point = tickets.load(path, like=like)
     else:
-        early = problem.fit(params, state, mask, train_key, step=0, steps=config.rewind_step, opt_state=None)
+        early = problem.fit(params, state, mask, train_key, step=0, steps=problem.rewind_step, opt_state=None)
         point = dataclasses.replace(like, params=early.params, state=early.state, opt_state=early.opt_state)
         tickets.save(path, point)
     return point if config.rewind == "everything" else dataclasses.replace(point, opt_state=None)
@@ -128,8 +117,14 @@ def run(config: Config) -> list[dict[str, Any]]:
                     progress.finished(record)
             lines.close()
             checkpoint.clear()
-    _report.write(folder, records, BRANCHES, title=f"LeNet-300-100 on 5,000 MNIST digits, run {config.hash()}")
+    _report.write(folder, records, BRANCHES, title=title(config, problem))
     return records
+
+
+def title(config: Config, problem: Problem) -> str:
+    """Of the table and the plot."""
+    examples = sum(len(split.y) for split in problem.dataset)
+    return f"{config.model} on {config.data} ({examples:,} examples), run {config.hash()}"
 
 
 def plan(config: Config) -> str:
@@ -149,7 +144,8 @@ def plan(config: Config) -> str:
             f"run folder   {config.folder()} ({'exists: would go on' if config.folder().exists() else 'new'})",
             f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
             f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
-            f"each         {problem.steps - config.rewind_step} steps of {config.batch_size} examples",
+            f"each         {problem.steps - problem.rewind_step} steps of {config.batch_size} examples, after the "
+            f"{problem.rewind_step} up to the rewind point; {problem.where}",
             f"parameters   {count:,}, of which {prunable:,} can be pruned",
             f"memory       about {memory / 2**20:.0f} MiB beside the compiled programs",
             f"disk         at most {saved / 2**20:.0f} MiB",
@@ -160,22 +156,16 @@ def plan(config: Config) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     with _cli.one_line_errors():
-        config = _cli.parse(Config, argv, description=__doc__)
+        preset, others = _cli.take_preset(sys.argv[1:] if argv is None else argv, PRESETS)
+        about = f"--preset NAME ({', '.join(PRESETS)}) sets other defaults. These are:\n\n"
+        description = f"{__doc__}\n{about}{textwrap.indent(preset.__doc__ or '', '  ')}"
+        config = _cli.parse(preset.CONFIG, others, description=description)
         _cli.require_extras("experiments", "models", "io", "data", "plots")
         if config.dry_run:
             print(plan(config))
         else:
             run(config)
     return 0
-
-
-def _learning_rate(config: Config, steps: int) -> optax.Schedule:
-    after = optax.constant_schedule(config.learning_rate)
-    if config.decay == "cosine":
-        after = optax.cosine_decay_schedule(config.learning_rate, steps - config.warmup)
-    if not config.warmup:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0, config.learning_rate, config.warmup), after], [config.warmup])
 
 
 def _policy(config: Config, steps: int) -> rewinds.Rewind:

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _report, imp
-from experiments.configs.imp import Config
+from experiments import _cli, _problem, _report, imp
+from experiments._config import Config
 from jaxticket.loops import rundir
 from jaxticket.tickets import archive
 
@@ -157,6 +157,31 @@ def test_the_folder_is_named_by_what_changes_the_numbers():
     assert len({Config().hash(), Config(seed=1).hash(), Config(scope="layer").hash()}) == 3
 
 
+def test_a_preset_sets_defaults_that_flags_change(capsys):
+    assert imp.main(["--preset=lenet_mnist5k", "--limit", "1000", "--rewind-fraction", "0.01", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "253 steps of 60 examples, after the 3 up to the rewind point" in printed  # 16 epochs of 16 batches
+    preset, others = _cli.take_preset(["--levels", "2", "--preset", "resnet20_cifar", "--epochs", "1"], imp.PRESETS)
+    config = _cli.parse(preset.CONFIG, others, description=None)
+    assert (config.model, config.epochs, config.levels, config.decay) == ("resnet_20", 1, 2, "steps")
+    assert all(module.__doc__.count("python experiments/imp.py") for module in imp.PRESETS.values())
+
+
+def test_learning_rates():
+    at = lambda step, **options: float(_problem.learning_rate(Config(learning_rate=1.0, **options), 100)(step))
+    assert [round(at(s, decay="steps", warmup=10), 6) for s in (0, 5, 10, 49, 50, 74, 75)] == [
+        0,
+        0.5,
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+    ]
+    assert [round(at(s, decay="cosine"), 6) for s in (0, 50, 100)] == [1, 0.5, 0]
+    assert at(77) == 1
+
+
 def one_line_error(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         imp.main(arguments)
@@ -177,6 +202,12 @@ def one_line_error(arguments, capsys):
         (["--rate", "1"], "--rate is 1.0"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
         (["--scope", "layer", "--minimum", "3"], "--minimum is 3, but must be 0 with --scope layer"),
+        (["--rewind-step", "5", "--rewind-fraction", "0.1"], "--rewind-step is 5, but must be 0 with"),
+        (["--milestones", "0.7", "0.6"], "--milestones is (0.7, 0.6), but must be rising"),
+        (["--preset", "lenet"], "--preset is 'lenet', but must be one of lenet_mnist5k, lenet_fashion"),
+        (["--preset"], "--preset is '--out'"),
+        (["--model", "conv_4"], "--model is conv_4, but must be lenet_300_100 for the flat images of mnist5k"),
+        (["--limit", "50"], "--batch-size is 60"),
         (["--rewind-step", "928"], "--rewind-step is 928, but must be below the 928 steps"),
         (["--batch-size", "4000"], "--batch-size is 4000"),
         (["--validation", "4000"], "leave nothing of 5000"),

@@ -1,22 +1,8 @@
-"""What a search for winning tickets on the digits depends on. Every field is a flag of `python experiments/imp.py`.
-
-Command    python experiments/imp.py (or `make demo`)
-Hardware   2 CPU cores, 1 GiB of memory, 160 MiB of disk
-Time       5 minutes of CPU time, 3 minutes by the clock when nothing else runs
-Expected   test accuracy in %, ± 95 % interval over 4 replicates (seed 0); dense 95.0 ± 0.7
-             weights kept      ticket         random reinit   random ticket
-             10.7 %            94.2 ± 0.6     93.1 ± 0.8      92.4 ± 1.1
-              2.25 %           93.9 ± 0.7     91.6 ± 0.8      89.9 ± 0.5
-           Other processors round otherwise: single runs differ, means stay within their intervals.
-
-Variants   --scope layer                         the paper's rates: 20 % a level, the output layer 10 %
-           --rewind-step 100                     late rewinding
-           --rewind everything --rewind-step 100   and the optimizer's state with it
-           --rewind learning-rate --decay cosine   Renda et al. (2020); compare with --rewind fine-tune
-"""
+"""What a search depends on. Every field is a flag of `python experiments/imp.py`; presets are in configs/."""
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -25,13 +11,23 @@ from typing import Any, Literal
 from jaxticket.errors import InputError
 
 # What does not change any number of the run: asking for more of these extends it.
-_NOT_HASHED = ("levels", "replicates", "out", "checkpoint_seconds", "dry_run")
+_NOT_HASHED = ("levels", "replicates", "data_dir", "out", "checkpoint_seconds", "dry_run")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Search for winning tickets: LeNet-300-100 on 5,000 MNIST digits."""
+    """Search for winning tickets by iterative magnitude pruning, with two controls at every level."""
 
+    model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
+    """The network, from jaxticket.models."""
+    data: Literal["mnist5k", "fashion_mnist", "cifar10"] = "mnist5k"
+    """The data set, from jaxticket.data."""
+    data_dir: pathlib.Path | None = None
+    """Where the data set lies, if not where jaxticket.data looks for it; the digits need none."""
+    limit: int = 0
+    """Use so many training examples, the same share of each class; 0 uses all."""
+    augment: Literal["none", "crop-and-flip"] = "none"
+    """What is done to training images, anew at each step."""
     levels: int = 18
     """Levels, each pruned from the one before; the first is dense."""
     replicates: int = 4
@@ -40,10 +36,18 @@ class Config:
     """Epochs of one training, from its start; late rewinding shortens the later ones."""
     batch_size: int = 60
     """Examples a step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum."""
+    momentum: float = 0.9
+    """Of --optimizer sgd."""
+    weight_decay: float = 0.0
+    """Added to the gradient, times each parameter (an L2 penalty)."""
     learning_rate: float = 1.2e-3
-    """Of Adam, at its peak."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up."""
+    """At its peak."""
+    decay: Literal["constant", "cosine", "steps"] = "constant"
+    """How the learning rate goes on after the warm-up: as it is, by a cosine to 0, or by tenths at milestones."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of --decay steps: after which parts of the training the learning rate falls to a tenth."""
     warmup: int = 0
     """Steps in which the learning rate grows from 0."""
     rate: float = 0.2
@@ -56,10 +60,12 @@ class Config:
     """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
     rewind_step: int = 0
     """The step to which weights or learning rate are rewound; the dense network is first trained up to it."""
+    rewind_fraction: float = 0.0
+    """The same as a part of the training, rounded up to a step; of both flags one must be 0."""
     validation: int = 500
-    """Validation examples, of 5,000."""
+    """Validation examples, taken from the training examples."""
     test: int = 1000
-    """Test examples, of 5,000; nothing is chosen by them."""
+    """Test examples of --data mnist5k; nothing is chosen by them. Other sets have their own."""
     seed: int = 0
     """Of everything random."""
     out: pathlib.Path = pathlib.Path("runs")
@@ -72,8 +78,13 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("levels", "replicates", "epochs", "batch_size"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("warmup", "minimum", "rewind_step", "checkpoint_seconds"):
-            require(getattr(self, name) >= 0, self, name, "at least 0")
+        for name in ("warmup", "minimum", "rewind_step", "checkpoint_seconds", "limit", "weight_decay"):
+            require(0 <= getattr(self, name) < math.inf, self, name, "at least 0")
+        for name in ("momentum", "rewind_fraction"):
+            require(0 <= getattr(self, name) < 1, self, name, "at least 0 and below 1")
+        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+        rising = [0.0, *self.milestones, 1.0]
+        require(all(a < b for a, b in itertools.pairwise(rising)), self, "milestones", "rising between 0 and 1")
         require(0 < self.learning_rate < math.inf, self, "learning_rate", "above 0")
         require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2^32")
         require(0 < self.rate < 1, self, "rate", "between 0 and 1")
