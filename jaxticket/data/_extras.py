@@ -1,0 +1,15 @@
+"""Imports of the packages that `jaxticket[data]` brings, with an error that says so where one is absent."""
+
+import contextlib
+from collections.abc import Iterator
+
+from jaxticket.errors import MissingExtraError
+
+
+@contextlib.contextmanager
+def needs(package: str) -> Iterator[None]:
+    """Around an import statement: an ImportError in it becomes a MissingExtraError that names the package."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, "data") from error

@@ -1,0 +1,33 @@
+"""Augmentation on the device: pure functions of a key and a batch, to be called inside a compiled loss."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket.errors import InputError
+from jaxticket.typing import Key
+
+
+def crop_and_flip(key: Key, images: jax.Array, *, pad: int = 4) -> jax.Array:
+    """A random window of each zero-padded image, mirrored left to right with probability one half.
+
+    `images` is (batch, height, width, channels), and so is the result. Each image is padded by `pad` zeros on every
+    side and cropped to its size again, at one of (2·pad + 1)² equally likely offsets drawn for it alone. Zeros are
+    meant to be the mean colour: call it after normalisation, as He et al., "Deep Residual Learning" (2016), do, whose
+    scheme for CIFAR this is (torchvision's scripts pad black pixels before it). Raises InputError for other than four
+    dimensions or a negative pad.
+
+    >>> import jax
+    >>> crop_and_flip(jax.random.key(0), jax.numpy.ones((8, 32, 32, 3))).shape
+    (8, 32, 32, 3)
+    """
+    if images.ndim != 4:
+        raise InputError(f"images of shape {images.shape} must be (batch, height, width, channels); reshape them")
+    if pad < 0:
+        raise InputError(f"pad={pad} must not be negative")
+    batch, *window = images.shape
+    offset_key, flip_key = jax.random.split(key)
+    offsets = jax.random.randint(offset_key, (batch, 2), 0, 2 * pad + 1)
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    cropped = jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), window))(padded, offsets)
+    mirrored = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+    return jnp.where(mirrored, cropped[:, :, ::-1], cropped)

@@ -1,0 +1,57 @@
+"""Fashion-MNIST: from its IDX files, or through tfds."""
+
+import gzip
+import pathlib
+
+import numpy as np
+
+from jaxticket.data._dataset import Arrays, Dataset, carve_validation
+from jaxticket.data._tfds import Folder, train_and_test
+from jaxticket.errors import InputError
+
+DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")  # where its package dataset-fashion-mnist puts the files
+_UNSIGNED_BYTES = 8  # the code of this type in the header of an IDX file
+
+
+def fashion_mnist(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dataset:
+    """70,000 articles of clothing in ten classes: 60,000 − `validation` to train on, the official 10,000 to test.
+
+    Images are flat, (examples, 784) float32, as those of `mnist5k` are, normalised with the mean and standard
+    deviation of the training pixels. They are read from the IDX files (…-ubyte.gz or unpacked) in `folder`, without
+    one from those of Debian's package dataset-fashion-mnist, and where no such file is, through tfds from `folder` as
+    its data directory. Raises InputError where none of these has the set, for a damaged file, and if `validation`
+    leaves nothing to train on (Xiao et al., "Fashion-MNIST", 2017).
+
+    >>> fashion_mnist(seed=0).train.x.shape  # doctest: +SKIP
+    (55000, 784)
+    """
+    place = pathlib.Path(folder or DEBIAN)
+    if any(place.glob("train-images-idx3-ubyte*")):
+        train, test = _pair(place, "train"), _pair(place, "t10k")
+    else:
+        otherwise = "install Debian's package dataset-fashion-mnist, pass folder= with the four IDX files"
+        train, test = train_and_test("fashion_mnist", folder=folder, otherwise=otherwise)
+    flat = [(images.reshape(len(images), -1), labels) for images, labels in (train, test)]
+    return carve_validation(*flat, seed=seed, validation=validation)
+
+
+def _pair(place: pathlib.Path, part: str) -> Arrays:
+    return read_idx(place / f"{part}-images-idx3-ubyte"), read_idx(place / f"{part}-labels-idx1-ubyte")
+
+
+def read_idx(path: pathlib.Path) -> np.ndarray:
+    """The array of bytes in an IDX file, packed (then with the suffix .gz) or not. InputError if missing or damaged."""
+    packed = path.with_name(path.name + ".gz")
+    if not path.exists() and not packed.exists():
+        raise InputError(f"{path} is missing, with and without .gz; put all four IDX files into one folder")
+    try:
+        content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise InputError(f"{packed} is damaged ({error}); fetch it again") from error
+    # Two zeros, the type, the number of dimensions, then each dimension as a big-endian 32-bit integer.
+    dimensions = content[3] if len(content) > 3 else 0
+    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int)
+    start = 4 + 4 * dimensions
+    if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]) or len(content) - start != shape.prod():
+        raise InputError(f"{path} is no complete IDX file of bytes; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
