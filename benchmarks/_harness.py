@@ -15,9 +15,11 @@ import jax
 import optax
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The command line that all benchmarks share."""
+def arguments(description: str, *, torch_python: bool = False) -> argparse.Namespace:
+    """The command line that all benchmarks share, and where PyTorch is a peer the interpreter that has it."""
     parser = argparse.ArgumentParser(description=description)
+    if torch_python:
+        parser.add_argument("--torch-python", help="a Python interpreter with PyTorch, to be timed as well")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run?")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks"), help="folder of the JSON")
     return parser.parse_args()

@@ -30,10 +30,17 @@ class Problem(NamedTuple):
 
 
 def build(
-    config: Config, *, checkpoint: loops.StepCheckpoint | None = None, progress: loops.ProgressFn | None = None
+    config: Config,
+    *,
+    dataset: data.Dataset | None = None,
+    checkpoint: loops.StepCheckpoint | None = None,
+    progress: loops.ProgressFn | None = None,
 ) -> Problem:
-    """The problem of this configuration. Raises InputError for values that do not fit the data."""
-    dataset = load(config)
+    """The problem of this configuration, on its own data if none are given.
+
+    Raises InputError for values that do not fit the data.
+    """
+    dataset = load(config) if dataset is None else dataset
     model = make_model(config, dataset)
     steps = config.epochs * (len(dataset.train.y) // config.batch_size)
     require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
