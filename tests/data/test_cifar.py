@@ -3,13 +3,14 @@
 import hashlib
 import io
 import itertools
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxticket.data import cifar10, cifar100
-from jaxticket.errors import InputError
+from jaxticket.errors import InputError, MissingExtraError
 
 
 def jpegs(levels):
@@ -57,6 +58,13 @@ def test_a_missing_set_says_how_to_get_it(tmp_path):
         assert part in str(error.value)
 
 
+def test_without_pillow(tmp_path, content, monkeypatch):
+    np.savez(tmp_path / "cifar10_jpeg.npz", **content)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingExtraError, match=r"pillow is not installed.*jaxticket\[data\]"):
+        cifar10(seed=0, folder=tmp_path)
+
+
 def test_damaged_files_are_named(tmp_path, content):
     file = tmp_path / "cifar10_jpeg.npz"
     cut = content["train_jpeg"][:-9]
@@ -90,3 +98,5 @@ def test_the_real_set(shared_data):
         np.testing.assert_array_equal(np.bincount(split.y), len(split.y) // 10)
     np.testing.assert_allclose(data.train.x.mean((0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(data.train.x.std((0, 1, 2)), 1, atol=1e-3)
+    contents = [{image.tobytes() for image in np.asarray(split.x)} for split in data]
+    assert len(set.union(*contents)) == 60_000

@@ -57,6 +57,12 @@ def test_unpacked_files_are_the_same(folder, arrays):
     np.testing.assert_array_equal(packed.train.x, unpacked.train.x)
 
 
+def test_without_a_folder_the_packaged_files_are_read(folder, monkeypatch):
+    monkeypatch.setattr(fashion, "DEBIAN", folder)
+    named, packaged = fashion_mnist(seed=0, validation=10, folder=folder), fashion_mnist(seed=0, validation=10)
+    np.testing.assert_array_equal(named.test.x, packaged.test.x)
+
+
 def test_a_missing_set_says_how_to_get_it(tmp_path):
     with pytest.raises(InputError) as error:
         fashion_mnist(seed=0, folder=tmp_path)
@@ -84,3 +90,5 @@ def test_the_real_set():
     for split in data:
         counts = np.bincount(split.y, minlength=10)
         assert counts.max() - counts.min() <= 1
+    contents = [{image.tobytes() for image in np.asarray(split.x)} for split in data]
+    assert len(set.union(*contents)) == 70_000

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from jaxticket.data import stream
-from jaxticket.errors import InputError
+from jaxticket.errors import InputError, MissingExtraError
 
 pytest.importorskip("grain")
 
@@ -65,3 +66,9 @@ def test_bad_batch_sizes():
     for size in (0, 12):
         with pytest.raises(InputError, match=f"batch_size={size} must lie between 1 and the 11"):
             stream(SOURCE, batch_size=size, seed=0)
+
+
+def test_without_grain(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(MissingExtraError, match=r"grain is not installed.*jaxticket\[data\]"):
+        stream(SOURCE, batch_size=3, seed=0)

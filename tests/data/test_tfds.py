@@ -53,39 +53,51 @@ def test_a_stream_of_them(digits):
     assert batch["label"].shape == (8,)
 
 
-@pytest.fixture
-def cifar(tmp_path, monkeypatch):
-    """A folder for CIFAR-10, whose builder yields arrays, as always, but few, and no downloads."""
+@pytest.fixture(params=["cifar10", "fashion_mnist"])
+def small(request, tmp_path, monkeypatch):
+    """A set whose builder yields arrays, as always, but few, and no downloads: its name, folder and arrays."""
+    cls = type(tfds.builder(request.param, data_dir=tmp_path))
+    shape = {"cifar10": (32, 32, 3), "fashion_mnist": (28, 28, 1)}[request.param]
     arrays = {}
     for part, examples in (("train", 30), ("test", 10)):
-        images = np.random.default_rng(examples).integers(0, 256, (examples, 32, 32, 3), np.uint8)
+        images = np.random.default_rng(examples).integers(0, 256, (examples, *shape), np.uint8)
         arrays[part] = images, np.arange(examples) % 10
 
     def generators(self, downloads):
         def examples(part):
             for row, (image, label) in enumerate(zip(*arrays[part], strict=True)):
-                yield row, {"id": f"{part}{row}", "image": image, "label": label}
+                example = {"id": f"{part}{row}", "image": image, "label": label}
+                yield row, {key: example[key] for key in self.info.features}
 
         return {part: examples(part) for part in arrays}
 
-    cls = type(tfds.builder("cifar10", data_dir=tmp_path))
     monkeypatch.setattr(cls, "_split_generators", generators)
-    return tmp_path, arrays
+    return request.param, tmp_path, arrays
 
 
-def test_cifar_is_prepared_without_tensorflow_and_decoded_into_its_splits(cifar):
-    folder, arrays = cifar
-    data.prepare("cifar10", folder=folder)
-    dataset = data.cifar10(seed=0, validation=10, folder=folder)
-    assert [split.x.shape for split in dataset] == [(20, 32, 32, 3), (10, 32, 32, 3), (10, 32, 32, 3)]
+def test_sets_are_prepared_without_tensorflow_and_decoded_into_their_splits(small):
+    name, folder, arrays = small
+    data.prepare(name, folder=folder)
+    dataset = getattr(data, name)(seed=0, validation=10, folder=folder)
+    assert [len(split.y) for split in dataset] == [20, 10, 10]
     for part, splits in (("train", dataset[:2]), ("test", dataset[2:])):
         images, labels = arrays[part]
         x, y = (np.concatenate([np.asarray(split[field]) for split in splits]) for field in (0, 1))
         # Normalisation keeps the order of the pixels of a channel, so that their ranks tell the images apart.
+        x = x.reshape(images.shape)
         expected = {np.argsort(i[..., 0], axis=None, kind="stable").tobytes(): n for i, n in zip(images, labels)}
         found = {np.argsort(i[..., 0], axis=None, kind="stable").tobytes(): n for i, n in zip(x, y)}
         assert found == expected
     assert "tensorflow" not in sys.modules
+
+
+def test_another_format_is_refused(small):
+    name, folder, _ = small
+    data.prepare(name, folder=folder)
+    (info,) = folder.glob("*/*/dataset_info.json")
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(InputError, match=name):
+        data.tfds_source(name, split="train", folder=folder)
 
 
 def test_unprepared_sets_are_not_downloaded(tmp_path, monkeypatch):
