@@ -27,14 +27,14 @@ def test_overlaps_by_hand():
     params = {"a": jnp.ones((2, 4)), "b": jnp.ones(4), "c": jnp.ones(9)}
     masks_ = [
         {"a": jnp.array([[True], [False]]), "b": jnp.arange(4) < 1, "c": None},  # 4 of 8, 1 of 4
-        {"a": jnp.arange(8).reshape(2, 4) < 2, "b": jnp.arange(4) < 2, "c": None},  # 2 of 8, 2 of 4
+        {"a": jnp.arange(8).reshape(2, 4) < 2, "b": jnp.arange(4) < 3, "c": None},  # 2 of 8, 3 of 4
         masks.empty_like({"a": params["a"], "b": params["b"], "c": None}),
     ]
     found = overlaps(params, masks_)
     assert [row.pair for row in found] == [(0, 1), (0, 2), (1, 2)]
-    assert found[0].iou == pytest.approx(3 / 6)
-    by_chance = 4 * 2 / 8 + 1 * 2 / 4
-    assert found[0].chance == pytest.approx(by_chance / (9 - by_chance))
+    assert found[0].iou == pytest.approx(3 / 7)
+    by_chance = 4 * 2 / 8 + 1 * 3 / 4
+    assert found[0].chance == pytest.approx(by_chance / (10 - by_chance))
     assert [(row.iou, row.chance) for row in found[1:]] == [(0, 0), (0, 0)]
     assert overlaps(params, [masks_[2]] * 2)[0][1:] == (1, 1)  # nothing, twice
 
