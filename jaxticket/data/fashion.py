@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import zlib
 
 import numpy as np
 
@@ -36,22 +37,20 @@ def fashion_mnist(*, seed: int, validation: int = 5000, folder: Folder = None) -
 
 
 def _pair(place: pathlib.Path, part: str) -> Arrays:
-    return read_idx(place / f"{part}-images-idx3-ubyte"), read_idx(place / f"{part}-labels-idx1-ubyte")
+    return _read_idx(place / f"{part}-images-idx3-ubyte"), _read_idx(place / f"{part}-labels-idx1-ubyte")
 
 
-def read_idx(path: pathlib.Path) -> np.ndarray:
+def _read_idx(path: pathlib.Path) -> np.ndarray:
     """The array of bytes in an IDX file, packed (then with the suffix .gz) or not. InputError if missing or damaged."""
     packed = path.with_name(path.name + ".gz")
     if not path.exists() and not packed.exists():
         raise InputError(f"{path} is missing, with and without .gz; put all four IDX files into one folder")
     try:
         content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"{packed} is damaged ({error}); fetch it again") from error
-    # Two zeros, the type, the number of dimensions, then each dimension as a big-endian 32-bit integer.
-    dimensions = content[3] if len(content) > 3 else 0
-    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int)
-    start = 4 + 4 * dimensions
-    if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]) or len(content) - start != shape.prod():
-        raise InputError(f"{path} is no complete IDX file of bytes; fetch it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        # Two zeros, the type, the number of dimensions, then each dimension as a big-endian 32-bit integer.
+        if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]):
+            raise ValueError("it does not begin as an IDX file of bytes does")
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)
+    except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); fetch it again") from error

@@ -73,9 +73,11 @@ def test_a_missing_set_says_how_to_get_it(tmp_path):
 def test_damaged_files_are_named(folder, arrays):
     labels = folder / f"{NAMES[1]}.gz"
     whole = labels.read_bytes()
-    for damaged in (whole[:30], gzip.compress(idx(arrays[1])[:-1]), gzip.compress(b"")):
+    content = idx(arrays[1])
+    contents = (content[:-1], content + b"0", b"1" + content, content[:6], content[:3], b"")
+    for damaged in (whole[:30], whole[:20] + b"0000" + whole[24:], *map(gzip.compress, contents)):
         labels.write_bytes(damaged)
-        with pytest.raises(InputError, match="train-labels"):
+        with pytest.raises(InputError, match="train-labels-idx1-ubyte is damaged"):
             fashion_mnist(seed=0, validation=10, folder=folder)
     labels.unlink()
     with pytest.raises(InputError, match=r"train-labels-idx1-ubyte is missing"):

@@ -10,7 +10,13 @@ from jaxticket.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    for name, grey, size in (("cat", 10, (4, 6)), ("cat", 20, (5, 5)), ("ant", 30, (3, 2))):
+    for name, grey, size in (
+        ("cat", 10, (4, 6)),
+        ("cat", 20, (5, 5)),
+        ("ant", 30, (3, 2)),
+        ("eel", 40, (1, 1)),
+        ("bee", 50, (1, 2)),
+    ):
         (tmp_path / name).mkdir(exist_ok=True)
         Image.new("L", size, grey).save(tmp_path / name / f"{grey}.png")
     (tmp_path / "cat" / "notes.txt").write_text("no image")
@@ -19,11 +25,11 @@ def folder(tmp_path):
 
 def test_classes_sizes_and_pixels(folder):
     source = ImageFolder(folder)
-    assert source.classes == ["ant", "cat"]
+    assert source.classes == ["ant", "bee", "cat", "eel"]
     examples = [source[row] for row in range(len(source))]
-    assert [e["label"] for e in examples] == [0, 1, 1]
-    assert [e["image"].shape for e in examples] == [(2, 3, 3), (6, 4, 3), (5, 5, 3)]
-    assert [e["image"].max() for e in examples] == [30, 10, 20]
+    assert [e["label"] for e in examples] == [0, 1, 2, 2, 3]
+    assert [e["image"].shape for e in examples] == [(2, 3, 3), (2, 1, 3), (6, 4, 3), (5, 5, 3), (1, 1, 3)]
+    assert [e["image"].max() for e in examples] == [30, 50, 10, 20, 40]
     assert examples[0]["image"].dtype == np.uint8
 
 
