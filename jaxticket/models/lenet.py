@@ -4,14 +4,10 @@ from itertools import pairwise
 
 import jax
 
-from jaxticket.errors import InputError, MissingExtraError
+from jaxticket.models import _layers
+from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
-
-try:
-    from flax import nnx
-except ImportError as error:
-    raise MissingExtraError("flax", "models") from error
 
 
 def lenet_300_100(*, features: int = 784, classes: int = 10) -> Model:
@@ -30,34 +26,20 @@ def lenet_300_100(*, features: int = 784, classes: int = 10) -> Model:
     >>> logits.shape
     (5, 10)
     """
-    for name, value in (("features", features), ("classes", classes)):
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1")
+    _layers.check_sizes(features=features, classes=classes)
     names = ("hidden1", "hidden2", "output")
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs = nnx.Rngs(params=key)
-        widths = pairwise((features, 300, 100, classes))
-        layers = {name: _linear(*width, rngs=rngs) for name, width in zip(names, widths, strict=True)}
-        return nnx.to_pure_dict(nnx.state(nnx.Dict(layers), nnx.Param)), None
+        rngs, glorot = nnx.Rngs(params=key), nnx.initializers.glorot_normal()
+        widths = zip(names, pairwise((features, 300, 100, classes)), strict=True)
+        return _layers.pure({name: _layers.new_dense(*width, glorot, rngs) for name, width in widths})
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
         x = x.reshape(x.shape[0], -1)
         for name in names:
-            x = _bind(params[name])(x)
+            x = _layers.dense(params[name], x)
             x = x if name == "output" else jax.nn.relu(x)
         return x, state
 
     return Model(init, apply)
-
-
-def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.glorot_normal(), rngs=rngs)
-
-
-def _bind(params: Params) -> nnx.Linear:
-    """A layer around given arrays, as wide as they are: no weight is drawn or copied."""
-    layer = nnx.eval_shape(lambda: _linear(*params["kernel"].shape, rngs=nnx.Rngs(0)))
-    nnx.update(layer, params)
-    return layer

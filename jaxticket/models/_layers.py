@@ -1,0 +1,137 @@
+"""What the models share: NNX layers around given arrays, and layers made with an initialiser.
+
+`bind` is how a model runs on sliced parameters: a layer is as wide as the arrays that it is given, whatever its width
+was when it was made.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxticket.errors import InputError, MissingExtraError
+from jaxticket.typing import Params, PyTree
+
+try:
+    from flax import nnx as nnx
+except ImportError as error:
+    raise MissingExtraError("flax", "models") from error
+
+Initialiser = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as jax.nn.initializers make them
+Layers = dict[str, Any]  # nested dicts of NNX layers
+
+# What torch calls kaiming_normal: not truncated, unlike nnx.initializers.he_normal.
+kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+_MOMENTUM = 0.9  # of running statistics: what torch calls 0.1
+
+
+def pure(layers: Layers) -> tuple[Params, PyTree]:
+    """The parameters of nested dicts of NNX layers, and their batch statistics (None where there are none)."""
+    module = _as_module(layers)
+    params, statistics = (nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.Param, nnx.BatchStat))
+    return params, statistics or None
+
+
+def new_dense(inputs: int, outputs: int, kernel_init: Initialiser, rngs: nnx.Rngs) -> nnx.Linear:
+    """A fully connected layer whose bias is zero."""
+    return nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
+
+
+def new_conv(
+    size: int, inputs: int, outputs: int, kernel_init: Initialiser, rngs: nnx.Rngs, **options: Any
+) -> nnx.Conv:
+    """A convolution with kernels of size × size."""
+    return nnx.Conv(inputs, outputs, (size, size), kernel_init=kernel_init, rngs=rngs, **options)
+
+
+def new_norm(features: int, scale_init: Initialiser, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """A batch norm whose shift is zero."""
+    return nnx.BatchNorm(features, scale_init=scale_init, rngs=rngs)
+
+
+def new_conv_norm(size: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> Layers:
+    """A convolution without bias and its batch norm, as open_lth draws them: Kaiming-normal, scales in [0, 1)."""
+    return {
+        "conv": new_conv(size, inputs, outputs, kaiming_normal, rngs, use_bias=False),
+        "norm": new_norm(outputs, nnx.initializers.uniform(1.0), rngs),
+    }
+
+
+def dense(params: Params, x: jax.Array) -> jax.Array:
+    """x @ kernel + bias."""
+    return bind(params, nnx.Linear, *params["kernel"].shape)(x)
+
+
+def conv(params: Params, x: jax.Array, *, strides: int = 1) -> jax.Array:
+    """A convolution padded by half a kernel on each side: torch's padding, which "SAME" is not where it strides."""
+    *size, inputs, outputs = params["kernel"].shape
+    padding = tuple((length // 2, length // 2) for length in size)
+    options = {"strides": strides, "padding": padding, "use_bias": "bias" in params}
+    return bind(params, nnx.Conv, inputs, outputs, tuple(size), **options)(x)
+
+
+def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool) -> tuple[jax.Array, PyTree]:
+    """x normalised by its batch's statistics, and new running ones, if `train`; else by the running ones as they are.
+
+    Running statistics keep nine tenths at a step, and hold the biased variance.
+    """
+    layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM)
+    x = layer(x, use_running_average=not train)
+    return x, {"mean": layer.mean[...], "var": layer.var[...]}
+
+
+def conv_norm(
+    params: Params, statistics: PyTree, x: jax.Array, *, train: bool, strides: int = 1
+) -> tuple[jax.Array, PyTree]:
+    """A convolution and its batch norm, named conv and norm."""
+    x, norm = batch_norm(params["norm"], statistics["norm"], conv(params["conv"], x, strides=strides), train=train)
+    return x, {"norm": norm}
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """The largest of each 2 × 2 pixels; an odd row or column at the end is dropped."""
+    return nnx.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def bind(arrays: Params, kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """The NNX layer that kind(*args, **options) describes, around given arrays: no weight is drawn or copied."""
+    return nnx.merge(_graph(kind, *args, **options), arrays)
+
+
+def in_order(blocks: Params) -> list[str]:
+    """The names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
+    return sorted(blocks, key=lambda name: int(name.removeprefix("block")))
+
+
+def check_sizes(**sizes: int) -> None:
+    """InputError unless every size is at least 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1")
+
+
+def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
+    """InputError unless x is (batch, height, width, channels): what the first kernel reads, and `least` pixels wide."""
+    channels = kernel.shape[-2]
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise InputError(f"x has shape {x.shape}; images must be (batch, height, width, {channels})")
+    if min(x.shape[1:3]) < least:
+        raise InputError(f"x has shape {x.shape}; images must have at least {least} × {least} pixels")
+
+
+def check_tokens(tokens: jax.Array) -> None:
+    """InputError unless tokens are integers of shape (batch, time)."""
+    if tokens.ndim != 2 or not jax.numpy.issubdtype(tokens.dtype, jax.numpy.integer):
+        raise InputError(f"x is {tokens.dtype}{list(tokens.shape)}; tokens must be integers of shape (batch, time)")
+
+
+@functools.cache
+def _graph(kind: Callable[..., Any], *args: Any, **options: Any) -> nnx.GraphDef[Any]:
+    """What a layer is but for its arrays. Kept, since describing one takes longer than tracing it."""
+    return nnx.split(nnx.eval_shape(lambda: kind(*args, **options, rngs=nnx.Rngs(0))))[0]
+
+
+def _as_module(layers: Layers) -> nnx.Dict[Any]:
+    return nnx.Dict({name: _as_module(item) if isinstance(item, dict) else item for name, item in layers.items()})

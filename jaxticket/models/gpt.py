@@ -1,0 +1,67 @@
+"""Small language models of the GPT-2 kind."""
+
+import functools
+import math
+
+import jax
+
+from jaxticket.errors import InputError
+from jaxticket.models import _layers, _transformer
+from jaxticket.models._layers import nnx
+from jaxticket.models._model import Model
+from jaxticket.typing import Key, Params, PyTree
+
+_EPSILON = 1e-5
+
+
+def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6, width: int = 384) -> Model:
+    """A decoder-only language model: tokens of shape (batch, time ≤ context) to logits (batch, time, vocabulary).
+
+    GPT-2 (Radford et al., 2019): pre-norm blocks, learned positions, tanh GELU, logits by the transposed embedding.
+    Kernels and embeddings are normal with deviation 0.02, over √(2 · layers) where they write to the residual stream;
+    biases zero. No dropout. The default size is that of nanoGPT's character model; 12 layers and heads of width 768
+    with the vocabulary 50,257 and context 1,024 make GPT-2's 124,439,808 parameters. Heads, their channels, hidden
+    units and blocks are read from the parameters. Raises InputError for sizes below 1, a width that the heads do not
+    divide, tokens that are not integers, and more of them than the context.
+
+    >>> import jax
+    >>> model = gpt(vocabulary=50, context=8, layers=1, heads=2, width=16)
+    >>> params, state = model.init(jax.random.key(0))
+    >>> model.apply(params, state, jax.numpy.ones((3, 5), int), train=False, key=None)[0].shape
+    (3, 5, 50)
+    """
+    _layers.check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    _transformer.check_heads(width, heads)
+    design = _transformer.Design(
+        scale=(width // heads) ** -0.5,
+        epsilon=_EPSILON,
+        causal=True,
+        activation=functools.partial(jax.nn.gelu, approximate=True),
+    )
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        rngs, normal = nnx.Rngs(params=key), nnx.initializers.normal(0.02)
+        residual = nnx.initializers.normal(0.02 / math.sqrt(2 * layers))
+        new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=residual)
+        return _layers.pure(
+            {
+                "token": nnx.Embed(vocabulary, width, embedding_init=normal, rngs=rngs),
+                "position": nnx.Embed(context, width, embedding_init=normal, rngs=rngs),
+                "blocks": {f"block{index}": new_block(width, heads, rngs) for index in range(1, layers + 1)},
+                "norm": _transformer.new_norm(width, rngs),
+            }
+        )
+
+    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
+        del train, key  # no dropout, no batch statistics
+        _layers.check_tokens(x)
+        longest = params["position"]["embedding"].shape[0]
+        if x.shape[1] > longest:
+            raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")
+        embed = _layers.bind(params["token"], nnx.Embed, *params["token"]["embedding"].shape)
+        x = embed(x) + params["position"]["embedding"][None, : x.shape[1]]
+        for name in _layers.in_order(params["blocks"]):
+            x = _transformer.block(params["blocks"][name], x, design)
+        return embed.attend(_transformer.layer_norm(params["norm"], x, epsilon=_EPSILON)), state
+
+    return Model(init, apply)

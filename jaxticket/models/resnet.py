@@ -1,0 +1,156 @@
+"""Residual networks with batch norm after each convolution: of CIFAR (20, 32, 56) and of ImageNet (18, 50)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket.models import _layers
+from jaxticket.models._layers import nnx
+from jaxticket.models._model import Model
+from jaxticket.typing import Key, Params, PyTree
+
+
+class _Layer(NamedTuple):
+    """One convolution of a block."""
+
+    size: int  # of the kernel
+    expansion: int  # output channels in multiples of the stage's
+
+
+_BASIC = (_Layer(3, 1), _Layer(3, 1))
+_BOTTLENECK = (_Layer(1, 1), _Layer(3, 1), _Layer(1, 4))
+
+
+class _Stem(NamedTuple):
+    """How images enter the first stage."""
+
+    size: int  # of the kernel
+    strides: int
+    pooled: bool
+
+
+_SMALL = _Stem(3, 1, pooled=False)
+_LARGE = _Stem(7, 2, pooled=True)
+
+
+def resnet_20(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
+    """ResNet-20 for CIFAR: three stages of three blocks, of `width`, 2 · `width` and 4 · `width` channels.
+
+    After He et al., "Deep Residual Learning" (2016), in the variant of open_lth, with which Frankle et al., "Linear
+    Mode Connectivity and the Lottery Ticket Hypothesis" (2020) found late rewinding: where a stage begins, the
+    shortcut is a strided 1 × 1 convolution with batch norm (option B; He's option A has no parameters there). Kernels
+    are Kaiming-normal, norm scales uniform in [0, 1). 272,474 parameters: He's 269,722 and 2,752 in the shortcuts.
+    The number of blocks is read from the parameters. Raises InputError for sizes below 1.
+
+    >>> import jax
+    >>> params, state = resnet_20(width=4).init(jax.random.key(0))
+    >>> sorted(params["stage2"]["block1"])
+    ['layer1', 'layer2', 'shortcut']
+    >>> state["stage2"]["block1"]["shortcut"]["norm"]["mean"].shape
+    (8,)
+    """
+    return _resnet(_BASIC, (3, 3, 3), _SMALL, classes, width, channels)
+
+
+def resnet_32(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
+    """ResNet-32 for CIFAR: `resnet_20` with five blocks a stage. 466,906 parameters."""
+    return _resnet(_BASIC, (5, 5, 5), _SMALL, classes, width, channels)
+
+
+def resnet_56(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
+    """ResNet-56 for CIFAR: `resnet_20` with nine blocks a stage. 855,770 parameters."""
+    return _resnet(_BASIC, (9, 9, 9), _SMALL, classes, width, channels)
+
+
+def resnet_18(*, classes: int = 1000, width: int = 64, channels: int = 3, small_images: bool = False) -> Model:
+    """ResNet-18 for ImageNet: four stages of two blocks, of `width` to 8 · `width` channels.
+
+    After He et al. (2016) with option B shortcuts, drawn as in open_lth: Kaiming-normal kernels, norm scales uniform
+    in [0, 1). The stem is a strided 7 × 7 convolution and a max-pool; with `small_images` it is one 3 × 3 convolution,
+    as where papers train this network on CIFAR (Chen et al., "Coarsening the Granularity", 2022). 11,689,512
+    parameters with the defaults. Raises InputError for sizes below 1.
+
+    >>> import jax
+    >>> model = resnet_18(classes=10, small_images=True)
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    11173962
+    """
+    return _resnet(_BASIC, (2, 2, 2, 2), _SMALL if small_images else _LARGE, classes, width, channels)
+
+
+def resnet_50(*, classes: int = 1000, width: int = 64, channels: int = 3) -> Model:
+    """ResNet-50 for ImageNet: `resnet_18` with 3, 4, 6 and 3 bottleneck blocks, which put out four times their width.
+
+    The 3 × 3 convolution of a block strides, as in torchvision, not the first 1 × 1 as in the paper. 25,557,032
+    parameters.
+    """
+    return _resnet(_BOTTLENECK, (3, 4, 6, 3), _LARGE, classes, width, channels)
+
+
+def _resnet(
+    block: tuple[_Layer, ...], depths: tuple[int, ...], stem: _Stem, classes: int, width: int, channels: int
+) -> Model:
+    _layers.check_sizes(classes=classes, width=width, channels=channels)
+    stages = tuple(f"stage{index}" for index in range(1, len(depths) + 1))
+    strided = "layer1" if block == _BASIC else "layer2"
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        rngs, inputs = nnx.Rngs(params=key), width
+        layers: _layers.Layers = {"stem": _layers.new_conv_norm(stem.size, channels, width, rngs)}
+        for index, (stage, depth) in enumerate(zip(stages, depths, strict=True)):
+            layers[stage] = {}
+            for number in range(1, depth + 1):
+                new = _new_block(block, inputs, width * 2**index, rngs)
+                layers[stage][f"block{number}"], inputs = new, width * 2**index * block[-1].expansion
+        layers["output"] = _layers.new_dense(inputs, classes, _layers.kaiming_normal, rngs)
+        return _layers.pure(layers)
+
+    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
+        del key  # no dropout
+        _layers.check_images(x, params["stem"]["conv"]["kernel"])
+        new: dict[str, PyTree] = {stage: {} for stage in stages}
+        x, new["stem"] = _layers.conv_norm(params["stem"], state["stem"], x, strides=stem.strides, train=train)
+        x = jax.nn.relu(x)
+        if stem.pooled:
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for index, stage in enumerate(stages):
+            for number, name in enumerate(_layers.in_order(params[stage])):
+                strides = {strided: 2, "shortcut": 2} if index and not number else {}
+                x, new[stage][name] = _block(params[stage][name], state[stage][name], x, strides, train=train)
+        return _layers.dense(params["output"], jnp.mean(x, axis=(1, 2))), new
+
+    return Model(init, apply)
+
+
+def _new_block(block: tuple[_Layer, ...], inputs: int, width: int, rngs: nnx.Rngs) -> _layers.Layers:
+    """A block's layers, and a shortcut where its output has other channels than its input.
+
+    Every block that strides is such a one: channels double where a stage begins.
+    """
+    layers, channels = {}, inputs
+    for index, (size, expansion) in enumerate(block, start=1):
+        layers[f"layer{index}"] = _layers.new_conv_norm(size, channels, width * expansion, rngs)
+        channels = width * expansion
+    if channels != inputs:
+        layers["shortcut"] = _layers.new_conv_norm(1, inputs, channels, rngs)
+    return layers
+
+
+def _block(
+    params: Params, statistics: PyTree, x: jax.Array, strides: dict[str, int], *, train: bool
+) -> tuple[jax.Array, PyTree]:
+    """relu(layers(x) + shortcut(x)), with a ReLU between the layers; strides are 1 but for the layers named."""
+    new: dict[str, PyTree] = {}
+
+    def layer(name: str, x: jax.Array) -> jax.Array:
+        x, new[name] = _layers.conv_norm(params[name], statistics[name], x, strides=strides.get(name, 1), train=train)
+        return x
+
+    shortcut = layer("shortcut", x) if "shortcut" in params else x
+    first, *others = (name for name in sorted(params) if name != "shortcut")
+    x = layer(first, x)
+    for name in others:
+        x = layer(name, jax.nn.relu(x))
+    return jax.nn.relu(x + shortcut), new

@@ -1,0 +1,72 @@
+"""Vision transformers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket.errors import InputError
+from jaxticket.models import _layers, _transformer
+from jaxticket.models._layers import nnx
+from jaxticket.models._model import Model
+from jaxticket.typing import Key, Params, PyTree
+
+_WIDTH, _HEADS, _DEPTH = 192, 3, 12
+_DESIGN = _transformer.Design(
+    scale=(_WIDTH // _HEADS) ** -0.5,
+    epsilon=1e-6,
+    causal=False,
+    activation=functools.partial(jax.nn.gelu, approximate=False),
+)
+
+
+def vit_tiny(*, classes: int = 1000, image_size: int = 224, patch: int = 16, channels: int = 3) -> Model:
+    """ViT-Ti/`patch`: 12 pre-norm blocks of width 192 with 3 heads, on square images of `image_size` pixels.
+
+    Dosovitskiy et al., "An Image Is Worth 16 × 16 Words" (2021), at the size of DeiT-Ti (Touvron et al., 2021) and
+    initialised as there: kernels, class token and positions normal with deviation 0.02, the patch convolution uniform
+    by fan-in, biases zero. No dropout; stochastic depth is left out. Heads, their channels, hidden units and blocks
+    are read from the parameters. 5,717,416 parameters with the defaults. Raises InputError for sizes below 1 and for
+    a patch that does not divide the image.
+
+    >>> import jax
+    >>> params, state = jax.eval_shape(vit_tiny(classes=10, image_size=32, patch=4).init, jax.random.key(0))
+    >>> params["position"]["embedding"].shape, params["blocks"]["block1"]["attention"]["query"]["kernel"].shape
+    ((65, 192), (192, 3, 64))
+    """
+    _layers.check_sizes(classes=classes, image_size=image_size, patch=patch, channels=channels)
+    if image_size % patch:
+        raise InputError(f"image_size={image_size} must be a multiple of patch={patch}")
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        rngs, normal = nnx.Rngs(params=key), nnx.initializers.normal(0.02)
+        by_fan_in = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        patches = (image_size // patch) ** 2
+        new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=normal)
+        layers = {
+            "patch": _layers.new_conv(patch, channels, _WIDTH, by_fan_in, rngs),
+            "token": nnx.Embed(1, _WIDTH, embedding_init=normal, rngs=rngs),
+            "position": nnx.Embed(patches + 1, _WIDTH, embedding_init=normal, rngs=rngs),
+            "blocks": {f"block{index}": new_block(_WIDTH, _HEADS, rngs) for index in range(1, _DEPTH + 1)},
+            "norm": _transformer.new_norm(_WIDTH, rngs),
+            "output": _layers.new_dense(_WIDTH, classes, normal, rngs),
+        }
+        return _layers.pure(layers)
+
+    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
+        del train, key  # no dropout, no batch statistics
+        _layers.check_images(x, params["patch"]["kernel"])
+        if x.shape[1:3] != (image_size, image_size):
+            raise InputError(f"x has shape {x.shape}; this model reads {image_size} × {image_size} pixels (image_size)")
+        size, _, inputs, width = params["patch"]["kernel"].shape
+        options = {"strides": size, "padding": "VALID"}
+        x = _layers.bind(params["patch"], nnx.Conv, inputs, width, (size, size), **options)(x)
+        x = x.reshape(x.shape[0], -1, width)
+        token = jnp.broadcast_to(params["token"]["embedding"], (x.shape[0], 1, width))
+        x = jnp.concatenate([token, x], axis=1) + params["position"]["embedding"][None]
+        for name in _layers.in_order(params["blocks"]):
+            x = _transformer.block(params["blocks"][name], x, _DESIGN)
+        x = _transformer.layer_norm(params["norm"], x[:, 0], epsilon=_DESIGN.epsilon)
+        return _layers.dense(params["output"], x), state
+
+    return Model(init, apply)

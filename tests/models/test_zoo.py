@@ -1,0 +1,195 @@
+"""What holds for every model: sizes, purity, gradients, and parameters from which units were sliced away."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxticket import filters, models
+from jaxticket._tree import path_name
+from jaxticket.errors import InputError
+from tests.models.zoo import CASES
+
+# Kernels, then biases and norms. 3 × 3 convolutions unless said; a norm has a scale and a shift a channel.
+PUBLISHED = {
+    # 1,728 + 36,864 + 64 + 64, then 16 · 16 · 64 · 256 + 256, 65,792 and 2,570: "4.3M"
+    "conv_2": (models.conv_2(), 4_301_642),
+    # Conv-2's convolutions, 73,856 + 147,584, then 8 · 8 · 128 · 256 + 256, 65,792 and 2,570: "2.4M"
+    "conv_4": (models.conv_4(), 2_425_930),
+    # Conv-4's convolutions, 295,168 + 590,080, then 4 · 4 · 256 · 256 + 256, 65,792 and 2,570; the paper says 1.7M
+    "conv_6": (models.conv_6(), 2_262_602),
+    # 9 · (3 · 64 + 64² + 64 · 128 + 128² + 128 · 256 + 2 · 256² + 256 · 512 + 5 · 512²) + 2 · 4,224 + 5,130: "14.7M"
+    "vgg_16_bn": (models.vgg_16_bn(), 14_724_042),
+    # 432 + 6 · 2,304 + (4,608 + 5 · 9,216) + (18,432 + 5 · 36,864) + 2 · 688 + 650 = 269,722 (He: "0.27M"); shortcuts
+    # 16 · 32 + 32 · 64 + 2 · (32 + 64) = 2,752
+    "resnet_20": (models.resnet_20(), 272_474),
+    # Each of two more blocks a stage: 2 · (2,304 + 9,216 + 36,864) + 4 · (16 + 32 + 64) = 97,216. He: "0.46M"
+    "resnet_32": (models.resnet_32(), 272_474 + 2 * 97_216),
+    "resnet_56": (models.resnet_56(), 272_474 + 6 * 97_216),  # He: "0.85M"
+    # 432; stages 1,638,400 + 6,963,200 + 27,852,800; norms 2 · (1,136 + 2,400 + 4,800 + 640); 6,410: "36.5M"
+    "wide_resnet": (models.wide_resnet(), 36_479_194),
+    # 9,408; stages 147,456 + 524,288 + 2,097,152 + 8,388,608 (shortcuts included); norms 2 · 4,800; 513,000: "11.7M"
+    "resnet_18": (models.resnet_18(), 11_689_512),
+    # 9,408; stages 212,992 + 1,212,416 + 7,077,888 + 14,942,208; norms 2 · 26,560; 2,049,000: "25.6M"
+    "resnet_50": (models.resnet_50(), 25_557_032),
+    # Patches 147,648; token 192; positions 37,824; 12 · 444,864 a block; norm 384; 193,000: "5.7M"
+    "vit_tiny": (models.vit_tiny(), 5_717_416),
+    # GPT-2: 50,257 · 768 + 1,024 · 768 + 12 · 7,087,872 a block + 1,536: "124M"
+    "gpt": (models.gpt(vocabulary=50_257, context=1_024, layers=12, heads=12, width=768), 124_439_808),
+    # 6,500,000 embedded; 2 · (1,300 · 2,600 + 2,600); 6,510,000: "19.8M"
+    "lstm": (models.lstm(vocabulary=10_000), 19_775_200),
+}
+
+BAD_SIZES = {
+    "classes=0": lambda: models.conv_2(classes=0),
+    r"shape=\(32, 32\)": lambda: models.conv_4(shape=(32, 32)),
+    "height=0": lambda: models.conv_4(shape=(0, 32, 3)),
+    "at least 8 × 8": lambda: models.conv_6(shape=(4, 32, 3)),
+    "width=0": lambda: models.vgg_16_bn(width=0),
+    "channels=0": lambda: models.resnet_20(channels=0),
+    "depth=20": lambda: models.wide_resnet(depth=20),
+    "depth=4": lambda: models.wide_resnet(depth=4),
+    "image_size=225": lambda: models.vit_tiny(image_size=225),
+    "patch=0": lambda: models.vit_tiny(patch=0),
+    "width=100": lambda: models.gpt(vocabulary=10, width=100),
+    "vocabulary=0": lambda: models.gpt(vocabulary=0),
+    "layers=0": lambda: models.lstm(vocabulary=10, layers=0),
+    "dropout=1": lambda: models.lstm(vocabulary=10, dropout=1),
+}
+
+BAD_INPUTS = {
+    "conv_4": ((2, 8, 8, 3), jnp.float32, "hidden1 reads 128 values"),
+    "vgg_16_bn": ((2, 8, 8, 3), jnp.float32, "16 × 16"),
+    "resnet_20": ((2, 8, 8, 1), jnp.float32, r"\(batch, height, width, 3\)"),
+    "resnet_50": ((32, 32, 3), jnp.float32, r"\(batch, height, width, 3\)"),
+    "wide_resnet": ((2, 8, 8, 4), jnp.float32, r"\(batch, height, width, 3\)"),
+    "vit_tiny": ((2, 12, 12, 3), jnp.float32, "image_size"),
+    "gpt": ((2, 9), jnp.int32, "8 tokens"),
+    "lstm": ((2, 9), jnp.float32, "integers"),
+}
+
+
+@functools.cache
+def drawn(name):
+    """Parameters and state of a case: random, since units whose biases are zero and scales one could be mistaken."""
+    rng = np.random.default_rng(0)
+    params, state = jax.eval_shape(CASES[name].model.init, jax.random.key(0))
+
+    def draw(path, leaf):
+        last, noise = path.split("/")[-1], rng.normal(size=leaf.shape)
+        if last in ("scale", "var"):
+            return jnp.float32(np.exp(0.2 * noise))
+        fan_in = np.prod(leaf.shape[:-1]) if last == "kernel" else 9
+        return jnp.float32(noise / np.sqrt(fan_in))
+
+    return on_paths(params, draw), on_paths(state, draw)
+
+
+@functools.cache
+def stepped(name):
+    """(params, state) -> gradients and (logits, new state) of a training step on the case's inputs, compiled."""
+    case = CASES[name]
+    x = case.inputs()
+
+    def loss(params, state):
+        logits, new = case.model.apply(params, state, x, train=True, key=None)
+        return jnp.mean(jax.nn.log_softmax(logits)[..., 0]), (logits, new)
+
+    return jax.jit(jax.grad(loss, has_aux=True))
+
+
+def paths(tree):
+    return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def on_paths(tree, edit):
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: edit(path_name(path), leaf), tree)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_those_of_the_papers(name):
+    model, size = PUBLISHED[name]
+    params, _ = jax.eval_shape(model.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == size
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_are_plain_dicts_whose_kernels_are_prunable(name):
+    params, state = drawn(name)
+
+    def check(path, prunable):
+        last = path.split("/")[-1]
+        assert last in ("kernel", "bias", "scale", "embedding")
+        assert prunable == (last == "kernel")
+
+    on_paths(filters.weights()(params), check)
+    assert type(params) is dict
+    assert {path.split("/")[-1] for path in paths(state)} <= {"mean", "var"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_parameter_learns(name):
+    params, state = drawn(name)
+    grads, (logits, new) = stepped(name)(params, state)
+    assert logits.dtype == jnp.float32
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+
+    def check(path, grad):
+        assert np.all(np.isfinite(grad)), path
+        # Softmax is blind to what all keys share.
+        assert path.endswith("key/bias") or np.any(grad), path
+
+    on_paths(grads, check)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replicates_are_vmapped(name):
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), drawn(name))
+    _, (logits, _) = jax.eval_shape(jax.vmap(stepped(name)), *two)
+    assert logits.shape[:2] == (2, CASES[name].shape[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_removed_units_change_what_zeroed_ones_do(name):
+    model, x = CASES[name].model, CASES[name].inputs()
+    params, state = drawn(name)
+    coupled = [entry for group in CASES[name].groups.values() for entry in group]
+    touched = set()
+
+    def zero(path, leaf):
+        for axis in (axis for where, axis in coupled if where == path):
+            leaf = leaf.at[(slice(None),) * axis + (1,)].set(0)
+        return leaf
+
+    def remove(path, leaf):
+        for axis in (axis for where, axis in coupled if where == path):
+            touched.add((path, axis))
+            leaf = jnp.delete(leaf, 1, axis)
+        return leaf
+
+    _, (whole, _) = stepped(name)(params, state)
+    _, (zeroed, zeroed_state) = stepped(name)(on_paths(params, zero), state)
+    removed, removed_state = jax.jit(functools.partial(model.apply, train=True, key=None))(
+        on_paths(params, remove), on_paths(state, remove), x
+    )
+    assert touched == set(coupled)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    close(removed, zeroed)
+    jax.tree.map(close, removed_state, on_paths(zeroed_state, remove))
+    assert np.max(np.abs(whole - zeroed)) > 0.01
+
+
+@pytest.mark.parametrize("message", BAD_SIZES)
+def test_bad_sizes(message):
+    with pytest.raises(InputError, match=message):
+        BAD_SIZES[message]()
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_inputs(name):
+    shape, dtype, message = BAD_INPUTS[name]
+    params, state = drawn(name)
+    with pytest.raises(InputError, match=message):
+        CASES[name].model.apply(params, state, jnp.ones(shape, dtype), train=False, key=None)
