@@ -40,14 +40,16 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(141)
 
 
-def parse(config: ConfigT, argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
-    """The configuration that the command line makes of `config`. Raises InputError for bad flags."""
+def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
+    """The configuration that the command line makes of `config`, or of its class. Raises InputError for bad flags."""
     require_extras("experiments")
     import tyro
 
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
+            if isinstance(config, type):
+                return tyro.cli(config, args=argv, description=description)
             return tyro.cli(type(config), args=argv, default=config, description=description)
     except SystemExit as end:
         if not end.code:  # --help

@@ -102,8 +102,32 @@ class Config:
         changed = {name: value for name, value in self.identity().items() if value != defaults[name]}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
+    def flags(self) -> list[str]:
+        """The flags that make this configuration of the defaults."""
+        flags = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default and field.name != "dry_run":
+                values = value if isinstance(value, tuple) else (value,)
+                flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+        return flags
+
     def folder(self) -> pathlib.Path:
         return self.out / f"imp-{self.hash()}"
+
+
+def of_run(folder: pathlib.Path, **changes: Any) -> Config:
+    """The configuration of the search in a run folder. Raises InputError if there is none."""
+    try:
+        values = json.loads((folder / "config.json").read_text())
+        if values.pop("experiment") != "imp":
+            raise ValueError("another experiment")
+        values["milestones"] = tuple(values["milestones"])
+        return Config(**values, **changes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no search of experiments/imp.py ({error}); name the folder of a run"
+        ) from error
 
 
 def require(condition: bool, config: Config, name: str, what: str) -> None:

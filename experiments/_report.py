@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy.special import stdtrit
-
+from experiments import _html
+from jaxticket import diagnostics
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
@@ -82,18 +82,6 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval by Student's t (NaN for one value).
-
-    >>> interval([1.0, 2.0, 3.0])
-    (2.0, 2.484...)
-    """
-    if len(values) < 2:
-        return values[0], math.nan
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    return statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
 def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
     """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
     by_level: dict[int, list[Record]] = {}
@@ -105,21 +93,34 @@ def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[s
         for branch in branches:
             mine = [m for m in members if m["branch"] == branch]
             for split in ("test_accuracy", "validation_accuracy"):
-                mean, half = interval([m[split] for m in mine])
+                mean, half = diagnostics.interval([m[split] for m in mine])
                 row.setdefault(branch, {"replicates": len(mine)})[split] = {"mean": mean, "half_width": half}
         rows.append(row)
     return rows
 
 
-def write(folder: pathlib.Path, records: Sequence[Record], branches: Sequence[str], *, title: str) -> None:
-    """Prints the table and writes table.txt, results.json and accuracy.png into the folder."""
+def write(
+    folder: pathlib.Path,
+    records: Sequence[Record],
+    branches: Sequence[str],
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Prints the table and writes table.txt, results.json, accuracy.png and report.html into the folder."""
     rows = summarise(records, branches)
     replicates = rows[0][branches[0]]["replicates"]
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
     rundir.write_text(folder / "table.txt", text)
     rundir.write_text(folder / "results.json", json.dumps(_finite(rows), indent=1) + "\n")
     plot(rows, branches, folder / "accuracy.png", title=title)
-    print(f"{text}\n{folder}: table.txt, results.json, metrics.jsonl, accuracy.png, and the tickets of every level")
+    columns = ("level", "density", *map(_plain, branches))
+    cells = [(str(r["level"]), f"{r['density']:.4f}", *(_shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
+    page = _html.page(title, plot=folder / "accuracy.png", columns=columns, rows=cells, config=config, command=command)
+    rundir.write_text(folder / "report.html", page)
+    files = "report.html, table.txt, results.json, accuracy.png"
+    print(f"{text}\n{folder}: {files}, metrics.jsonl, and the tickets of every level")
 
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
@@ -134,7 +135,7 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
     for row in rows:
         test = [row[branch]["test_accuracy"] for branch in branches]
         validation = [row[branch]["validation_accuracy"]["mean"] for branch in branches]
-        shown = [f"{100 * t['mean']:.2f} ± {100 * t['half_width']:5.2f}".replace("  nan", "    –") for t in test]
+        shown = [_shown(t) for t in test]
         made.add_row(str(row["level"]), f"{row['density']:.4f}", *shown, *(f"{100 * v:.2f}" for v in validation))
     page = io.StringIO()
     Console(file=page, width=140).print(made)
@@ -165,6 +166,10 @@ def plot(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], file: pathl
     figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
     temporary.replace(file)
+
+
+def _shown(accuracy: Mapping[str, float]) -> str:
+    return f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['half_width']:5.2f}".replace("  nan", "    –")
 
 
 def _plain(branch: str) -> str:

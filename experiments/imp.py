@@ -15,7 +15,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -50,51 +50,64 @@ def densities(config: Config, mask: PyTree) -> Sequence[Density]:
     return [of(level) for level in range(config.levels)]
 
 
+class Keys(NamedTuple):
+    """Of one replicate, each for a purpose of its own."""
+
+    init: jax.Array
+    early: jax.Array  # training up to the rewind point
+    search: jax.Array
+    reinit: jax.Array
+    shuffle: jax.Array
+
+
+def keys_of(config: Config, index: int) -> Keys:
+    """The keys of a replicate."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index), 5))
+
+
 def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The records of one replicate: for each level the ticket and both controls, each as soon as it is trained."""
-    root = jax.random.fold_in(jax.random.key(config.seed), index)
-    init_key, early_key, search_key, reinit_key, shuffle_key = jax.random.split(root, 5)
+    keys = keys_of(config, index)
     scope = scopes.tree() if config.scope == "global" else scopes.leaf()
     stores = {branch: loops.Store(folder / branch) for branch in BRANCHES}
     search = loops.imp(
         problem.train,
-        ticket := rewind_point(config, problem, folder / "rewind_point", init_key, early_key, index),
+        ticket := rewind_point(config, problem, folder / "rewind_point", index),
         densities=densities(config, ticket.mask),
         prune=loops.prune.by(scope=scope, minimum=config.minimum),
         rewind=_policy(config, problem.steps),
-        key=search_key,
+        key=keys.search,
         store=stores["ticket"],
     )
     for level in search:
-        yield _record(index, "ticket", level)
-        train_key, _ = loops.level_keys(search_key, level.index)
+        yield record(index, "ticket", level)
+        train_key, _ = loops.level_keys(keys.search, level.index)
         controls = {
             "random_reinit": loops.branches.random_reinit(
-                level.ticket, problem.init, key=jax.random.fold_in(reinit_key, level.index)
+                level.ticket, problem.init, key=jax.random.fold_in(keys.reinit, level.index)
             ),
             "random_ticket": loops.branches.random_ticket(
-                level.ticket, key=jax.random.fold_in(shuffle_key, level.index)
+                level.ticket, key=jax.random.fold_in(keys.shuffle, level.index)
             ),
         }
         for branch, control in controls.items():
             trained = loops.train_level(
                 problem.train, control, index=level.index, density=level.density, key=train_key, store=stores[branch]
             )
-            yield _record(index, branch, trained)
+            yield record(index, branch, trained)
 
 
-def rewind_point(
-    config: Config, problem: Problem, path: pathlib.Path, init_key: jax.Array, train_key: jax.Array, index: int
-) -> tickets.Ticket:
+def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: int) -> tickets.Ticket:
     """The ticket to search from: the dense network at the rewind step, loaded if a former process trained it."""
-    params, state = problem.init(init_key)
+    keys = keys_of(config, index)
+    params, state = problem.init(keys.init)
     mask = filters.full_mask(params, filters.weights())
     meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": index, "data": config.data}
     like = tickets.Ticket(params, mask, problem.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
     if path.exists():
         point = tickets.load(path, like=like)
     else:
-        early = problem.fit(params, state, mask, train_key, step=0, steps=problem.rewind_step, opt_state=None)
+        early = problem.fit(params, state, mask, keys.early, step=0, steps=problem.rewind_step, opt_state=None)
         point = dataclasses.replace(like, params=early.params, state=early.state, opt_state=early.opt_state)
         tickets.save(path, point)
     return point if config.rewind == "everything" else dataclasses.replace(point, opt_state=None)
@@ -111,13 +124,20 @@ def run(config: Config) -> list[dict[str, Any]]:
             loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
             lines = loops.rundir.JsonLines(folder / "metrics.jsonl")
             for index in range(config.replicates):
-                for record in replicate(config, problem, index, folder / f"replicate_{index}"):
-                    lines.append(record)
-                    records.append(record)
-                    progress.finished(record)
+                for line in replicate(config, problem, index, folder / f"replicate_{index}"):
+                    lines.append(line)
+                    records.append(line)
+                    progress.finished(line)
             lines.close()
             checkpoint.clear()
-    _report.write(folder, records, BRANCHES, title=title(config, problem))
+    _report.write(
+        folder,
+        records,
+        BRANCHES,
+        title=title(config, problem),
+        config=dataclasses.asdict(config),
+        command=["python", "experiments/imp.py", *config.flags()],
+    )
     return records
 
 
@@ -177,7 +197,7 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
     }[config.rewind]
 
 
-def _record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
+def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
     density = masks.summary(level.ticket.params, level.ticket.mask).maskable.density
     return {"replicate": index, "level": level.index, "branch": branch, "density": density, **level.trained.metrics}
 

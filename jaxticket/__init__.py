@@ -1,6 +1,7 @@
 """Sparse training in JAX: masks are pytrees, chosen, applied and evolved by pure functions and optax transforms."""
 
 from jaxticket import allocate as allocate
+from jaxticket import diagnostics as diagnostics
 from jaxticket import errors as errors
 from jaxticket import filters as filters
 from jaxticket import loops as loops
@@ -15,6 +16,7 @@ from jaxticket import transforms as transforms
 from jaxticket import units as units
 from jaxticket._version import __version__ as __version__
 from jaxticket.loops import imp as imp
+from jaxticket.loops import imp_scan as imp_scan
 from jaxticket.masks import apply_mask as apply_mask
 from jaxticket.masks import density as density
 from jaxticket.selection import drop_and_grow as drop_and_grow

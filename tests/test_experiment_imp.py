@@ -1,10 +1,13 @@
 """The main job: it survives being killed to the same bits, is extended, and errs in one line."""
 
+import html
 import importlib.util
 import json
 import os
 import pathlib
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, _problem, _report, imp
+from experiments import _cli, _config, _problem, _report, branch, imp
 from experiments._config import Config
 from jaxticket.loops import rundir
 from jaxticket.tickets import archive
@@ -235,9 +238,7 @@ def test_absent_extras(package, extra, capsys, monkeypatch, tmp_path):
     assert f"{package} is not installed; install it with: pip install 'jaxticket[{extra}]'" in message
 
 
-def test_intervals_and_a_single_replicate():
-    mean, half = _report.interval([1.0, 2.0, 3.0])
-    assert (mean, round(half, 4)) == (2.0, 2.4841)  # t = 4.3027 with two degrees of freedom
+def test_a_single_replicate_has_no_interval():
     records = [
         {"replicate": 0, "level": 0, "branch": b, "density": 1.0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
         for b in imp.BRANCHES
@@ -245,3 +246,40 @@ def test_intervals_and_a_single_replicate():
     table = _report.table(_report.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
     assert "nan" not in table
     assert "50.00 ±" in table
+
+
+def test_the_report_is_one_file_that_says_how_to_run_it_again(finished):
+    _, out = finished
+    (run,) = out.iterdir()
+    page = (run / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page  # nothing is fetched
+    (command,) = re.findall(r"<pre>(.*)</pre>", page)
+    script, *flags = shlex.split(html.unescape(command))[1:]
+    assert script == "experiments/imp.py"
+    preset, others = _cli.take_preset(flags, imp.PRESETS)
+    again = _cli.parse(preset.CONFIG, others, description=None)
+    assert again.folder() == run
+    assert again == _config.of_run(run, out=out, levels=again.levels, replicates=again.replicates)
+    for words in ("replicates", "jaxlib", "random reinit", "±"):
+        assert words in page
+
+
+def test_branches_of_a_finished_search(finished, capsys):
+    _, out = finished
+    (run,) = out.iterdir()
+    for name in ("inverted_mask", "sign_reinit"):
+        assert branch.main(["--run", str(run), "--branch", name, "--levels", "1"]) == 0
+        table = (run / "branches" / name / "table.txt").read_text()
+        assert table in capsys.readouterr().out
+    lines = [json.loads(line) for line in (run / "branches/inverted_mask/metrics.jsonl").read_text().splitlines()]
+    assert [line["branch"] for line in lines] == ["ticket", "inverted_mask"] * (len(lines) // 2)
+    for ticket, inverted in zip(lines[::2], lines[1::2], strict=True):
+        assert ticket["density"] == inverted["density"] == pytest.approx(1 - inverted["branch_density"])
+        assert inverted["test_accuracy"] < ticket["test_accuracy"]
+    with pytest.raises(SystemExit):
+        branch.main(["--run", str(run), "--levels", "7"])
+    assert "--levels names 7, but the search has the levels 0 to" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        branch.main(["--run", str(run / "nothing")])
+    assert "holds no search of experiments/imp.py" in capsys.readouterr().err

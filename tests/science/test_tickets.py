@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments._report import interval
+from jaxticket.diagnostics import interval
 
 pytestmark = pytest.mark.science
 
@@ -36,8 +36,8 @@ def by_replicate(accuracy, branch, levels):
 
 
 def bounds(values):
-    mean, half = interval(values)
-    return mean - half, mean + half
+    found = interval(values)
+    return found.low, found.high
 
 
 def test_winning_tickets_beat_both_controls_below_five_percent(accuracy):
