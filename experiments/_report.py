@@ -9,13 +9,21 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import _html
 from jaxticket import diagnostics
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
+
+
+class Point(NamedTuple):
+    """Accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
+
+    density: float
+    mean: float
+    half_width: float
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
@@ -114,7 +122,7 @@ def write(
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
     rundir.write_text(folder / "table.txt", text)
     rundir.write_text(folder / "results.json", json.dumps(_finite(rows), indent=1) + "\n")
-    plot(rows, branches, folder / "accuracy.png", title=title)
+    plot({_plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
     columns = ("level", "density", *map(_plain, branches))
     cells = [(str(r["level"]), f"{r['density']:.4f}", *(_shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
     page = _html.page(title, plot=folder / "accuracy.png", columns=columns, rows=cells, config=config, command=command)
@@ -142,23 +150,27 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
-def plot(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], file: pathlib.Path, *, title: str) -> None:
+def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:
+    """Test accuracy of one branch at each level, as fractions."""
+    return [Point(row["density"], *row[branch]["test_accuracy"].values()) for row in rows]
+
+
+def plot(curves: Mapping[str, Sequence[Point]], file: pathlib.Path, *, title: str) -> None:
     """Test accuracy against density, dense at the left, with bands of the 95 % intervals."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    densities = [100 * row["density"] for row in rows]
-    for branch in branches:
-        means = [100 * row[branch]["test_accuracy"]["mean"] for row in rows]
-        halves = [100 * row[branch]["test_accuracy"]["half_width"] for row in rows]
-        (line,) = axes.plot(densities, means, marker="o", markersize=3, label=_plain(branch))
-        low, high = ([m + sign * h for m, h in zip(means, halves, strict=True)] for sign in (-1, 1))
+    for label, points in curves.items():
+        densities, means = [100 * p.density for p in points], [100 * p.mean for p in points]
+        (line,) = axes.plot(densities, means, marker="o", markersize=3, label=label)
+        low, high = ([100 * (p.mean + sign * p.half_width) for p in points] for sign in (-1, 1))
         axes.fill_between(densities, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
     axes.invert_xaxis()
     axes.grid(alpha=0.3)
     axes.legend()

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, _config, _problem, _report, branch, imp
+from experiments import _cli, _config, _problem, _report, branch, compare_runs, imp
 from experiments._config import Config
 from jaxticket.loops import rundir
 from jaxticket.tickets import archive
@@ -283,3 +283,23 @@ def test_branches_of_a_finished_search(finished, capsys):
     with pytest.raises(SystemExit):
         branch.main(["--run", str(run / "nothing")])
     assert "holds no search of experiments/imp.py" in capsys.readouterr().err
+
+
+def test_searches_side_by_side(finished, tmp_path, capsys):
+    arguments, out = finished
+    (run,) = out.iterdir()
+    arguments = ["--epochs", "1", "--levels", "2", "--replicates", "1", "--rate", "0.5", "--out", str(tmp_path)]
+    assert imp.main(arguments) == 0
+    (other,) = tmp_path.glob("imp-*")
+    command = ["--runs", str(run), str(other), "--out", str(tmp_path / "both")]
+    capsys.readouterr()
+    assert compare_runs.main(command) == 0
+    table = (tmp_path / "both" / "table.txt").read_text()
+    assert table in capsys.readouterr().out
+    assert "rate 0.2, scope layer" in table
+    assert "rate 0.5, scope global\n    1.0000" in table
+    assert (tmp_path / "both" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    for bad, words in [(command[:2], "names 1 run"), ([*command, "--branch", "dense"], "no results of the branch")]:
+        with pytest.raises(SystemExit):
+            compare_runs.main(bad)
+        assert words in capsys.readouterr().err
