@@ -90,6 +90,18 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
+def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
+    """Writes and shows each record as soon as it is there, and returns all of them."""
+    lines = rundir.JsonLines(file)
+    kept = []
+    for record in records:
+        lines.append(record)
+        kept.append(record)
+        progress.finished(record)
+    lines.close()
+    return kept
+
+
 def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
     """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
     by_level: dict[int, list[Record]] = {}

@@ -7,6 +7,7 @@ Results go into the folder branches/<name> of the run. A branch that was killed 
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -49,7 +50,7 @@ class Config:
     """Seconds between checkpoints inside a training."""
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
     search = _config.of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     found = _finished(config)
@@ -57,28 +58,23 @@ def run(config: Config) -> list[dict[str, Any]]:
     folder = config.run / "branches" / config.branch
     checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     levels = sorted({record["level"] for record in found})
-    records = []
     with (
         loops.rundir.lock(config.run),
         _report.Progress(len({record["replicate"] for record in found}), len(levels), names) as progress,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         problem = _problem.build(search, checkpoint=checkpoint, progress=progress.step)
-        lines = loops.rundir.JsonLines(folder / "metrics.jsonl")
-        for original in found:
-            for line in (original, _branched(config, search, problem, original)):
-                lines.append(line)
-                records.append(line)
-                progress.finished(line)
-        lines.close()
+        pairs = ((original, _branched(config, search, problem, original)) for original in found)
+        records = _report.keep(itertools.chain.from_iterable(pairs), folder / "metrics.jsonl", progress)
         checkpoint.clear()
+    command = ["python", "experiments/branch.py", "--run", str(config.run), "--branch", config.branch]
     _report.write(
         folder,
         records,
         names,
         title=f"{config.branch.replace('_', ' ')}: {imp.title(search, problem)}",
         config=dataclasses.asdict(search),
-        command=["python", "experiments/branch.py", "--run", str(config.run), "--branch", config.branch],
+        command=[*command, *(["--levels", *map(str, config.levels)] if config.levels else [])],
     )
     return records
 

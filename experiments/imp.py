@@ -11,6 +11,7 @@ was killed goes on, to the same bits, when the same command is given again.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import sys
 import textwrap
@@ -113,22 +114,16 @@ def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: in
     return point if config.rewind == "everything" else dataclasses.replace(point, opt_state=None)
 
 
-def run(config: Config) -> list[dict[str, Any]]:
+def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of all levels, branches and replicates."""
     folder = config.folder()
     checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    records = []
     with _report.Progress(config.replicates, config.levels, BRANCHES) as progress:
         problem = build(config, checkpoint=checkpoint, progress=progress.step)
         with loops.rundir.lock(folder):
             loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
-            lines = loops.rundir.JsonLines(folder / "metrics.jsonl")
-            for index in range(config.replicates):
-                for line in replicate(config, problem, index, folder / f"replicate_{index}"):
-                    lines.append(line)
-                    records.append(line)
-                    progress.finished(line)
-            lines.close()
+            searches = (replicate(config, problem, i, folder / f"replicate_{i}") for i in range(config.replicates))
+            records = _report.keep(itertools.chain.from_iterable(searches), folder / "metrics.jsonl", progress)
             checkpoint.clear()
     _report.write(
         folder,
