@@ -6,12 +6,13 @@ was when it was made.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from jaxticket.errors import InputError, MissingExtraError
-from jaxticket.typing import Params, PyTree
+from jaxticket.typing import Key, Params, PyTree
 
 try:
     from flax import nnx as nnx
@@ -25,6 +26,22 @@ Layers = dict[str, Any]  # nested dicts of NNX layers
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 _MOMENTUM = 0.9  # of running statistics: what torch calls 0.1
+
+
+class _Keys:
+    """The keys of nnx.Rngs(params=key), which counts them in an NNX variable: most of the time of tracing an init."""
+
+    def __init__(self, key: Key):
+        self._key, self._count = key, 0
+
+    def params(self) -> Key:
+        self._count += 1
+        return jax.random.fold_in(self._key, self._count - 1)
+
+
+def keys(key: Key) -> nnx.Rngs:
+    """What NNX layers draw their parameters from."""
+    return cast(nnx.Rngs, _Keys(key))
 
 
 def pure(layers: Layers) -> tuple[Params, PyTree]:
@@ -77,6 +94,7 @@ def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool)
 
     Running statistics keep nine tenths at a step, and hold the biased variance.
     """
+    statistics = jax.tree.map(jnp.asarray, statistics)  # NNX updates numpy's arrays in place: those of the caller
     layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM)
     x = layer(x, use_running_average=not train)
     return x, {"mean": layer.mean[...], "var": layer.var[...]}
@@ -123,7 +141,7 @@ def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
 
 def check_tokens(tokens: jax.Array) -> None:
     """InputError unless tokens are integers of shape (batch, time)."""
-    if tokens.ndim != 2 or not jax.numpy.issubdtype(tokens.dtype, jax.numpy.integer):
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise InputError(f"x is {tokens.dtype}{list(tokens.shape)}; tokens must be integers of shape (batch, time)")
 
 

@@ -24,10 +24,11 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
     units and blocks are read from the parameters. Raises InputError for sizes below 1, a width that the heads do not
     divide, tokens that are not integers, and more of them than the context.
 
-    >>> import jax
+    >>> import functools, jax
     >>> model = gpt(vocabulary=50, context=8, layers=1, heads=2, width=16)
-    >>> params, state = model.init(jax.random.key(0))
-    >>> model.apply(params, state, jax.numpy.ones((3, 5), int), train=False, key=None)[0].shape
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+    >>> run = functools.partial(model.apply, train=False, key=None)
+    >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
     (3, 5, 50)
     """
     _layers.check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
@@ -40,7 +41,7 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
     )
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, normal = nnx.Rngs(params=key), nnx.initializers.normal(0.02)
+        rngs, normal = _layers.keys(key), nnx.initializers.normal(0.02)
         residual = nnx.initializers.normal(0.02 / math.sqrt(2 * layers))
         new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=residual)
         return _layers.pure(

@@ -30,7 +30,7 @@ def lenet_300_100(*, features: int = 784, classes: int = 10) -> Model:
     names = ("hidden1", "hidden2", "output")
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, glorot = nnx.Rngs(params=key), nnx.initializers.glorot_normal()
+        rngs, glorot = _layers.keys(key), nnx.initializers.glorot_normal()
         widths = zip(names, pairwise((features, 300, 100, classes)), strict=True)
         return _layers.pure({name: _layers.new_dense(*width, glorot, rngs) for name, width in widths})
 

@@ -24,12 +24,13 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
     19,775,200 parameters with 10,000 tokens. Raises InputError for sizes below 1, dropout outside [0, 1), tokens that
     are not integers, and training with dropout without a key.
 
-    >>> import jax
+    >>> import functools, jax
     >>> model = lstm(vocabulary=50, width=8)
-    >>> params, state = model.init(jax.random.key(0))
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
     >>> params["layer1"]["recurrent"]["kernel"].shape
     (8, 4, 8)
-    >>> model.apply(params, state, jax.numpy.ones((3, 5), int), train=False, key=None)[0].shape
+    >>> run = functools.partial(model.apply, train=False, key=None)
+    >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
     (3, 5, 50)
     """
     _layers.check_sizes(vocabulary=vocabulary, width=width, layers=layers)
@@ -37,7 +38,7 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
         raise InputError(f"dropout={dropout} must lie in [0, 1)")
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs = nnx.Rngs(params=key)
+        rngs = _layers.keys(key)
         new = functools.partial(nnx.LinearGeneral, width, kernel_init=_uniform, bias_init=_uniform, rngs=rngs)
         gates = (_GATES, width)
         made: _layers.Layers = {"token": nnx.Embed(vocabulary, width, embedding_init=_uniform, rngs=rngs)}

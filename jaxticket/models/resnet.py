@@ -44,7 +44,7 @@ def resnet_20(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model
     The number of blocks is read from the parameters. Raises InputError for sizes below 1.
 
     >>> import jax
-    >>> params, state = resnet_20(width=4).init(jax.random.key(0))
+    >>> params, state = jax.eval_shape(resnet_20(width=4).init, jax.random.key(0))
     >>> sorted(params["stage2"]["block1"])
     ['layer1', 'layer2', 'shortcut']
     >>> state["stage2"]["block1"]["shortcut"]["norm"]["mean"].shape
@@ -97,7 +97,7 @@ def _resnet(
     strided = "layer1" if block == _BASIC else "layer2"
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, inputs = nnx.Rngs(params=key), width
+        rngs, inputs = _layers.keys(key), width
         layers: _layers.Layers = {"stem": _layers.new_conv_norm(stem.size, channels, width, rngs)}
         for index, (stage, depth) in enumerate(zip(stages, depths, strict=True)):
             layers[stage] = {}

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket.models import _layers
-from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
 
@@ -20,14 +19,14 @@ def vgg_16_bn(*, classes: int = 10, width: int = 64, channels: int = 3) -> Model
     16 × 16. 14,724,042 parameters with the defaults. Raises InputError for sizes below 1.
 
     >>> import jax
-    >>> params, state = vgg_16_bn(width=4).init(jax.random.key(0))
+    >>> params, state = jax.eval_shape(vgg_16_bn(width=4).init, jax.random.key(0))
     >>> params["layer13"]["conv"]["kernel"].shape, state["layer13"]["norm"]["var"].shape
     ((3, 3, 32, 32), (32,))
     """
     _layers.check_sizes(classes=classes, width=width, channels=channels)
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, inputs = nnx.Rngs(params=key), channels
+        rngs, inputs = _layers.keys(key), channels
         layers: _layers.Layers = {}
         for index, multiple in enumerate((multiple for stage in _STAGES for multiple in stage), start=1):
             layers[f"layer{index}"] = _layers.new_conv_norm(3, inputs, multiple * width, rngs)

@@ -39,7 +39,7 @@ def vit_tiny(*, classes: int = 1000, image_size: int = 224, patch: int = 16, cha
         raise InputError(f"image_size={image_size} must be a multiple of patch={patch}")
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, normal = nnx.Rngs(params=key), nnx.initializers.normal(0.02)
+        rngs, normal = _layers.keys(key), nnx.initializers.normal(0.02)
         by_fan_in = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         patches = (image_size // patch) ** 2
         new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=normal)

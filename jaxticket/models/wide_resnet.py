@@ -24,7 +24,7 @@ def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels
     6 · n + 4.
 
     >>> import jax
-    >>> params, state = wide_resnet(depth=10, width=1).init(jax.random.key(0))
+    >>> params, state = jax.eval_shape(wide_resnet(depth=10, width=1).init, jax.random.key(0))
     >>> sorted(params["stage1"]["block1"]), sorted(params["stage2"]["block1"])
     (['layer1', 'layer2'], ['layer1', 'layer2', 'shortcut'])
     """
@@ -33,7 +33,7 @@ def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels
         raise InputError(f"depth={depth} must be 6 · n + 4: 10, 16, 22, 28, …")
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, inputs = nnx.Rngs(params=key), _FILTERS
+        rngs, inputs = _layers.keys(key), _FILTERS
         layers: _layers.Layers = {"stem": {"conv": _new_conv(3, channels, inputs, rngs)}}
         for index, stage in enumerate(_STAGES):
             layers[stage], outputs = {}, _FILTERS * width * 2**index

@@ -1,0 +1,218 @@
+"""Models against computations that share no code with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxticket import models
+from jaxticket.errors import InputError
+from jaxticket.models import _layers, _transformer
+from tests.models.zoo import CASES
+
+
+@pytest.fixture(scope="module")
+def rng():
+    return np.random.default_rng(0)
+
+
+def random_like(rng, shapes):
+    """Positive numbers near one: they may stand for variances too."""
+    return jax.tree.map(lambda leaf: np.exp(0.3 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
+
+
+def convolve(kernel, x, strides):
+    """Cross-correlation with half a kernel of zeros on each side, pixel by pixel."""
+    size = kernel.shape[0]
+    x = np.pad(x, [(0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)])
+    rows, columns = ((length - size) // strides + 1 for length in x.shape[1:3])
+    out = np.empty((len(x), rows, columns, kernel.shape[-1]))
+    for i in range(rows):
+        for j in range(columns):
+            window = x[:, i * strides : i * strides + size, j * strides : j * strides + size]
+            out[:, i, j] = np.einsum("bhwc,hwco->bo", window, kernel)
+    return out
+
+
+def normalise(params, statistics, x):
+    return (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * params["scale"] + params["bias"]
+
+
+def conv_norm(params, statistics, x, strides=1):
+    return normalise(params["norm"], statistics["norm"], convolve(params["conv"]["kernel"], x, strides))
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def test_resnet_20_is_the_network_of_the_paper(rng):
+    case = CASES["resnet_20"]
+    params, state = random_like(rng, jax.eval_shape(case.model.init, jax.random.key(0)))
+    x = case.inputs()[:2]
+    h = relu(conv_norm(params["stem"], state["stem"], x))
+    for stage, strides in (("stage1", 1), ("stage2", 2), ("stage3", 2)):
+        block, statistics = params[stage]["block1"], state[stage]["block1"]
+        inner = relu(conv_norm(block["layer1"], statistics["layer1"], h, strides))
+        outer = conv_norm(block["layer2"], statistics["layer2"], inner)
+        h = relu(outer + (h if strides == 1 else conv_norm(block["shortcut"], statistics["shortcut"], h, strides)))
+    expected = h.mean((1, 2)) @ params["output"]["kernel"] + params["output"]["bias"]
+    logits, after = case.model.apply(params, state, x, train=False, key=None)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_wide_resnet_activates_before_it_convolves(rng):
+    case = CASES["wide_resnet"]
+    params, state = random_like(rng, jax.eval_shape(case.model.init, jax.random.key(0)))
+    x = case.inputs()[:2]
+    h = convolve(params["stem"]["conv"]["kernel"], x, 1)
+    for stage, strides in (("stage1", 1), ("stage2", 2), ("stage3", 2)):
+        block, statistics = params[stage]["block1"], state[stage]["block1"]
+        y = relu(normalise(block["layer1"]["norm"], statistics["layer1"]["norm"], h))
+        shortcut = h if strides == 1 else convolve(block["shortcut"]["conv"]["kernel"], y, strides)
+        y = convolve(block["layer1"]["conv"]["kernel"], y, strides)
+        y = relu(normalise(block["layer2"]["norm"], statistics["layer2"]["norm"], y))
+        h = convolve(block["layer2"]["conv"]["kernel"], y, 1) + shortcut
+    h = relu(normalise(params["norm"], state["norm"], h)).mean((1, 2))
+    logits, _ = case.model.apply(params, state, x, train=False, key=None)
+    np.testing.assert_allclose(logits, h @ params["output"]["kernel"] + params["output"]["bias"], rtol=1e-4)
+
+
+def test_batch_norm_normalises_by_the_batch_and_remembers_a_tenth_of_it(rng):
+    x = rng.normal(3, 2, size=(5, 4, 4, 3)).astype(np.float32)
+    params, statistics = random_like(
+        rng, ({"scale": np.ones(3), "bias": np.ones(3)}, {"mean": np.ones(3), "var": np.ones(3)})
+    )
+    batch = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+    kept = jax.tree.map(np.copy, statistics)
+    y, after = _layers.batch_norm(params, statistics, x, train=True)
+    jax.tree.map(np.testing.assert_array_equal, statistics, kept)
+    np.testing.assert_allclose(y, normalise(params, batch, x), rtol=1e-4, atol=1e-5)
+    for name, old in statistics.items():
+        np.testing.assert_allclose(after[name], 0.9 * old + 0.1 * batch[name], rtol=1e-5)
+    y, same = _layers.batch_norm(params, statistics, x, train=False)
+    np.testing.assert_allclose(y, normalise(params, statistics, x), rtol=1e-4, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, same, statistics)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_that_of_jax(rng, causal):
+    width, heads, depth = 12, 3, 4
+    projection = {"kernel": np.ones((width, heads, depth)), "bias": np.ones((heads, depth))}
+    out = {"kernel": np.ones((heads, depth, width)), "bias": np.ones(width)}
+    params = jax.tree.map(
+        lambda p: 0.3 * np.log(p),
+        random_like(rng, {"query": projection, "key": projection, "value": projection, "out": out}),
+    )
+    x = rng.normal(size=(2, 5, width)).astype(np.float32)
+    projected = [
+        np.einsum("btw,whd->bthd", x, params[n]["kernel"]) + params[n]["bias"] for n in ("query", "key", "value")
+    ]
+    mixed = jax.nn.dot_product_attention(*projected, is_causal=causal)
+    expected = np.einsum("bthd,hdw->btw", mixed, params["out"]["kernel"]) + params["out"]["bias"]
+    design = _transformer.Design(scale=depth**-0.5, epsilon=1e-5, causal=causal, activation=jax.nn.gelu)
+    np.testing.assert_allclose(_transformer.attention(params, x, design), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gpt_does_not_look_ahead(rng):
+    model, x = CASES["gpt"].model, CASES["gpt"].inputs()
+    params = jax.tree.map(np.log, random_like(rng, jax.eval_shape(model.init, jax.random.key(0))[0]))
+    run = jax.jit(lambda x: model.apply(params, None, x, train=False, key=None)[0])
+    changed = x.copy()
+    changed[:, 3] += 1
+    before, after = run(x), run(changed)
+    np.testing.assert_array_equal(before[:, :3], after[:, :3])
+    assert np.all(np.max(np.abs(before - after)[:, 3:], axis=-1) > 1e-3)
+    # A prefix is read as it is in the whole.
+    np.testing.assert_allclose(run(x[:, :3]), before[:, :3], rtol=1e-4, atol=1e-5)
+
+
+def test_vit_sees_patches_through_their_positions_only(rng):
+    model, x = CASES["vit_tiny"].model, CASES["vit_tiny"].inputs()
+    params = jax.tree.map(lambda p: 0.3 * np.log(p), random_like(rng, jax.eval_shape(model.init, jax.random.key(0))[0]))
+    run = jax.jit(lambda params, x: model.apply(params, None, x, train=False, key=None)[0])
+    swapped = np.concatenate([x[:, 4:], x[:, :4]], axis=1)  # patches are 4 × 4
+    assert np.max(np.abs(run(params, x) - run(params, swapped))) > 1e-3
+    blind = {**params, "position": jax.tree.map(np.zeros_like, params["position"])}
+    np.testing.assert_allclose(run(blind, x), run(blind, swapped), rtol=1e-3, atol=1e-4)
+
+
+def test_lstm_is_that_of_flax(rng):
+    model, tokens = models.lstm(vocabulary=40, width=6, layers=2), CASES["lstm"].inputs()
+    params = jax.tree.map(np.log, random_like(rng, jax.eval_shape(model.init, jax.random.key(0))[0]))
+    h = params["token"]["embedding"][tokens]
+    for name in ("layer1", "layer2"):
+        cell = nnx.OptimizedLSTMCell(6, 6, rngs=nnx.Rngs(0))
+        gates = jax.tree.map(lambda p: p.reshape(*p.shape[:-2], 24), params[name])
+        nnx.update(cell, {"dense_i": gates["input"], "dense_h": gates["recurrent"]})
+        carry, states = (jnp.zeros((3, 6)), jnp.zeros((3, 6))), []
+        for t in range(tokens.shape[1]):
+            carry, state = cell(carry, h[:, t])
+            states.append(state)
+        h = np.stack(states, axis=1)
+    logits, _ = model.apply(params, None, tokens, train=False, key=None)
+    np.testing.assert_allclose(logits, h @ params["output"]["kernel"] + params["output"]["bias"], rtol=1e-4, atol=1e-5)
+
+
+def test_lstm_drops_what_enters_a_layer_when_it_trains(rng):
+    model, tokens = models.lstm(vocabulary=600, width=8, layers=1), np.arange(600, dtype=np.int32)[:, None]
+    params = jax.tree.map(np.log, random_like(rng, jax.eval_shape(model.init, jax.random.key(0))[0]))
+
+    def total(embedding, key, train):
+        changed = {**params, "token": {"embedding": embedding}}
+        return jnp.sum(model.apply(changed, None, tokens, train=train, key=key)[0])
+
+    slope = jax.jit(jax.grad(total), static_argnames="train")
+    embedding, keys = params["token"]["embedding"], [jax.random.key(n) for n in range(2)]
+    one, other = (slope(embedding, key, train=True) for key in keys)
+    # Of 4,800 entries half are dropped before the layer: 5 standard errors are 0.036.
+    assert abs(np.mean(one == 0) - 0.5) < 0.036
+    assert np.mean((one == 0) == (other == 0)) < 0.6
+    np.testing.assert_array_equal(one, slope(embedding, keys[0], train=True))
+    assert np.all(slope(embedding, keys[0], train=False) != 0)
+    with pytest.raises(InputError, match="key=None"):
+        total(embedding, None, train=True)
+
+
+@pytest.fixture(scope="module")
+def fresh_block():
+    """Of a GPT with two layers; one jitted function compiles faster than its random draws one by one."""
+    model = models.gpt(vocabulary=30, context=4, layers=2, heads=2, width=32)
+    return jax.jit(lambda key: model.init(key)[0]["blocks"]["block2"])(jax.random.key(0))
+
+
+def test_convolutions_start_as_in_open_lth():
+    layer, _ = jax.jit(lambda key: _layers.pure(_layers.new_conv_norm(3, 16, 64, _layers.keys(key))))(jax.random.key(0))
+    kernel, scale = np.asarray(layer["conv"]["kernel"]), np.asarray(layer["norm"]["scale"])
+    assert abs(kernel.std() / np.sqrt(2 / (9 * 16)) - 1) < 0.03
+    assert kernel.max() > 2.5 * kernel.std()  # not truncated
+    assert 0 <= scale.min() < 0.1 < 0.9 < scale.max() < 1
+    assert not layer["norm"]["bias"].any()
+
+
+def test_transformers_start_as_gpt_2(fresh_block):
+    deviation = {
+        name: np.std(layer["kernel"]) for name, layer in (fresh_block["attention"] | fresh_block["mlp"]).items()
+    }
+    for name, expected in (("query", 0.02), ("value", 0.02), ("hidden", 0.02), ("out", 0.01), ("output", 0.01)):
+        assert abs(deviation[name] / expected - 1) < 0.1, name
+    assert not fresh_block["attention"]["query"]["bias"].any()
+
+
+def test_lstms_start_uniform():
+    params, _ = jax.jit(models.lstm(vocabulary=30, width=16, layers=1).init)(jax.random.key(0))
+    for leaf in jax.tree.leaves(params):
+        assert 0.03 < np.abs(leaf).max() <= 0.05
+        assert abs(np.mean(leaf)) < 0.02
+
+
+def test_keys_are_those_of_nnx():
+    ours, theirs = _layers.keys(jax.random.key(5)), nnx.Rngs(params=jax.random.key(5))
+    for _ in range(3):
+        assert ours.params() == theirs.params()
+
+
+def test_blocks_are_run_by_their_numbers():
+    assert _layers.in_order({"block10": 0, "block2": 0, "block1": 0}) == ["block1", "block2", "block10"]
