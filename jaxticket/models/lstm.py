@@ -20,9 +20,9 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
     The "medium" model of Zaremba et al., "Recurrent Neural Network Regularization" (2014), which Zhu & Gupta, "To
     Prune, or Not to Prune" (2017) prune: all parameters uniform in ±0.05, dropout between layers but not through time
     (when training; it needs `key`). Each sequence starts from a zero state. Kernels are (inputs, 4, width), one slice
-    a gate: input, forget, candidate, output; units are read from them, and as many layers are run as there are.
-    19,775,200 parameters with 10,000 tokens. Raises InputError for sizes below 1, dropout outside [0, 1), tokens that
-    are not integers, and training with dropout without a key.
+    a gate: input, forget, candidate, output; the units are read from them. 19,775,200 parameters with 10,000 tokens.
+    Raises InputError for sizes below 1, dropout outside [0, 1), tokens that are not integers, and training with
+    dropout without a key.
 
     >>> import functools, jax
     >>> model = lstm(vocabulary=50, width=8)

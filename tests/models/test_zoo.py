@@ -130,8 +130,8 @@ def test_parameters_are_plain_dicts_whose_kernels_are_prunable(name):
     assert {path.split("/")[-1] for path in paths(state)} <= {"mean", "var"}
 
 
-# Those left out have the layers of others, and compile for longest.
-@pytest.mark.parametrize("name", CASES.keys() - {"resnet_50", "vgg_16_bn"})
+# The others are made of the same layers, and gradients take long to compile.
+@pytest.mark.parametrize("name", ["wide_resnet", "lstm"])
 def test_every_parameter_learns(name):
     def loss(params, state):
         return jnp.mean(jax.nn.log_softmax(trained(name)(params, state)[0])[..., 0])
@@ -140,8 +140,7 @@ def test_every_parameter_learns(name):
 
     def check(path, grad):
         assert np.all(np.isfinite(grad)), path
-        # Softmax is blind to what all keys share.
-        assert path.endswith("key/bias") or np.any(grad), path
+        assert np.any(grad), path
 
     on_paths(grads, check)
 

@@ -1,5 +1,6 @@
 """A small model of each family, and what one unit of it is made of."""
 
+import functools
 import math
 import re
 from typing import Any, NamedTuple
@@ -25,6 +26,11 @@ class Case(NamedTuple):
         if self.vocabulary:
             return (np.arange(math.prod(self.shape), dtype=np.int32) % self.vocabulary).reshape(self.shape)
         return np.float32(np.random.default_rng(7).normal(size=self.shape))
+
+
+def leaf_of(tree: Any, path: str) -> Any:
+    """The leaf at a path such as layer1/conv/kernel."""
+    return functools.reduce(lambda branch, name: branch[name], path.split("/"), tree)
 
 
 def shallow(model: Model, *, blocks: int) -> Model:
