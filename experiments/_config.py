@@ -25,7 +25,7 @@ class Config:
     data_dir: pathlib.Path | None = None
     """Where the data set lies, if not where jaxticket.data looks for it; the digits need none."""
     limit: int = 0
-    """Use so many training examples, the same share of each class; 0 uses all."""
+    """Use at most so many examples of each split, the same share of each class; 0 uses all."""
     augment: Literal["none", "crop-and-flip"] = "none"
     """What is done to training images, anew at each step."""
     levels: int = 18

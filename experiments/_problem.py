@@ -81,7 +81,10 @@ def load(config: Config) -> data.Dataset:
         "cifar10": lambda: data.cifar10(seed=config.seed, validation=config.validation, folder=config.data_dir),
     }
     dataset = splits[config.data]()
-    return data.limit(dataset, config.limit, seed=config.seed) if config.limit else dataset
+    if not config.limit:
+        return dataset
+    # Each split in the place of the training examples, which is the one that is limited.
+    return data.Dataset(*(data.limit(dataset._replace(train=s), config.limit, seed=config.seed).train for s in dataset))
 
 
 def make_model(config: Config, dataset: data.Dataset) -> Any:
