@@ -10,7 +10,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test science slow lint format bench clean
+.PHONY: help demo test science slow lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,11 +37,20 @@ format: $(VENV)/test.stamp ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The variable silences a notice of what will follow MkDocs, which is no warning of the build.
+docs: $(VENV)/docs.stamp ## build the site into site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+notebooks: $(VENV)/docs.stamp ## execute the notebooks, into build/notebooks
+	@mkdir -p build/notebooks
+	@for file in notebooks/*.md; do \
+	$(BIN)/jupytext --to ipynb --execute --output build/notebooks/$$(basename $$file .md).ipynb $$file || exit 1; done
+
 bench: $(VENV)/test.stamp ## every benchmark: ratios measured in one run (ARGS=--quick for a smoke test)
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 clean: ## remove the environment and every cache, never runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; on Debian or Ubuntu: \
@@ -61,4 +70,8 @@ $(VENV)/demo.stamp: requirements/demo.txt | $(BIN)/python
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/demo.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/test.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
 	@touch $@
