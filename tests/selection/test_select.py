@@ -1,6 +1,8 @@
 """Law 1: exactly k survivors, equal to a stable sort of the keys; laws 2, 3 and 8 where one device is enough."""
 
 import functools
+import json
+import pathlib
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -14,6 +16,7 @@ from jaxticket import scopes, selection, units
 from jaxticket.errors import InputError, StructureError
 from tests.selection import oracle
 
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "selection.json").read_text())
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, np.nan, -np.nan, np.inf, -np.inf, 1e-40, 2e-40, -1e-40, 3.4e38, -3.4e38]
 VALUES = st.one_of(st.sampled_from(SPECIAL), st.floats(width=32))
 ARRAYS = hnp.arrays(np.float32, st.sampled_from([(1,), (7,), (16,), (3, 5), (2, 3, 4)]), elements=VALUES)
@@ -119,15 +122,17 @@ def test_groups_are_exact_on_every_axis_with_a_remainder(scores, m, axis, densit
             np.testing.assert_array_equal(kept[:, column], expected)
 
 
-def test_two_of_four_on_equal_scores_keeps_the_lower_index():
-    mask = compiled(jnp.ones((8, 2)), jnp.float32(0.5), scope=scopes.groups(4))
-    np.testing.assert_array_equal(mask[:, 0], [1, 1, 0, 0, 1, 1, 0, 0])
+def test_two_of_four_golden():
+    golden = GOLDEN["two_of_four"]
+    mask = compiled(jnp.array(golden["scores"], jnp.float32), jnp.float32(0.5), scope=scopes.groups(4))
+    np.testing.assert_array_equal(mask, golden["kept"])
 
 
 def test_blocks_live_and_die_together():
-    scores = jnp.array([[9.0, 1, 0, 0, 5], [1, 1, 0, 0, 5], [0, 0, 2, 2, 0]])
-    mask = selection.select(scores, 1 / 3, unit=units.block(2, 2))  # 6 blocks, those at the edges smaller
-    np.testing.assert_array_equal(mask, [[1, 1, 0, 0, 1], [1, 1, 0, 0, 1], [0, 0, 0, 0, 0]])
+    golden = GOLDEN["blocks"]
+    scores = jnp.array(golden["scores"], jnp.float32)
+    mask = selection.select(scores, golden["density"], unit=units.block(2, 2))
+    np.testing.assert_array_equal(mask, golden["kept"])
 
 
 def test_single_weight_blocks_are_elements():
@@ -229,15 +234,16 @@ def test_threshold_is_the_kth_largest():
     assert selection.threshold(jnp.array([-jnp.inf, -1.0]), 2) == -jnp.inf
 
 
-def test_drop_and_grow_of_the_published_example():
+def test_drop_and_grow_golden():
+    golden = GOLDEN["drop_and_grow"]
     mask = selection.drop_and_grow(
-        jnp.arange(8) < 4,
-        drop=jnp.array([5.0, 1, 4, 2, 0, 0, 0, 0]),
-        grow=jnp.array([99.0, 0, 99, 0, 0.1, 0.9, 0.2, 0.3]),  # large at survivors: must be ignored
-        density=0.5,
-        drop_fraction=0.5,
+        jnp.isin(jnp.arange(8), jnp.array(golden["alive"])),
+        drop=jnp.abs(jnp.array(golden["weights"])),
+        grow=jnp.abs(jnp.array(golden["gradients"])),
+        density=golden["density"],
+        drop_fraction=golden["drop_fraction"],
     )
-    assert np.flatnonzero(mask).tolist() == [0, 2, 5, 7]
+    assert np.flatnonzero(mask).tolist() == golden["kept"]
 
 
 @settings(max_examples=60)
