@@ -167,24 +167,27 @@ def test_lstm_is_that_of_flax(rng):
     np.testing.assert_allclose(logits, h @ params["output"]["kernel"] + params["output"]["bias"], rtol=1e-4, atol=1e-5)
 
 
-def test_lstm_drops_what_enters_a_layer_when_it_trains(rng):
+def test_lstm_drops_what_enters_and_leaves_a_layer_when_it_trains(rng):
     model, tokens = models.lstm(vocabulary=600, width=8, layers=1), np.arange(600, dtype=np.int32)[:, None]
     params = jax.tree.map(np.log, random_like(rng, jax.eval_shape(model.init, jax.random.key(0))[0]))
+    shown = {"kernel": np.eye(8, 600, dtype=np.float32), "bias": np.zeros(600, np.float32)}
 
-    def total(embedding, key, train):
-        changed = {**params, "token": {"embedding": embedding}}
-        return jnp.sum(model.apply(changed, None, tokens, train=train, key=key)[0])
+    def hidden(embedding, key, train):
+        changed = {**params, "token": {"embedding": embedding}, "output": shown}
+        logits, _ = model.apply(changed, None, tokens, train=train, key=key)
+        return jnp.sum(logits), logits[:, 0, :8]
 
-    slope = jax.jit(jax.grad(total), static_argnames="train", compiler_options=COMPILER)
+    run = jax.jit(jax.grad(hidden, has_aux=True), static_argnames="train", compiler_options=COMPILER)
     embedding, keys = params["token"]["embedding"], [jax.random.key(n) for n in range(2)]
-    one, other = (slope(embedding, key, train=True) for key in keys)
-    # Of 4,800 entries half are dropped before the layer: 5 standard errors are 0.036.
-    assert abs(np.mean(one == 0) - 0.5) < 0.036
-    assert np.mean((one == 0) == (other == 0)) < 0.6
-    np.testing.assert_array_equal(one, slope(embedding, keys[0], train=True))
-    assert np.all(slope(embedding, keys[0], train=False) != 0)
+    first, second = (run(embedding, key, train=True) for key in keys)
+    for one, other in zip(first, second, strict=True):
+        # Half of 4,800 entries: 5 standard errors are 0.036.
+        assert abs(np.mean(one == 0) - 0.5) < 0.036
+        assert np.mean((one == 0) == (other == 0)) < 0.6
+    jax.tree.map(np.testing.assert_array_equal, first, run(embedding, keys[0], train=True))
+    assert all(np.all(entries != 0) for entries in run(embedding, keys[0], train=False))
     with pytest.raises(InputError, match="key=None"):
-        total(embedding, None, train=True)
+        hidden(embedding, None, train=True)
 
 
 def fresh(layers, paths):
