@@ -7,7 +7,7 @@ from jaxticket.typing import Params, PyTree
 
 
 class Model(NamedTuple):
-    """A network as two pure functions on plain nested dicts, whose leaves are named .../kernel, bias, scale or embedding.
+    """A network as two pure functions on nested dicts, whose leaves are named .../kernel, bias, scale or embedding.
 
     init(key) -> (params, state): fresh float32 parameters and batch statistics (None for models without).
     apply(params, state, x, *, train, key) -> (logits, state): x is (batch, ...), logits are (batch, classes), or
