@@ -38,8 +38,9 @@ def flops(
       mask: if given, only the weights it keeps are counted (None leaves in full).
 
     Raises:
-      InputError: positions below 1. NoMatchError: a rule or `where` that matches nothing. StructureError: a mask that
-      does not fit.
+      InputError: positions below 1.
+      NoMatchError: a rule or `where` that matches nothing.
+      StructureError: a mask that does not fit.
 
     >>> import jax.numpy as jnp
     >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}

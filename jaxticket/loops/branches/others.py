@@ -26,8 +26,8 @@ def rewinding_sweep(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequenc
       fit: trains it, as `scan_fit` does. steps: rewind points, rising; 0 is the initialisation.
 
     Raises:
-      InputError: steps that are negative or do not rise, or a start that is not at step 0. StructureError: a start of
-      another structure.
+      InputError: steps that are negative or do not rise, or a start that is not at step 0.
+      StructureError: a start of another structure.
 
     >>> import jax
     >>> from jaxticket.loops.fit import Fitted
