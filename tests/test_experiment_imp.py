@@ -268,10 +268,8 @@ def test_the_report_is_one_file_that_says_how_to_run_it_again(finished):
 def test_branches_of_a_finished_search(finished, capsys):
     _, out = finished
     (run,) = out.iterdir()
-    for name in ("inverted_mask", "sign_reinit"):
-        assert branch.main(["--run", str(run), "--branch", name, "--levels", "1"]) == 0
-        table = (run / "branches" / name / "table.txt").read_text()
-        assert table in capsys.readouterr().out
+    assert branch.main(["--run", str(run), "--branch", "inverted_mask", "--levels", "1"]) == 0
+    assert (run / "branches" / "inverted_mask" / "table.txt").read_text() in capsys.readouterr().out
     lines = [json.loads(line) for line in (run / "branches/inverted_mask/metrics.jsonl").read_text().splitlines()]
     assert [line["branch"] for line in lines] == ["ticket", "inverted_mask"] * (len(lines) // 2)
     for ticket, inverted in zip(lines[::2], lines[1::2], strict=True):
