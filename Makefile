@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# An interpreter that has PyTorch, for the benchmark that can time it: make bench TORCH_PYTHON=~/torch/bin/python.
+export TORCH_PYTHON
 # Two workers whatever the machine: each one's XLA already spreads over the cores. The science tests of a file share what
 # was trained, so one worker takes the file.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5

@@ -19,7 +19,8 @@ def arguments(description: str, *, torch_python: bool = False) -> argparse.Names
     """The command line that all benchmarks share, and where PyTorch is a peer the interpreter that has it."""
     parser = argparse.ArgumentParser(description=description)
     if torch_python:
-        parser.add_argument("--torch-python", help="a Python interpreter with PyTorch, to be timed as well")
+        torch = "a Python interpreter with PyTorch, to be timed as well (default: what TORCH_PYTHON names)"
+        parser.add_argument("--torch-python", default=os.environ.get("TORCH_PYTHON") or None, help=torch)
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run?")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks"), help="folder of the JSON")
     return parser.parse_args()
@@ -60,7 +61,8 @@ class Busy:
             return None
         ticks = os.sysconf("SC_CLK_TCK")
         own = os.times()
-        return sum(fields) / ticks, (sum(fields) - fields[3] - fields[4]) / ticks, own.user + own.system
+        ours = own.user + own.system + own.children_user + own.children_system  # children once they are waited for
+        return sum(fields) / ticks, (sum(fields) - fields[3] - fields[4]) / ticks, ours
 
 
 def report(name: str, rows: list[dict[str, Any]], *, busy: Busy, out: pathlib.Path) -> None:

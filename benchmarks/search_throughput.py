@@ -52,7 +52,7 @@ class Running:
 
     def __init__(self, contender: Contender, stack: contextlib.ExitStack):
         self.contender = contender
-        threads = {"OMP_NUM_THREADS": str(contender.threads), "OMP_WAIT_POLICY": "passive", "JAX_PLATFORMS": "cpu"}
+        threads = {"OMP_NUM_THREADS": str(contender.threads), "JAX_PLATFORMS": "cpu"}
         self.processes = [
             stack.enter_context(
                 subprocess.Popen(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket.errors import InputError
+from jaxticket.loops._shuffle import shuffled
 from jaxticket.loops.level import LossFn
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
@@ -77,7 +78,7 @@ class Recipe:
     def order(self, key: Key, epoch: int | jax.Array) -> jax.Array:
         """The examples in the order of this epoch."""
         order_key, _ = jax.random.split(key)
-        return jax.random.permutation(jax.random.fold_in(order_key, epoch), self.examples)
+        return shuffled(jax.random.fold_in(order_key, epoch), self.examples)
 
     def step(
         self,
