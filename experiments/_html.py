@@ -26,6 +26,7 @@ def page(
     plot: pathlib.Path,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
+    warnings: str,
     config: Mapping[str, Any],
     command: Sequence[str],
 ) -> str:
@@ -40,6 +41,7 @@ def page(
 <img alt="Test accuracy against the weights kept" src="data:image/png;base64,{image}">
 <h2>Accuracy on test examples, in %, with 95 % intervals over replicates</h2>
 {_table(columns, rows)}
+{"".join(f"<p>{html.escape(line)}</p>" for line in warnings.splitlines())}
 <h2>To run it again</h2>
 <pre>{html.escape(shlex.join(command))}</pre>
 <h2>Settings</h2>

@@ -27,6 +27,7 @@ class Problem(NamedTuple):
     steps: int  # of one training from its start
     rewind_step: int
     where: str  # the steps run, and why
+    narrow: Callable[[int], Any]  # width -> the network in another width; `fit` trains it too
 
 
 def build(
@@ -68,7 +69,8 @@ def build(
     rewind_step = config.rewind_step or math.ceil(config.rewind_fraction * steps)
     train = loops.train_fn(fit, steps=steps - rewind_step, evaluate=evaluation(model, dataset))
     where = f"replicates {placement.why if placement.each == 'sequence' else 'one after the other'}"
-    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps, rewind_step, where)
+    narrow = functools.partial(make_model, config, dataset)
+    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps, rewind_step, where, narrow)
 
 
 def load(config: Config) -> data.Dataset:
@@ -87,15 +89,19 @@ def load(config: Config) -> data.Dataset:
     return data.Dataset(*(data.limit(dataset._replace(train=s), config.limit, seed=config.seed).train for s in dataset))
 
 
-def make_model(config: Config, dataset: data.Dataset) -> Any:
-    """The network for images of this shape. Raises InputError for a convolutional network on flat images."""
+def make_model(config: Config, dataset: data.Dataset, width: int | None = None) -> Any:
+    """The network for images of this shape, in its own width unless another is given.
+
+    Raises InputError for a convolutional network on flat images.
+    """
     from jaxticket import models  # needs an extra, whose absence the command line reports
 
     shape = dataset.train.x.shape[1:]
+    sizes = {} if width is None else {"width": width}
     if config.model == "lenet_300_100":
-        return models.lenet_300_100(features=math.prod(shape))
+        return models.lenet_300_100(features=math.prod(shape), **sizes)
     require(len(shape) == 3, config, "model", f"lenet_300_100 for the flat images of {config.data}")
-    return getattr(models, config.model)()
+    return getattr(models, config.model)(**sizes)
 
 
 def learning_rate(config: Config, steps: int) -> optax.Schedule:

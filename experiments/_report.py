@@ -132,12 +132,17 @@ def write(
     rows = summarise(records, branches)
     replicates = rows[0][branches[0]]["replicates"]
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
+    warnings = collapse(records)
+    text += warnings
     rundir.write_text(folder / "table.txt", text)
     rundir.write_text(folder / "results.json", json.dumps(_finite(rows), indent=1) + "\n")
     plot({_plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
     columns = ("level", "density", *map(_plain, branches))
     cells = [(str(r["level"]), f"{r['density']:.4f}", *(_shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
-    page = _html.page(title, plot=folder / "accuracy.png", columns=columns, rows=cells, config=config, command=command)
+    image = folder / "accuracy.png"
+    page = _html.page(
+        title, plot=image, columns=columns, rows=cells, warnings=warnings, config=config, command=command
+    )
     rundir.write_text(folder / "report.html", page)
     files = "report.html, table.txt, results.json, accuracy.png"
     print(f"{text}\n{folder}: {files}, metrics.jsonl, and the tickets of every level")
@@ -160,6 +165,19 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
     page = io.StringIO()
     Console(file=page, width=140).print(made)
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
+
+
+def collapse(records: Iterable[Record]) -> str:
+    """A line for each layer and branch that came to keep no weight at all: from which density on, and what helps."""
+    first: dict[tuple[str, str], float] = {}
+    for record in records:
+        for layer in record.get("collapsed", ()):
+            where = (_plain(record["branch"]), layer)
+            first[where] = max(first.get(where, 0.0), record["density"])
+    return "".join(
+        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; --minimum keeps some in each layer\n"
+        for (branch, layer), density in sorted(first.items())
+    )
 
 
 def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:

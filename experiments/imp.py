@@ -26,7 +26,7 @@ from experiments import _cli, _report
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments.configs import conv4_cifar, lenet_fashion, lenet_mnist5k, resnet20_cifar, vgg16_cifar
-from jaxticket import filters, loops, masks, schedules, scopes, tickets
+from jaxticket import diagnostics, filters, loops, masks, schedules, scopes, tickets
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Density, PyTree
 
@@ -193,8 +193,10 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
 
 
 def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
-    density = masks.summary(level.ticket.params, level.ticket.mask).maskable.density
-    return {"replicate": index, "level": level.index, "branch": branch, "density": density, **level.trained.metrics}
+    mask = level.ticket.mask
+    density = masks.summary(level.ticket.params, mask).maskable.density
+    found = {"density": density, "collapsed": sorted(diagnostics.layer_collapse([mask]))}
+    return {"replicate": index, "level": level.index, "branch": branch, **found, **level.trained.metrics}
 
 
 if __name__ == "__main__":

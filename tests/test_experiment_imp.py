@@ -265,24 +265,6 @@ def test_the_report_is_one_file_that_says_how_to_run_it_again(finished):
         assert words in page
 
 
-def test_branches_of_a_finished_search(finished, capsys):
-    _, out = finished
-    (run,) = out.iterdir()
-    assert branch.main(["--run", str(run), "--branch", "inverted_mask", "--levels", "1"]) == 0
-    assert (run / "branches" / "inverted_mask" / "table.txt").read_text() in capsys.readouterr().out
-    lines = [json.loads(line) for line in (run / "branches/inverted_mask/metrics.jsonl").read_text().splitlines()]
-    assert [line["branch"] for line in lines] == ["ticket", "inverted_mask"] * (len(lines) // 2)
-    for ticket, inverted in zip(lines[::2], lines[1::2], strict=True):
-        assert ticket["density"] == inverted["density"] == pytest.approx(1 - inverted["branch_density"])
-        assert inverted["test_accuracy"] < ticket["test_accuracy"]
-    with pytest.raises(SystemExit):
-        branch.main(["--run", str(run), "--levels", "7"])
-    assert "--levels names 7, but the search has the levels 0 to" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        branch.main(["--run", str(run / "nothing")])
-    assert "holds no search of experiments/imp.py" in capsys.readouterr().err
-
-
 def test_searches_side_by_side(finished, tmp_path, capsys):
     arguments, out = finished
     (run,) = out.iterdir()

@@ -18,7 +18,7 @@ from jaxticket.loops.level import Level
 from jaxticket.tickets import archive
 from jaxticket.tickets.checkpoint import load_with, save_with
 from jaxticket.tickets.ticket import Ticket, rewind, to_json
-from jaxticket.typing import Key, PyTree, Trained
+from jaxticket.typing import Key, Params, PyTree, Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,15 @@ class Store:
                 f"{path} was trained from another ticket or key; give this search a store of its own, or delete it"
             )
         return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
+
+    def trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
+        """The parameters and the model state that level `index` ended with; those of `like` give their structure.
+
+        Raises CheckpointError if the folder is missing or damaged, or holds another structure.
+        """
+        like_trees = {"trained_params": like.params, "trained_state": like.state}
+        _, trees, _ = load_with(self.path(index), trees_like=like_trees)
+        return trees["trained_params"], trees["trained_state"]
 
     def save(self, level: Level, *, key: Key) -> None:
         """Keeps a finished level.

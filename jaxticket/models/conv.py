@@ -14,8 +14,8 @@ from jaxticket.typing import Key, Params, PyTree
 _HIDDEN = ("hidden1", "hidden2", "output")
 
 
-def conv_2(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3)) -> Model:
-    """Conv-2: two 3 × 3 convolutions of 64 channels, a 2 × 2 max-pool, then hidden layers of 256 and 256 units.
+def conv_2(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
+    """Conv-2: two 3 × 3 convolutions of `width` channels, a 2 × 2 max-pool, two hidden layers of 4 · `width` units.
 
     Kernels are Glorot-normal, biases zero, activations ReLU, as in Frankle & Carbin, "The Lottery Ticket Hypothesis"
     (2019). `shape` is that of an image: (height, width, channels). 4,301,642 parameters with the defaults. Raises
@@ -27,32 +27,34 @@ def conv_2(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3)) -> M
     >>> params["conv1"]["kernel"].shape, params["hidden1"]["kernel"].shape
     ((3, 3, 1, 64), (1024, 256))
     """
-    return _conv_net((64, 64), classes, shape)
+    return _conv_net((1, 1), classes, shape, width)
 
 
-def conv_4(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3)) -> Model:
-    """Conv-4: as `conv_2`, with two more convolutions of 128 channels and another pool. 2,425,930 parameters."""
-    return _conv_net((64, 64, 128, 128), classes, shape)
+def conv_4(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
+    """Conv-4: as `conv_2`, with two more convolutions, of 2 · `width` channels, and a pool. 2,425,930 parameters."""
+    return _conv_net((1, 1, 2, 2), classes, shape, width)
 
 
-def conv_6(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3)) -> Model:
-    """Conv-6: as `conv_4`, with two more convolutions of 256 channels and another pool. 2,262,602 parameters.
+def conv_6(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
+    """Conv-6: as `conv_4`, with two more convolutions of 4 · `width` channels and another pool. 2,262,602 parameters.
 
     The paper's table says 1.7 million, 1.1 of them in convolutions. Its convolutions do hold 1.1 million; with the
     three pools that it describes, the first hidden layer reads 4 × 4 × 256 values, which makes 2.3 million in all.
     """
-    return _conv_net((64, 64, 128, 128, 256, 256), classes, shape)
+    return _conv_net((1, 1, 2, 2, 4, 4), classes, shape, width)
 
 
-def _conv_net(widths: tuple[int, ...], classes: int, shape: tuple[int, int, int]) -> Model:
+def _conv_net(multiples: tuple[int, ...], classes: int, shape: tuple[int, int, int], width: int) -> Model:
     if len(shape) != 3:
         raise InputError(f"shape={shape} must be (height, width, channels)")
-    height, width, channels = shape
-    _layers.check_sizes(classes=classes, height=height, width=width, channels=channels)
-    shrunk = 2 ** (len(widths) // 2)
-    if min(height, width) < shrunk:
+    rows, columns, channels = shape
+    _layers.check_sizes(classes=classes, height=rows, width=columns, channels=channels)
+    _layers.check_sizes(width=width)
+    shrunk = 2 ** (len(multiples) // 2)
+    if min(rows, columns) < shrunk:
         raise InputError(f"shape={shape}: images must be at least {shrunk} × {shrunk}, or pooling leaves no pixel")
-    flat = (height // shrunk) * (width // shrunk) * widths[-1]
+    widths = tuple(width * multiple for multiple in multiples)
+    flat = (rows // shrunk) * (columns // shrunk) * widths[-1]
     convs = tuple(f"conv{index}" for index in range(1, len(widths) + 1))
 
     def init(key: Key) -> tuple[Params, PyTree]:
@@ -60,7 +62,7 @@ def _conv_net(widths: tuple[int, ...], classes: int, shape: tuple[int, int, int]
         layers: _layers.Layers = {}
         for name, (inputs, outputs) in zip(convs, pairwise((channels, *widths)), strict=True):
             layers[name] = _layers.new_conv(3, inputs, outputs, glorot, rngs)
-        for name, (inputs, outputs) in zip(_HIDDEN, pairwise((flat, 256, 256, classes)), strict=True):
+        for name, (inputs, outputs) in zip(_HIDDEN, pairwise((flat, 4 * width, 4 * width, classes)), strict=True):
             layers[name] = _layers.new_dense(inputs, outputs, glorot, rngs)
         return _layers.pure(layers)
 

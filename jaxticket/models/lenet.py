@@ -10,12 +10,12 @@ from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
 
 
-def lenet_300_100(*, features: int = 784, classes: int = 10) -> Model:
-    """LeNet-300-100: `features` inputs, hidden layers of 300 and 100 ReLU units, `classes` logits.
+def lenet_300_100(*, features: int = 784, classes: int = 10, width: int = 100) -> Model:
+    """LeNet-300-100: `features` inputs, hidden layers of 3 · `width` and `width` ReLU units, `classes` logits.
 
     Kernels are Glorot-normal, biases zero, as in Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019). Inputs of
     any shape (batch, ...) with `features` values an example are flattened. With the defaults the three kernels hold
-    266,200 weights. Raises InputError unless both sizes are positive.
+    266,200 weights. Raises InputError unless all sizes are positive.
 
     >>> import jax
     >>> model = lenet_300_100(features=64)
@@ -26,12 +26,12 @@ def lenet_300_100(*, features: int = 784, classes: int = 10) -> Model:
     >>> logits.shape
     (5, 10)
     """
-    _layers.check_sizes(features=features, classes=classes)
+    _layers.check_sizes(features=features, classes=classes, width=width)
     names = ("hidden1", "hidden2", "output")
 
     def init(key: Key) -> tuple[Params, PyTree]:
         rngs, glorot = _layers.keys(key), nnx.initializers.glorot_normal()
-        widths = zip(names, pairwise((features, 300, 100, classes)), strict=True)
+        widths = zip(names, pairwise((features, 3 * width, width, classes)), strict=True)
         return _layers.pure({name: _layers.new_dense(*width, glorot, rngs) for name, width in widths})
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:

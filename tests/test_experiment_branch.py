@@ -1,0 +1,125 @@
+"""Branches of a finished search: what is changed changes, what is not gives the ticket's own numbers."""
+
+import json
+
+import jax
+import pytest
+
+from experiments import _report, branch, imp, verdict
+from jaxticket import tickets
+
+FLAGS = ["--levels", "3", "--replicates", "2", "--epochs", "1", "--rewind-step", "20", "--rate", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("branches")
+    assert imp.main([*FLAGS, "--out", str(out)]) == 0
+    (folder,) = out.iterdir()
+    return folder
+
+
+def train(run, name, *flags):
+    """The records of a branch by column, each of level 2 of both replicates."""
+    assert branch.main(["--run", str(run), "--branch", name, "--levels", "2", *flags]) == 0
+    (file,) = (run / "branches").glob(f"{name}*/metrics.jsonl")
+    columns = {}
+    for line in map(json.loads, file.read_text().splitlines()):
+        columns.setdefault(line["branch"], []).append(line)
+    assert all(len(records) == 2 for records in columns.values())
+    return columns
+
+
+def accuracies(records):
+    return [record["test_accuracy"] for record in records]
+
+
+@pytest.mark.parametrize("name", ["inverted_mask", "small_dense"])
+def test_one_thing_changed(run, name, capsys):
+    columns = train(run, name)
+    assert (run / "branches" / name / "table.txt").read_text() in capsys.readouterr().out
+    assert [*columns] == ["ticket", name]
+    assert accuracies(columns["ticket"]) != accuracies(columns[name])
+    assert columns["ticket"][0]["density"] == columns[name][0]["density"] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
+    train(run, "small_dense")
+    folder = run / "replicate_0"
+    small = tickets.load(folder / "branches/small_dense/small_dense/level_002")
+    ticket = tickets.load(folder / "ticket/level_002")
+    size = sum(leaf.size for leaf in jax.tree.leaves(small.params))
+    kept = sum(int(leaf.sum()) for leaf in jax.tree.leaves(ticket.mask)) + 300 + 100 + 10
+    assert 0.97 * kept < size <= kept
+    assert small.params["hidden1"]["kernel"].shape[1] == 3 * small.params["hidden2"]["kernel"].shape[1]
+
+
+def test_the_searchs_own_settings_give_the_tickets_own_numbers(run):
+    for name, flags, same, other in [
+        ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
+        ("learning_rate_sweep", ["--learning-rates", "0.0012", "0.1"], "ticket_0.0012", "ticket_0.1"),
+        ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
+    ]:
+        columns = train(run, name, *flags)
+        expected = [
+            record["test_accuracy"]
+            for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+            if record["branch"] == "ticket" and record["level"] == 2
+        ]
+        assert accuracies(columns[same]) == expected
+        assert accuracies(columns[other]) != expected
+
+
+def test_verdicts_need_and_judge_what_was_retrained(run, capsys):
+    assert branch.main(["--run", str(run), "--branch", "retrained"]) == 0
+    capsys.readouterr()
+    assert verdict.main(["--run", str(run), "--margin", "0.001"]) == 0
+    text = capsys.readouterr().out
+    assert (run / "verdict.txt").read_text() == text
+    found = json.loads((run / "verdict.json").read_text())
+    assert [*found] == ["1", "2"]
+    assert found["2"]["retrained"]["n"] == 2
+    assert all(outcome["outcome"] in text for outcome in found.values())
+    assert verdict.main(["--run", str(run), "--best", "1.0"]) == 0
+    assert capsys.readouterr().out.count("bad_recipe") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--levels", "7"], "--levels names 7, but the search has the levels 0 to 2"),
+        (["--rewind-steps", "5"], "--rewind-steps is not for --branch sign_reinit"),
+        (["--branch", "rewinding_sweep"], "--branch rewinding_sweep needs --rewind-steps"),
+        (["--branch", "rewinding_sweep", "--rewind-steps", "9999"], "--rewind-step is 9999, but must be below the 58"),
+        (["--branch", "transfer"], "--branch transfer goes nowhere"),
+        (["--branch", "transfer", "--to-optimizer", "sgd", "--learning-rates", "1", "2"], "names 2"),
+    ],
+)
+def test_bad_flags(run, flags, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        branch.main(["--run", str(run), *flags])
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_folder_without_a_search(tmp_path, capsys):
+    for main in (branch.main, verdict.main):
+        with pytest.raises(SystemExit):
+            main(["--run", str(tmp_path)])
+        assert "holds no search of experiments/imp.py" in capsys.readouterr().err
+
+
+def test_a_search_without_retrained_levels(run, capsys, monkeypatch):
+    monkeypatch.setattr(verdict, "_accuracies", lambda file, branch: {})
+    with pytest.raises(SystemExit):
+        verdict.main(["--run", str(run)])
+    assert "run experiments/branch.py --branch retrained first" in capsys.readouterr().err
+
+
+def test_collapsed_layers_are_told():
+    record = {"branch": "random_ticket", "density": 0.01, "collapsed": ["output/kernel"]}
+    told = _report.collapse([record, {**record, "density": 0.005}, {**record, "branch": "ticket", "collapsed": []}])
+    assert told.count("\n") == 1
+    assert "random ticket: output/kernel keeps no weight from density 0.01 on; --minimum" in told
