@@ -107,7 +107,7 @@ def seconds_outside(levels: int) -> float:
 
     from experiments import _problem, imp
     from experiments._config import Config
-    from jaxticket import data, loops
+    from jaxticket import data
 
     config = Config(levels=levels, replicates=1, epochs=1, batch_size=128)
     split = lambda n: data.Split(jnp.ones((n, 784)), jnp.arange(n) % 10)
@@ -122,10 +122,8 @@ def seconds_outside(levels: int) -> float:
         training += time.perf_counter() - begin
         return fitted
 
-    evaluate = _problem.evaluation(_problem.make_model(config, dataset), dataset)
-    train = loops.train_fn(timed, steps=problem.steps, evaluate=evaluate)
     with tempfile.TemporaryDirectory() as folder:
-        search = imp.replicate(config, problem._replace(train=train), 0, pathlib.Path(folder))
+        search = imp.replicate(config, problem._replace(fit=timed), 0, pathlib.Path(folder))
         branches = len(imp.BRANCHES)
         for _ in range(2 * branches):  # the first levels compile
             next(search)

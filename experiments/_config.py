@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jaxticket.errors import InputError
 
 # What does not change any number of the run: asking for more of these extends it.
-_NOT_HASHED = ("levels", "replicates", "data_dir", "out", "checkpoint_seconds", "dry_run")
+_NOT_HASHED = ("levels", "replicates", "placement", "data_dir", "out", "checkpoint_seconds", "dry_run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Config:
     """Levels, each pruned from the one before; the first is dense."""
     replicates: int = 4
     """Repetitions of everything with other random numbers (the split of the data stays)."""
+    placement: Literal["auto", "vmap", "map", "sequence"] = "auto"
+    """How replicates run: on each device batched or in turn, in one program, or one search after the other."""
     epochs: int = 16
     """Epochs of one training, from its start; late rewinding shortens the later ones."""
     batch_size: int = 60

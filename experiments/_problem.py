@@ -22,22 +22,29 @@ class Problem(NamedTuple):
     dataset: data.Dataset
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
     fit: loops.FitFn  # any number of steps, from any step
-    train: TrainFn  # from the rewind step to the end
+    fit_together: loops.FitFn | None  # as `fit`, for all replicates in one program; None if they take turns
+    evaluate: Callable[[Params, PyTree], dict[str, Any]]
     fresh: Callable[[Params], PyTree]  # parameters -> fresh optimizer state
     steps: int  # of one training from its start
     rewind_step: int
     where: str  # the steps run, and why
     narrow: Callable[[int], Any]  # width -> the network in another width; `fit` trains it too
 
+    @property
+    def train(self) -> TrainFn:
+        """Fits from the rewind step to the end, and evaluates."""
+        return loops.train_fn(self.fit, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
+
 
 def build(
     config: Config,
     *,
+    replicates: int = 1,
     dataset: data.Dataset | None = None,
     checkpoint: loops.StepCheckpoint | None = None,
     progress: loops.ProgressFn | None = None,
 ) -> Problem:
-    """The problem of this configuration, on its own data if none are given.
+    """The problem of this configuration, for so many replicates at once, on its own data if none are given.
 
     Raises InputError for values that do not fit the data.
     """
@@ -63,14 +70,27 @@ def build(
         batch_size=config.batch_size,
         optimizer=functools.partial(optimizer, config),
     )
-    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
+    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
     loop = loops.step_fit if placement.each == "sequence" else loops.scan_fit
+    if config.placement != "auto":
+        placement = placement._replace(each=config.placement, why=f"by {config.placement}, as --placement says")
     fit = loop(recipe, checkpoint=checkpoint, progress=progress)
+    together = None
+    if replicates > 1 and placement.each != "sequence":
+        together = loops.placed_fit(recipe, placement=placement, checkpoint=checkpoint, progress=progress)
     rewind_step = config.rewind_step or math.ceil(config.rewind_fraction * steps)
-    train = loops.train_fn(fit, steps=steps - rewind_step, evaluate=evaluation(model, dataset))
-    where = f"replicates {placement.why if placement.each == 'sequence' else 'one after the other'}"
-    narrow = functools.partial(make_model, config, dataset)
-    return Problem(dataset, jax.jit(model.init), fit, train, recipe.fresh, steps, rewind_step, where, narrow)
+    return Problem(
+        dataset=dataset,
+        init=jax.jit(model.init),
+        fit=fit,
+        fit_together=together,
+        evaluate=evaluation(model, dataset),
+        fresh=recipe.fresh,
+        steps=steps,
+        rewind_step=rewind_step,
+        where=f"replicates {placement.why}",
+        narrow=functools.partial(make_model, config, dataset),
+    )
 
 
 def load(config: Config) -> data.Dataset:

@@ -32,9 +32,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     def __init__(self, replicates: int, levels: int, branches: Sequence[str]):
         self._replicates, self._levels, self._branches = replicates, levels, branches
         self._done, self._total = 0, replicates * levels * len(branches)
-        self._row: list[Record] = []
-        self._durations: list[float] = []
-        self._began: float | None = None  # None until something is trained: loading a level is not worth timing
+        self._rows: dict[int, list[Record]] = {}  # those not shown yet, by replicate
+        self._seconds, self._timed = 0.0, 0  # spent on trainings, and how many of them; loading is not worth timing
+        self._began: float | None = None  # None until something is trained
         self._bar: Any = None
 
     def __enter__(self) -> "Progress":
@@ -57,25 +57,24 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         """A training reached this step."""
         self._began = self._mark
         if self._bar:
-            replicate, rest = divmod(self._done, self._levels * len(self._branches))
-            level, branch = divmod(rest, len(self._branches))
-            what = f"replicate {replicate + 1}/{self._replicates}, level {level}, {_plain(self._branches[branch])}"
-            self._bar.update(self._task, description=f"{what}: step {step}, loss {loss:.4f}", left=self._left())
+            self._bar.update(self._task, description=f"step {step}, loss {loss:.4f}", left=self._left())
 
     def finished(self, record: Record) -> None:
         """A training ended, or was found finished."""
         self._done += 1
         if self._began is not None:
-            self._durations.append(time.monotonic() - self._began)
+            self._seconds += time.monotonic() - self._began
+        self._timed += self._seconds > 0  # also those of the same program, which come with the first of them
         self._began, self._mark = None, time.monotonic()
-        self._row.append(record)
+        row = self._rows.setdefault(record["replicate"], [])
+        row.append(record)
         if self._bar:
             self._bar.update(self._task, completed=self._done, left=self._left())
-        if len(self._row) == len(self._branches):
-            accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in self._row)
+        if len(row) == len(self._branches):
+            accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
             line = f"replicate {record['replicate'] + 1}/{self._replicates}  level {record['level']:2}  density "
-            self._print(f"{line}{self._row[0]['density']:.4f}  {accuracies}")
-            self._row = []
+            self._print(f"{line}{row[0]['density']:.4f}  {accuracies}")
+            del self._rows[record["replicate"]]
 
     def _print(self, line: str) -> None:
         if self._bar:
@@ -84,9 +83,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             print(f"{line}  | {100 * self._done // self._total:3} %  {self._left()}", flush=True)
 
     def _left(self) -> str:
-        if not self._durations:
+        if not self._timed:
             return ""
-        seconds = round(statistics.fmean(self._durations) * (self._total - self._done))
+        seconds = round(self._seconds / self._timed * (self._total - self._done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
@@ -140,9 +139,7 @@ def write(
     columns = ("level", "density", *map(_plain, branches))
     cells = [(str(r["level"]), f"{r['density']:.4f}", *(_shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
     image = folder / "accuracy.png"
-    page = _html.page(
-        title, plot=image, columns=columns, rows=cells, warnings=warnings, config=config, command=command
-    )
+    page = _html.page(title, plot=image, columns=columns, rows=cells, warnings=warnings, config=config, command=command)
     rundir.write_text(folder / "report.html", page)
     files = "report.html, table.txt, results.json, accuracy.png"
     print(f"{text}\n{folder}: {files}, metrics.jsonl, and the tickets of every level")
@@ -175,7 +172,7 @@ def collapse(records: Iterable[Record]) -> str:
             where = (_plain(record["branch"]), layer)
             first[where] = max(first.get(where, 0.0), record["density"])
     return "".join(
-        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; --minimum keeps some in each layer\n"
+        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; --minimum keeps some of each\n"
         for (branch, layer), density in sorted(first.items())
     )
 

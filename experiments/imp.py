@@ -12,6 +12,7 @@ was killed goes on, to the same bits, when the same command is given again.
 import dataclasses
 import functools
 import itertools
+import os
 import pathlib
 import sys
 import textwrap
@@ -25,6 +26,7 @@ import jax
 from experiments import _cli, _report
 from experiments._config import Config
 from experiments._problem import Problem, build
+from experiments._together import Together
 from experiments.configs import conv4_cifar, lenet_fashion, lenet_mnist5k, resnet20_cifar, vgg16_cifar
 from jaxticket import diagnostics, filters, loops, masks, schedules, scopes, tickets
 from jaxticket.tickets import rewinds
@@ -71,7 +73,7 @@ def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path
     keys = keys_of(config, index)
     scope = scopes.tree() if config.scope == "global" else scopes.leaf()
     stores = {branch: loops.Store(folder / branch) for branch in BRANCHES}
-    search = loops.imp(
+    levels = loops.imp(
         problem.train,
         ticket := rewind_point(config, problem, folder / "rewind_point", index),
         densities=densities(config, ticket.mask),
@@ -80,7 +82,7 @@ def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path
         key=keys.search,
         store=stores["ticket"],
     )
-    for level in search:
+    for level in levels:
         yield record(index, "ticket", level)
         train_key, _ = loops.level_keys(keys.search, level.index)
         controls = {
@@ -96,6 +98,16 @@ def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path
                 problem.train, control, index=level.index, density=level.density, key=train_key, store=stores[branch]
             )
             yield record(index, branch, trained)
+
+
+def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The records of all replicates, which are trained in one program where that is faster, else in turn."""
+    folders = [folder / f"replicate_{index}" for index in range(config.replicates)]
+    if problem.fit_together is None:
+        return itertools.chain.from_iterable(replicate(config, problem, i, path) for i, path in enumerate(folders))
+    together = Together(problem.fit_together, config.replicates)
+    problems = (problem._replace(fit=together.fit_of(index)) for index in range(config.replicates))
+    return together.advance([replicate(config, p, i, folders[i]) for i, p in enumerate(problems)])
 
 
 def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: int) -> tickets.Ticket:
@@ -119,11 +131,10 @@ def run(config: Config) -> list[_report.Record]:
     folder = config.folder()
     checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     with _report.Progress(config.replicates, config.levels, BRANCHES) as progress:
-        problem = build(config, checkpoint=checkpoint, progress=progress.step)
+        problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
         with loops.rundir.lock(folder):
             loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
-            searches = (replicate(config, problem, i, folder / f"replicate_{i}") for i in range(config.replicates))
-            records = _report.keep(itertools.chain.from_iterable(searches), folder / "metrics.jsonl", progress)
+            records = _report.keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
             checkpoint.clear()
     _report.write(
         folder,
@@ -144,14 +155,14 @@ def title(config: Config, problem: Problem) -> str:
 
 def plan(config: Config) -> str:
     """What the command would do."""
-    problem = build(config)
+    problem = build(config, replicates=config.replicates)
     params, _ = jax.eval_shape(problem.init, jax.random.key(0))
     mask = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
     count, prunable = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, mask))
     levels = [max(jax.tree.leaves(density)) for density in densities(config, mask)]
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.dataset))
     # Parameters, gradients, two moments, updates; the rewind point and the trained level; the mask.
-    memory = held + 4 * count * 7 + prunable
+    memory = held + (4 * count * 7 + prunable) * (config.replicates if problem.fit_together else 1)
     trainings = config.replicates * config.levels * len(BRANCHES)
     saved = trainings * (2 * 4 * count + prunable / 8)  # weights before and after each training, and the mask
     return "\n".join(
@@ -200,4 +211,5 @@ def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # replicates side by side, one a core
     sys.exit(main())

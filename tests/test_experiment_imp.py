@@ -17,13 +17,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, _config, _problem, _report, branch, compare_runs, imp
+from experiments import _cli, _config, _problem, _report, compare_runs, imp
 from experiments._config import Config
 from jaxticket.loops import rundir
 from jaxticket.tickets import archive
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "imp.py"
-SMALL = ["--levels", "3", "--replicates", "1", "--epochs", "2", "--rewind-step", "20", "--rewind", "everything"]
+SMALL = ["--levels", "2", "--replicates", "2", "--epochs", "2", "--rewind-step", "20", "--rewind", "everything"]
 
 
 def start(out, *arguments):
@@ -66,7 +66,7 @@ def test_killed_three_times_it_ends_in_the_bits_of_the_unbroken_run(tmp_path):
     for reached in (
         lambda: any(broken.glob("checkpoint/state_*/record.json")),  # inside the training before the rewind point
         lambda: lines() >= 2,  # after some levels and controls, from here at any moment of the next
-        lambda: lines() >= 6,
+        lambda: lines() >= 7,
     ):
         process = start(tmp_path / "broken")
         wait_until(reached, process)
@@ -82,7 +82,7 @@ def test_killed_three_times_it_ends_in_the_bits_of_the_unbroken_run(tmp_path):
     expected_files, expected_arrays = contents(tmp_path / "unbroken" / name)
     assert files == expected_files
     assert arrays.keys() == expected_arrays.keys()
-    assert len(arrays) == 3 * 3 + 1
+    assert len(arrays) == 2 * (2 * 3 + 1)
     for level, expected in expected_arrays.items():
         assert arrays[level].keys() == expected.keys()
         for path, value in expected.items():
@@ -101,13 +101,14 @@ def finished(tmp_path_factory):
 def test_levels_and_replicates_extend_the_same_run(finished, capsys):
     arguments, out = finished
     (run,) = out.iterdir()
-    first = (run / "metrics.jsonl").read_text().splitlines()
+    first = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert imp.main([*arguments, "--levels", "3", "--replicates", "2"]) == 0
     assert list(out.iterdir()) == [run]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [json.dumps(record) for record in records[: len(first)]] == first
-    order = [(record["replicate"], record["level"], record["branch"]) for record in records]
-    assert order == [(r, l, branch) for r in range(2) for l in range(3) for branch in imp.BRANCHES]
+    assert all(record in records for record in first)
+    order = [(record["level"], record["branch"], record["replicate"]) for record in records]
+    assert order == [(l, branch, r) for l in range(3) for branch in imp.BRANCHES for r in range(2)]
+    records = [record for record in records if record["replicate"] == 0]
     # By layer, and the output layer at half the rate.
     kept = round(235_200 * 0.64) + round(30_000 * 0.64) + round(1000 * 0.81)
     assert records[6]["density"] == records[7]["density"] == records[8]["density"] == kept / 266_200
@@ -117,6 +118,17 @@ def test_levels_and_replicates_extend_the_same_run(finished, capsys):
     assert "replicate 2/2  level  2  density 0.6" in output
     assert (run / "table.txt").read_text() in output
     assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_replicates_side_by_side_find_what_each_finds_alone(finished, tmp_path):
+    arguments, out = finished
+    (alone,) = out.iterdir()
+    assert imp.main([*arguments[:-1], str(tmp_path), "--levels", "2", "--replicates", "2"]) == 0
+    (both,) = tmp_path.iterdir()
+    records = [json.loads(line) for line in (both / "metrics.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
+    same = lambda record: record["replicate"] == 0 and record["level"] < 2
+    assert [r for r in records if same(r)] == [r for r in expected if same(r)]
 
 
 def test_only_one_process_runs_it(finished, capsys):

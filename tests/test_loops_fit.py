@@ -107,6 +107,28 @@ def test_every_loop_makes_the_same_steps(step, steps):
         np.testing.assert_allclose(mean, expected.loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("each", ["map", "vmap"])
+def test_replicates_in_one_program_make_the_steps_of_each_alone(each, tmp_path):
+    placement = loops.Placement(tuple(jax.devices()[:2]), each, "")
+    seen = []
+    checkpoint = loops.StepCheckpoint(tmp_path / "checkpoint", every=0)
+    fit = loops.placed_fit(
+        recipe(), placement=placement, checkpoint=checkpoint, progress=lambda step, loss: seen.append((step, loss))
+    )
+    keys = jax.random.split(jax.random.key(5), 3)
+    stack = lambda *trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+    fitted = fit(stack(*[start()] * 3), jnp.zeros(3, int), stack(*[MASK] * 3), keys, step=4, steps=11, opt_state=None)
+    alone = [make()(start(), jnp.int32(0), MASK, key, step=4, steps=11, opt_state=None) for key in keys]
+    for lane, expected in enumerate(alone):
+        np.testing.assert_allclose(fitted.params["kernel"][lane], expected.params["kernel"], rtol=1e-5, atol=1e-7)
+        assert int(fitted.state[lane]) == 11
+    np.testing.assert_allclose(fitted.loss, [expected.loss for expected in alone], rtol=1e-5)
+    assert [step for step, _ in seen] == [6, 12, 15]
+    assert seen[-1][1] == pytest.approx(np.mean(fitted.loss))
+    with pytest.raises(InputError, match="use step_fit"):
+        loops.placed_fit(recipe(), placement=placement._replace(each="sequence"))
+
+
 def test_a_restored_optimizer_goes_on_in_every_loop():
     rates = optax.linear_schedule(0.1, 0, 20)
     make_both = lambda loop: make(loop=loop, learning_rate=rates)

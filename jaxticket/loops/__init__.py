@@ -4,6 +4,8 @@ from jaxticket.loops import branches as branches
 from jaxticket.loops import prune as prune
 from jaxticket.loops import rundir as rundir
 from jaxticket.loops.fit import FitFn as FitFn
+from jaxticket.loops.fit import Fitted as Fitted
+from jaxticket.loops.fit import placed_fit as placed_fit
 from jaxticket.loops.fit import scan_fit as scan_fit
 from jaxticket.loops.fit import scan_train as scan_train
 from jaxticket.loops.fit import step_fit as step_fit

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxticket.errors import InputError
 from jaxticket.loops.level import ProgressFn
 from jaxticket.loops.recipe import Progressing, Recipe
+from jaxticket.loops.replicate import Placement, replicate
 from jaxticket.loops.store import StepCheckpoint, fingerprint
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Key, Mask, Params, PyTree, Trained, TrainFn
@@ -23,7 +26,7 @@ class Fitted(NamedTuple):
     params: Params
     state: PyTree
     opt_state: PyTree
-    loss: float
+    loss: Any  # a float, or one a replicate
 
 
 class FitFn(Protocol):
@@ -82,6 +85,38 @@ def step_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progre
     return _fit(recipe, some, _STEPS_AT_A_TIME, checkpoint, progress)
 
 
+def placed_fit(
+    recipe: Recipe,
+    *,
+    placement: Placement,
+    checkpoint: StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
+) -> FitFn:
+    """As `scan_fit`, for several replicates in one program: every array has a leading axis of replicates.
+
+    That is so for parameters, states, masks and keys, and for what comes back; `step` and `steps` are the same for all.
+    The losses come back as a list, and `progress` gets their mean. Raises InputError for a placement in sequence, which
+    is `step_fit` for one replicate after the other.
+
+    Args:
+      placement: where the replicates run, as `place` chooses.
+    """
+    if placement.each == "sequence":
+        raise InputError("placement is in sequence; use step_fit, one replicate after the other")
+
+    def steps(shared: PyTree, carry: Progressing, mask: Mask, key: Key) -> Progressing:
+        data, shift, first, last = shared
+        return recipe.steps(carry, first, last, data=data, mask=mask, key=key, shift=shift)
+
+    everywhere = replicate(steps, placement=placement)
+    data = jax.device_put(recipe.data, NamedSharding(placement.mesh, PartitionSpec()))
+
+    def run(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
+        return everywhere((data, shift, first, last), carry, mask, key)
+
+    return _fit(recipe, run, recipe.steps_per_epoch, checkpoint, progress, begin=jax.vmap(recipe.begin))
+
+
 def scan_train(
     recipe: Recipe, *, steps: int, evaluate: Callable[[Params, PyTree], dict[str, Any]] | None = None
 ) -> TrainFn:
@@ -128,10 +163,15 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
 
 
 def _fit(
-    recipe: Recipe, run: RunFn, longest: int, checkpoint: StepCheckpoint | None, progress: ProgressFn | None
+    recipe: Recipe,
+    run: RunFn,
+    longest: int,
+    checkpoint: StepCheckpoint | None,
+    progress: ProgressFn | None,
+    begin: Callable[[Params, PyTree, PyTree | None], Progressing] | None = None,
 ) -> FitFn:
     """Runs of at most `longest` steps, none across the end of an epoch, with checkpoints and progress between them."""
-    begin = jax.jit(recipe.begin)
+    begin = jax.jit(begin or recipe.begin)
     per_epoch = recipe.steps_per_epoch
 
     def fit(
@@ -139,28 +179,29 @@ def _fit(
     ) -> Fitted:
         # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
         shift = step if opt_state is None else 0
-        end, at, mean_loss = step + steps, step, 0.0
+        end, at = step + steps, step
         origin = fingerprint(params, state, mask, key, opt_state, step, steps) if checkpoint else ""
         carry = begin(params, state, opt_state)
+        mean_loss = np.zeros(carry.total.shape)
         like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)
         if checkpoint and (found := checkpoint.load(origin, like)):
             saved, values = found
             carry = Progressing(saved.params, saved.state, saved.opt_state, jnp.float32(values["total"]))
-            at, mean_loss = saved.step, values["loss"]
+            at, mean_loss = saved.step, np.asarray(values["loss"])
         while at < end:
             epoch_start = at // per_epoch * per_epoch
             last = min(end, at + longest, epoch_start + per_epoch)
             if at == epoch_start:
-                carry = carry._replace(total=jnp.zeros(()))
+                carry = carry._replace(total=jnp.zeros_like(carry.total))
             carry = run(carry, mask, key, shift, at, last)
-            at, total = last, float(carry.total)
+            at, total = last, np.asarray(carry.total, np.float64)
             mean_loss = total / (at - max(step, epoch_start))
             if checkpoint and checkpoint.due():
                 reached = Ticket(carry.params, mask, at, carry.state, carry.opt_state)
-                checkpoint.save(origin, reached, {"loss": mean_loss, "total": total})
+                checkpoint.save(origin, reached, {"loss": mean_loss.tolist(), "total": total.tolist()})
             if progress:
-                progress(at, mean_loss)
-        return Fitted(carry.params, carry.state, carry.opt_state, mean_loss)
+                progress(at, float(mean_loss.mean()))
+        return Fitted(carry.params, carry.state, carry.opt_state, mean_loss.tolist())
 
     return fit
 

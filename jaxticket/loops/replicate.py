@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree
@@ -25,6 +25,11 @@ class Placement(NamedTuple):
     devices: tuple[jax.Device, ...]
     each: Literal["vmap", "map", "sequence"]
     why: str  # for the plan that a user reads
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices, along the axis "replicate"."""
+        return Mesh(np.array(self.devices), ("replicate",))
 
 
 def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | None = None) -> Placement:
@@ -46,7 +51,9 @@ def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | No
     if devices[0].platform != "cpu":
         return Placement(used, "vmap", f"batched on {len(used)} accelerator(s)")
     if any(leaf.ndim >= 4 for leaf in leaves):
-        return Placement(devices[:1], "sequence", "one after the other: convolutions on CPU are slow inside loops")
+        return Placement(
+            devices[:1], "sequence", "one search after the other: convolutions on CPU are slow inside loops"
+        )
     if sum(leaf.size for leaf in leaves) < _SMALL:
         return Placement(used, "vmap", f"batched on {len(used)} host device(s): the network is small")
     return Placement(used, "map", f"in turn on {len(used)} host device(s)")
@@ -55,9 +62,10 @@ def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | No
 def replicate(f: Callable[..., PyTree], *, placement: Placement) -> Callable[..., PyTree]:
     """f(shared, *arguments) for many replicates at once: called as (shared, *stacked arguments) -> stacked results.
 
-    The arrays of stacked arguments and of results have a leading replicate axis; `shared` (a data set, or None) is the
-    same for all, and is copied to each device once a call. The program compiles once for a number of replicates; if the
-    devices do not divide it, the last replicate is repeated and the repetitions are dropped.
+    The arrays of stacked arguments and of results have a leading replicate axis. `shared` (a data set, or None) is the
+    same for all; it is copied to each device once a call, unless it is replicated over `placement.mesh` already. The
+    program compiles once for a number of replicates; if the devices do not divide it, the last replicate is repeated
+    and the repetitions are dropped.
 
     Raises:
       InputError: arguments of different leading axes, or without any.
@@ -86,16 +94,21 @@ def _compiled(f: Callable[..., PyTree], placement: Placement) -> Callable[..., P
             return jax.vmap(lambda *args: f(shared, *args))(*arguments)
         return jax.lax.map(lambda args: f(shared, *args), arguments)
 
-    mesh = Mesh(np.array(placement.devices), ("replicate",))
+    split, same = PartitionSpec("replicate"), PartitionSpec()
 
+    @jax.jit
     def everywhere(shared: PyTree, *arguments: PyTree) -> PyTree:
-        split = PartitionSpec("replicate")
-        specs = (PartitionSpec(), *[split] * len(arguments))
+        specs = (same, *[split] * len(arguments))
         # Nothing is exchanged between replicates, so there is no replication to keep track of.
-        sharded = jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+        sharded = jax.shard_map(on_one_device, mesh=placement.mesh, in_specs=specs, out_specs=split, check_vma=False)
         return sharded(shared, *arguments)
 
-    return jax.jit(everywhere)
+    def run(shared: PyTree, *arguments: PyTree) -> PyTree:
+        # What is committed to one of the devices would be refused.
+        put = lambda tree, spec: jax.device_put(tree, NamedSharding(placement.mesh, spec))
+        return everywhere(put(shared, same), *put(arguments, split))
+
+    return run
 
 
 def _in_sequence(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
