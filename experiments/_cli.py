@@ -20,6 +20,7 @@ _EXTRAS = {
     "io": ("orbax.checkpoint",),
     "data": ("mlxtend",),
     "plots": ("matplotlib",),
+    "tensorboard": ("tensorboardX",),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jaxticket.errors import InputError
 
 # What does not change any number of the run: asking for more of these extends it.
-_NOT_HASHED = ("levels", "replicates", "placement", "data_dir", "out", "checkpoint_seconds", "dry_run")
+_NOT_HASHED = ("levels", "replicates", "placement", "data_dir", "out", "checkpoint_seconds", "tensorboard", "dry_run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Config:
     """The folder in which the run gets its own, named by a hash of what defines it."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
+    tensorboard: bool = False
+    """Also write what is reported as event files, into the folder tensorboard of the run."""
     dry_run: bool = False
     """Print the plan and stop."""
 

@@ -144,6 +144,8 @@ def run(config: Config) -> list[_report.Record]:
         config=dataclasses.asdict(config),
         command=["python", "experiments/imp.py", *config.flags()],
     )
+    if config.tensorboard:
+        _report.write_events(folder / "tensorboard", records)
     return records
 
 
@@ -186,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = f"--preset NAME ({', '.join(PRESETS)}) sets other defaults. These are:\n\n"
         description = f"{__doc__}\n{about}{textwrap.indent(preset.__doc__ or '', '  ')}"
         config = _cli.parse(preset.CONFIG, others, description=description)
-        _cli.require_extras("experiments", "models", "io", "data", "plots")
+        _cli.require_extras("experiments", "models", "io", "data", "plots", *["tensorboard"] * config.tensorboard)
         if config.dry_run:
             print(plan(config))
         else:

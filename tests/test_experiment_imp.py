@@ -277,6 +277,26 @@ def test_the_report_is_one_file_that_says_how_to_run_it_again(finished):
         assert words in page
 
 
+def test_events_for_tensorboard_hold_the_numbers(finished):
+    from tensorboardX.proto import event_pb2
+
+    _, out = finished
+    (run,) = out.iterdir()
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    _report.write_events(run / "tensorboard", records)
+    (file,) = (run / "tensorboard" / "replicate_0_random_ticket").iterdir()
+    data, found = file.read_bytes(), {}
+    while data:  # records: length, its checksum, the event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        data = data[16 + length :]
+    mine = [r for r in records if r["replicate"] == 0 and r["branch"] == "random_ticket"]
+    for record in mine:
+        assert found["test_accuracy", record["level"]] == pytest.approx(record["test_accuracy"])
+    assert len(found) == 4 * len(mine)
+
+
 def test_searches_side_by_side(finished, tmp_path, capsys):
     arguments, out = finished
     (run,) = out.iterdir()
