@@ -71,8 +71,8 @@ class Together:
         with futures.ThreadPoolExecutor(self._count) as pool:
             while True:
                 self._running = self._count
-                waiting = [pool.submit(self._next, search) for search in searches]
                 try:
+                    waiting = [pool.submit(self._next, search) for search in searches]
                     self._serve()
                 except BaseException:  # an interrupt too: no search may go on waiting
                     with self._changed:
@@ -98,7 +98,8 @@ class Together:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: len(self._requests) == self._running)
-                requests, self._requests = self._requests, {}
+                # In the order of the searches, so that a training that was killed finds its checkpoint again.
+                requests, self._requests = dict(sorted(self._requests.items())), {}
             if not requests:
                 return
             answers = self._train(requests)

@@ -1,5 +1,7 @@
 """Searches that train side by side: each gets its own results, and none waits for one that is done or broken."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -37,6 +39,23 @@ def test_trainings_that_are_alike_become_one_call():
     calls = []
     assert list(advance([[1, 2], [1, 2], [1, 2]], calls)) == [1, 101, 201, 3, 103, 203]
     assert calls == [(3, 0, 1), (3, 0, 2)]
+
+
+def test_lanes_are_in_the_order_of_the_searches_however_the_threads_run():
+    seen = []
+
+    def fit(params, state, mask, key, *, step, steps, opt_state):
+        seen.append(params["w"].tolist())
+        return Fitted(params, state, None, params["w"].tolist())
+
+    together = Together(fit, 4)
+
+    def late(index):
+        time.sleep(0.05 * (3 - index))
+        yield from search(together.fit_of(index), index, [1])
+
+    list(together.advance([late(index) for index in range(4)]))
+    assert seen == [[0, 1, 2, 3]]
 
 
 def test_others_and_absent_ones_take_lanes_of_the_same_program():
