@@ -102,6 +102,12 @@ def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> l
     return kept
 
 
+def read(file: pathlib.Path, branch: str) -> list[Record]:
+    """The records of a branch that `keep` wrote; none if there is no such file."""
+    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [record for record in records if record["branch"] == branch]
+
+
 def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
     """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
     by_level: dict[int, list[Record]] = {}

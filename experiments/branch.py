@@ -10,7 +10,6 @@ Results go into a folder of branches/ in the run. A branch that was killed goes 
 
 import dataclasses
 import functools
-import json
 import pathlib
 import sys
 import zlib
@@ -57,11 +56,9 @@ def run(config: _variants.Config) -> list[_report.Record]:
     return records
 
 
-def _finished(config: _variants.Config) -> list[dict[str, Any]]:
+def _finished(config: _variants.Config) -> list[_report.Record]:
     """The records of the search's tickets at the wanted levels."""
-    file = config.run / "metrics.jsonl"
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    records = [record for record in records if record["branch"] == "ticket"]
+    records = _report.read(config.run / "metrics.jsonl", "ticket")
     levels = {record["level"] for record in records}
     if not levels:
         raise InputError(f"{config.run} has no finished level; run the search first")
@@ -73,7 +70,7 @@ def _finished(config: _variants.Config) -> list[dict[str, Any]]:
 def _records(
     config: _variants.Config,
     search: _config.Config,
-    found: Sequence[dict[str, Any]],
+    found: Sequence[_report.Record],
     variants: Sequence[_variants.Variant],
     problem_of: ProblemOf,
 ) -> Iterator[_report.Record]:
@@ -88,7 +85,7 @@ def _branched(
     config: _variants.Config,
     search: _config.Config,
     variant: _variants.Variant,
-    original: dict[str, Any],
+    original: _report.Record,
     problem_of: ProblemOf,
 ) -> dict[str, Any]:
     index, level = original["replicate"], original["level"]

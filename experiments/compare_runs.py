@@ -43,9 +43,7 @@ def labels(runs: Sequence[pathlib.Path]) -> list[str]:
 
 def rows(run: pathlib.Path, branch: str) -> list[dict[str, Any]]:
     """One row a level of a run. Raises InputError if it has none of this branch."""
-    file = run / "metrics.jsonl"
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    mine = [record for record in records if record["branch"] == branch]
+    mine = _report.read(run / "metrics.jsonl", branch)
     if not mine:
         raise InputError(f"{run} has no results of the branch {branch!r}; name a branch of a search that has run")
     return _report.summarise(mine, [branch])

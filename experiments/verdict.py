@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config
+from experiments import _cli, _config, _report
 from jaxticket import diagnostics
 from jaxticket.errors import InputError
 from jaxticket.loops import rundir
@@ -38,8 +38,8 @@ class Config:
 def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
     """The verdict on each level below the dense one. Raises InputError if a branch is missing."""
     _config.of_run(config.run)
-    dense = _accuracies(config.run / "metrics.jsonl", "ticket").get(0, [])
     tickets = _accuracies(config.run / "metrics.jsonl", "ticket")
+    dense = tickets.get(0, [])
     reinits = _accuracies(config.run / "metrics.jsonl", "random_reinit")
     retrained = _accuracies(config.run / "branches" / "retrained" / "metrics.jsonl", "retrained")
     levels = sorted(level for level in retrained if level > 0 and level in tickets)
@@ -80,11 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _accuracies(file: pathlib.Path, branch: str) -> dict[int, list[float]]:
     """Test accuracies of a branch, one a replicate, by level."""
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     by_level: dict[int, list[float]] = {}
-    for record in records:
-        if record["branch"] == branch:
-            by_level.setdefault(record["level"], []).append(record["test_accuracy"])
+    for record in _report.read(file, branch):
+        by_level.setdefault(record["level"], []).append(record["test_accuracy"])
     return by_level
 
 

@@ -100,6 +100,15 @@ def placed_fit(
 
     Args:
       placement: where the replicates run, as `place` chooses.
+
+    >>> import optax
+    >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
+    >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=4)
+    >>> fit = placed_fit(recipe, placement=Placement(tuple(jax.devices()[:1]), "vmap", ""))
+    >>> params, masks = {"w": jnp.zeros((3, 2))}, {"w": jnp.ones((3, 2), bool)}
+    >>> fitted = fit(params, None, masks, jax.random.split(jax.random.key(0), 3), step=0, steps=2, opt_state=None)
+    >>> fitted.params["w"].shape, len(fitted.loss)
+    ((3, 2), 3)
     """
     if placement.each == "sequence":
         raise InputError("placement is in sequence; use step_fit, one replicate after the other")
