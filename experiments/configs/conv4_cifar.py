@@ -3,6 +3,8 @@
 Command    python experiments/imp.py --preset conv4_cifar
            Needs CIFAR-10 prepared by tfds, or the file cifar10_jpeg.npz in --data-dir.
 Hardware   one GPU
+Time       not measured on a GPU yet
+Expected   not measured here yet; in the paper winning tickets beat the dense network
 Recipe     Adam, learning rate 3e-4, batch 60, 25,000 iterations, no augmentation, rewound to the initialisation
 """
 
