@@ -11,9 +11,9 @@ from jaxticket.transforms.constraints import freeze as freeze
 from jaxticket.transforms.constraints import keep_params_sparse as keep_params_sparse
 from jaxticket.transforms.evolve import prune as prune
 from jaxticket.transforms.evolve import regrow as regrow
-from jaxticket.transforms.evolve import start as start
 from jaxticket.transforms.sparsify import SparseState as SparseState
 from jaxticket.transforms.sparsify import init as init
 from jaxticket.transforms.sparsify import mask_of as mask_of
 from jaxticket.transforms.sparsify import sparsify as sparsify
+from jaxticket.transforms.start import start as start
 from jaxticket.transforms.surgery import reset_moments as reset_moments

@@ -4,7 +4,8 @@ from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket.allocate import erk
 from jaxticket.scopes import Scope
 from jaxticket.transforms.base import MaskTransform, Plan, chain
-from jaxticket.transforms.evolve import Allocate, prune, regrow, start
+from jaxticket.transforms.evolve import prune, regrow
+from jaxticket.transforms.start import Allocate, start
 from jaxticket.typing import Filter, Schedule, ScoreFn
 from jaxticket.units import Unit
 

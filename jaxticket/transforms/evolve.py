@@ -1,8 +1,6 @@
-"""The mask transforms of which plans are made: start a mask, prune it, regrow it."""
+"""The mask transforms by which a mask evolves: prune it, regrow it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -10,52 +8,13 @@ from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
-from jaxticket.selection import drop_and_grow, select
+from jaxticket.selection import drop_and_grow
 from jaxticket.transforms.base import MaskTransform
-from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn
+from jaxticket.transforms.start import Allocate, best, full_mask
+from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn
 from jaxticket.units import Unit
 
 _DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
-
-Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
-
-
-def start(
-    score: ScoreFn,
-    density: float,
-    *,
-    allocate: Allocate | None = None,
-    unit: Unit = units.element(),
-    scope: Scope = scopes.leaf(),
-    where: Filter = filters.weights(),
-) -> MaskTransform:
-    """Makes the first mask, unless `sparsify` was given one: the `density` best-scored units.
-
-    Args:
-      score: called without gradients. density: fraction kept.
-      allocate: how the density is shared among leaves (`allocate.erk`, …); None gives each leaf the same.
-      where: which leaves are sparsified.
-
-    Raises InputError where `select` or the score does.
-
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
-    {'w': Array([[False,  True]], dtype=bool)}
-    """
-
-    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
-        if mask is not None:
-            return mask, ()
-        densities = density if allocate is None else allocate(params, density, where=where)
-        full = _full_mask(params, where, unit)
-        return _select(score, params, densities, unit=unit, scope=scope, mask=full, key=key), ()
-
-    def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
-        del signals
-        return mask, state
-
-    return MaskTransform(init, update)
 
 
 def prune(
@@ -94,7 +53,7 @@ def prune(
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del key
-        return _full_mask(params, where, unit) if mask is None else mask, ()
+        return full_mask(params, where, unit) if mask is None else mask, ()
 
     def update(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
@@ -103,9 +62,7 @@ def prune(
         if allocate is not None and isinstance(schedule, DensitySchedule):
             final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
             shared = dataclasses.replace(schedule, final=final)
-        selected = _select(
-            score, params, shared(count), unit=unit, scope=scope, mask=mask, grads=grads, key=key, aux=aux
-        )
+        selected = best(score, params, shared(count), unit=unit, scope=scope, mask=mask, grads=grads, key=key, aux=aux)
         return selected, state
 
     return MaskTransform(init, update)
@@ -155,21 +112,3 @@ def regrow(
         return new, state
 
     return MaskTransform(init, update)
-
-
-def _full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
-    """Everything kept, in the unit's own shape: a mask of channels is no larger than a channel mask."""
-    full = filters.full_mask(params, where)
-    return unit.expand(unit.pool_mask(full), full)
-
-
-def _select(
-    score: ScoreFn, params: Params, density: Density, *, unit: Unit, scope: Scope, mask: Mask, **signals: Any
-) -> Mask:
-    scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
-    unscored = _tree.tree_map(
-        lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)
-    )
-    if jax.tree.leaves(unscored):
-        raise InputError(f"the score gives nothing for {jax.tree.leaves(unscored)}; leave them out with where=.")
-    return select(scored, density, unit=unit, scope=scope, mask=mask)
