@@ -8,7 +8,7 @@ import jax
 from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.selection import select
+from jaxticket.selection.select import select
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
 from jaxticket.units import Unit
