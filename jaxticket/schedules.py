@@ -113,21 +113,25 @@ def levels(n: int, *, rate: float = 0.2) -> tuple[float, ...]:
     return tuple((1 - rate) ** i for i in range(n))
 
 
-def cosine(initial: float, *, stop: int) -> Schedule:
-    """A drop fraction that falls as initial / 2 · (1 + cos(π t / stop)), 0 from `stop` on (Dettmers, 2019; Evci, 2020).
+def cosine(initial: float, *, stop: int, final: float = 0.0) -> Schedule:
+    """A drop fraction that falls as final + (initial − final) / 2 · (1 + cos(π t / stop)), `final` from `stop` on.
 
-    float32 scalars. Raises InputError for a fraction outside [0, 1] or stop < 1.
+    float32 scalars. RigL ends at 0 (Evci et al., 2020), SNFS, ITOP and GraNet at 0.005 (Dettmers & Zettlemoyer, 2019).
+    Raises InputError for a fraction outside [0, 1], final > initial or stop < 1.
 
     >>> schedule = cosine(0.3, stop=100)
     >>> [round(float(schedule(t)), 4) for t in (0, 50, 100, 200)]
     [0.3, 0.15, 0.0, 0.0]
     """
     _check_fraction("initial", initial)
+    _check_fraction("final", final)
+    if final > initial:
+        raise InputError(f"final={final} is above initial={initial}; a drop fraction falls.")
     stop = _check_steps("stop", stop, at_least=1)
 
     def schedule(count: Count) -> jax.Array:
-        value = jnp.float32(initial) * (0.5 * (1 + jnp.cos(jnp.pi * _progress(jnp.asarray(count), stop))))
-        return jnp.where(jnp.asarray(count) < stop, value, 0.0)
+        rest = jnp.float32(initial - final) * (0.5 * (1 + jnp.cos(jnp.pi * _progress(jnp.asarray(count), stop))))
+        return jnp.where(jnp.asarray(count) < stop, rest, 0.0) + jnp.float32(final)
 
     return schedule
 

@@ -3,14 +3,12 @@
 import functools
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxticket import _tree, scopes, scores, units
-from jaxticket.errors import InputError
 from jaxticket.loops.level import PruneFn
 from jaxticket.scopes import Scope
-from jaxticket.selection import select
+from jaxticket.selection.floors import check_minimum, protect
+from jaxticket.selection.select import select
 from jaxticket.typing import Density, Key, Mask, Params, ScoreFn, Scores
 from jaxticket.units import Unit
 
@@ -43,14 +41,12 @@ def by(
     >>> prune(params, jax.tree.map(lambda p: jnp.ones_like(p, bool), params), 0.5, key=jax.random.key(0))
     {'a': Array([ True,  True, False, False], dtype=bool), 'b': Array([ True, False], dtype=bool)}
     """
-    if minimum < 0 or (minimum > 0 and not scope.joint):
-        raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
+    check_minimum(minimum, scope)
 
     def prune(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         _tree.check_structure("mask", mask, "params", params)
         values = _score(params, mask, key, score=score)
-        if minimum:
-            values = _protect(values, mask, density, unit=unit, minimum=minimum)
+        values = protect(values, density, minimum=minimum, unit=unit, mask=mask)
         return select(values, density, unit=unit, scope=scope, mask=mask)
 
     return prune
@@ -59,18 +55,3 @@ def by(
 @functools.partial(jax.jit, static_argnames="score")
 def _score(params: Params, mask: Mask, key: Key, *, score: ScoreFn) -> Scores:
     return _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, key=key), mask)
-
-
-def _protect(values: Scores, mask: Mask, density: Density, *, unit: Unit, minimum: int) -> Scores:
-    """Scores in which the best `minimum` units of each leaf rank above all others."""
-    sizes = _tree.map_present(lambda s: s.size, jax.eval_shape(unit.pool, values))
-    floors = _tree.map_present(lambda n: min(minimum, n), sizes)
-    needed, budget = sum(jax.tree.leaves(floors)), int(np.rint(density * sum(jax.tree.leaves(sizes))))
-    if needed > budget:
-        raise InputError(
-            f"minimum={minimum} asks for {needed} units, more than the {budget} of density={density}; lower the "
-            "minimum or raise the density"
-        )
-    fractions = _tree.map_present(lambda k, n: k / n, floors, sizes)
-    floor = select(values, fractions, unit=unit, scope=scopes.leaf(), mask=mask)
-    return _tree.map_present(lambda s, kept: jnp.where(kept, jnp.inf, s), values, floor)

@@ -1,5 +1,6 @@
 """What is important: functions from parameters (and gradients) to scores; higher is more worth keeping."""
 
+from jaxticket.scores.combine import weighted_sum as weighted_sum
 from jaxticket.scores.normalise import lamp as lamp
 from jaxticket.scores.normalise import layer_mean as layer_mean
 from jaxticket.scores.normalise import unit_norm as unit_norm

@@ -3,6 +3,7 @@
 import functools
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -118,12 +119,26 @@ def _drop_and_grow(
     unit: Unit,
     scope: Scope,
 ) -> Mask:
-    alive_units = unit.pool_mask(_broadcast(mask, drop))
-    alive = _present(alive_units)
-    living = _contest(alive, scope).tally([[a] for a in _contest(alive, scope).keys])[0]
+    alive = _present(living_units(mask, drop, unit))
+    contest = _contest(alive, scope)
+    living = contest.tally([[a] for a in contest.keys])[0]
     if total is None or keep is None:
         total, keep = living, [counting.scale(n, 1 - drop_fraction) for n in living]
     keep = [functools.reduce(counting.minimum, counts) for counts in zip(keep, total, living, strict=True)]
+    return drop_and_grow_counts(mask, drop, grow, keep=keep, total=total, unit=unit, scope=scope)
+
+
+def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:
+    """Which units of the scores `like` hold at least one weight that is alive."""
+    return unit.pool_mask(_broadcast(mask, like))
+
+
+def drop_and_grow_counts(
+    mask: Mask, drop: Scores, grow: Scores, *, keep: Sequence[Count], total: Sequence[Count], unit: Unit, scope: Scope
+) -> Mask:
+    """`drop_and_grow` with the number of units that each group keeps (at most its living ones) and has afterwards."""
+    alive_units = living_units(mask, drop, unit)
+    alive = _present(alive_units)
     to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
     wide = keys.is_wide([*to_drop, *to_grow])
     to_drop, to_grow = keys.of_leaves(to_drop, wide=wide), keys.of_leaves(to_grow, wide=wide)
@@ -135,7 +150,7 @@ def _drop_and_grow(
         kept = [k | new for k, new in zip(kept, _keep(ranked, wanted, candidates, scope), strict=True)]
         return kept, [~k for k in kept], [counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
 
-    kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, keep))
+    kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, list(keep)))
     return unit.expand(_restore(kept, alive_units), drop)
 
 

@@ -1,16 +1,26 @@
 """How masks start and evolve, and the optax transforms that train under them."""
 
+from jaxticket.transforms.aliases import ac_dc as ac_dc
 from jaxticket.transforms.aliases import gradual as gradual
-from jaxticket.transforms.aliases import rigl as rigl
-from jaxticket.transforms.aliases import sparse_evolutionary as sparse_evolutionary
+from jaxticket.transforms.aliases import iss_p as iss_p
 from jaxticket.transforms.aliases import static as static
+from jaxticket.transforms.alternate import alternate as alternate
+from jaxticket.transforms.averaged import averaged as averaged
 from jaxticket.transforms.base import MaskTransform as MaskTransform
 from jaxticket.transforms.base import Plan as Plan
 from jaxticket.transforms.base import chain as chain
 from jaxticket.transforms.constraints import freeze as freeze
 from jaxticket.transforms.constraints import keep_params_sparse as keep_params_sparse
+from jaxticket.transforms.dynamic import granet as granet
+from jaxticket.transforms.dynamic import itop as itop
+from jaxticket.transforms.dynamic import mest as mest
+from jaxticket.transforms.dynamic import rigl as rigl
+from jaxticket.transforms.dynamic import snfs as snfs
+from jaxticket.transforms.dynamic import sparse_evolutionary as sparse_evolutionary
 from jaxticket.transforms.evolve import prune as prune
+from jaxticket.transforms.evolve import redistribute as redistribute
 from jaxticket.transforms.evolve import regrow as regrow
+from jaxticket.transforms.shrink import shrink as shrink
 from jaxticket.transforms.sparsify import SparseState as SparseState
 from jaxticket.transforms.sparsify import init as init
 from jaxticket.transforms.sparsify import mask_of as mask_of

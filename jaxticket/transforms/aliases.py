@@ -1,12 +1,17 @@
-"""Published plans by name: each is a recombination of start, prune and regrow."""
+"""Published plans that prune, by name: recombinations of start, prune and alternate."""
+
+import itertools
+from collections.abc import Sequence
 
 from jaxticket import filters, schedules, scopes, scores, units
-from jaxticket.allocate import erk
+from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms.base import MaskTransform, Plan, chain
-from jaxticket.transforms.evolve import prune, regrow
+from jaxticket.transforms.alternate import alternate
+from jaxticket.transforms.base import Plan
+from jaxticket.transforms.evolve import prune
+from jaxticket.transforms.shrink import shrink
 from jaxticket.transforms.start import Allocate, start
-from jaxticket.typing import Filter, Schedule, ScoreFn
+from jaxticket.typing import Filter, ScoreFn
 from jaxticket.units import Unit
 
 
@@ -39,15 +44,17 @@ def gradual(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     allocate: Allocate | None = None,
+    minimum: int = 0,
     where: Filter = filters.weights(),
 ) -> Plan:
     """Gradual pruning: a cubic descent to `density` between the steps `start` and `stop` (Zhu & Gupta, 2017).
 
     A refresh is due at start, start + every, … and at stop, so that the final density is reached exactly. A schedule
     in place of the number gives other shapes: `schedules.one_shot(d, step=s)`, `schedules.constant(d)`. Leave at least
-    a fifth of the training after `stop` for recovery.
+    a fifth of the training after `stop` for recovery. With `scopes.tree()`, and a `minimum` of units that each leaf
+    keeps against layer collapse, it is Global MP (Gupta et al., 2022).
 
-    Raises InputError for a start after stop, or densities outside [0, 1].
+    Raises InputError for a start after stop, densities outside [0, 1], or a minimum in another scope.
 
     >>> plan = gradual(0.1, start=100, stop=500, every=50)
     >>> bool(plan.when(500)), bool(plan.when(501))
@@ -56,56 +63,64 @@ def gradual(
     if not callable(density):
         density = schedules.cubic(density, start=start, stop=stop)
     when = schedules.either(schedules.every(every, start=start, stop=stop), schedules.at([stop]))
-    return Plan(prune(score, density, unit=unit, scope=scope, allocate=allocate, where=where), when, newborn="keep")
+    refresh = prune(score, density, unit=unit, scope=scope, allocate=allocate, minimum=minimum, where=where)
+    return Plan(refresh, when, newborn="keep")
 
 
-def sparse_evolutionary(
+def ac_dc(
     density: float,
     *,
-    drop_fraction: float | Schedule = 0.3,
-    every: int = 100,
-    stop: int | None = None,
-    allocate: Allocate | None = erk,
+    steps: int,
+    compress: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85),
+    decompress: Sequence[float] = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75),
+    score: ScoreFn = scores.magnitude,
     unit: Unit = units.element(),
-    scope: Scope = scopes.leaf(),
+    scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Plan:
-    """SET: drop the smallest weights, grow at random (Mocanu et al., 2018). Needs `sparsify(..., key=)`.
+    """AC/DC: sparse and dense phases take turns, the last one is sparse (Peste et al., 2021).
 
-    >>> sparse_evolutionary(0.1).skip_on_refresh
-    False
+    What comes back starts from zero, and all moments restart with it. Every other checkpoint is a dense network.
+
+    Args:
+      steps: length of the training. compress, decompress: the parts of it after which sparse and dense phases begin;
+        by default those published for ResNet-50, 100 epochs.
+
+    Raises InputError unless the phases take turns, a sparse one first and last, between 0 and 1.
+
+    >>> plan = ac_dc(0.1, steps=100)
+    >>> [t for t in range(100) if plan.when(t)]
+    [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]
     """
-    first = _random_start(density, allocate, unit, scope, where)
-    evolve = regrow(scores.magnitude, scores.random, drop_fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop))
+    turns = [*itertools.chain.from_iterable(zip(compress, decompress, strict=False)), *compress[-1:]]
+    rising = all(a < b for a, b in itertools.pairwise([*turns, 1.0]))
+    if len(compress) != len(decompress) + 1 or not rising or turns[0] < 0:
+        raise InputError(
+            f"compress={tuple(compress)} and decompress={tuple(decompress)} must take turns between 0 and 1, beginning "
+            "and ending with compress, as in compress=(0.1, 0.6), decompress=(0.3,)."
+        )
+    sparse, dense = (schedules.at([round(part * steps) for part in parts]) for parts in (compress, decompress))
+    phases = alternate(score, density, compress=sparse, decompress=dense, unit=unit, scope=scope, where=where)
+    return Plan(phases, schedules.either(sparse, dense), newborn="reset_all")
 
 
-def rigl(
+def iss_p(
     density: float,
     *,
     stop: int,
-    drop_fraction: float = 0.3,
-    every: int = 100,
-    allocate: Allocate | None = erk,
+    rate: float = 0.95,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Plan:
-    """RigL: drop the smallest weights, grow where the dense gradient is largest (Evci et al., 2020).
+    """ISS-P: before `stop` the smallest weights shrink by `rate` at each step, at `stop` they are cut.
 
-    The drop fraction falls by a cosine from `drop_fraction` to 0 at `stop` (about three quarters of the training);
-    weights rest on the step of a refresh, as in the published code. Needs `sparsify(..., key=)` for its random start.
+    After Wang et al., "Iterative Soft Shrinkage Learning" (2023). Which weights shrink is decided anew at each step,
+    so that any can recover until then. At rate 0 it is iterative hard thresholding. Raises InputError as
+    `transforms.shrink` and `gradual` do.
 
-    >>> rigl(0.1, stop=1000).skip_on_refresh
-    True
+    >>> iss_p(0.1, stop=100).after is None
+    False
     """
-    first = _random_start(density, allocate, unit, scope, where)
-    fraction = schedules.cosine(drop_fraction, stop=stop)
-    evolve = regrow(scores.magnitude, scores.gradient, fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop), skip_on_refresh=True)
-
-
-def _random_start(density: float, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter) -> MaskTransform:
-    if allocate is not None and scope.joint:
-        allocate = None  # one pool of units has no densities by leaf
-    return start(scores.random, density, allocate=allocate, unit=unit, scope=scope, where=where)
+    cut = gradual(schedules.one_shot(density, step=stop), start=stop, stop=stop, unit=unit, scope=scope, where=where)
+    return cut._replace(after=shrink(density, rate, stop=stop, unit=unit, scope=scope, where=where))

@@ -1,6 +1,7 @@
 """The mask transforms by which a mask evolves: prune it, regrow it."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 
@@ -8,10 +9,11 @@ from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
-from jaxticket.selection import drop_and_grow
+from jaxticket.selection import drop_and_grow, redistribution
+from jaxticket.selection.floors import check_minimum
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.transforms.start import Allocate, best, full_mask
-from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn
+from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
 from jaxticket.units import Unit
 
 _DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
@@ -24,6 +26,7 @@ def prune(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     allocate: Allocate | None = None,
+    minimum: int = 0,
     where: Filter = filters.weights(),
 ) -> MaskTransform:
     """At each refresh keeps the best-scored survivors, at the density that is due; pruned units stay pruned.
@@ -32,9 +35,11 @@ def prune(
       score: what is worth keeping, from the parameters and raw gradients of the step.
       density: fraction kept, or a schedule of it (`schedules.cubic`, …).
       allocate: how the final density is shared among leaves; each leaf then follows the schedule to its own.
+      minimum: units that each leaf keeps whatever the others do (Global MP; Gupta et al., 2022); with `scopes.tree()`.
       where: which leaves are sparsified, if no mask was given.
 
-    Raises InputError for an allocation of a schedule that is not a DensitySchedule, or over `scopes.tree()`.
+    Raises InputError for an allocation of a schedule that is not a DensitySchedule, or over `scopes.tree()`, and for a
+    minimum in another scope.
 
     >>> import jax.numpy as jnp
     >>> from jaxticket import scores
@@ -50,6 +55,7 @@ def prune(
             f"density={density!r} with allocate= must be a number or a schedule made by jaxticket.schedules, whose "
             "final density can be shared among leaves."
         )
+    check_minimum(minimum, scope)
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del key
@@ -62,8 +68,8 @@ def prune(
         if allocate is not None and isinstance(schedule, DensitySchedule):
             final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
             shared = dataclasses.replace(schedule, final=final)
-        selected = best(score, params, shared(count), unit=unit, scope=scope, mask=mask, grads=grads, key=key, aux=aux)
-        return selected, state
+        signals = {"grads": grads, "key": key, "aux": aux}
+        return best(score, params, shared(count), unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
     return MaskTransform(init, update)
 
@@ -89,10 +95,53 @@ def regrow(
     True
     """
 
+    def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
+        return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
+
+    return _dropping_and_growing("regrow", drop, grow, drop_fraction, evolve)
+
+
+def redistribute(
+    drop: ScoreFn, grow: ScoreFn, drop_fraction: float | Schedule, *, unit: Unit = units.element()
+) -> MaskTransform:
+    """At each refresh drops a fraction of each leaf, and grows as many units where the growth score says (SNFS).
+
+    What was dropped, counted over all leaves, is shared in proportion to the mean growth score of each leaf's living
+    units, and grown within a leaf by that score. A leaf of a share above average drops no larger fraction than the part
+    of it that is dead; what a full leaf cannot take goes to the others evenly. The total is kept exactly, also where
+    the authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
+
+    Args:
+      drop, grow: scores, as for `regrow`. drop_fraction: the part of each leaf that is dropped, or its schedule.
+
+    Raises InputError as `regrow` does, and for 2^31 units or more.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
+    >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
+    >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
+    >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
+    {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
+    """
+
+    def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
+        return redistribution.redistribute(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit)
+
+    return _dropping_and_growing("redistribute", drop, grow, drop_fraction, evolve)
+
+
+def _dropping_and_growing(
+    name: str,
+    drop: ScoreFn,
+    grow: ScoreFn,
+    drop_fraction: float | Schedule,
+    evolve: Callable[[Mask, tuple[Scores, Scores], float | jax.Array], Mask],
+) -> MaskTransform:
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del params, key
         if mask is None:
-            raise InputError("regrow needs a mask: chain(start(...), regrow(...)), or sparsify(..., mask=mask).")
+            raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
         return mask, ()
 
     def update(
@@ -100,15 +149,11 @@ def regrow(
     ) -> tuple[Mask, PyTree]:
         # Almost always one of both draws nothing, so that one key is enough for it.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
-        fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
-        new = drop_and_grow(
-            mask,
-            drop=drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
-            grow=grow(params, grads=grads, mask=mask, key=key, aux=aux),
-            drop_fraction=fraction,
-            unit=unit,
-            scope=scope,
+        scored = (
+            drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
+            grow(params, grads=grads, mask=mask, key=key, aux=aux),
         )
-        return new, state
+        scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
+        return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state
 
     return MaskTransform(init, update)

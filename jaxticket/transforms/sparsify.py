@@ -60,7 +60,7 @@ def sparsify(
     >>> optax.apply_updates(params, updates)["w"]
     Array([[0. , 2.5]], dtype=float32)
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
 
     def init(params: Params) -> SparseState:
         given = mask
@@ -143,8 +143,11 @@ def _refreshed(plan: Plan, state: SparseState, params: Params, grads: Params) ->
             state.mask, watched, params=params, grads=grads, count=state.count, key=key, aux=state.inner
         )
         mask = _tree.map_present(_as_wide_as, mask, state.mask)
-        # Under vmap this branch runs if any replicate is due; the others keep what they have.
-        return jax.tree.map(lambda new, old: jnp.where(due, new, old), (mask, evolved), (state.mask, watched))
+        # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
+        # it was (a running average, say) passes by the cond, which would copy it.
+        return jax.tree.map(
+            lambda new, old: old if new is old else jnp.where(due, new, old), (mask, evolved), (state.mask, watched)
+        )
 
     mask, evolved = jax.lax.cond(any_replicate(due), refresh, lambda: (state.mask, watched))
     return mask, evolved, due
@@ -160,10 +163,10 @@ def _for_newborn(
 ) -> PyTree:
     if due is None or plan.newborn == "keep":
         return state.inner
+    chosen = _tree.map_present(lambda new, old: new & ~old, mask, state.mask)
     if plan.newborn == "reset_all":
-        chosen = jax.tree.map(lambda p: jnp.broadcast_to(due, (1,) * p.ndim), params)
-    else:
-        chosen = _tree.map_present(lambda new, old: new & ~old, mask, state.mask)
+        born = functools.reduce(jnp.logical_or, map(jnp.any, jax.tree.leaves(chosen)), jnp.bool_(False))
+        chosen = jax.tree.map(lambda p: jnp.broadcast_to(born, (1,) * p.ndim), params)
     return reset_moments(inner, state.inner, params, chosen)
 
 

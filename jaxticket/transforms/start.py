@@ -8,6 +8,7 @@ import jax
 from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
+from jaxticket.selection.floors import protect
 from jaxticket.selection.select import select
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
@@ -61,7 +62,15 @@ def full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
 
 
 def best(
-    score: ScoreFn, params: Params, density: Density, *, unit: Unit, scope: Scope, mask: Mask, **signals: Any
+    score: ScoreFn,
+    params: Params,
+    density: Density,
+    *,
+    unit: Unit,
+    scope: Scope,
+    mask: Mask,
+    minimum: int = 0,
+    **signals: Any,
 ) -> Mask:
     """The mask of the best-scored units among the survivors of `mask`; leaves where it is None stay as they are."""
     scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
@@ -70,4 +79,5 @@ def best(
     )
     if jax.tree.leaves(unscored):
         raise InputError(f"the score gives nothing for {jax.tree.leaves(unscored)}; leave them out with where=.")
+    scored = protect(scored, density, minimum=minimum, unit=unit, mask=mask)
     return select(scored, density, unit=unit, scope=scope, mask=mask)

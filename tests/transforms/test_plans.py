@@ -184,13 +184,19 @@ def test_prune_and_regrow_chain():
     assert any((new & ~old).any() for old, new in itertools.pairwise(masks))
 
 
-def test_reset_all_restarts_every_moment():
-    plan = jt.Plan(jt.prune(scores.magnitude, 0.5), schedules.at([4]), newborn="reset_all")
-    seen = trajectory(jt.sparsify(optax.sgd(0.1, momentum=0.9), plan), 5)
+def test_reset_all_restarts_every_moment_when_weights_come_back():
+    """AC/DC: momentum is 0 at the first step of a dense phase, and goes on at that of a sparse one."""
+    plan = jt.ac_dc(0.5, steps=10, compress=(0.2, 0.7), decompress=(0.4,), scope=scopes.leaf())
+    seen = trajectory(jt.sparsify(optax.sgd(0.1, momentum=0.9), plan), 9)
     for name in ("dense", "out"):
-        mask = np.asarray(jt.mask_of(seen[5][1])[name]["kernel"])
-        trace = np.asarray(seen[5][1].inner[0].trace[name]["kernel"])
-        np.testing.assert_array_equal(trace, np.where(mask, np.asarray(make_grads(4)[name]["kernel"]), 0))
+        traces = [np.asarray(state.inner[0].trace[name]["kernel"]) for _, state in seen]
+        masks = [np.asarray(jt.mask_of(state)[name]["kernel"]) for _, state in seen]
+        grads = [np.asarray(make_grads(i)[name]["kernel"]) for i in range(9)]
+        np.testing.assert_array_equal(traces[5], grads[4])
+        kept = np.where(masks[3], grads[2] + np.float32(0.9) * traces[2], np.float32(0.9) * traces[2])
+        np.testing.assert_allclose(traces[3], kept, rtol=1e-6)
+        # The bias restarts as well, though it was never masked.
+    np.testing.assert_array_equal(seen[5][1].inner[0].trace["dense"]["bias"], make_grads(4)["dense"]["bias"])
 
 
 def test_observe_sees_every_step_and_reaches_the_refresh():
