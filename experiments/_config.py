@@ -1,4 +1,4 @@
-"""What a search depends on. Every field is a flag of `python experiments/imp.py`; presets are in configs/."""
+"""What an experiment depends on: of training, and of the search. Every field is a flag; presets are in configs/."""
 
 import dataclasses
 import hashlib
@@ -6,17 +6,18 @@ import itertools
 import json
 import math
 import pathlib
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxticket.errors import InputError
 
-# What does not change any number of the run: asking for more of these extends it.
-_NOT_HASHED = ("levels", "replicates", "placement", "data_dir", "out", "checkpoint_seconds", "tensorboard", "dry_run")
-
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Search for winning tickets by iterative magnitude pruning, with two controls at every level."""
+class Training:
+    """What is trained on what, and how: the flags that all experiments have."""
+
+    EXPERIMENT: ClassVar[str]
+    # What does not change any number of the run: asking for more of these extends it.
+    NOT_HASHED: ClassVar[frozenset[str]] = frozenset({"placement", "data_dir", "out", "checkpoint_seconds", "dry_run"})
 
     model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
     """The network, from jaxticket.models."""
@@ -28,12 +29,8 @@ class Config:
     """Use at most so many examples of each split, the same share of each class; 0 uses all."""
     augment: Literal["none", "crop-and-flip"] = "none"
     """What is done to training images, anew at each step."""
-    levels: int = 18
-    """Levels, each pruned from the one before; the first is dense."""
-    replicates: int = 4
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
     placement: Literal["auto", "vmap", "map", "sequence"] = "auto"
-    """How replicates run: on each device batched or in turn, in one program, or one search after the other."""
+    """How replicates run: on each device batched or in turn, in one program, or one after the other."""
     epochs: int = 16
     """Epochs of one training, from its start; late rewinding shortens the later ones."""
     batch_size: int = 60
@@ -52,18 +49,6 @@ class Config:
     """Of --decay steps: after which parts of the training the learning rate falls to a tenth."""
     warmup: int = 0
     """Steps in which the learning rate grows from 0."""
-    rate: float = 0.2
-    """Fraction of the surviving weights that each level prunes."""
-    scope: Literal["global", "layer"] = "global"
-    """Do all weights compete, or those of each layer (the output layer is then pruned at half the rate)?"""
-    minimum: int = 0
-    """Weights that every layer keeps whatever the others do (global scope)."""
-    rewind: Literal["weights", "everything", "learning-rate", "fine-tune"] = "weights"
-    """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
-    rewind_step: int = 0
-    """The step to which weights or learning rate are rewound; the dense network is first trained up to it."""
-    rewind_fraction: float = 0.0
-    """The same as a part of the training, rounded up to a step; of both flags one must be 0."""
     validation: int = 500
     """Validation examples, taken from the training examples."""
     test: int = 1000
@@ -74,35 +59,29 @@ class Config:
     """The folder in which the run gets its own, named by a hash of what defines it."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
-    tensorboard: bool = False
-    """Also write what is reported as event files, into the folder tensorboard of the run."""
     dry_run: bool = False
     """Print the plan and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("levels", "replicates", "epochs", "batch_size"):
+        for name in ("epochs", "batch_size"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("warmup", "minimum", "rewind_step", "checkpoint_seconds", "limit", "weight_decay"):
+        for name in ("warmup", "checkpoint_seconds", "limit", "weight_decay"):
             require(0 <= getattr(self, name) < math.inf, self, name, "at least 0")
-        for name in ("momentum", "rewind_fraction"):
-            require(0 <= getattr(self, name) < 1, self, name, "at least 0 and below 1")
-        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
         rising = [0.0, *self.milestones, 1.0]
         require(all(a < b for a, b in itertools.pairwise(rising)), self, "milestones", "rising between 0 and 1")
         require(0 < self.learning_rate < math.inf, self, "learning_rate", "above 0")
         require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2^32")
-        require(0 < self.rate < 1, self, "rate", "between 0 and 1")
         for name in ("validation", "test"):
             require(getattr(self, name) >= 1, self, name, "at least 1, to have something to report")
-        require(self.scope == "global" or self.minimum == 0, self, "minimum", "0 with --scope layer")
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_HASHED}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.NOT_HASHED}
 
     def hash(self) -> str:
         """Of the values that are not the defaults, so that an option added later renames no run."""
-        defaults = Config().identity()
+        defaults = type(self)().identity()
         changed = {name: value for name, value in self.identity().items() if value != defaults[name]}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -117,7 +96,46 @@ class Config:
         return flags
 
     def folder(self) -> pathlib.Path:
-        return self.out / f"imp-{self.hash()}"
+        """Where the run lives."""
+        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Training):
+    """Search for winning tickets by iterative magnitude pruning, with two controls at every level."""
+
+    EXPERIMENT = "imp"
+    NOT_HASHED = Training.NOT_HASHED | {"levels", "replicates", "tensorboard"}
+
+    levels: int = 18
+    """Levels, each pruned from the one before; the first is dense."""
+    replicates: int = 4
+    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    rate: float = 0.2
+    """Fraction of the surviving weights that each level prunes."""
+    scope: Literal["global", "layer"] = "global"
+    """Do all weights compete, or those of each layer (the output layer is then pruned at half the rate)?"""
+    minimum: int = 0
+    """Weights that every layer keeps whatever the others do (global scope)."""
+    rewind: Literal["weights", "everything", "learning-rate", "fine-tune"] = "weights"
+    """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
+    rewind_step: int = 0
+    """The step to which weights or learning rate are rewound; the dense network is first trained up to it."""
+    rewind_fraction: float = 0.0
+    """The same as a part of the training, rounded up to a step; of both flags one must be 0."""
+    tensorboard: bool = False
+    """Also write what is reported as event files, into the folder tensorboard of the run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("levels", "replicates"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("minimum", "rewind_step"):
+            require(getattr(self, name) >= 0, self, name, "at least 0")
+        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
+        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+        require(0 < self.rate < 1, self, "rate", "between 0 and 1")
+        require(self.scope == "global" or self.minimum == 0, self, "minimum", "0 with --scope layer")
 
 
 def of_run(folder: pathlib.Path, **changes: Any) -> Config:
@@ -134,7 +152,7 @@ def of_run(folder: pathlib.Path, **changes: Any) -> Config:
         ) from error
 
 
-def require(condition: bool, config: Config, name: str, what: str) -> None:
+def require(condition: bool, config: Training, name: str, what: str) -> None:
     """Raises InputError, naming the flag, unless the condition holds."""
     if not condition:
         raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be {what}")

@@ -2,18 +2,28 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._config import Config, require
+from experiments._config import Config, Training, require
 from jaxticket import data, loops
 from jaxticket.typing import Params, PyTree, TrainFn
 
 _EVALUATED_TOGETHER = 1000  # examples
+
+
+class Basis(NamedTuple):
+    """What every experiment trains and measures: a network, three splits of data, and what a step is."""
+
+    dataset: data.Dataset
+    model: Any
+    recipe: loops.Recipe
+    evaluate: Callable[..., dict[str, Any]]  # (parameters, model state, splits=("validation", "test")) -> accuracies
+    steps: int  # of one training from its start
 
 
 class Problem(NamedTuple):
@@ -36,6 +46,43 @@ class Problem(NamedTuple):
         return loops.train_fn(self.fit, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
 
 
+def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
+    """What this configuration trains, on its own data if none are given.
+
+    Raises InputError for values that do not fit the data.
+    """
+    dataset = load(config) if dataset is None else dataset
+    model = make_model(config, dataset)
+    steps = config.epochs * (len(dataset.train.y) // config.batch_size)
+    require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
+    require(config.warmup < steps, config, "warmup", f"below the {steps} steps of a training")
+
+    def loss(params: Params, state: PyTree, batch: data.Split, key: jax.Array) -> tuple[jax.Array, PyTree]:
+        x, key = batch.x, key
+        if config.augment == "crop-and-flip":
+            augment_key, key = jax.random.split(key)
+            x = data.augment.crop_and_flip(augment_key, x)
+        logits, state = model.apply(params, state, x, train=True, key=key)
+        return cross_entropy(logits, batch.y), state
+
+    recipe = loops.Recipe(
+        loss=loss,
+        data=dataset.train,
+        learning_rate=learning_rate(config, steps),
+        batch_size=config.batch_size,
+        optimizer=functools.partial(optimizer, config),
+    )
+    return Basis(dataset, model, recipe, evaluation(model, dataset), steps)
+
+
+def place(config: Training, model: Any, replicates: int) -> loops.Placement:
+    """Where so many replicates of this network run: as --placement says, or where they are fastest."""
+    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
+    if config.placement == "auto":
+        return placement
+    return placement._replace(each=config.placement, why=f"by {config.placement}, as --placement says")
+
+
 def build(
     config: Config,
     *,
@@ -48,52 +95,30 @@ def build(
 
     Raises InputError for values that do not fit the data.
     """
-    dataset = load(config) if dataset is None else dataset
-    model = make_model(config, dataset)
-    steps = config.epochs * (len(dataset.train.y) // config.batch_size)
-    require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
-    for name in ("rewind_step", "warmup"):
-        require(getattr(config, name) < steps, config, name, f"below the {steps} steps of a training")
-
-    def loss(params: Params, state: PyTree, batch: data.Split, key: jax.Array) -> tuple[jax.Array, PyTree]:
-        x, key = batch.x, key
-        if config.augment == "crop-and-flip":
-            augment_key, key = jax.random.split(key)
-            x = data.augment.crop_and_flip(augment_key, x)
-        logits, state = model.apply(params, state, x, train=True, key=key)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean(), state
-
-    recipe = loops.Recipe(
-        loss=loss,
-        data=dataset.train,
-        learning_rate=learning_rate(config, steps),
-        batch_size=config.batch_size,
-        optimizer=functools.partial(optimizer, config),
-    )
-    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
-    loop = loops.step_fit if placement.each == "sequence" else loops.scan_fit
-    if config.placement != "auto":
-        placement = placement._replace(each=config.placement, why=f"by {config.placement}, as --placement says")
-    fit = loop(recipe, checkpoint=checkpoint, progress=progress)
+    dataset, model, recipe, evaluate, steps = basis(config, dataset)
+    require(config.rewind_step < steps, config, "rewind_step", f"below the {steps} steps of a training")
+    # One replicate alone runs as the network wants it, however the others are placed.
+    alone = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
+    loop = loops.step_fit if alone.each == "sequence" else loops.scan_fit
+    placement = place(config, model, replicates)
     together = None
     if replicates > 1 and placement.each != "sequence":
         together = loops.placed_fit(recipe, placement=placement, checkpoint=checkpoint, progress=progress)
-    rewind_step = config.rewind_step or math.ceil(config.rewind_fraction * steps)
     return Problem(
         dataset=dataset,
         init=jax.jit(model.init),
-        fit=fit,
+        fit=loop(recipe, checkpoint=checkpoint, progress=progress),
         fit_together=together,
-        evaluate=evaluation(model, dataset),
+        evaluate=evaluate,
         fresh=recipe.fresh,
         steps=steps,
-        rewind_step=rewind_step,
+        rewind_step=config.rewind_step or math.ceil(config.rewind_fraction * steps),
         where=f"replicates {placement.why}",
         narrow=functools.partial(make_model, config, dataset),
     )
 
 
-def load(config: Config) -> data.Dataset:
+def load(config: Training) -> data.Dataset:
     """The data set, in the shape that the network takes."""
     splits: dict[str, Callable[[], data.Dataset]] = {
         "mnist5k": lambda: data.mnist5k(seed=config.seed, validation=config.validation, test=config.test),
@@ -109,7 +134,7 @@ def load(config: Config) -> data.Dataset:
     return data.Dataset(*(data.limit(dataset._replace(train=s), config.limit, seed=config.seed).train for s in dataset))
 
 
-def make_model(config: Config, dataset: data.Dataset, width: int | None = None) -> Any:
+def make_model(config: Training, dataset: data.Dataset, width: int | None = None) -> Any:
     """The network for images of this shape, in its own width unless another is given.
 
     Raises InputError for a convolutional network on flat images.
@@ -124,7 +149,7 @@ def make_model(config: Config, dataset: data.Dataset, width: int | None = None) 
     return getattr(models, config.model)(**sizes)
 
 
-def learning_rate(config: Config, steps: int) -> optax.Schedule:
+def learning_rate(config: Training, steps: int) -> optax.Schedule:
     """The learning rate over a training."""
     peak = config.learning_rate
     schedules: dict[str, optax.Schedule] = {
@@ -140,14 +165,19 @@ def learning_rate(config: Config, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0, peak, config.warmup), after], [config.warmup])
 
 
-def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
+def optimizer(config: Training, rate: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer that sees this learning rate."""
     chosen = optax.adam(rate) if config.optimizer == "adam" else optax.sgd(rate, momentum=config.momentum)
     return optax.chain(optax.add_decayed_weights(config.weight_decay), chosen) if config.weight_decay else chosen
 
 
-def evaluation(model: Any, dataset: data.Dataset) -> Callable[[Params, PyTree], dict[str, Any]]:
-    """Accuracy on validation and test examples, a thousand at a time."""
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The mean over examples, in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def evaluation(model: Any, dataset: data.Dataset) -> Callable[..., dict[str, Any]]:
+    """Accuracy on validation and test examples, or those of them that are named, a thousand at a time."""
 
     @jax.jit
     def correct(params: Params, state: PyTree, split: data.Split) -> jax.Array:
@@ -159,8 +189,7 @@ def evaluation(model: Any, dataset: data.Dataset) -> Callable[[Params, PyTree], 
         parts = [jax.tree.map(lambda x, s=start: x[s : s + _EVALUATED_TOGETHER], split) for start in starts]
         return sum(int(correct(params, state, part)) for part in parts) / len(split.y)
 
-    def evaluate(params: Params, state: PyTree) -> dict[str, Any]:
-        splits = {"validation": dataset.validation, "test": dataset.test}
-        return {f"{name}_accuracy": accuracy(params, state, split) for name, split in splits.items()}
+    def evaluate(params: Params, state: PyTree, splits: Sequence[str] = ("validation", "test")) -> dict[str, Any]:
+        return {f"{name}_accuracy": accuracy(params, state, getattr(dataset, name)) for name in splits}
 
     return evaluate

@@ -1,6 +1,7 @@
 """What every experiment shows: progress while it runs, then a table, a plot and the numbers behind them."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -9,31 +10,43 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import _html
+from experiments import _html, _plot
+from experiments._plot import Point
 from jaxticket import diagnostics
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
 
 
-class Point(NamedTuple):
-    """Accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
+class Rows(NamedTuple):
+    """Which trainings are shown in one line, and how."""
 
-    density: float
-    mean: float
-    half_width: float
+    of: Callable[[Record], Hashable]  # those of equal values share a line …
+    size: int  # … which is shown when there are so many
+    line: Callable[[Sequence[Record]], str]
+
+
+def by_level(replicates: int, branches: Sequence[str]) -> Rows:
+    """A line for each level of each replicate."""
+
+    def line(row: Sequence[Record]) -> str:
+        first = row[0]
+        accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
+        start = f"replicate {first['replicate'] + 1}/{replicates}  level {first['level']:2}  density "
+        return f"{start}{first['density']:.4f}  {accuracies}"
+
+    return Rows(lambda record: record["replicate"], len(branches), line)
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
-    """One line a level; on a terminal also a bar that says what is being trained."""
+    """A line for each row of trainings; on a terminal also a bar that says what is being trained."""
 
-    def __init__(self, replicates: int, levels: int, branches: Sequence[str]):
-        self._replicates, self._levels, self._branches = replicates, levels, branches
-        self._done, self._total = 0, replicates * levels * len(branches)
-        self._rows: dict[int, list[Record]] = {}  # those not shown yet, by replicate
+    def __init__(self, total: int, rows: Rows):
+        self._done, self._total, self._rows = 0, total, rows
+        self._open: dict[Hashable, list[Record]] = {}  # rows not shown yet
         self._seconds, self._timed = 0.0, 0  # spent on trainings, and how many of them; loading is not worth timing
         self._began: float | None = None  # None until something is trained
         self._bar: Any = None
@@ -67,15 +80,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self._seconds += time.monotonic() - self._began
         self._timed += self._seconds > 0  # also those of the same program, which come with the first of them
         self._began, self._mark = None, time.monotonic()
-        row = self._rows.setdefault(record["replicate"], [])
+        row = self._open.setdefault(self._rows.of(record), [])
         row.append(record)
         if self._bar:
             self._bar.update(self._task, completed=self._done, left=self._left())
-        if len(row) == len(self._branches):
-            accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
-            line = f"replicate {record['replicate'] + 1}/{self._replicates}  level {record['level']:2}  density "
-            self._print(f"{line}{row[0]['density']:.4f}  {accuracies}")
-            del self._rows[record["replicate"]]
+        if len(row) == self._rows.size:
+            self._print(self._rows.line(row))
+            del self._open[self._rows.of(record)]
 
     def _print(self, line: str) -> None:
         if self._bar:
@@ -138,18 +149,27 @@ def write(
     rows = summarise(records, branches)
     replicates = rows[0][branches[0]]["replicates"]
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
-    warnings = collapse(records)
-    text += warnings
-    rundir.write_text(folder / "table.txt", text)
-    rundir.write_text(folder / "results.json", json.dumps(_finite(rows), indent=1) + "\n")
-    plot({_plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
     columns = ("level", "density", *map(_plain, branches))
-    cells = [(str(r["level"]), f"{r['density']:.4f}", *(_shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
-    image = folder / "accuracy.png"
-    page = _html.page(title, plot=image, columns=columns, rows=cells, warnings=warnings, config=config, command=command)
-    rundir.write_text(folder / "report.html", page)
-    files = "report.html, table.txt, results.json, accuracy.png"
-    print(f"{text}\n{folder}: {files}, metrics.jsonl, and the tickets of every level")
+    cells = [(str(r["level"]), f"{r['density']:.4f}", *(shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
+    _plot.accuracy({_plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
+    publish(
+        folder,
+        text=text,
+        results=rows,
+        warnings=collapse(records),
+        page=functools.partial(_html.page, title, columns=columns, rows=cells, config=config, command=command),
+        others="metrics.jsonl, and the tickets of every level",
+    )
+
+
+def publish(
+    folder: pathlib.Path, *, text: str, results: Any, warnings: str, page: Callable[..., str], others: str
+) -> None:
+    """Prints the table and writes table.txt, results.json and, around the plot accuracy.png, report.html."""
+    rundir.write_text(folder / "table.txt", text + warnings)
+    rundir.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
+    rundir.write_text(folder / "report.html", page(plot=folder / "accuracy.png", warnings=warnings))
+    print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, accuracy.png, {others}")
 
 
 def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
@@ -169,24 +189,32 @@ def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
     """Accuracy by level: on test with its interval, then the mean on validation."""
+    columns = ("level", "density", *map(_plain, branches), *(f"{_plain(b)}\nvalidation" for b in branches))
+    cells = []
+    for row in rows:
+        test = [shown(row[branch]["test_accuracy"]) for branch in branches]
+        validation = [f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches]
+        cells.append((str(row["level"]), f"{row['density']:.4f}", *test, *validation))
+    return grid(columns, cells, title=title)
+
+
+def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) -> str:
+    """A table as text."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for name in ("level", "density", *map(_plain, branches), *(f"{_plain(b)}\nvalidation" for b in branches)):
+    for name in columns:
         made.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        test = [row[branch]["test_accuracy"] for branch in branches]
-        validation = [row[branch]["validation_accuracy"]["mean"] for branch in branches]
-        shown = [_shown(t) for t in test]
-        made.add_row(str(row["level"]), f"{row['density']:.4f}", *shown, *(f"{100 * v:.2f}" for v in validation))
+    for row in cells:
+        made.add_row(*row)
     page = io.StringIO()
     Console(file=page, width=140).print(made)
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
-def collapse(records: Iterable[Record]) -> str:
+def collapse(records: Iterable[Record], *, help: str = "--minimum keeps some of each") -> str:
     """A line for each layer and branch that came to keep no weight at all: from which density on, and what helps."""
     first: dict[tuple[str, str], float] = {}
     for record in records:
@@ -194,7 +222,7 @@ def collapse(records: Iterable[Record]) -> str:
             where = (_plain(record["branch"]), layer)
             first[where] = max(first.get(where, 0.0), record["density"])
     return "".join(
-        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; --minimum keeps some of each\n"
+        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; {help}\n"
         for (branch, layer), density in sorted(first.items())
     )
 
@@ -204,32 +232,7 @@ def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:
     return [Point(row["density"], *row[branch]["test_accuracy"].values()) for row in rows]
 
 
-def plot(curves: Mapping[str, Sequence[Point]], file: pathlib.Path, *, title: str) -> None:
-    """Test accuracy against density, dense at the left, with bands of the 95 % intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for label, points in curves.items():
-        densities, means = [100 * p.density for p in points], [100 * p.mean for p in points]
-        (line,) = axes.plot(densities, means, marker="o", markersize=3, label=label)
-        low, high = ([100 * (p.mean + sign * p.half_width) for p in points] for sign in (-1, 1))
-        axes.fill_between(densities, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
-    axes.invert_xaxis()
-    axes.grid(alpha=0.3)
-    axes.legend()
-    temporary = file.with_name(f"partial-{file.name}")
-    figure.savefig(temporary, dpi=150)
-    pyplot.close(figure)
-    temporary.replace(file)
-
-
-def _shown(accuracy: Mapping[str, float]) -> str:
+def shown(accuracy: Mapping[str, float]) -> str:
     return f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['half_width']:5.2f}".replace("  nan", "    –")
 
 
@@ -237,10 +240,10 @@ def _plain(branch: str) -> str:
     return branch.replace("_", " ")
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: the interval of a single replicate is null."""
+def finite(value: Any) -> Any:
+    """The value for JSON, which has no NaN: the interval of a single replicate is null, as is a loss that diverged."""
     if isinstance(value, Mapping):
-        return {name: _finite(v) for name, v in value.items()}
+        return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -36,8 +36,9 @@ def run(config: _variants.Config) -> list[_report.Record]:
     variants = _variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in variants)]
-    counts = [len({record[what] for record in found}) for what in ("replicate", "level")]
-    with loops.rundir.lock(config.run), _report.Progress(*counts, names) as progress:
+    replicates = len({record["replicate"] for record in found})
+    total, rows = len(found) * len(names), _report.by_level(replicates, names)
+    with loops.rundir.lock(config.run), _report.Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
         problem_of = functools.cache(functools.partial(_problem.build, checkpoint=checkpoint, progress=progress.step))
         for variant in variants:

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _report
+from experiments import _cli, _config, _plot, _report
 from jaxticket.errors import InputError
 from jaxticket.loops import rundir
 
@@ -71,7 +71,7 @@ def compare(config: Config) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines) + "\n"
     rundir.write_text(config.out / "table.txt", text)
-    _report.plot(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
+    _plot.accuracy(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
     return text
 
 

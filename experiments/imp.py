@@ -130,7 +130,8 @@ def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of all levels, branches and replicates."""
     folder = config.folder()
     checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    with _report.Progress(config.replicates, config.levels, BRANCHES) as progress:
+    total = config.replicates * config.levels * len(BRANCHES)
+    with _report.Progress(total, _report.by_level(config.replicates, BRANCHES)) as progress:
         problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
         with loops.rundir.lock(folder):
             loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})

@@ -1,0 +1,63 @@
+"""Plots of accuracies, with bands of 95 % intervals."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Point(NamedTuple):
+    """Accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
+
+    density: float
+    mean: float
+    half_width: float
+
+
+def accuracy(
+    curves: Mapping[str, Sequence[Point]], file: pathlib.Path, *, title: str, dense: Point | None = None
+) -> None:
+    """Test accuracy against density, dense at the left, with bands of the 95 % intervals; `dense` is a line across."""
+    from matplotlib import ticker
+
+    many = len(curves) > 6
+    with figure(file, width=9 if many else 7) as axes:
+        for number, (label, points) in enumerate(curves.items()):
+            # Colours come again after ten.
+            style = (
+                {"marker": "osv^Dp*XP<>hdH"[number % 14], "linestyle": "--" if number >= 10 else "-"} if many else {}
+            )
+            band(axes, [100 * p.density for p in points], points, label=label, **style)
+        if dense is not None:
+            axes.axhline(100 * dense.mean, color="black", linewidth=1, label="dense")
+            low, high = (100 * (dense.mean + sign * dense.half_width) for sign in (-1, 1))
+            axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0)
+        axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
+        axes.invert_xaxis()
+        axes.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
+
+
+def band(axes: Any, xs: Sequence[float], points: Sequence[Point], *, marker: str = "o", **style: Any) -> None:
+    """A curve of means in %, and its intervals."""
+    (line,) = axes.plot(xs, [100 * p.mean for p in points], marker=marker, markersize=3, **style)
+    low, high = ([100 * (p.mean + sign * p.half_width) for p in points] for sign in (-1, 1))
+    axes.fill_between(xs, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+
+
+@contextlib.contextmanager
+def figure(file: pathlib.Path, *, width: float = 7) -> Iterator[Any]:
+    """Axes to draw on, which become the file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made, axes = pyplot.subplots(figsize=(width, 4.5), layout="constrained")
+    axes.grid(alpha=0.3)
+    yield axes
+    temporary = file.with_name(f"partial-{file.name}")
+    made.savefig(temporary, dpi=150)
+    pyplot.close(made)
+    temporary.replace(file)
