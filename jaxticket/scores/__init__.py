@@ -3,6 +3,7 @@
 from jaxticket.scores.combine import weighted_sum as weighted_sum
 from jaxticket.scores.normalise import lamp as lamp
 from jaxticket.scores.normalise import layer_mean as layer_mean
+from jaxticket.scores.normalise import module as module
 from jaxticket.scores.normalise import unit_norm as unit_norm
 from jaxticket.scores.pointwise import gradient as gradient
 from jaxticket.scores.pointwise import magnitude as magnitude
@@ -10,3 +11,8 @@ from jaxticket.scores.pointwise import momentum as momentum
 from jaxticket.scores.pointwise import movement as movement
 from jaxticket.scores.pointwise import random as random
 from jaxticket.scores.pointwise import saliency as saliency
+from jaxticket.scores.probe import fisher as fisher
+from jaxticket.scores.probe import grasp as grasp
+from jaxticket.scores.probe import snip as snip
+from jaxticket.scores.probe import synflow as synflow
+from jaxticket.scores.probe import taylor as taylor

@@ -1,10 +1,12 @@
 """Wrappers that make the scores of different leaves comparable, for `scopes.tree()`: ScoreFn -> ScoreFn."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxticket import _tree
 from jaxticket.typing import Mask, Params, ScoreFn, Scores
@@ -25,6 +27,43 @@ def lamp(score: ScoreFn) -> ScoreFn:
     [0.0714, 0.3077, 1.0]
     """
     return _by_leaf(score, _lamp)
+
+
+def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, Hashable]) -> ScoreFn:
+    """s² over the sum of s² of all weights of the module that rank no lower (He & Zhou, 2024, DIMAP).
+
+    LAMP with modules (the attention of a block, its MLP) in place of leaves: within a module the order is that of |s|,
+    so its layers compete by magnitude, and the highest score of each module is exactly 1. Concatenates and sorts the
+    leaves of each module: meant for modules that fit on one device. Otherwise as `lamp`.
+
+    Args:
+      module_of: path name ('block0/mlp/kernel') -> module, any hashable; or rules, regex -> module, of which the first
+        that is found in the path decides. A leaf that no rule decides is a module by itself.
+
+    Raises InputError for a regex that cannot be read, NoMatchError for one that decides no scored leaf.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> params = {"mlp/in": jnp.array([3.0]), "mlp/out": jnp.array([2.0, 1.0])}
+    >>> scored = module(scores.magnitude, {"mlp/": "mlp"})(params)
+    >>> {name: [round(float(s), 4) for s in leaf] for name, leaf in scored.items()}  # 9/9; 4/13, 1/14
+    {'mlp/in': [1.0], 'mlp/out': [0.3077, 0.0714]}
+    """
+
+    def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
+        scores, alive = _scored_and_alive(score, params, mask, signals)
+        leaves, living = _tree.leaves(scores), _tree.leaves(alive)
+        for members in _modules(module_of, scores):
+            sizes = [leaves[i].size for i in members]
+            together = _lamp(
+                jnp.concatenate([leaves[i].ravel() for i in members]),
+                jnp.concatenate([living[i].ravel() for i in members]),
+            )
+            for i, part in zip(members, jnp.split(together, np.cumsum(sizes)[:-1]), strict=True):
+                leaves[i] = part.reshape(leaves[i].shape)
+        return jax.tree.unflatten(_tree.structure(scores), leaves)
+
+    return normalised
 
 
 def layer_mean(score: ScoreFn) -> ScoreFn:
@@ -57,15 +96,38 @@ def unit_norm(score: ScoreFn) -> ScoreFn:
 
 def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Array]) -> ScoreFn:
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        scores = score(params, mask=mask, **signals)
-        if mask is None:
-            mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
-        _tree.check_structure("mask", mask, "scores", scores)
-        return _tree.map_present(
-            lambda s, m: normalise(s.astype(jnp.float32), jnp.broadcast_to(m, s.shape)), scores, mask
-        )
+        return _tree.map_present(normalise, *_scored_and_alive(score, params, mask, signals))
 
     return normalised
+
+
+def _scored_and_alive(
+    score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]
+) -> tuple[Scores, Mask]:
+    """Scores in float32 and a mask of their full shape, None in the same places."""
+    scores = score(params, mask=mask, **signals)
+    if mask is None:
+        mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
+    _tree.check_structure("mask", mask, "scores", scores)
+    return (
+        _tree.map_present(lambda s, m: s.astype(jnp.float32), scores, mask),
+        _tree.map_present(lambda s, m: jnp.broadcast_to(m, s.shape), scores, mask),
+    )
+
+
+def _modules(module_of: Callable[[str], Hashable] | Mapping[str, Hashable], scores: Scores) -> list[list[int]]:
+    """Which leaves, by their place in the tree, make up each module."""
+    pairs = enumerate(zip(_tree.leaves(_tree.names(scores)), _tree.leaves(scores), strict=True))
+    names = {i: name for i, (name, s) in pairs if s is not None}
+    if callable(module_of):
+        chosen = {name: (module_of(name),) for name in names.values()}
+    else:
+        rules = {regex: (found,) for regex, found in module_of.items()}
+        chosen = _tree.resolve(rules, {name: i for i, name in names.items()})
+    members = defaultdict(list)
+    for i, name in names.items():
+        members[i if chosen[name] is None else chosen[name]].append(i)
+    return list(members.values())
 
 
 def _lamp(s: jax.Array, alive: jax.Array) -> jax.Array:

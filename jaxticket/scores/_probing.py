@@ -1,0 +1,117 @@
+"""What scores that go through batches share: where they stand, and means over batches on the device."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.masks.apply import apply_mask
+from jaxticket.typing import Key, Mask, Params, PyTree, ScoreFn, Scores
+
+Loss = Callable[[Params, PyTree], jax.Array]  # (params, batch) -> scalar
+
+
+class Point(NamedTuple):
+    """Where a probe stands. `weights` and `masked` hold None where `others` holds a leaf, and the reverse."""
+
+    weights: Params  # float leaves that are scored, as given
+    masked: Params  # the same, zero where the mask is False
+    others: Params
+    mask: Mask | None
+
+    def survivors(self, tree: Params) -> Params:
+        return tree if self.mask is None else apply_mask(tree, self.mask)
+
+
+def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
+    """The ScoreFn that measures at the masked parameters."""
+
+    def score(
+        params: Params,
+        *,
+        grads: Params | None = None,
+        mask: Mask | None = None,
+        key: Key | None = None,
+        aux: PyTree | None = None,
+    ) -> Scores:
+        del grads, key, aux
+        if mask is not None:
+            _tree.check_structure("mask", mask, "params", params)
+        sparsified = params if mask is None else _tree.tree_map(lambda p, m: None if m is None else p, params, mask)
+        weights = _tree.map_present(lambda p: p if is_float(p) else None, sparsified)
+        if not jax.tree.leaves(weights):
+            return weights  # also optax's placeholder, a tree without leaves
+        others = _tree.tree_map(lambda p, w: p if w is None else None, params, weights)
+        if mask is not None:
+            mask = _tree.tree_map(lambda m, w: None if w is None else m, mask, weights)
+        return measure(Point(weights, weights if mask is None else apply_mask(weights, mask), others, mask))
+
+    return score
+
+
+def gradient_of(loss: Loss) -> Callable[[Params, Params, PyTree], Params]:
+    """(scored, others, batch) -> gradient with respect to `scored`; compiled once, for all batches and calls."""
+    return jax.jit(lambda scored, others, batch: all_wide(jax.grad(scalar_loss(loss))(scored, others, batch)))
+
+
+def scalar_loss(loss: Loss) -> Callable[[Params, Params, PyTree], jax.Array]:
+    """(scored, others, batch) -> loss; InputError while tracing unless it is a scalar."""
+
+    def joined(scored: Params, others: Params, batch: PyTree) -> jax.Array:
+        value = loss(join(scored, others), batch)
+        if jnp.shape(value) != ():
+            raise InputError(f"loss gives an array of shape {jnp.shape(value)}; return a scalar, as its mean.")
+        return value
+
+    return joined
+
+
+def join(scored: Params, others: Params) -> Params:
+    """The parameters that a Point has taken apart."""
+    return _tree.tree_map(lambda s, o: o if s is None else s, scored, others)
+
+
+def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) -> PyTree:
+    """The mean of what `measure` (jitted) finds in each batch, summed on the device as the batches come."""
+    total, count = None, 0
+    for batch in batches:
+        value = measure(batch)
+        total, count = value if total is None else _add(total, value), count + 1
+    if not count:
+        raise InputError("batches holds none; pass at least one batch.")
+    return jax.tree.map(lambda t: t / count, total)
+
+
+@jax.jit
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def check_batches(batches: Iterable[PyTree]) -> None:
+    if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
+        raise InputError(
+            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be gone through again, as "
+            "list(batches), or [batch] for one."
+        )
+
+
+def check_examples(batch: PyTree) -> None:
+    lengths = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
+    if len(lengths) != 1 or None in lengths:
+        raise InputError(f"a batch's leaves have lengths {lengths} along their first axis, which must count examples.")
+
+
+def is_float(p: jax.Array) -> bool:
+    return jnp.issubdtype(jnp.result_type(p), jnp.floating)
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """In float32 at least: sums over many batches lose nothing, and products do not underflow."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def all_wide(tree: PyTree) -> PyTree:
+    return jax.tree.map(wide, tree)
