@@ -23,15 +23,20 @@ def static(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    rounds: int = 1,
+    revive: bool = False,
 ) -> Plan:
     """One mask for the whole training: the best-scored `density` of the first parameters, or the mask you give.
 
-    With `sparsify(..., mask=ticket.mask)` it trains a ticket (Frankle & Carbin, 2019).
+    With `sparsify(..., mask=ticket.mask)` it trains a ticket (Frankle & Carbin, 2019). With a score of
+    `scores.probe` over `scopes.tree()` it is pruning at initialisation: `score=scores.snip(loss, batches)`,
+    `scores.grasp`, `scores.synflow` with `rounds=100`; `rounds` and `revive` as in `start`.
 
     >>> static(0.1).when is None
     True
     """
-    return Plan(start(score, density, allocate=allocate, unit=unit, scope=scope, where=where), None, newborn="keep")
+    first = start(score, density, allocate=allocate, unit=unit, scope=scope, where=where, rounds=rounds, revive=revive)
+    return Plan(first, None, newborn="keep")
 
 
 def gradual(
