@@ -9,13 +9,13 @@ from jaxticket import _tree, filters, scopes, units
 from jaxticket.scopes import Scope
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.transforms.start import best, full_mask
-from jaxticket.typing import Filter, Key, Mask, Params, Period, PyTree, ScoreFn
+from jaxticket.typing import Density, Filter, Key, Mask, Params, Period, PyTree, ScoreFn
 from jaxticket.units import Unit
 
 
 def alternate(
     score: ScoreFn,
-    density: float | jax.Array,
+    density: Density,
     *,
     compress: Period,
     decompress: Period,

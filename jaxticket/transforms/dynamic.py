@@ -7,14 +7,14 @@ from jaxticket.transforms.averaged import averaged
 from jaxticket.transforms.base import MaskTransform, Plan, chain
 from jaxticket.transforms.evolve import prune, redistribute, regrow
 from jaxticket.transforms.start import Allocate, start
-from jaxticket.typing import Filter, Schedule, ScoreFn
+from jaxticket.typing import Density, Filter, Schedule, ScoreFn
 from jaxticket.units import Unit
 
 _LAST_FRACTION = 0.005  # to which the drop fractions of SNFS, ITOP and GraNet fall
 
 
 def sparse_evolutionary(
-    density: float,
+    density: Density,
     *,
     drop_fraction: float | Schedule = 0.3,
     every: int = 100,
@@ -35,7 +35,7 @@ def sparse_evolutionary(
 
 
 def rigl(
-    density: float,
+    density: Density,
     *,
     stop: int,
     drop_fraction: float = 0.3,
@@ -60,7 +60,7 @@ def rigl(
 
 
 def snfs(
-    density: float,
+    density: Density,
     *,
     stop: int,
     drop_fraction: float = 0.5,
@@ -87,7 +87,7 @@ def snfs(
 
 
 def itop(
-    density: float,
+    density: Density,
     *,
     steps: int,
     grow: ScoreFn = scores.random,
@@ -114,7 +114,7 @@ def itop(
 
 
 def granet(
-    density: float,
+    density: Density,
     *,
     stop: int,
     steps: int,
@@ -148,7 +148,7 @@ def granet(
 
 
 def mest(
-    density: float,
+    density: Density,
     *,
     stop: int,
     gradient_weight: float = 0.01,
@@ -175,7 +175,9 @@ def mest(
     )
 
 
-def _random_start(density: float, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter) -> MaskTransform:
+def _random_start(
+    density: Density, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter
+) -> MaskTransform:
     if allocate is not None and scope.joint:
         allocate = None  # one pool of units has no densities by leaf
     return start(scores.random, density, allocate=allocate, unit=unit, scope=scope, where=where)

@@ -23,14 +23,24 @@ _NOTHING = _Entries(None, None)
 def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
     """The state of `inner` with the chosen entries as `inner.init` makes them for a zero parameter.
 
-    Works for any optax state, by its own account of which leaves are shaped like the parameters
-    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
-    stay as they are.
-
-    Args:
-      state: of `inner`. params: for shapes and dtypes. chosen: mask; None leaves are left alone.
+    As `choose_moments` goes by; `params` serves for shapes and dtypes.
     """
     fresh = inner.init(jax.tree.map(jnp.zeros_like, params))
+    return choose_moments(inner, state, fresh, params, chosen)
+
+
+def choose_moments(
+    inner: optax.GradientTransformation, state: PyTree, other: PyTree, params: Params, chosen: Mask
+) -> PyTree:
+    """The state of `inner` with the chosen entries from the state `other`.
+
+    Works for any optax state, by its own account of which leaves are shaped like the parameters
+    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
+    stay as they are in `state`.
+
+    Args:
+      state, other: of `inner`. params: for shapes and dtypes. chosen: mask; None leaves are left alone.
+    """
     entries = jax.tree.map(lambda p, c: _Entries(p.shape, c), params, chosen)
     marked = optax.tree_map_params(
         inner,
@@ -40,13 +50,13 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
         transform_non_params=lambda _: _NOTHING,
         is_leaf=_is_hole,
     )
-    return jax.tree.map(_reset_leaf, marked, state, fresh)
+    return jax.tree.map(_choose_leaf, marked, state, other)
 
 
-def _reset_leaf(entry: Any, leaf: Any, fresh: Any) -> Any:
+def _choose_leaf(entry: Any, leaf: Any, other: Any) -> Any:
     if entry.chosen is None or jnp.shape(leaf) != entry.shape:
         return leaf
-    return jnp.where(entry.chosen, fresh, leaf)
+    return jnp.where(entry.chosen, other, leaf)
 
 
 def _is_hole(x: Any) -> bool:

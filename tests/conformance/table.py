@@ -21,7 +21,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Plan(NamedTuple):
-    """A plan by its density, and the law of densities it promises: (params, density, count) -> density by leaf."""
+    """A plan by its density, and the law of densities it promises: (params, density, count) -> density by leaf.
+
+    A number in place of a tree of them is the density of all leaves together. `count` is that of the last step.
+    """
 
     make: Callable[[float], jt.Plan]
     density: Callable[[Any, float, int], Any]
@@ -41,11 +44,58 @@ def _erk(params: Any, density: float, count: int) -> Any:
     return jt.allocate.erk(params, density)
 
 
+def _total(params: Any, density: float, count: int) -> Any:
+    return density
+
+
+def _cubic_total(initial: float) -> Callable[[Any, float, int], Any]:
+    def law(params: Any, density: float, count: int) -> Any:
+        done = min(count // EVERY * EVERY / (2 * EVERY), 1.0)
+        return density + (max(initial, density) - density) * (1 - done) ** 3
+
+    return law
+
+
+def _phases(params: Any, density: float, count: int) -> Any:
+    return density if 2 <= count < 4 or 6 <= count else 1.0
+
+
+def _at_the_end(params: Any, density: float, count: int) -> Any:
+    return _same(params, density if count >= 2 * EVERY else 1.0, count)
+
+
 PLANS = {
     "static": Plan(jt.static, _same),
     "gradual": Plan(lambda d: jt.gradual(d, stop=2 * EVERY, every=EVERY), _cubic),
     "sparse_evolutionary": Plan(lambda d: jt.sparse_evolutionary(d, every=EVERY), _erk, regrows=True),
     "rigl": Plan(lambda d: jt.rigl(d, stop=10 * STEPS, every=EVERY), _erk, regrows=True),
+}
+
+# Recombinations of the same parts. Each meets every framework, dtype and a few optimizers; the product is `slow`.
+_long = {"stop": 10 * STEPS, "every": EVERY}
+RECOMBINED = {
+    "global_mp": Plan(
+        lambda d: jt.gradual(d, stop=2 * EVERY, every=EVERY, scope=jt.scopes.tree(), minimum=3), _cubic_total(1.0)
+    ),
+    "snfs": Plan(lambda d: jt.snfs(d, **_long), _total, regrows=True),
+    "itop": Plan(lambda d: jt.itop(d, steps=10 * STEPS, every=EVERY), _erk, regrows=True),
+    "granet": Plan(
+        lambda d: jt.granet(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
+        _cubic_total(0.75),
+        regrows=True,
+    ),
+    "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True),
+    "ac_dc": Plan(
+        lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True
+    ),
+    "iss_p": Plan(lambda d: jt.iss_p(d, stop=2 * EVERY), _at_the_end),
+    "n_m_set": Plan(
+        lambda d: jt.sparse_evolutionary(d, every=EVERY, scope=jt.scopes.groups(4), allocate=None), _same, regrows=True
+    ),
+    "block_rigl": Plan(
+        lambda d: jt.rigl(d, unit=jt.units.block(2, 2), allocate=None, **_long), _same, regrows=True
+    ),
+    "channel_rigl": Plan(lambda d: jt.rigl(d, unit=jt.units.axis(-1), allocate=None, **_long), _same, regrows=True),
 }
 
 CONSTRAINTS = {"keep_params_sparse": jt.keep_params_sparse, "freeze": jt.freeze}

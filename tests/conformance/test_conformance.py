@@ -27,6 +27,7 @@ FACTORS = {  # the longest two first: the sample then is no longer than their pr
     "dtype": table.DTYPES,
     "density": table.DENSITIES,
 }
+RECOMBINED = FACTORS | {"transform": [*table.RECOMBINED], "optimizer": ["momentum", "clip_adam", "multi_transform"]}
 
 
 def _valid(case: Case) -> bool:
@@ -37,13 +38,15 @@ def _name(case: Case) -> str:
     return "-".join(map(str, case.values()))
 
 
-@pytest.mark.parametrize("case", pairwise(FACTORS, _valid), ids=_name)
+@pytest.mark.parametrize("case", [*pairwise(FACTORS, _valid), *pairwise(RECOMBINED, _valid)], ids=_name)
 def test_sample(case: Case) -> None:
     check(**case)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", product(FACTORS, _valid), ids=_name)
+@pytest.mark.parametrize(
+    "case", product(FACTORS | {"transform": [*FACTORS["transform"], *table.RECOMBINED]}, _valid), ids=_name
+)
 def test_product(case: Case) -> None:
     check(**case)
 
@@ -53,6 +56,7 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
     subject = (_constrained if transform in table.CONSTRAINTS else _sparsified)(transform, opt, dtype, density)
     model = table.FRAMEWORKS[framework]
     run = model.driver(model.make(), subject.start)
+    opt = _with_what_follows(opt, transform, density)
     oracle, plain = _oracle(opt), _plain(opt)
     mask = subject.mask(run)
     born_ever = False
@@ -69,7 +73,9 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
 
         old, mask = mask, subject.mask(run)
         born = jax.tree.map(lambda new, old: new & ~old, mask, old)
-        born_ever |= any(b.any() for b in jax.tree.leaves(born))
+        born_now = any(b.any() for b in jax.tree.leaves(born))
+        born_ever |= born_now
+        restarted = _full(params) if subject.restarts_all and born_now else born
         if subject.lands_on_zeros:
             _assert_zeros(f"law 4: masked weights are exact zeros (step {count})", run.params, mask)
         else:
@@ -79,11 +85,11 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
         assert all(jnp.isfinite(p).all() for p in jax.tree.leaves(run.params)), f"{optimizer} is not for {dtype}"
 
         seen = mask if subject.masks_gradients else _full(params)
-        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, born, resting)
+        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, restarted, resting)
         _assert_same_bits(f"law 4: kept weights move as under {optimizer} (step {count})", run.params, expected, mask)
         _assert_same_bits(f"laws 5, 6: the state of {optimizer} (step {count})", _inner(run.opt_state), expected_state)
         if opt.elementwise:
-            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, born, resting)
+            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, restarted, resting)
             _assert_same_bits(f"law 4: … fed the dense gradient (step {count})", run.params, expected, mask)
         if density == 1 and not resting:
             expected = plain(grads, _inner(state), params)
@@ -103,8 +109,18 @@ class Subject(NamedTuple):
     lands_on_zeros: bool = True
     masks_gradients: bool = False
     regrows: bool = False
+    restarts_all: bool = False  # moments of all weights, when some are born
     rests: Callable[[Any], bool] = lambda state: False  # state -> are this step's updates skipped?
     check_density: Callable[[Any], None] = lambda run: None
+
+
+_PLANS = table.PLANS | table.RECOMBINED
+
+
+def _with_what_follows(optimizer: table.Optimizer, transform: str, density: float) -> table.Optimizer:
+    """The optimizer with what the plan puts after it, for the laws speak of both together."""
+    after = _PLANS[transform].make(density).after if transform in _PLANS else None
+    return optimizer if after is None else optimizer._replace(inner=lambda: optax.chain(optimizer.inner(), after))
 
 
 def _constrained(name: str, optimizer: table.Optimizer, dtype: str, density: float) -> Subject:
@@ -131,7 +147,7 @@ def _constrained(name: str, optimizer: table.Optimizer, dtype: str, density: flo
 
 
 def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: float) -> Subject:
-    entry = table.PLANS[name]
+    entry = _PLANS[name]
     plan = entry.make(density)
 
     def start(params: Any) -> tuple[optax.GradientTransformation, Any, Any]:
@@ -143,17 +159,23 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
 
     def check_density(run: Any) -> None:
         """Exactly k of each leaf; a step is an optimizer step, so the count is the transform's own."""
-        densities = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
-        for mask, share, param in zip(*map(_leaves, (jt.mask_of(run.opt_state), densities, run.params)), strict=True):
+        law = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
+        pairs = list(zip(*map(_leaves, (jt.mask_of(run.opt_state), run.params)), strict=True))
+        wide = [m if m is None else np.broadcast_to(m, p.shape) for m, p in pairs]
+        if isinstance(law, float):
+            kept = sum(int(m.sum()) for m in wide if m is not None)
+            assert kept == round(law * sum(m.size for m in wide if m is not None)), "law 1: exactly k of the tree"
+            return
+        for mask, share in zip(wide, _leaves(law), strict=True):
             if mask is not None:
-                kept = max(round(float(share) * param.size), 1)
-                assert int(mask.sum()) == kept, "law 1: exactly k at every step"
+                assert int(mask.sum()) == max(round(float(share) * mask.size), 1), "law 1: exactly k at every step"
 
     return Subject(
         start,
         lambda run: _filled(jt.mask_of(run.opt_state), run.params),
         masks_gradients=True,
         regrows=entry.regrows,
+        restarts_all=plan.newborn == "reset_all",
         rests=rests,
         check_density=check_density,
     )

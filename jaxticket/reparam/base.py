@@ -1,0 +1,45 @@
+"""What a reparametrisation is: parameters computed, at every step, from the latent ones that are trained."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jaxticket.typing import Mask, Params, PyTree
+
+
+class Reparam(NamedTuple):
+    """Parameters as a function of latent ones, to differentiate through: loss(reparam.realise(latent, count=step)).
+
+    Attributes:
+      init: (params, key) -> latent. The latent parameters that begin at `params`; key may be None where none is needed.
+      realise: (latent, *, count, key=None) -> params. Their structure and shapes; masked ones are exact zeros. `count`
+        is the number of steps so far (int32 scalar).
+      mask: (latent, *, count) -> Mask of what is kept: with the realised parameters it is the ticket to export.
+      wrap: inner -> optax transform of the latent parameters, where the method says more than their gradient does.
+    """
+
+    init: Callable[..., PyTree]
+    realise: Callable[..., Params]
+    mask: Callable[..., Mask]
+    wrap: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda inner: inner
+
+
+def export(reparam: Reparam, latent: PyTree, *, count: Any, key: Any = None) -> tuple[Params, Mask]:
+    """The parameters that the latent ones stand for, with exact zeros, and the mask of what is kept.
+
+    A plain masked tree, as every ticket is: `Ticket(*export(...))`. Of `realise` and `mask` at the same step.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import reparam
+    >>> ste = reparam.straight_through(0.5)
+    >>> export(ste, ste.init({"w": jnp.array([[1.0, 3.0]])}, None), count=0)[0]
+    {'w': Array([[0., 3.]], dtype=float32)}
+    """
+    return reparam.realise(latent, count=count, key=key), reparam.mask(latent, count=count)
+
+
+def silenced(p: jax.Array) -> jax.Array:
+    """Exact zeros, for finite `p`, through which the gradient passes as if they were `p`."""
+    return p - jax.lax.stop_gradient(p)
