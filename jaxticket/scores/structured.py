@@ -1,0 +1,144 @@
+"""Scores of filters from weights alone: which filter others can replace, which its batch norm scales away.
+
+Scores have size 1 on all axes but the channels', for `units.axis`. The norms of filters need no score of their own:
+`scores.magnitude` with `units.axis(-1, reduce=units.total)` is l1 (Li et al., 2017), with `units.l2` it is l2.
+"""
+
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket.errors import InputError, NoMatchError, StructureError
+from jaxticket.masks import apply_mask
+from jaxticket.selection import select
+from jaxticket.typing import Key, Mask, Params, PyTree, ScoreFn, Scores
+from jaxticket.units import normalise_axis
+
+Rule = Callable[[str], str | None]  # path of a kernel -> path of the scale of its batch norm; None: not scored
+
+
+def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
+    """Σ_g ‖W_f − W_g‖₂ over a leaf's filters: those near the geometric median are replaceable (He et al., 2019).
+
+    Filters that a mask has removed count in no sum. Scores are float32.
+
+    Args:
+      norm_density: the fraction of filters that first survive by their norm, as published (0.9 there, beside a density
+        of 0.6); the others rank below all survivors, by their norm, and count in no sum. 1 leaves this out.
+      axis: the filters' axis of the kernels.
+
+    Raises InputError for a norm_density outside [0, 1], and for leaves without that axis. Leaves of one axis or none
+    score None.
+
+    >>> import jax.numpy as jnp
+    >>> fpgm()({"kernel": jnp.array([[1.0, 0.0, -1.0]])})  # the zero filter is the median
+    {'kernel': Array([[3., 2., 3.]], dtype=float32)}
+    """
+    if not 0 <= norm_density <= 1:
+        raise InputError(f"norm_density={norm_density} is not a fraction; pass a number between 0 and 1.")
+
+    def score(
+        params: Params,
+        *,
+        grads: Params | None = None,
+        mask: Mask | None = None,
+        key: Key | None = None,
+        aux: PyTree | None = None,
+    ) -> Scores:
+        del grads, key, aux
+        masked = params if mask is None else apply_mask(params, mask)
+        if mask is None:
+            mask = _tree.map_present(lambda p: None, params)
+        return _tree.tree_map(one, masked, mask)
+
+    def one(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
+        if kernel is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
+            return None
+        at = normalise_axis(axis, kernel.shape, "fpgm")
+        shape = [n if a == at else 1 for a, n in enumerate(kernel.shape)]
+        filters = jnp.moveaxis(kernel, at, 0).reshape(shape[at], -1)
+        filters = filters.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+        alive = jnp.ones(shape[at], bool)
+        if kept is not None:
+            others = [a for a in range(kernel.ndim) if a != at]
+            alive = jnp.broadcast_to(jnp.any(kept, others), alive.shape)
+        norms = jnp.linalg.norm(filters, axis=1)
+        survive = select(norms, norm_density, mask=alive)
+        # Pair by pair: expanding the squares would cancel where filters share a large mean.
+        distances = jax.lax.map(lambda f: jnp.linalg.norm(filters - f[None], axis=1), filters)
+        sums = jnp.sum(distances, 1, where=survive[None])
+        return jnp.where(survive, sums, -1 / (1 + norms)).reshape(shape)
+
+    return score
+
+
+def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
+    """|γ| of the batch norm that follows a kernel, one for each of its output channels (Liu et al., 2017).
+
+    Published with `scopes.tree()`, after training with an l1 penalty on γ. Where a channel is removed, its γ, β and
+    bias go too: β alone would leak a constant through the nonlinearity.
+
+    Args:
+      scale_of: the scale's path for a kernel's, such as lambda path: path.replace("conv", "norm"), None for leaves
+        that are not scored; or a pair (regex, replacement) as in `re.sub`, where leaves it is not found in are not
+        scored. Paths are those of the parameters, such as 'block/conv/kernel'.
+      axis: the kernels' axis of output channels.
+
+    Raises NoMatchError if there is no kernel or no such scale, StructureError if their numbers of channels differ.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"conv": {"kernel": jnp.ones((3, 2))}, "norm": {"scale": jnp.array([0.5, -2.0])}}
+    >>> slimming(("conv/kernel", "norm/scale"))(params)["conv"]
+    {'kernel': Array([[0.5, 2. ]], dtype=float32)}
+    """
+    rule = scale_of if callable(scale_of) else _substitution(*scale_of)
+
+    def score(
+        params: Params,
+        *,
+        grads: Params | None = None,
+        mask: Mask | None = None,
+        key: Key | None = None,
+        aux: PyTree | None = None,
+    ) -> Scores:
+        del grads, key, aux
+        masked = params if mask is None else apply_mask(params, mask)
+        names = _tree.names(masked)
+        leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))
+        if jax.tree.leaves(params) and all(rule(name) is None for name in leaves):
+            raise NoMatchError(f"slimming: the rule knows no kernel; leaves: {list(leaves)}")
+
+        def one(name: str, kernel: jax.Array | None) -> jax.Array | None:
+            path = rule(name)
+            if kernel is None or path is None:
+                return None
+            scale = leaves.get(path)
+            if scale is None:
+                raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is no leaf; leaves: {list(leaves)}")
+            at = normalise_axis(axis, kernel.shape, "slimming")
+            if scale.size != kernel.shape[at]:
+                raise StructureError(
+                    f"slimming: {path!r} has shape {scale.shape}, but axis {axis} of {name!r} has "
+                    f"{kernel.shape[at]} channels; correct the rule or axis=."
+                )
+            return jnp.abs(scale).reshape([n if a == at else 1 for a, n in enumerate(kernel.shape)])
+
+        return _tree.tree_map(one, names, masked)
+
+    return score
+
+
+def _substitution(regex: str, replacement: str) -> Rule:
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise InputError(f"scale_of: {regex!r} is not a regular expression ({error})") from error
+
+    def rule(path: str) -> str | None:
+        found, times = pattern.subn(replacement, path)
+        return found if times else None
+
+    return rule
