@@ -57,7 +57,7 @@ def _cubic_total(initial: float) -> Callable[[Any, float, int], Any]:
 
 
 def _phases(params: Any, density: float, count: int) -> Any:
-    return density if 2 <= count < 4 or 6 <= count else 1.0
+    return density if 2 <= count < 4 or count >= 6 else 1.0
 
 
 def _at_the_end(params: Any, density: float, count: int) -> Any:
@@ -85,16 +85,12 @@ RECOMBINED = {
         regrows=True,
     ),
     "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True),
-    "ac_dc": Plan(
-        lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True
-    ),
+    "ac_dc": Plan(lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True),
     "iss_p": Plan(lambda d: jt.iss_p(d, stop=2 * EVERY), _at_the_end),
     "n_m_set": Plan(
         lambda d: jt.sparse_evolutionary(d, every=EVERY, scope=jt.scopes.groups(4), allocate=None), _same, regrows=True
     ),
-    "block_rigl": Plan(
-        lambda d: jt.rigl(d, unit=jt.units.block(2, 2), allocate=None, **_long), _same, regrows=True
-    ),
+    "block_rigl": Plan(lambda d: jt.rigl(d, unit=jt.units.block(2, 2), allocate=None, **_long), _same, regrows=True),
     "channel_rigl": Plan(lambda d: jt.rigl(d, unit=jt.units.axis(-1), allocate=None, **_long), _same, regrows=True),
 }
 
