@@ -82,12 +82,17 @@ def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) ->
         total, count = value if total is None else _add(total, value), count + 1
     if not count:
         raise InputError("batches holds none; pass at least one batch.")
-    return jax.tree.map(lambda t: t / count, total)
+    return _divide(total, count)
 
 
 @jax.jit
 def _add(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.add, a, b)
+
+
+@jax.jit
+def _divide(total: PyTree, count: int) -> PyTree:
+    return jax.tree.map(lambda t: t / count, total)
 
 
 def check_batches(batches: Iterable[PyTree]) -> None:

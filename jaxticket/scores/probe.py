@@ -56,10 +56,14 @@ def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
     gradient = gradient_of(loss)
 
     def measure(at: Point) -> Scores:
-        mean = mean_over(batches, lambda batch: gradient(at.masked, at.others, batch))
-        return _tree.map_present(lambda p, g: jnp.abs(wide(p) * g), at.weights, mean)
+        return _snip(at.weights, mean_over(batches, lambda batch: gradient(at.masked, at.others, batch)))
 
     return probe(measure)
+
+
+@jax.jit
+def _snip(weights: Params, gradient: Params) -> Scores:
+    return _tree.map_present(lambda p, g: jnp.abs(wide(p) * g), weights, gradient)
 
 
 def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
@@ -87,10 +91,14 @@ def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
 
     def measure(at: Point) -> Scores:
         along = at.survivors(mean_over(batches, lambda batch: gradient(at.masked, at.others, batch)))
-        mean = mean_over(batches, lambda batch: product(at.masked, at.others, batch, along))
-        return _tree.map_present(lambda p, hg: wide(p) * hg, at.weights, mean)
+        return _grasp(at.weights, mean_over(batches, lambda batch: product(at.masked, at.others, batch, along)))
 
     return probe(measure)
+
+
+@jax.jit
+def _grasp(weights: Params, product: Params) -> Scores:
+    return _tree.map_present(lambda p, hg: wide(p) * hg, weights, product)
 
 
 def fisher(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
@@ -121,10 +129,14 @@ def fisher(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
         return jax.tree.map(lambda g: jnp.mean(jnp.square(g), 0), of_examples)
 
     def measure(at: Point) -> Scores:
-        mean = mean_over(batches, lambda batch: second_moment(at.masked, at.others, batch))
-        return _tree.map_present(lambda p, f: 0.5 * jnp.square(wide(p)) * f, at.weights, mean)
+        return _fisher(at.weights, mean_over(batches, lambda batch: second_moment(at.masked, at.others, batch)))
 
     return probe(measure)
+
+
+@jax.jit
+def _fisher(weights: Params, second_moment: Params) -> Scores:
+    return _tree.map_present(lambda p, f: 0.5 * jnp.square(wide(p)) * f, weights, second_moment)
 
 
 def taylor(loss: Loss, batches: Iterable[PyTree], *, unit: Unit = units.element()) -> ScoreFn:
