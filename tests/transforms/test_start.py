@@ -1,0 +1,155 @@
+"""First masks: in one round and in several, nested or revived, exact, and in one program."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxticket as jt
+from jaxticket import scopes, scores, units
+from jaxticket.errors import InputError
+
+RNG = np.random.default_rng(1)
+KERNELS = [RNG.normal(size=shape) for shape in [(6, 10), (10, 10), (10, 4)]]
+PARAMS = [{"kernel": jnp.asarray(k, jnp.float32), "bias": jnp.zeros((1, k.shape[1]))} for k in KERNELS]
+INPUTS, TARGETS = RNG.normal(size=(16, 6)), RNG.normal(size=(16, 4))
+SIZES = [k.size for k in KERNELS]
+DENSITY = 0.1
+
+
+def apply(params, x):
+    for layer in params[:-1]:
+        x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
+    return x @ params[-1]["kernel"] + params[-1]["bias"]
+
+
+def loss(params, batch):
+    return jnp.mean(jnp.square(apply(params, batch[0]) - batch[1]))
+
+
+SNIP = scores.snip(loss, [(jnp.asarray(INPUTS, jnp.float32), jnp.asarray(TARGETS, jnp.float32))])
+SYNFLOW = scores.synflow(lambda p, x: x @ p[0]["kernel"] @ p[1]["kernel"] @ p[2]["kernel"], jnp.zeros((1, 6)))
+
+
+def snip64(kernels):
+    """|∂L/∂w| of the masked network."""
+    seen = [INPUTS]
+    for kernel in kernels[:-1]:
+        seen.append(np.tanh(seen[-1] @ kernel))
+    back = 2 * (seen[-1] @ kernels[-1] - TARGETS) / TARGETS.size
+    gradients = [seen[-1].T @ back]
+    for kernel, hidden, before in zip(kernels[:0:-1], seen[:0:-1], seen[-2::-1]):
+        back = back @ kernel.T * (1 - hidden**2)
+        gradients.insert(0, before.T @ back)
+    return [abs(g) for g in gradients]
+
+
+def synflow64(kernels):
+    forward, backward = [np.ones((1, 6))], [np.ones((1, 4))]
+    for kernel in kernels:
+        forward.append(forward[-1] @ abs(kernel))
+    for kernel in reversed(kernels):
+        backward.append(backward[-1] @ abs(kernel).T)
+    return [f.T * b * (k != 0) for f, b, k in zip(forward, backward[-2::-1], kernels)]
+
+
+def top(flat, k):
+    kept = np.zeros(flat.size, bool)
+    kept[np.argsort(-flat, kind="stable")[:k]] = True
+    return kept
+
+
+def rounds64(gradient, rounds, *, revive, densities=None):
+    """Pruning in rounds as the papers state it, with sorts; over the tree, or leaf by leaf at `densities`."""
+    masks, seen = [np.ones(k.shape, bool) for k in KERNELS], []
+    for i in range(1, rounds + 1):
+        found = [abs(k) * g for k, g in zip(KERNELS, gradient([k * m for k, m in zip(KERNELS, masks)]))]
+        found = [f if revive else np.where(m, f, -1) for f, m in zip(found, masks)]
+        if densities is None:
+            kept = top(np.concatenate([f.ravel() for f in found]), round(DENSITY ** (i / rounds) * sum(SIZES)))
+            parts = np.split(kept, np.cumsum(SIZES)[:-1])
+        else:
+            parts = [top(f.ravel(), round(d ** (i / rounds) * f.size)) for f, d in zip(found, densities)]
+        masks = [part.reshape(k.shape) for part, k in zip(parts, KERNELS)]
+        seen.append(masks)
+    return seen
+
+
+def first_mask(score, **options):
+    transform = jt.start(score, DENSITY, **options)
+    mask = jax.jit(lambda params: transform.init(params, None, key=jax.random.key(0))[0])(PARAMS)
+    assert all(layer["bias"] is None for layer in mask)
+    return [np.asarray(layer["kernel"]) for layer in mask]
+
+
+def nested(seen):
+    return all((b <= a).all() for older, newer in itertools.pairwise(seen) for a, b in zip(older, newer))
+
+
+def test_iterative_snip():
+    seen = rounds64(snip64, 5, revive=False)
+    found = first_mask(SNIP, scope=scopes.tree(), rounds=5)
+    for a, b in zip(found, seen[-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sum(m.sum() for m in found) == round(DENSITY * sum(SIZES))
+    assert nested(seen)
+
+
+def test_force_as_a_static_plan():
+    seen = rounds64(snip64, 5, revive=True)
+    plan = jt.static(DENSITY, score=SNIP, scope=scopes.tree(), rounds=5, revive=True)
+    params, state = jax.jit(lambda p: jt.init(jt.sparsify(optax.sgd(0.1), plan), p))(PARAMS)
+    for a, p, b in zip(jt.mask_of(state), params, seen[-1], strict=True):
+        np.testing.assert_array_equal(a["kernel"], b)
+        np.testing.assert_array_equal(p["kernel"] != 0, b)
+    assert not nested(seen)  # pruned weights did return
+
+
+def test_rounds_of_leaves_with_an_allocation():
+    densities = [layer["kernel"] for layer in jt.allocate.erk(PARAMS, DENSITY)]
+    expected = rounds64(snip64, 3, revive=False, densities=densities)[-1]
+    found = first_mask(SNIP, allocate=jt.allocate.erk, rounds=3)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_force_in_one_round_is_snip():
+    found = first_mask(SNIP, scope=scopes.tree(), rounds=1, revive=True)
+    for a, b in zip(found, rounds64(snip64, 1, revive=False)[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_units_in_rounds_are_exact():
+    found = first_mask(scores.magnitude, unit=units.axis(-1), scope=scopes.tree(), rounds=4)
+    assert [m.shape for m in found] == [(1, 10), (1, 10), (1, 4)]
+    assert sum(m.sum() for m in found) == round(DENSITY * 24)
+
+
+def test_the_program_does_not_grow_with_rounds():
+    def size(rounds):
+        transform = jt.start(SNIP, DENSITY, scope=scopes.tree(), rounds=rounds)
+        return len(str(jax.make_jaxpr(lambda p: transform.init(p, None, key=None)[0])(PARAMS)).splitlines())
+
+    assert size(100) == size(2)
+
+
+def test_synflow_of_replicates_in_one_program():
+    transform = jt.start(SYNFLOW, DENSITY, scope=scopes.tree(), rounds=5)
+    replicates = jax.tree.map(lambda p: jnp.stack([jnp.flip(p), p]), PARAMS)
+    mapped = jax.jit(jax.vmap(lambda p: transform.init(p, None, key=None)[0]))(replicates)
+    for a, b in zip(mapped, rounds64(synflow64, 5, revive=False)[-1], strict=True):
+        np.testing.assert_array_equal(a["kernel"][1], b)
+        assert (a["kernel"][0] != b).any()
+
+
+def test_errors():
+    for bad in (0, -1, 2.0, None):
+        with pytest.raises(InputError, match="rounds="):
+            jt.start(scores.magnitude, 0.5, rounds=bad)
+    with pytest.raises(InputError, match="share one density"):
+        jt.start(scores.magnitude, 0.5, allocate=jt.allocate.erk, scope=scopes.tree(), rounds=2).init(
+            PARAMS, None, key=None
+        )
