@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxticket import allocate, filters
+from jaxticket import allocate, diagnostics, filters
 from jaxticket.errors import InputError, NoMatchError, StructureError
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "allocate.json").read_text())
@@ -70,7 +70,7 @@ def test_dense_leaves_count_in_the_budget(kind, shapes, data):
     assert sum(counts(densities, shapes)) == budget
 
 
-@pytest.mark.parametrize(("case", "rtol"), [("mlp", 1e-6), ("conv", 1e-4)])
+@pytest.mark.parametrize(("case", "rtol"), [("mlp", 1e-6), ("conv", 1e-4), ("half", 1e-6)])
 def test_erk_golden(case, rtol):
     golden = GOLDEN[case]
     published = golden.get("counts") or [d * math.prod(s) for d, s in zip(golden["densities"], golden["shapes"])]
@@ -93,6 +93,82 @@ def test_erk_power():
     assert allocate.erk(tree(layers), 0.3, power=0) == allocate.uniform(tree(layers), 0.3)
     a, _, c = kernels(allocate.erk(tree(layers), 0.01, power=0.5))
     assert a / c == pytest.approx(math.sqrt((70 / 1200) / (200 / 10000)), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@hypothesis.given(shapes=shapes, data=st.data())
+@hypothesis.settings(max_examples=30)
+def test_every_leaf_keeps_its_floor_and_the_sum_stays_exact(kind, shapes, data):
+    sizes = [math.prod(s) for s in shapes]
+    floor = data.draw(st.integers(1, 20))
+    held = [min(floor, n) for n in sizes]
+    budget = data.draw(st.integers(sum(held), sum(sizes)))
+    kept = counts(kind(tree(shapes), budget / sum(sizes), floor=floor), shapes)
+    assert sum(kept) == budget
+    assert all(low <= k <= n for low, k, n in zip(held, kept, sizes))
+
+
+def test_a_floor_is_taken_from_the_others_in_proportion():
+    layers = [(1, 1000), (1, 1000), (1, 40)]
+    assert counts(allocate.uniform(tree(layers), 204 / 2040), layers) == [100, 100, 4]
+    assert counts(allocate.uniform(tree(layers), 204 / 2040, floor=24), layers) == [90, 90, 24]
+
+
+@hypothesis.given(shapes=shapes, data=st.data())
+@hypothesis.settings(max_examples=30)
+def test_uniform_plus_protects_both_ends_and_divides_by_the_middle(shapes, data):
+    shapes = [(2, 3), *shapes, (3, 5)]
+    sizes = [math.prod(s) for s in shapes]
+    budget = data.draw(st.integers(6 + 3 + len(shapes), sum(sizes)))
+    kept = counts(
+        allocate.uniform_plus(tree(shapes), budget / sum(sizes), first="^0/", last=f"^{len(shapes) - 1}/"), shapes
+    )
+    assert sum(kept) == budget
+    assert kept[0] == 6
+    assert kept[-1] >= 3
+    even = [(k / n, 1 / n) for k, n in zip(kept[1:-1], sizes[1:-1]) if k > 1]
+    assert all(abs(a - b) <= of_a + of_b + 1e-9 for a, of_a in even for b, of_b in even)
+
+
+def test_uniform_plus_is_uniform_behind_the_first_layer_where_the_last_has_its_fifth():
+    layers = [(10, 10)] * 4
+    assert counts(allocate.uniform_plus(tree(layers), 0.55, first="^0/", last="^3/"), layers) == [100, 40, 40, 40]
+    assert counts(allocate.uniform_plus(tree(layers), 0.35, first="^0/", last="^3/"), layers) == [100, 10, 10, 20]
+    with pytest.raises(InputError, match="hold 120; raise"):
+        allocate.uniform_plus(tree(layers), 0.29, first="^0/", last="^3/")
+
+
+@pytest.mark.parametrize("kind", [allocate.uniform, allocate.erk])
+@hypothesis.given(shapes=shapes, fraction=st.floats(0.2, 1), places=st.integers(1, 50))
+@hypothesis.settings(max_examples=20)
+def test_flops_are_the_most_that_is_affordable(kind, shapes, fraction, places):
+    layers = [(4, 8), *shapes]
+    params = tree(layers)
+    positions = {"^0/": places}
+    costs = [places, *[1] * len(shapes)]
+    densities = allocate.for_flops(params, fraction, allocate=kind, positions=positions)
+    dense = diagnostics.flops(params, positions=positions) // 2
+    kept = counts(densities, layers)
+    assert kept == counts(kind(params, sum(kept) / sum(math.prod(s) for s in layers)), layers)
+    assert np.dot(kept, costs) <= fraction * dense + 1e-6
+    if sum(kept) < sum(math.prod(s) for s in layers):
+        more = counts(kind(params, (sum(kept) + 1) / sum(math.prod(s) for s in layers)), layers)
+        assert np.dot(more, costs) > fraction * dense - 1e-6
+
+
+def test_flops_with_dense_leaves_and_errors():
+    params = tree([(3, 3, 1, 4), (4, 10)])
+    some = lambda params, density, *, where: allocate.uniform(params, density, where=where, dense=["^1/"])
+    densities = allocate.for_flops(params, 0.29, allocate=some, positions={"^0/": 10})
+    assert kernels(densities) == [7 / 36, 1.0]  # 0.29 · 400 = 116 = 7 · 10 + 40 + 6 that are left
+    with pytest.raises(InputError, match=r"fraction=0\.05"):
+        allocate.for_flops(params, 0.05, allocate=some, positions={"^0/": 10})
+    with pytest.raises(InputError, match="fraction=2"):
+        allocate.for_flops(params, 2.0)
+    with pytest.raises(InputError, match="at least 1"):
+        allocate.for_flops(params, 0.5, positions={"^0/": 0})
+    with pytest.raises(NoMatchError, match="nowhere"):
+        allocate.for_flops(params, 0.5, positions={"nowhere": 2})
 
 
 def test_uniform_gives_remainders_to_the_largest_then_to_the_first():
@@ -167,6 +243,11 @@ def test_errors(kind):
         kind(params, 0.5, dense=["("])
     with pytest.raises(NoMatchError):
         kind(params, 0.5, where=filters.match("nowhere"))
+    with pytest.raises(InputError, match="floor=7 hold 14"):
+        kind(params, 0.2, floor=7)
+    for bad in (-1, 0.5):
+        with pytest.raises(InputError, match=f"floor={bad}"):
+            kind(params, 0.5, floor=bad)
 
 
 @pytest.mark.parametrize("power", [-1, math.nan, math.inf])

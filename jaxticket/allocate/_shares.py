@@ -4,6 +4,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -42,11 +43,7 @@ def share(
     sizes = np.array([leaf.size for leaf in leaves], np.int64)
     budget = round(density * int(sizes.sum()))
     held = np.maximum(_least_counts(leaves, least), np.minimum(floor, sizes))
-    if held.sum() > budget:
-        raise InputError(
-            f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'the leaves'} with "
-            f"floor={floor} hold {held.sum()}; raise the density, lower the floor, or keep fewer leaves dense."
-        )
+    check_affordable(density, budget, held, floor=floor, least=least)
     weights = np.array([raw(leaf.shape) for leaf in leaves], np.float64)
     return fill(chosen, ratios(spend(weights, sizes, held, budget), sizes))
 
@@ -102,6 +99,17 @@ def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
     """`chosen` with its leaves, in order, replaced by `values`; None stays None."""
     remaining = iter(values)
     return _tree.map_present(lambda _: next(remaining), chosen)
+
+
+def check_affordable(
+    density: float, budget: int, held: np.ndarray, *, floor: int, least: Mapping[str, float] = MappingProxyType({})
+) -> None:
+    """Raises InputError if what leaves hold at least is more than the budget."""
+    if held.sum() > budget:
+        raise InputError(
+            f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
+            f"floor={floor} hold {held.sum()}; raise the density, lower the floor, or keep fewer leaves dense."
+        )
 
 
 def ratios(counts: np.ndarray, sizes: np.ndarray) -> list[float]:

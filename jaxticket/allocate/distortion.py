@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import filters
-from jaxticket.allocate._shares import checked_density, checked_floor, fill, leaves_of, ratios, spend
+from jaxticket.allocate._shares import (
+    check_affordable,
+    checked_density,
+    checked_floor,
+    fill,
+    leaves_of,
+    ratios,
+    spend,
+)
 from jaxticket.errors import InputError
 from jaxticket.masks.apply import apply_mask
 from jaxticket.scores.pointwise import magnitude
@@ -59,8 +67,7 @@ def rate_distortion(
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
     budget = round(density * int(sizes.sum()))
     least = np.minimum(floor, sizes)
-    if least.sum() > budget:
-        raise InputError(f"density={density} keeps {budget} weights, floor={floor} holds {least.sum()}; lower it.")
+    check_affordable(density, budget, least, floor=floor)
     counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
     counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
     curves = distortions(apply, params, inputs, counts, where=where)
@@ -83,7 +90,7 @@ def distortions(
     change = output_change(apply, params, inputs, where=where)
     curves = []
     for i, (of_leaf, size) in enumerate(zip(counts, sizes, strict=True)):
-        alone = lambda k: fill(chosen, [k / size if j == i and size else 1.0 for j in range(len(sizes))])
+        alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))])
         # Read back once a leaf, so that the device is kept busy.
         curves.append(np.array(jax.device_get([change(alone(k)) for k in of_leaf]), np.float64))
         if not np.isfinite(curves[-1]).all():

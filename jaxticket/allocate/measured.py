@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket.allocate._shares import checked_density, checked_floor, ratio
+from jaxticket.allocate._shares import check_affordable, checked_density, checked_floor, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.masks.apply import check_fits
 from jaxticket.selection.floors import protect
@@ -64,6 +64,8 @@ def from_scores(
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
     _tree.check_structure("scores", scored, "what where chooses", chosen)
+    sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
+    check_affordable(density, round(density * int(sizes.sum())), np.minimum(floor, sizes), floor=floor)
     unit = units.element()
     full = _tree.map_present(lambda s: np.ones((1,) * s.ndim, bool), scored)
     protected = protect(scored, density, minimum=floor, unit=unit, mask=full)

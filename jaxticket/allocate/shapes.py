@@ -197,9 +197,10 @@ def for_flops(
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    if not fits(low):
-        raise InputError(f"fraction={fraction} is less than the least that {allocate} allots; raise it.")
-    return densities_of(low)
+    try:
+        return densities_of(low)
+    except InputError as error:
+        raise InputError(f"fraction={fraction} affords {low} weights, which the allocation refuses: {error}") from error
 
 
 def _costs(params: Params, chosen: PyTree, positions: Mapping[str, int]) -> np.ndarray:
