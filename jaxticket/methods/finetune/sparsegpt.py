@@ -1,0 +1,208 @@
+"""SparseGPT: prune a trained model layer by layer and let the weights that stay make up for those that go.
+
+Of a layer with inputs X, H = XᵀX + damping. Inputs are gone through in order; when a weight goes, the weights of later
+inputs to the same output take the update of the optimal brain surgeon, which U, the Cholesky factor of H⁻¹ = UᵀU,
+holds for all inputs at once. That of a whole block of inputs is decided together, when all earlier ones are done.
+
+Layers follow each other: a layer's inputs are those that the pruned layers before it give (stacked layers of one scan
+share a leaf, and with it one pass: they see each other's dense outputs). The authors' code prunes what is at most a
+threshold, and so one weight too many wherever its rank falls between; here counts are exact.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters, scopes
+from jaxticket._capture import captured, order_of_use
+from jaxticket._products import Product, gram, wide
+from jaxticket.errors import InputError
+from jaxticket.scopes import Scope
+from jaxticket.selection import select
+from jaxticket.typing import Filter, Mask, Params, PyTree
+
+
+def sparsegpt(
+    apply: Callable[[Params, PyTree], PyTree],
+    params: Params,
+    batches: Iterable[PyTree],
+    density: float,
+    *,
+    group: int | None = None,
+    block: int = 128,
+    damping: float = 0.01,
+    where: Filter | PyTree = filters.weights(),
+) -> tuple[Params, Mask]:
+    """Pruned and updated parameters, and their mask (Frantar & Alistarh, 2023).
+
+    Args:
+      apply: (params, x) -> outputs. batches: inputs x, gone through once for each leaf.
+      density: fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
+      group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`.
+      block: inputs whose weights are chosen together, where there are no groups.
+      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 go first.
+      where: which leaves are pruned.
+
+    Raises:
+      InputError: an argument out of its range; batches that are empty or can be read only once; a leaf that is not
+        multiplied with data, or of which each part has inputs of its own (grouped convolutions, batches of matrices).
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
+    >>> params, mask = sparsegpt(lambda p, x: x @ p["w"], {"w": jnp.array([[1.0], [3.0]])}, [x], 0.5, damping=1e-6)
+    >>> print(params["w"].round(2).T, mask["w"].T)
+    [[0. 3.5]] [[False  True]]
+    """
+    _check(density, batches, group=group, block=block, damping=damping)
+    chosen = filters.only(params, where)
+    names, wanted = _tree.leaves(_tree.names(params)), _tree.leaves(chosen)
+    present = [i for i, leaf in enumerate(_tree.leaves(params)) if leaf is not None]
+    first = next(iter(batches), None)
+    if first is None:
+        raise InputError("batches holds none; pass at least one batch.")
+    order = [present[i] for i in order_of_use(apply, params, first)]
+    missing = [names[i] for i in present if wanted[i] is not None and i not in order]
+    if missing:
+        raise InputError(
+            f"{missing} are never multiplied with data, so they have no inputs; leave them out with where=."
+        )
+
+    find = jax.jit(functools.partial(_gram, apply), static_argnames=("leaf", "name"))
+    structure = _tree.structure(params)
+    leaves = _tree.leaves(params)
+    masks: list[Any] = [None] * len(leaves)
+    for i in order:
+        if wanted[i] is None:
+            continue
+        current = structure.unflatten(leaves)
+        squares = functools.reduce(jnp.add, (find(current, x, leaf=present.index(i), name=names[i]) for x in batches))
+        leaves[i], masks[i] = _pruned(
+            leaves[i], squares, density, damping, size=group or block, grouped=group is not None
+        )
+    return structure.unflatten(leaves), structure.unflatten(masks)
+
+
+def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, leaf: int, name: str) -> jax.Array:
+    """XᵀX of the inputs of one leaf."""
+    shapes = set()
+
+    def measure(product: Product) -> jax.Array | None:
+        if product.weight.leaf != leaf:
+            return None
+        squares = gram(product)
+        shapes.add(squares.shape)
+        if len(shapes) > 1:
+            raise InputError(f"{name} is multiplied along different axes at its uses; leave it out with where=.")
+        return squares
+
+    (squares,) = jax.tree.leaves(captured(apply, params, x, measure)[1])
+    return squares
+
+
+def _pruned(
+    weight: jax.Array, squares: jax.Array, density: float, damping: float, *, size: int, grouped: bool
+) -> tuple[jax.Array, jax.Array]:
+    """A leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
+    inputs = [a for a in range(weight.ndim) if squares.shape[weight.ndim + a] != 1]
+    layers = [a for a in range(weight.ndim) if squares.shape[a] != 1 and a not in inputs]
+    order = [*layers, *inputs, *(a for a in range(weight.ndim) if a not in (*layers, *inputs))]
+    width = math.prod(weight.shape[a] for a in inputs)
+    stack = math.prod(weight.shape[a] for a in layers)
+    size = max(1, min(size, width))
+    matrices = jnp.transpose(weight, order).reshape(stack, width, -1)
+    both = jnp.transpose(squares, (*order, *(weight.ndim + a for a in order))).reshape(stack, width, width)
+
+    def fraction(inputs: int) -> jax.Array:
+        n = inputs if grouped else inputs * matrices.shape[2]
+        kept = min(max(round(density * n), density > 0), n)
+        return jnp.float32(kept / n if n else 0)  # its product with n rounds to the count, which is traced like it
+
+    pruned, mask = _prune(
+        wide(matrices), both, fraction(size), fraction(width % size), damping, size=size, grouped=grouped
+    )
+    shape, back = [weight.shape[a] for a in order], [order.index(a) for a in range(weight.ndim)]
+    return (
+        jnp.transpose(pruned.reshape(shape), back).astype(weight.dtype),
+        jnp.transpose(mask.reshape(shape), back),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("size", "grouped"))
+def _prune(
+    matrices: jax.Array,
+    squares: jax.Array,
+    density: jax.Array,
+    rest: jax.Array,
+    damping: float,
+    *,
+    size: int,
+    grouped: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Matrices (stack, inputs, outputs) in blocks of `size` inputs; `rest` is the density of a last, smaller one."""
+    scope = scopes.groups(size, axis=0) if grouped else scopes.leaf()
+
+    def one(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+        matrix, factor = _factor(matrix, squares, damping)
+        blocks, last = divmod(matrix.shape[0], size)
+
+        def block(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            return _prune_block(carry, factor, density, start=i * size, size=size, scope=scope)
+
+        carry = jax.lax.fori_loop(0, blocks, block, (matrix, jnp.ones(matrix.shape, bool)))
+        return _prune_block(carry, factor, rest, start=blocks * size, size=last, scope=scope) if last else carry
+
+    return jax.vmap(one)(matrices, squares)
+
+
+def _factor(matrix: jax.Array, squares: jax.Array, damping: float) -> tuple[jax.Array, jax.Array]:
+    """The matrix without the weights of inputs that are always 0, and U of (XᵀX / its mean diagonal + damping)⁻¹."""
+    diagonal = jnp.diagonal(squares)
+    live = diagonal > 0
+    mean = jnp.mean(diagonal, where=live)
+    hessian = squares / jnp.where(jnp.any(live), mean, 1) + jnp.diag(jnp.where(live, 0, 1) + damping)
+    eye = jnp.eye(len(squares), dtype=squares.dtype)
+    inverse = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(hessian), True), eye)
+    return jnp.where(live[:, None], matrix, 0), jnp.linalg.cholesky(inverse).T
+
+
+def _prune_block(
+    carry: tuple[jax.Array, jax.Array],
+    factor: jax.Array,
+    density: jax.Array,
+    *,
+    start: int | jax.Array,
+    size: int,
+    scope: Scope,
+) -> tuple[jax.Array, jax.Array]:
+    """The matrix and mask of `carry` after the inputs from `start` on are pruned and all later ones updated."""
+    matrix, mask = carry
+    rows = jax.lax.dynamic_slice_in_dim(matrix, start, size)
+    upper = jax.lax.dynamic_slice_in_dim(factor, start, size)
+    own = jax.lax.dynamic_slice_in_dim(upper, start, size, axis=1)
+    kept = select(jnp.square(rows / jnp.diagonal(own)[:, None]), density, scope=scope)
+
+    def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        rows, errors = carry
+        error = jnp.where(kept[i], 0, rows[i]) / own[i, i]
+        return rows - own[i][:, None] * error[None], errors.at[i].set(error)  # row i of U is zero before i
+
+    rows, errors = jax.lax.fori_loop(0, size, one, (rows, jnp.zeros_like(rows)))
+    later = jnp.arange(len(factor)) >= start + size
+    update = jnp.matmul(jnp.where(later[None], upper, 0).T, errors, precision=jax.lax.Precision.HIGHEST)
+    matrix = jax.lax.dynamic_update_slice_in_dim(matrix - update, jnp.where(kept, rows, 0), start, 0)
+    return matrix, jax.lax.dynamic_update_slice_in_dim(mask, kept, start, 0)
+
+
+def _check(density: float, batches: Iterable[PyTree], *, group: int | None, block: int, damping: float) -> None:
+    if not 0 <= density <= 1:
+        raise InputError(f"density={density} is not a fraction; pass a number between 0 and 1 (the part to keep).")
+    if block < 1 or (group is not None and group < 1):
+        raise InputError(f"block={block} and group={group} count inputs; pass 1 or more.")
+    if not 0 < damping < math.inf:
+        raise InputError(f"damping={damping} must be positive and finite: without it XᵀX may have no inverse.")
+    if iter(batches) is batches:
+        raise InputError(f"batches is a {type(batches).__name__}, which can be read only once; pass list(batches).")

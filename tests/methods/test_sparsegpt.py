@@ -1,0 +1,201 @@
+"""SparseGPT against the optimal brain surgeon, a float64 oracle, and what magnitude and Wanda leave of the outputs."""
+
+import itertools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxticket as jt
+from jaxticket import scopes, scores
+from jaxticket.errors import InputError
+from jaxticket.methods.finetune import sparsegpt as module
+from jaxticket.methods.finetune.sparsegpt import sparsegpt
+
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "criteria.json").read_text())["sparsegpt"]
+BLOCKS = [0, 8, 16, 22]  # blocks of 8 inputs, the last is smaller
+GROUPS = [0, 4, 8, 12, 16, 20, 22]  # as are groups of 4
+CASES = {"blocks": {"block": 8}, "groups": {"group": 4}}
+
+
+def dense(params, x):
+    return x @ params["w"]
+
+
+def correlated(seed):
+    """96 examples of 22 inputs, of which neighbours stand in for each other (correlation 0.9); 8 outputs."""
+    rng = np.random.default_rng(seed)
+    covariance = 0.9 ** np.abs(np.subtract.outer(np.arange(22), np.arange(22)))
+    x = rng.normal(size=(96, 22)) @ np.linalg.cholesky(covariance).T
+    return jnp.asarray(x, jnp.float32), {"w": jnp.asarray(rng.normal(size=(22, 8)), jnp.float32)}
+
+
+def error(params, pruned, x):
+    return float(jnp.sum(jnp.square(dense(params, x) - dense(pruned, x))))
+
+
+def oracle(x, w, density, case):
+    """The paper's algorithm, weight by weight, in float64."""
+    x, w = np.asarray(x, np.float64), np.array(w, np.float64)
+    hessian = x.T @ x
+    hessian += 0.01 * np.mean(np.diag(hessian)) * np.eye(len(w))
+    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    mask = np.zeros(w.shape, bool)
+    edges = BLOCKS if case == "blocks" else GROUPS
+    for start, stop in itertools.pairwise(edges):
+        saliency = np.square(w / np.diag(upper)[:, None])[start:stop]
+        pools = [saliency.ravel()] if case == "blocks" else list(saliency.T)
+        kept = []
+        for pool in pools:
+            best = np.argsort(-pool, kind="stable")[: max(1, round(density * pool.size))]
+            kept.append(np.isin(np.arange(pool.size), best))
+        mask[start:stop] = kept[0].reshape(-1, w.shape[1]) if case == "blocks" else np.stack(kept, 1)
+        for i in range(start, stop):
+            for j in range(w.shape[1]):
+                if not mask[i, j]:
+                    w[i + 1 :, j] -= upper[i, i + 1 :] * w[i, j] / upper[i, i]
+                    w[i, j] = 0
+    return w, mask
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_oracle_and_outputs_closer_than_those_of_magnitude_and_wanda(case):
+    scope = scopes.leaf() if case == "blocks" else scopes.groups(4)
+    for seed in range(3):
+        x, params = correlated(seed)
+        pruned, mask = sparsegpt(dense, params, [x[:40], x[40:]], 0.5, **CASES[case])
+        w, kept = oracle(x, params["w"], 0.5, case)
+        np.testing.assert_array_equal(mask["w"], kept)
+        np.testing.assert_allclose(pruned["w"], w, rtol=1e-3, atol=1e-4)
+        others = [
+            jt.apply_mask(params, jt.select(score(params), 0.5, scope=scope))
+            for score in (scores.magnitude, scores.wanda(dense, [x]))
+        ]
+        assert error(params, pruned, x) < min(error(params, other, x) for other in others)
+
+
+def test_one_weight_less_is_the_optimal_brain_surgeons():
+    """In float64: δw = −w₀ / [H⁻¹]₀₀ · H⁻¹[:, 0], where the first weight of the output goes."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(40, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(6, 1)) + 3
+    w[0] = 1e-2
+    with jax.enable_x64(True):
+        pruned, mask = sparsegpt(dense, {"w": jnp.asarray(w)}, [jnp.asarray(x)], 5 / 6, damping=1e-3)
+        hessian = x.T @ x
+        inverse = np.linalg.inv(hessian + 1e-3 * np.mean(np.diag(hessian)) * np.eye(6))
+        expected = w - w[0] / inverse[0, 0] * inverse[:, :1]
+        assert pruned["w"].dtype == jnp.float64
+        np.testing.assert_array_equal(mask["w"][:, 0], [False] + [True] * 5)
+        np.testing.assert_allclose(pruned["w"][1:], expected[1:], rtol=1e-10)
+
+
+def test_golden():
+    pruned, mask = sparsegpt(dense, {"w": jnp.array(GOLDEN["w"])}, [jnp.array(GOLDEN["x"])], 0.5, damping=1e-6)
+    np.testing.assert_allclose(pruned["w"], GOLDEN["pruned"], rtol=1e-4)
+    np.testing.assert_array_equal(mask["w"], GOLDEN["mask"])
+
+
+def test_orthogonal_inputs_give_magnitude_and_leave_survivors_alone():
+    params = correlated(1)[1]
+    for case, edges, scope in (("blocks", BLOCKS, scopes.leaf()), ("groups", GROUPS, scopes.groups(4))):
+        pruned, mask = sparsegpt(dense, params, [2 * jnp.eye(22)], 0.5, **CASES[case])
+        parts = [params["w"][a:b] for a, b in itertools.pairwise(edges)]
+        expected = np.concatenate(jt.select([jnp.abs(part) for part in parts], 0.5, scope=scope))
+        np.testing.assert_array_equal(mask["w"], expected)
+        np.testing.assert_array_equal(pruned["w"], np.where(expected, params["w"], 0))
+
+
+def test_counts_are_exact_in_each_block_and_group_and_densities_do_not_recompile():
+    x, params = correlated(0)
+    params = params | {"tied": jnp.ones((22, 8))}  # all saliencies equal, where inputs are orthogonal
+    for density, of_blocks, of_groups in (
+        (0.5, [32, 32, 24], [2, 2, 2, 2, 2, 1]),
+        (0.3, [19, 19, 14], [1] * 6),
+        (1.0, [64, 64, 48], [4, 4, 4, 4, 4, 2]),
+    ):
+        for case, edges, counts in (("blocks", BLOCKS, of_blocks), ("groups", GROUPS, of_groups)):
+            compiled = module._prune._cache_size()
+            pruned, mask = sparsegpt(dense, {"w": params["w"]}, [x], density, **CASES[case])
+            parts = np.split(np.asarray(mask["w"]), edges[1:-1])
+            found = [part.sum() for part in parts] if case == "blocks" else [part.sum(0) for part in parts]
+            for n, count in zip(found, counts, strict=True):
+                np.testing.assert_array_equal(n, count)
+            np.testing.assert_array_equal(pruned["w"] != 0, mask["w"])
+            assert density == 0.5 or module._prune._cache_size() == compiled
+    np.testing.assert_array_equal(pruned["w"], params["w"])
+    _, mask = sparsegpt(dense, {"w": params["tied"]}, [jnp.eye(22)], 0.5, **CASES["groups"])
+    np.testing.assert_array_equal(mask["w"][:, 0], [1, 1, 0, 0] * 5 + [1, 0])
+
+
+def test_a_convolution_and_kernels_of_three_axes_are_pruned_as_the_matrices_they_are():
+    x, params = correlated(3)
+
+    def convolved(p, x):
+        return jax.lax.conv_general_dilated(x, p["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    expected = sparsegpt(dense, params, [x], 0.5, **CASES["blocks"])
+    for apply, kernel, inputs in (
+        (convolved, params["w"].reshape(1, 2, 11, 8), x.reshape(4, 24, 2, 11)),
+        (lambda p, x: jnp.einsum("bhi,hiok->bok", x, p["w"]), params["w"].reshape(2, 11, 4, 2), x.reshape(96, 2, 11)),
+        (lambda p, x: jnp.einsum("bi,oi->bo", x, p["w"]), params["w"].T, x),
+    ):
+        for found, matrix in zip(sparsegpt(apply, {"w": kernel}, [inputs], 0.5, **CASES["blocks"]), expected):
+            matrix = matrix["w"].T if kernel.ndim == 2 else matrix["w"].reshape(kernel.shape)
+            np.testing.assert_allclose(found["w"], matrix, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_see_the_inputs_that_pruned_layers_before_them_give():
+    """Those that lie in a scan's stacked leaf see each other's dense outputs, but pruned ones of earlier layers."""
+    x, first = correlated(4)
+    params = {"z": first, "a": {"w": jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8)), jnp.float32)}}
+
+    def apply(p, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), jnp.tanh(dense(p["z"], x)), p["a"]["w"])[0]
+
+    pruned, mask = sparsegpt(apply, params, [x], 0.5, block=8)
+    hidden = [jnp.tanh(dense(pruned["z"], x))]
+    hidden.append(jnp.tanh(hidden[0] @ params["a"]["w"][0]))
+    np.testing.assert_allclose(pruned["z"]["w"], sparsegpt(dense, first, [x], 0.5, block=8)[0]["w"], rtol=1e-5)
+    for i in range(2):
+        alone, kept = sparsegpt(dense, {"w": params["a"]["w"][i]}, [hidden[i]], 0.5, block=8)
+        np.testing.assert_allclose(pruned["a"]["w"][i], alone["w"], rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(mask["a"]["w"][i], kept["w"])
+
+
+def test_inputs_that_are_always_zero_go_first_and_other_leaves_stay():
+    x, params = correlated(2)
+    x, params = x.at[:, ::2].set(0), params | {"bias": jnp.ones(8), "none": None}
+    pruned, mask = sparsegpt(dense, params, [x], 0.5, block=22)
+    np.testing.assert_array_equal(mask["w"], np.broadcast_to((np.arange(22) % 2 == 1)[:, None], (22, 8)))
+    np.testing.assert_allclose(dense(pruned, x), dense(params, x), rtol=1e-5)
+    assert mask["bias"] is None
+    assert mask["none"] is pruned["none"] is None
+    np.testing.assert_array_equal(pruned["bias"], params["bias"])
+    blank, _ = sparsegpt(dense, params, [0 * x], 0.5, block=22)
+    assert bool(jnp.all(jnp.isfinite(blank["w"])))
+
+
+def test_errors():
+    x, params = correlated(0)
+    calls = {
+        "density=1.5": {"density": 1.5},
+        "block=0": {"block": 0},
+        "group=0": {"group": 0},
+        "damping=0": {"damping": 0},
+        "generator": {"batches": (b for b in [x])},
+        "holds none": {"batches": []},
+        "never multiplied": {"params": params | {"v": jnp.ones((2, 2))}, "where": {"w": True, "v": True}},
+    }
+    for message, changed in calls.items():
+        arguments = {"apply": dense, "params": params, "batches": [x], "density": 0.5} | changed
+        with pytest.raises(InputError, match=message):
+            sparsegpt(**arguments)
+    with pytest.raises(InputError, match="w is multiplied along different axes"):
+        sparsegpt(lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"].T, params, [x], 0.5)
+    with pytest.raises(InputError, match="batch of matrices"):
+        sparsegpt(
+            lambda p, x: jnp.einsum("eti,eio->eto", x, p["w"]), {"w": jnp.ones((2, 3, 4))}, [jnp.ones((2, 5, 3))], 0.5
+        )
