@@ -1,18 +1,21 @@
 """What every command line here does: flags from a dataclass, and errors of one line."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from experiments._config import Training
 from jaxticket.errors import InputError, JaxticketError, MissingExtraError
 
 ConfigT = TypeVar("ConfigT")
 PresetT = TypeVar("PresetT")
+TrainingT = TypeVar("TrainingT", bound=Training)
 
 _EXTRAS = {
     "experiments": ("tyro", "rich"),
@@ -73,6 +76,28 @@ def take_preset(argv: Sequence[str], presets: Mapping[str, PresetT]) -> tuple[Pr
     if name not in presets:
         raise InputError(f"--preset is {name!r}, but must be one of {', '.join(presets)}")
     return presets[name], others
+
+
+def training_config(
+    default: TrainingT, argv: Sequence[str], presets: Mapping[str, Any], *, description: str | None
+) -> TrainingT:
+    """The configuration of an experiment that trains: flags over what a preset says of training over the default.
+
+    Lists may be written with commas, and --data as --dataset. Raises InputError for bad flags.
+    """
+    preset, others = take_preset(argv, presets)
+    recipe = {field.name: getattr(preset.CONFIG, field.name) for field in dataclasses.fields(Training)}
+    names = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
+    flags: list[str] = []
+    listed = False
+    for argument in others:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            listed = flag in names
+            flags.append("--data" if flag == "--dataset" else flag)
+            argument = value if equals else ""
+        flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
+    return parse(dataclasses.replace(default, **recipe), flags, description=description)
 
 
 def require_extras(*names: str) -> None:

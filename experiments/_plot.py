@@ -35,6 +35,10 @@ def accuracy(
         axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
+        densities = {100 * point.density for points in curves.values() for point in points}
+        if len(densities) <= 6:
+            axes.set_xticks(sorted(densities), minor=False)
+            axes.set_xticks([], minor=True)
         axes.invert_xaxis()
         axes.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
 

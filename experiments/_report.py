@@ -34,7 +34,7 @@ def by_level(replicates: int, branches: Sequence[str]) -> Rows:
 
     def line(row: Sequence[Record]) -> str:
         first = row[0]
-        accuracies = "  ".join(f"{_plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
+        accuracies = "  ".join(f"{plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
         start = f"replicate {first['replicate'] + 1}/{replicates}  level {first['level']:2}  density "
         return f"{start}{first['density']:.4f}  {accuracies}"
 
@@ -85,10 +85,11 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if self._bar:
             self._bar.update(self._task, completed=self._done, left=self._left())
         if len(row) == self._rows.size:
-            self._print(self._rows.line(row))
+            self.say(self._rows.line(row))
             del self._open[self._rows.of(record)]
 
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar if there is one."""
         if self._bar:
             self._bar.console.print(line, highlight=False)
         else:
@@ -129,9 +130,7 @@ def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[s
         row: dict[str, Any] = {"level": level, "density": statistics.fmean(m["density"] for m in members)}
         for branch in branches:
             mine = [m for m in members if m["branch"] == branch]
-            for split in ("test_accuracy", "validation_accuracy"):
-                mean, half = diagnostics.interval([m[split] for m in mine])
-                row.setdefault(branch, {"replicates": len(mine)})[split] = {"mean": mean, "half_width": half}
+            row[branch] = {"replicates": len(mine), **accuracies(mine)}
         rows.append(row)
     return rows
 
@@ -149,9 +148,9 @@ def write(
     rows = summarise(records, branches)
     replicates = rows[0][branches[0]]["replicates"]
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
-    columns = ("level", "density", *map(_plain, branches))
+    columns = ("level", "density", *map(plain, branches))
     cells = [(str(r["level"]), f"{r['density']:.4f}", *(shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
-    _plot.accuracy({_plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
+    _plot.accuracy({plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
     publish(
         folder,
         text=text,
@@ -160,6 +159,12 @@ def write(
         page=functools.partial(_html.page, title, columns=columns, rows=cells, config=config, command=command),
         others="metrics.jsonl, and the tickets of every level",
     )
+
+
+def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """For each split the mean accuracy over replicates, and half its 95 % interval."""
+    splits = ("test_accuracy", "validation_accuracy")
+    return {split: diagnostics.interval(r[split] for r in records)._asdict() for split in splits}
 
 
 def publish(
@@ -189,7 +194,7 @@ def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
     """Accuracy by level: on test with its interval, then the mean on validation."""
-    columns = ("level", "density", *map(_plain, branches), *(f"{_plain(b)}\nvalidation" for b in branches))
+    columns = ("level", "density", *map(plain, branches), *(f"{plain(b)}\nvalidation" for b in branches))
     cells = []
     for row in rows:
         test = [shown(row[branch]["test_accuracy"]) for branch in branches]
@@ -214,15 +219,15 @@ def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) 
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
-def collapse(records: Iterable[Record], *, help: str = "--minimum keeps some of each") -> str:
+def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some of each") -> str:
     """A line for each layer and branch that came to keep no weight at all: from which density on, and what helps."""
     first: dict[tuple[str, str], float] = {}
     for record in records:
         for layer in record.get("collapsed", ()):
-            where = (_plain(record["branch"]), layer)
+            where = (plain(record["branch"]), layer)
             first[where] = max(first.get(where, 0.0), record["density"])
     return "".join(
-        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; {help}\n"
+        f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; {advice}\n"
         for (branch, layer), density in sorted(first.items())
     )
 
@@ -236,7 +241,7 @@ def shown(accuracy: Mapping[str, float]) -> str:
     return f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['half_width']:5.2f}".replace("  nan", "    –")
 
 
-def _plain(branch: str) -> str:
+def plain(branch: str) -> str:
     return branch.replace("_", " ")
 
 

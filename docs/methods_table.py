@@ -1,0 +1,66 @@
+"""Writes registry.md, the page of methods that the registry makes.
+
+    python docs/methods_table.py
+
+A test compares the page with what this would write.
+"""
+
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from jaxticket import registry
+
+PAGE = pathlib.Path(__file__).with_name("registry.md")
+
+_ABOUT = """\
+# Registry of methods
+
+<!-- Written by docs/methods_table.py from jaxticket.registry: change it there. -->
+
+Methods that `jaxticket.registry` makes by name for any density and any length of training, and that
+`experiments/train.py` and `experiments/compare.py` train. All prune single weights. Each entry is tested against what
+the method does; [Methods](methods.md) lists everything else that the parts make.
+
+- **when**: the mask is chosen before the training and stays, or changes during it.
+- **scope**: what competes for its place: all weights (`tree`, so that the scores decide how dense each layer is), those
+  of each layer (`leaf`), or those of small groups (`groups`).
+- **data**: does the mask depend on a batch in another way than through the weights?
+- **needs**: gradients or Hessian of the loss, a random key.
+- **regrows**: may a pruned weight come back?
+
+"""
+
+
+def page() -> str:
+    """The page, as Markdown."""
+    taxonomy = ("name", "paper", "when", "scope", "data", "needs", "regrows")
+    rows = [
+        (
+            f"`{m.name}`",
+            m.paper,
+            m.when,
+            m.scope,
+            m.data,
+            ", ".join(sorted(m.needs)) or "–",
+            "yes" if m.regrows else "no",
+        )
+        for m in registry.METHODS.values()
+    ]
+    code = [
+        (f"`{m.name}`", f"`{m.arguments}`", ", ".join(f"`{path}`" for path in m.evidence))
+        for m in registry.METHODS.values()
+    ]
+    return (
+        f"{_ABOUT}{_table(taxonomy, rows)}\n## Arguments and evidence\n\n"
+        "The code is that of a training of 1,000 steps.\n\n"
+        f"{_table(('name', 'arguments', 'evidence'), code)}"
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,163 @@
+"""One method on one network: sparse training with live progress, and the trained tickets.
+
+    python experiments/train.py --method rigl --density 0.1
+    python experiments/train.py --method synflow --density 0.02 --epochs 30
+    python experiments/train.py --method granet --preset resnet20_cifar    data and recipe of a file in configs/
+    python experiments/train.py --method gradual --dry-run                 the plan, and nothing else
+
+A method is any name of `jaxticket.registry`; `experiments/compare.py` trains several. A run that was killed goes on
+when the same command is given again, and more seeds extend it. `jaxticket.load` reads the tickets: trained weights with
+their mask.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
+
+import jax
+
+from experiments import _cli, _html, _plot, _report
+from experiments._cells import Trainer
+from experiments._config import Training, require
+from experiments._kinds import Cell
+from experiments.imp import PRESETS
+from jaxticket import diagnostics, loops, registry, tickets
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Training):
+    """Train a network sparsely, by one method at one density."""
+
+    EXPERIMENT = "train"
+    NOT_HASHED = Training.NOT_HASHED | {"seeds"}
+
+    method: str = "rigl"
+    """A name of jaxticket.registry."""
+    density: float = 0.1
+    """The fraction of the weights to keep."""
+    seeds: int = 3
+    """Repetitions of everything with other random numbers (the split of the data stays)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        registry.get(self.method)
+        require(0 < self.density <= 1, self, "density", "above 0 and at most 1")
+        require(self.seeds >= 1, self, "seeds", "at least 1")
+
+    def cells(self) -> list[Cell]:
+        """One for each seed."""
+        return [Cell(self.method, self.density, seed) for seed in range(self.seeds)]
+
+
+def run(config: Config) -> list[_report.Record]:
+    """Trains what is not trained yet, and reports. Returns the record of each seed."""
+    folder = config.folder()
+    with _report.Progress(config.seeds, _report.Rows(lambda record: record["seed"], 1, _line)) as progress:
+        trainer = _trainer(config)
+        per_epoch = trainer.basis.recipe.steps_per_epoch
+
+        def step(at: int, loss: float) -> None:
+            progress.step(at, loss)
+            if at % per_epoch == 0:
+                progress.say(f"epoch {at // per_epoch:3}/{config.epochs}  loss {loss:.4f}")
+
+        trainer.progress = step
+        with loops.rundir.lock(folder):
+            loops.rundir.claim(folder, {"experiment": "train", **config.identity()})
+            records = _report.keep(trainer.train(config.cells()), folder / "metrics.jsonl", progress)
+    report(config, records)
+    return records
+
+
+def report(config: Config, records: Sequence[_report.Record]) -> None:
+    """Writes and prints the tables, the plot and the page."""
+    folder = config.folder()
+    name = _report.plain(config.method)
+    title = f"{name} at density {config.density:g}: {config.model} on {config.data}, run {config.hash()}"
+    columns = ("seed", "kept", "test", "validation")
+    percent = lambda value: f"{100 * value:.2f}"
+    rows = [
+        (str(r["seed"]), f"{r['kept']:.4f}", percent(r["test_accuracy"]), percent(r["validation_accuracy"]))
+        for r in records
+    ]
+    found = _report.accuracies(records)
+    rows.append(("mean", "", *(_report.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
+    layers = tickets.describe(config.cells()[0].path(folder))["density"]
+    cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in layers.items()]
+    plot(records, folder / "accuracy.png", title=title)
+    command, values = ["python", "experiments/train.py", *config.flags()], dataclasses.asdict(config)
+    named = [{**record, "branch": record["method"]} for record in records]
+    _report.publish(
+        folder,
+        text=f"{title}\n\n"
+        + _report.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
+        + "\n"
+        + _report.grid(("layer", "kept", "of", "density"), cells, title="what seed 0 keeps of each layer"),
+        results={"seeds": list(records), "mean": found},
+        warnings=_report.collapse(named, advice="no signal passes it"),
+        page=functools.partial(_html.page, title, columns=columns, rows=rows, config=values, command=command),
+        others=f"metrics.jsonl, and the tickets {config.cells()[0].path(folder).parent.relative_to(folder)}/seed_…",
+    )
+
+
+def plot(records: Sequence[_report.Record], file: pathlib.Path, *, title: str) -> None:
+    """Validation accuracy and density over the training; nothing is chosen by test examples."""
+    steps = [seen["step"] for seen in records[0]["history"]]
+    epochs = list(zip(*(record["history"] for record in records), strict=True))
+    points = [
+        _plot.Point(epoch[0]["density"], *diagnostics.interval(seen["validation_accuracy"] for seen in epoch))
+        for epoch in epochs
+    ]
+    with _plot.figure(file) as axes:
+        _plot.band(axes, steps, points)
+        axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
+        right = axes.twinx()
+        right.plot(steps, [100 * point.density for point in points], color="gray", linestyle=":")
+        right.set(yscale="log", ylabel="weights kept (%, dotted)")
+
+
+def plan(config: Config) -> str:
+    """What the command would do."""
+    trainer, folder, method = _trainer(config), config.folder(), registry.get(config.method)
+    finished = sum(cell.path(folder).exists() for cell in config.cells())
+    return "\n".join(
+        [
+            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            f"method       {method.paper}: {method.arguments}",
+            f"trainings    {config.seeds}, {finished} of them finished; {trainer.placement.why}",
+            f"each         {trainer.basis.steps} steps of {config.batch_size} examples",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    with _cli.one_line_errors():
+        config = _cli.training_config(Config(), sys.argv[1:] if argv is None else argv, PRESETS, description=__doc__)
+        _cli.require_extras("experiments", "models", "io", "data", "plots")
+        if config.dry_run:
+            print(plan(config))
+        else:
+            run(config)
+    return 0
+
+
+def _trainer(config: Config) -> Trainer:
+    trainer = Trainer(config, config.folder(), together=config.seeds)
+    trainer.watch = functools.partial(trainer.basis.evaluate, splits=("validation",))
+    return trainer
+
+
+def _line(row: Sequence[_report.Record]) -> str:
+    (record,) = row
+    return f"seed {record['seed']}  density {record['kept']:.4f}  test {100 * record['test_accuracy']:5.1f}"
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # seeds side by side, one a core
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Methods side by side: each cell is its own, finished ones are kept, and a killed run ends in the same numbers."""
+
+import functools
+import html
+import json
+import re
+import shlex
+
+import jax
+import numpy as np
+import pytest
+
+import jaxticket as jt
+from experiments import _cells, _cli, _kinds, _problem, compare, train
+from experiments._config import Training
+from experiments.imp import PRESETS
+from jaxticket import data, models
+
+RECIPE = ["--limit", "300", "--epochs", "2", "--placement", "map"]
+SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2", "--checkpoint-seconds", "0"]
+METHODS = ["--methods", "gradual,ste"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap(tmp_path_factory):
+    """Compiling is nearly all the time that these runs take: once and quickly, for a small network."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "mnist5k", functools.cache(data.mnist5k))
+        patched.setattr(_problem, "make_model", lambda config, dataset: models.lenet_300_100(width=20))
+        for name, value in options.items():
+            jax.config.update(name, value)
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    assert compare.main([*SMALL, *METHODS, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return run
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_cell_is_trained_and_kept(finished):
+    found = [(r["method"], r["density"], r["seed"]) for r in records(finished)]
+    sparse = [(method, density, seed) for method in ("gradual", "ste") for density in (0.2, 0.1) for seed in (0, 1)]
+    assert found == [("dense", 1.0, 0), ("dense", 1.0, 1), *sparse]
+    for record in records(finished):
+        assert record["kept"] == pytest.approx(record["density"], abs=1e-4)
+        ticket = jt.load(_kinds.Cell(record["method"], record["density"], record["seed"]).path(finished))
+        assert float(jt.density(ticket.params, ticket.mask)) == pytest.approx(record["kept"])
+        assert all(
+            map(np.array_equal, *map(jax.tree.leaves, (ticket.params, jt.apply_mask(ticket.params, ticket.mask))))
+        )
+    assert len({record["loss"] for record in records(finished)}) == 10  # no two cells are one
+    assert not (finished / "checkpoint").exists()
+
+
+def test_the_report(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert [*results] == ["dense", "gradual", "ste"]
+    mine = [r["test_accuracy"] for r in records(finished) if (r["method"], r["density"]) == ("ste", 0.1)]
+    assert results["ste"][1]["density"] == 0.1
+    assert results["ste"][1]["test_accuracy"]["mean"] == pytest.approx(sum(mine) / 2)
+    table = (finished / "table.txt").read_text()
+    mean, half = (100 * results["ste"][1]["test_accuracy"][what] for what in ("mean", "half_width"))
+    assert f"{mean:.2f} ± {half:5.2f}" in table
+    assert "validation" in table
+    assert (finished / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    (command,) = re.findall(r"<pre>(.*)</pre>", (finished / "report.html").read_text())
+    script, *flags = shlex.split(html.unescape(command))[1:]
+    assert script == "experiments/compare.py"
+    assert _cli.training_config(compare.Config(), flags, PRESETS, description=None).folder() == finished
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers_and_more_methods_extend_it(finished, tmp_path, monkeypatch, capsys):
+    save, saved = _cells.loops.StepCheckpoint.save, []
+
+    def killed(self, origin, ticket, values):
+        save(self, origin, ticket, values)
+        saved.append(ticket.step)
+        if len(saved) == 3:  # dense has trained two epochs, gradual one
+            raise KeyboardInterrupt
+
+    arguments = [*SMALL, *METHODS, "--out", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr(_cells.loops.StepCheckpoint, "save", killed)
+        with pytest.raises(SystemExit) as end:
+            compare.main(arguments)
+    assert (end.value.code, saved) == (130, [5, 10, 5])
+    (run,) = tmp_path.iterdir()
+    assert {cell["method"] for cell in records(run)} == {"dense"}
+    dense = {path: path.stat().st_mtime_ns for path in run.glob("cells/dense/**/record.json")}
+    assert len(dense) == 2
+    assert compare.main(arguments) == 0
+    assert (run / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+    kept = {path: path.stat().st_mtime_ns for path in run.glob("cells/**/record.json")}
+    assert compare.main([*arguments, "--methods", "ste,random,gradual"]) == 0
+    assert kept.items() >= dense.items()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # loaded, not trained again
+    assert [r for r in records(run) if r["method"] != "random"] != records(finished)  # in the order of the methods
+    assert {json.dumps(r) for r in records(run) if r["method"] != "random"} == set(map(json.dumps, records(finished)))
+    assert "random              density 0.2  " in capsys.readouterr().out
+
+
+def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, capsys):
+    flags = ["--method", "gradual", "--density", "0.1", "--seeds", "1", "--out", str(tmp_path)]
+    assert train.main([*RECIPE, *flags]) == 0
+    (run,) = tmp_path.iterdir()
+    (alone,) = records(run)
+    history = alone.pop("history")
+    assert alone in records(finished)
+    assert [seen["step"] for seen in history] == [5, 10]
+    assert history[0]["density"] > history[1]["density"] == pytest.approx(0.1, abs=1e-4)
+    assert history[1]["validation_accuracy"] == alone["validation_accuracy"]
+    printed = capsys.readouterr().out
+    assert "epoch   2/2  loss" in printed
+    assert (run / "table.txt").read_text() in printed
+    assert re.search(r"hidden1/kernel +4,704 +47,040 +0.1000", printed)
+    assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
+    config = Training(limit=300)
+    basis = _problem.basis(config)
+    lanes = []
+    for method in ("static", "rigl", "ste"):
+        cell = _kinds.Cell(method, 0.5, 1)
+        lanes.append(_kinds.kind(cell, config, basis).begin(cell))
+    masks = [jt.mask_of(lane.opt_state) for lane in lanes[:2]]
+    dense = lanes[2].params
+    for lane, mask in zip(lanes, masks):
+        assert all(map(np.array_equal, *map(jax.tree.leaves, (lane.params, jt.apply_mask(dense, mask)))))
+    assert len({tuple(jax.random.key_data(lane.key).tolist()) for lane in lanes}) == 1
+
+
+def test_cells_of_masks_that_never_change_share_a_program():
+    trainer = _cells.Trainer(Training(limit=300), _cells.pathlib.Path("nowhere"), together=4)
+    config = compare.Config(methods=("random", "rigl", "snip"), densities=(0.2, 0.1), seeds=2)
+    programs = [[cell.method for cell in program] for program in trainer.programs(config.cells())]
+    assert programs == [
+        ["dense", "dense", "random", "random"],
+        ["random", "random", "snip", "snip"],
+        ["snip"] * 2,
+        ["rigl"] * 4,
+    ]
+
+
+def test_dry_runs_print_plans_and_write_nothing(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "runs"), "--dry-run"]
+    assert compare.main([*SMALL, "--methods", "random,rigl", *out, "--dataset=mnist5k"]) == 0
+    printed = capsys.readouterr().out
+    assert "10: 2 methods, 2 densities, 2 seeds, and the dense network; 0 of them are finished" in printed
+    assert "2, run 3 times with at most 4 trainings each" in printed
+    assert train.main(["--method", "synflow", "--density", "0.02", *out]) == 0
+    assert "Tanaka et al. 2020" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "words"),
+    [
+        (compare.main, ["--methods", "rigl,sett"], "method 'sett' is not in the registry"),
+        (compare.main, ["--densities", "0.1,1"], "--densities is (0.1, 1.0), but must be between 0 and 1"),
+        (compare.main, ["--densities", "0.1,0.1"], "--densities is (0.1, 0.1), but must be different values"),
+        (compare.main, ["--seeds", "0"], "--seeds is 0, but must be at least 1"),
+        (compare.main, ["--metods", "rigl"], "perhaps --methods was meant"),
+        (train.main, ["--method", "rgl"], "perhaps one of these was meant: rigl"),
+        (train.main, ["--density", "0"], "--density is 0.0, but must be above 0 and at most 1"),
+        (train.main, ["--batch-size", "4000"], "--batch-size is 4000"),
+    ],
+)
+def test_bad_flags(main, arguments, words, capsys, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--out", str(tmp_path / "runs")])
+    message = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message.startswith("error: ")
+    assert words in message
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_went_wrong_is_told():
+    record = {"seed": 0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
+    cut = {**record, "method": "top_kast", "density": 0.01, "kept": 0.01, "collapsed": ["output/kernel"]}
+    coarse = {**record, "method": "sr_ste", "density": 0.1, "kept": 0.25, "collapsed": []}
+    told = compare.warnings([cut, coarse])
+    assert told.count("\n") == 2
+    assert "top kast: output/kernel keeps no weight from density 0.01 on" in told
+    assert "sr ste keeps 0.25 where 0.1 is asked" in told
