@@ -91,7 +91,7 @@ def movements(draw):
 
 
 @hypothesis.given(movements())
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=12)
 def test_layouts_follow_reshapes_and_transposes(movement):
     """Whatever moved the entries, `arranged` puts them back; and so it does for sums that have size 1."""
     shape, steps = movement

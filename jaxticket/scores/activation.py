@@ -150,8 +150,8 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
 
 
 def _channels(product: Product) -> jax.Array:
-    """An array of the size of a score of the product's output channels."""
-    return wide(outputs(product)[(0,) * len(product.positions)])
+    """An array of the shape of a score of the product's output channels."""
+    return jnp.sum(wide(outputs(product)), range(len(product.positions)))
 
 
 def _tapped(product: Product, slot: jax.Array) -> jax.Array:

@@ -35,7 +35,8 @@ def select(
     sorted or gathered.
 
     Args:
-      scores: pytree of real arrays; None leaves stay None (`filters.only` drops leaves).
+      scores: pytree of real arrays; None leaves stay None (`filters.only` drops leaves). Where scores have size 1
+        along an axis and the mask is full, the entries along it live or die together (scores of channels).
       density: the fraction to keep: a float, a traced scalar (its product with n is rounded in float32), or, unless
         all leaves compete, a pytree of them with None for leaves that are not sparsified.
       unit: weights that live or die together.
@@ -187,7 +188,13 @@ def _restore(leaves: list[jax.Array], like: Any) -> Any:
 
 
 def _broadcast(mask: Mask, scores: Scores) -> Mask:
-    return _tree.map_present(lambda m, s: jnp.broadcast_to(m, s.shape), mask, scores)
+    """The mask in the shapes of the scores: what one score stands for is alive if any entry of it is."""
+
+    def one(m: jax.Array, s: jax.Array) -> jax.Array:
+        alike = [axis for axis, (wide, n) in enumerate(zip(m.shape, s.shape, strict=True)) if wide != n == 1]
+        return jnp.broadcast_to(jnp.any(m, alike, keepdims=True), s.shape)
+
+    return _tree.map_present(one, mask, scores)
 
 
 def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:
@@ -273,10 +280,10 @@ def _checked_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -
     if scores is None or mask is None:
         return None
     mask = jnp.asarray(mask, bool)
-    if mask.ndim != scores.ndim or any(m not in (1, s) for m, s in zip(mask.shape, scores.shape, strict=True)):
+    if mask.ndim != scores.ndim or any(1 not in (m, s) and m != s for m, s in zip(mask.shape, scores.shape)):
         raise StructureError(
-            f"mask at {name!r} has shape {mask.shape}, which does not broadcast to {scores.shape}; each axis must be "
-            "full or 1."
+            f"mask at {name!r} has shape {mask.shape}, which does not broadcast with scores of {scores.shape}; each "
+            "axis must be full or 1."
         )
     return mask
 
