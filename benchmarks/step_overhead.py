@@ -3,6 +3,8 @@
 idle: a step between refreshes. refresh: a step on which one is due. amortised: 99 idle steps and a refresh, over 100
 plain steps. compile: trace + compile of the step. state: bytes of state beyond adam's, a parameter. The second row is
 plain against plain, the control of the measurement. Steps donate their state, as training loops do.
+
+straight_through, top_kast and, before it cuts, iss_p choose their weights anew at each step: all their steps are alike.
 """
 
 import gc
@@ -10,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import _harness
 import _workloads
@@ -19,27 +22,49 @@ import optax
 import jaxticket as jt
 
 NEVER = 10**9
+ALIKE = ("static", "iss_p", "straight_through", "top_kast")  # those without refreshes
 
 
-def plans(every: int) -> dict[str, Callable[[], optax.GradientTransformation]]:
-    """The optimizers whose steps are compared; refreshes are due every so many steps."""
-    adam = optax.adam(1e-3)
-    key = jax.random.key(1)
-    gradual = jt.gradual(jt.schedules.constant(0.1), stop=NEVER, every=every)
+class Subject(NamedTuple):
+    """What is trained with: an optimizer, and what the loss sees of the parameters that it trains."""
+
+    tx: optax.GradientTransformation
+    realise: Callable[[Any], Any] = lambda params: params
+
+
+def subjects(every: int, adam: optax.GradientTransformation = optax.adam(1e-3)) -> dict[str, Subject]:
+    """What is compared; refreshes are due every so many steps."""
+    often = {"every": every, "stop": NEVER}
+    compress, decompress = jt.schedules.every(2 * every), jt.schedules.every(2 * every, start=every)
+    phases = jt.alternate(jt.scores.magnitude, 0.1, compress=compress, decompress=decompress, scope=jt.scopes.tree())
+    plans = {
+        "static": jt.static(0.1),
+        "gradual": jt.gradual(jt.schedules.constant(0.1), **often),
+        "sparse_evolutionary": jt.sparse_evolutionary(0.1, every=every),
+        "rigl": jt.rigl(0.1, **often),
+        "snfs": jt.snfs(0.1, **often),
+        "itop": jt.itop(0.1, every=every, steps=NEVER),
+        "granet": jt.granet(0.1, **often, steps=NEVER),
+        "mest": jt.mest(0.1, **often),
+        "ac_dc": jt.Plan(phases, jt.schedules.either(compress, decompress), newborn="reset_all"),
+        "iss_p": jt.iss_p(0.1, stop=NEVER),
+    }
+    reparams = {
+        "straight_through": jt.reparam.straight_through(0.1),
+        "top_kast": jt.reparam.top_kast(0.1, backward=0.2, weight_decay=1e-4),
+    }
     return {
-        "plain": lambda: adam,
-        "plain again": lambda: adam,
-        "static": lambda: jt.sparsify(adam, jt.static(0.1)),
-        "gradual": lambda: jt.sparsify(adam, gradual),
-        "sparse_evolutionary": lambda: jt.sparsify(adam, jt.sparse_evolutionary(0.1, every=every), key=key),
-        "rigl": lambda: jt.sparsify(adam, jt.rigl(0.1, every=every, stop=NEVER), key=key),
+        "plain": Subject(adam),
+        "plain again": Subject(adam),
+        **{name: Subject(jt.sparsify(adam, plan, key=jax.random.key(1))) for name, plan in plans.items()},
+        **{name: Subject(r.wrap(adam), lambda latent, r=r: r.realise(latent, count=0)) for name, r in reparams.items()},
     }
 
 
-def make_step(tx: optax.GradientTransformation, workload: _workloads.Workload) -> Callable:
+def make_step(subject: Subject, workload: _workloads.Workload) -> Callable:
     def step(params, state):
-        grads = jax.grad(workload.loss)(params)
-        updates, state = tx.update(grads, state, params)
+        grads = jax.grad(lambda params: workload.loss(subject.realise(params)))(params)
+        updates, state = subject.tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     return jax.jit(step, donate_argnums=(0, 1))
@@ -48,11 +73,11 @@ def make_step(tx: optax.GradientTransformation, workload: _workloads.Workload) -
 class Training:
     """A training run that goes on by `steps` at each call, so that rounds of several runs can be interleaved."""
 
-    def __init__(self, tx: optax.GradientTransformation, workload: _workloads.Workload, steps: int):
-        self.step = make_step(tx, workload)
+    def __init__(self, subject: Subject, workload: _workloads.Workload, steps: int):
+        self.step = make_step(subject, workload)
         self.steps = steps
         params = jax.tree.map(lambda p: p.copy(), workload.params)
-        self.carry = (params, tx.init(params))
+        self.carry = (params, subject.tx.init(params))
         self.carry = jax.block_until_ready(self.step(*self.carry))  # step 0, on which every period is due
 
     def __call__(self):
@@ -62,16 +87,15 @@ class Training:
 
 
 def compile_seconds(workload: _workloads.Workload, rounds: int) -> dict[str, float]:
-    several = plans(every=100)
+    several = subjects(every=100)
     times: dict[str, list[float]] = {name: [] for name in several}
     for r in range(rounds + 1):
         for name in random.Random(r).sample(list(several), len(several)):
-            tx = several[name]()
-            state = jax.eval_shape(tx.init, workload.params)
+            state = jax.eval_shape(several[name].tx.init, workload.params)
             jax.clear_caches()
             gc.collect()
             begin = time.perf_counter()
-            make_step(tx, workload).lower(workload.params, state).compile()
+            make_step(several[name], workload).lower(workload.params, state).compile()
             if r:  # the first round warms Python up
                 times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(t) for name, t in times.items()}
@@ -87,26 +111,27 @@ def state_bytes(tx: optax.GradientTransformation, workload: _workloads.Workload)
 
 
 def compare(name: str, workload: _workloads.Workload, *, steps: int, rounds: int, compiles: int) -> list[dict]:
-    idle = _harness.measure({n: Training(tx(), workload, steps) for n, tx in plans(NEVER).items()}, rounds=rounds)
+    idle = _harness.measure({n: Training(s, workload, steps) for n, s in subjects(NEVER).items()}, rounds=rounds)
     due = _harness.measure(
-        {n: Training(tx(), workload, max(steps // 5, 1)) for n, tx in plans(1).items()}, rounds=max(rounds // 2, 2)
+        {n: Training(s, workload, max(steps // 5, 1)) for n, s in subjects(1).items() if n not in ALIKE},
+        rounds=max(rounds // 2, 2),
     )
     compiled = compile_seconds(workload, compiles)
     size = sum(p.size for p in jax.tree.leaves(workload.params))
     rows = []
-    for plan, tx in plans(NEVER).items():
+    for plan, subject in subjects(NEVER).items():
         ratio = idle[plan] / idle["plain"]
-        refresh = due[plan] / due["plain"]
+        refresh = ratio if plan in ALIKE else due[plan] / due["plain"]
         rows.append(
             {
                 "network": f"{name} {size / 1e6:.2f}M",
                 "plan": plan,
                 "step ms": 1e3 * idle[plan] / steps,
                 "idle": ratio,
-                "refresh": refresh if plan not in ("static",) else "-",
+                "refresh": "-" if plan in ALIKE else refresh,
                 "amortised": (99 * ratio + refresh) / 100,
                 "compile": compiled[plan] / compiled["plain"],
-                "state": (state_bytes(tx(), workload) - state_bytes(optax.adam(1e-3), workload)) / size,
+                "state": (state_bytes(subject.tx, workload) - state_bytes(optax.adam(1e-3), workload)) / size,
             }
         )
     return rows

@@ -11,12 +11,12 @@ from jaxticket.transforms.base import Plan
 from jaxticket.transforms.evolve import prune
 from jaxticket.transforms.shrink import shrink
 from jaxticket.transforms.start import Allocate, start
-from jaxticket.typing import Filter, ScoreFn
+from jaxticket.typing import Density, Filter, ScoreFn
 from jaxticket.units import Unit
 
 
 def static(
-    density: float = 1.0,
+    density: Density = 1.0,
     *,
     score: ScoreFn = scores.magnitude,
     allocate: Allocate | None = None,
@@ -40,7 +40,7 @@ def static(
 
 
 def gradual(
-    density: float | schedules.DensitySchedule,
+    density: Density | schedules.DensitySchedule,
     *,
     stop: int,
     start: int = 0,
@@ -73,7 +73,7 @@ def gradual(
 
 
 def ac_dc(
-    density: float,
+    density: Density,
     *,
     steps: int,
     compress: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85),
@@ -110,7 +110,7 @@ def ac_dc(
 
 
 def iss_p(
-    density: float,
+    density: Density,
     *,
     stop: int,
     rate: float = 0.95,
