@@ -55,13 +55,6 @@ def test_topfill_golden(floor):
     assert [densities["a"] * 4, densities["b"] * 2] == golden["counts"][str(floor)]
 
 
-def test_floors_of_scores_are_exact_and_hold():
-    kept = counts(allocate.from_scores(PARAMS, scores.magnitude(PARAMS), 0.3, floor=20))
-    assert sum(kept) == 76
-    assert kept[2] == 20  # and the others compete for the rest
-    assert min(kept) >= 20
-
-
 def test_from_scores_errors():
     scored = scores.magnitude(PARAMS)
     with pytest.raises(InputError, match="traced"):
