@@ -71,7 +71,6 @@ def sparsegpt(
             f"{missing} are never multiplied with data, so they have no inputs; leave them out with where=."
         )
 
-    find = jax.jit(functools.partial(_gram, apply), static_argnames=("leaf", "name"))
     structure = _tree.structure(params)
     leaves = _tree.leaves(params)
     masks: list[Any] = [None] * len(leaves)
@@ -79,13 +78,16 @@ def sparsegpt(
         if wanted[i] is None:
             continue
         current = structure.unflatten(leaves)
-        squares = functools.reduce(jnp.add, (find(current, x, leaf=present.index(i), name=names[i]) for x in batches))
+        squares = functools.reduce(
+            jnp.add, (_gram(apply, current, x, leaf=present.index(i), name=names[i]) for x in batches)
+        )
         leaves[i], masks[i] = _pruned(
             leaves[i], squares, density, damping, size=group or block, grouped=group is not None
         )
     return structure.unflatten(leaves), structure.unflatten(masks)
 
 
+@functools.partial(jax.jit, static_argnames=("apply", "leaf", "name"))
 def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, leaf: int, name: str) -> jax.Array:
     """XᵀX of the inputs of one leaf."""
     shapes = set()
