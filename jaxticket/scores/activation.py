@@ -138,7 +138,7 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
 
     def find(loss: Loss, params: Params, batch: PyTree) -> PyTree:
         shapes = jax.eval_shape(lambda: captured(loss, params, batch, _channels)[1])
-        slots = _tree.map_present(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        slots = _zeros(shapes)
 
         def of_slots(slots: PyTree) -> jax.Array:
             return captured(loss, params, batch, lambda product: None, tap=_tapped, slots=slots)[0]
@@ -210,9 +210,15 @@ def _totalled(
     def measure(at: Point) -> Scores:
         totals = None
         for batch in batches:
+            if totals is None:
+                totals = _zeros(jax.eval_shape(add, None, at.masked, at.others, batch))
             totals = add(totals, at.masked, at.others, batch)
         if totals is None:
             raise InputError("batches holds none; pass at least one batch.")
         return _tree.tree_map(lambda w, t: None if w is None or t is None else finish(w, t), at.weights, totals)
 
     return probe(measure)
+
+
+def _zeros(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
