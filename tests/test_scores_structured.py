@@ -11,6 +11,7 @@ import pytest
 import jaxticket as jt
 from jaxticket import scopes, scores, units
 from jaxticket.errors import InputError, NoMatchError, StructureError
+from tests.conformance.drivers import COMPILER
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "criteria.json").read_text())["fpgm"]
 RNG = np.random.default_rng(0)
@@ -24,7 +25,7 @@ def distances(filters):
 
 
 def fpgm(kernel, **options):
-    return scores.fpgm(**options)({"kernel": kernel})["kernel"]
+    return jax.jit(scores.fpgm(**options), compiler_options=COMPILER)({"kernel": kernel})["kernel"]
 
 
 def test_fpgm():
@@ -179,14 +180,14 @@ def network(params, x):
     return x.mean((1, 2)) @ params["out"]["kernel"]
 
 
-_network = jax.jit(network)
+_network = jax.jit(network, compiler_options=COMPILER)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_a_masked_network_is_the_network_without_the_channels(criterion):
     make, reduce = CRITERIA[criterion]
     kernels = {name: {key: key == "kernel" and name != "out" for key in layer} for name, layer in NETWORK.items()}
-    scored = jt.filters.only(jax.jit(make())(NETWORK), kernels)
+    scored = jt.filters.only(jax.jit(make(), compiler_options=COMPILER)(NETWORK), kernels)
     mask = jt.select(scored, 0.7, unit=units.axis(-1, reduce=reduce))
     kept = {name: np.asarray(mask[name]["kernel"]).ravel() for name in ("one", "two")}
     assert [k.sum() for k in kept.values()] == [4, 4]  # round(4.2) of 6, and half to even of 3.5 of 5
@@ -197,6 +198,6 @@ def test_a_masked_network_is_the_network_without_the_channels(criterion):
         small[name] = {key: p[..., k] for key, p in NETWORK[name].items()}
     small["two"]["kernel"] = small["two"]["kernel"][:, :, kept["one"]]
     small["out"] = {"kernel": NETWORK["out"]["kernel"][kept["two"]]}
-    np.testing.assert_allclose(_network(masked, IMAGES), network(small, IMAGES), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(_network(masked, IMAGES), _network(small, IMAGES), rtol=1e-5, atol=1e-5)
     unzeroed = masked | {"one": masked["one"] | {"offset": NETWORK["one"]["offset"] + 1}}
     assert np.abs(_network(unzeroed, IMAGES) - _network(masked, IMAGES)).max() > 1e-3
