@@ -36,6 +36,7 @@ class Trainer:
         together = min(together, _TOGETHER)
         self.placement = _problem.place(config, self.basis.model, together)
         self.lanes = 1 if self.placement.each == "sequence" else together
+        self._setting = _kinds.settings(config, self.basis)
         self.progress: loops.ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
@@ -75,7 +76,7 @@ class Trainer:
 
     def _kind(self, cell: Cell) -> tuple[Kind, loops.FitFn]:
         if cell.kind not in self._compiled:
-            kind = _kinds.kind(cell, self.config, self.basis)
+            kind = _kinds.kind(cell, self.config, self.basis, self._setting)
             if self.lanes > 1:
                 fit = loops.placed_fit(kind.recipe, placement=self.placement, progress=self.progress)
             elif self.placement.each == "sequence":

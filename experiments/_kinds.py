@@ -68,14 +68,34 @@ class _Keys(NamedTuple):
     method: Key
 
 
-def kind(cell: Cell, config: Training, basis: _problem.Basis) -> Kind:
+SettingFn = Callable[[Any], Setting]  # density -> setting
+
+
+def kind(cell: Cell, config: Training, basis: _problem.Basis, setting: SettingFn) -> Kind:
     """The kind of a cell."""
-    setting = _settings(config, basis)
     make = _under_reparam if isinstance(cell.make(setting(cell.density)), reparam.Reparam) else _under_plan
     return make(cell, config, basis, setting)
 
 
-def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: Callable[[Any], Setting]) -> Kind:
+def settings(config: Training, basis: _problem.Basis) -> SettingFn:
+    """The setting of a density. Data-driven scores see the first statistics of the model, which no seed changes."""
+    _, state = basis.init(jax.random.key(config.seed))
+    batch = data.limit(basis.dataset, _SCORED, seed=config.seed).train
+
+    def setting(density: float | jax.Array) -> Setting:
+        return Setting(
+            density=density,
+            steps=basis.steps,
+            apply=lambda params, x: basis.model.apply(params, state, x, train=False, key=None)[0],
+            criterion=lambda logits, batch: _problem.cross_entropy(logits, batch.y),
+            inputs=lambda batch: batch.x,
+            batches=[batch],
+        )
+
+    return setting
+
+
+def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: SettingFn) -> Kind:
     """The density is in the optimizer's state, so that cells of any density are one program."""
     inner = basis.recipe.optimizer
 
@@ -94,7 +114,7 @@ def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: Ca
 
     def begin(cell: Cell) -> Lane:
         keys = _keys(config, cell.seed)
-        params, state = basis.model.init(keys.init)
+        params, state = basis.init(keys.init)
         mask = first_mask(cell.method, cell.density)(params, keys.method)
         sparse = tx(basis.recipe.learning_rate, cell.density, key=keys.method, mask=mask)
         params, opt_state = jt.init(sparse, params)
@@ -106,7 +126,7 @@ def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: Ca
     return Kind(dataclasses.replace(basis.recipe, optimizer=tx), begin, export)
 
 
-def _under_reparam(cell: Cell, config: Training, basis: _problem.Basis, setting: Callable[[Any], Setting]) -> Kind:
+def _under_reparam(cell: Cell, config: Training, basis: _problem.Basis, setting: SettingFn) -> Kind:
     """The state that the loss gets holds the count of steps and the density beside the model's."""
     inner = basis.recipe.optimizer
 
@@ -121,34 +141,20 @@ def _under_reparam(cell: Cell, config: Training, basis: _problem.Basis, setting:
 
     def begin(cell: Cell) -> Lane:
         keys = _keys(config, cell.seed)
-        params, state = basis.model.init(keys.init)
+        params, state = basis.init(keys.init)
         latent = cell.make(setting(cell.density)).init(params, keys.method)
         opt_state = tx(basis.recipe.learning_rate, cell.density).init(latent)
         return Lane(latent, (state, jnp.int32(0), jnp.float32(cell.density)), opt_state, keys.train)
 
+    @jax.jit
+    def realised(latent: Params, count: jax.Array, density: jax.Array) -> tuple[Params, Mask]:
+        return reparam.export(cell.make(setting(density)), latent, count=count)
+
     def export(lane: Lane) -> tuple[Params, Mask, PyTree]:
         state, count, density = lane.state
-        return *reparam.export(cell.make(setting(density)), lane.params, count=count), state
+        return *realised(lane.params, count, density), state
 
     return Kind(dataclasses.replace(basis.recipe, optimizer=tx, loss=loss), begin, export)
-
-
-def _settings(config: Training, basis: _problem.Basis) -> Callable[[float | jax.Array], Setting]:
-    """The setting of a density. Data-driven scores see the first statistics of the model, which no seed changes."""
-    _, state = basis.model.init(jax.random.key(config.seed))
-    batch = data.limit(basis.dataset, _SCORED, seed=config.seed).train
-
-    def setting(density: float | jax.Array) -> Setting:
-        return Setting(
-            density=density,
-            steps=basis.steps,
-            apply=lambda params, x: basis.model.apply(params, state, x, train=False, key=None)[0],
-            criterion=lambda logits, batch: _problem.cross_entropy(logits, batch.y),
-            inputs=lambda batch: batch.x,
-            batches=[batch],
-        )
-
-    return setting
 
 
 def _keys(config: Training, seed: int) -> _Keys:

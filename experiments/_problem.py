@@ -21,6 +21,7 @@ class Basis(NamedTuple):
 
     dataset: data.Dataset
     model: Any
+    init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
     recipe: loops.Recipe
     evaluate: Callable[..., dict[str, Any]]  # (parameters, model state, splits=("validation", "test")) -> accuracies
     steps: int  # of one training from its start
@@ -72,7 +73,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         batch_size=config.batch_size,
         optimizer=functools.partial(optimizer, config),
     )
-    return Basis(dataset, model, recipe, evaluation(model, dataset), steps)
+    return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
 def place(config: Training, model: Any, replicates: int) -> loops.Placement:
@@ -95,7 +96,7 @@ def build(
 
     Raises InputError for values that do not fit the data.
     """
-    dataset, model, recipe, evaluate, steps = basis(config, dataset)
+    dataset, model, init, recipe, evaluate, steps = basis(config, dataset)
     require(config.rewind_step < steps, config, "rewind_step", f"below the {steps} steps of a training")
     # One replicate alone runs as the network wants it, however the others are placed.
     alone = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
@@ -106,7 +107,7 @@ def build(
         together = loops.placed_fit(recipe, placement=placement, checkpoint=checkpoint, progress=progress)
     return Problem(
         dataset=dataset,
-        init=jax.jit(model.init),
+        init=init,
         fit=loop(recipe, checkpoint=checkpoint, progress=progress),
         fit_together=together,
         evaluate=evaluate,

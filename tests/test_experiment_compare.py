@@ -1,6 +1,5 @@
 """Methods side by side: each cell is its own, finished ones are kept, and a killed run ends in the same numbers."""
 
-import functools
 import html
 import json
 import re
@@ -16,9 +15,17 @@ from experiments._config import Training
 from experiments.imp import PRESETS
 from jaxticket import data, models
 
-RECIPE = ["--limit", "300", "--epochs", "2", "--placement", "map"]
-SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2", "--checkpoint-seconds", "0"]
+RECIPE = ["--epochs", "2", "--placement", "map"]
+SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2"]
 METHODS = ["--methods", "gradual,ste"]
+
+
+def blobs(*, seed, validation, test):
+    """Ten classes that are easy to tell apart, 300 examples of each split, with as many values as the digits."""
+    rng = np.random.default_rng(0)
+    y = np.arange(900) % 10
+    x = rng.normal(size=(10, 784))[y] + 2 * rng.normal(size=(900, 784))
+    return data.stratified(x, y, seed=seed, validation=300, test=300)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +38,7 @@ def cheap(tmp_path_factory):
     }
     before = {name: jax.config.values[name] for name in options}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(data, "mnist5k", functools.cache(data.mnist5k))
+        patched.setattr(data, "mnist5k", blobs)
         patched.setattr(_problem, "make_model", lambda config, dataset: models.lenet_300_100(width=20))
         for name, value in options.items():
             jax.config.update(name, value)
@@ -84,39 +91,56 @@ def test_the_report(finished):
     assert _cli.training_config(compare.Config(), flags, PRESETS, description=None).folder() == finished
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers_and_more_methods_extend_it(finished, tmp_path, monkeypatch, capsys):
-    save, saved = _cells.loops.StepCheckpoint.save, []
+def killed_at(monkeypatch, number, main, arguments):
+    """Runs until so many checkpoints are saved, and returns the steps of these."""
+    save, steps = _cells.loops.StepCheckpoint.save, []
 
-    def killed(self, origin, ticket, values):
+    def saved(self, origin, ticket, values):
         save(self, origin, ticket, values)
-        saved.append(ticket.step)
-        if len(saved) == 3:  # dense has trained two epochs, gradual one
+        steps.append(ticket.step)
+        if len(steps) == number:
             raise KeyboardInterrupt
 
-    arguments = [*SMALL, *METHODS, "--out", str(tmp_path)]
     with monkeypatch.context() as patched:
-        patched.setattr(_cells.loops.StepCheckpoint, "save", killed)
+        patched.setattr(_cells.loops.StepCheckpoint, "save", saved)
         with pytest.raises(SystemExit) as end:
-            compare.main(arguments)
-    assert (end.value.code, saved) == (130, [5, 10, 5])
+            main(arguments)
+    assert end.value.code == 130
+    return steps
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
+    arguments = [*SMALL, "--checkpoint-seconds", "0", "--out", str(tmp_path)]
+    # Dense has trained two epochs of five steps, gradual one: two methods are then more than what was asked for.
+    assert killed_at(monkeypatch, 3, compare.main, [*arguments, "--methods", "gradual"]) == [5, 10, 5]
     (run,) = tmp_path.iterdir()
-    assert {cell["method"] for cell in records(run)} == {"dense"}
+    assert [record["method"] for record in records(run)] == ["dense", "dense"]
     dense = {path: path.stat().st_mtime_ns for path in run.glob("cells/dense/**/record.json")}
+    save, steps = _cells.loops.StepCheckpoint.save, []
+    monkeypatch.setattr(_cells.loops.StepCheckpoint, "save", lambda *args: (steps.append(args[2].step), save(*args)))
+    assert compare.main([*arguments, *METHODS]) == 0
+    assert steps == [10, 5, 10]  # gradual goes on from its checkpoint, then ste
     assert len(dense) == 2
-    assert compare.main(arguments) == 0
-    assert (run / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
-    kept = {path: path.stat().st_mtime_ns for path in run.glob("cells/**/record.json")}
-    assert compare.main([*arguments, "--methods", "ste,random,gradual"]) == 0
-    assert kept.items() >= dense.items()
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # loaded, not trained again
-    assert [r for r in records(run) if r["method"] != "random"] != records(finished)  # in the order of the methods
-    assert {json.dumps(r) for r in records(run) if r["method"] != "random"} == set(map(json.dumps, records(finished)))
-    assert "random              density 0.2  " in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in dense} == dense  # loaded, not trained again
+    assert records(run) == records(finished)
+    assert not (run / "checkpoint").exists()
 
 
-def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, capsys):
-    flags = ["--method", "gradual", "--density", "0.1", "--seeds", "1", "--out", str(tmp_path)]
-    assert train.main([*RECIPE, *flags]) == 0
+def test_fewer_of_a_finished_run_are_reported_without_training(finished, monkeypatch, capsys):
+    monkeypatch.setattr(_cells.Trainer, "_train", None)
+    before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    assert compare.main([*SMALL, "--methods", "ste", "--densities", "0.1", "--out", str(finished.parent)]) == 0
+    assert [(r["method"], r["density"]) for r in records(finished)] == [("dense", 1.0)] * 2 + [("ste", 0.1)] * 2
+    assert "gradual" not in capsys.readouterr().out
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, monkeypatch, capsys):
+    flags = ["--method", "gradual", "--density", "0.1", "--seeds", "1", "--checkpoint-seconds", "0"]
+    arguments = [*RECIPE, *flags, "--out", str(tmp_path)]
+    assert killed_at(monkeypatch, 1, train.main, arguments) == [5]
+    assert train.main(arguments) == 0
     (run,) = tmp_path.iterdir()
     (alone,) = records(run)
     history = alone.pop("history")
@@ -125,6 +149,7 @@ def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, c
     assert history[0]["density"] > history[1]["density"] == pytest.approx(0.1, abs=1e-4)
     assert history[1]["validation_accuracy"] == alone["validation_accuracy"]
     printed = capsys.readouterr().out
+    assert "epoch   1/2  loss" in printed
     assert "epoch   2/2  loss" in printed
     assert (run / "table.txt").read_text() in printed
     assert re.search(r"hidden1/kernel +4,704 +47,040 +0.1000", printed)
@@ -132,12 +157,12 @@ def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, c
 
 
 def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
-    config = Training(limit=300)
+    config = Training()
     basis = _problem.basis(config)
-    lanes = []
+    setting, lanes = _kinds.settings(config, basis), []
     for method in ("static", "rigl", "ste"):
         cell = _kinds.Cell(method, 0.5, 1)
-        lanes.append(_kinds.kind(cell, config, basis).begin(cell))
+        lanes.append(_kinds.kind(cell, config, basis, setting).begin(cell))
     masks = [jt.mask_of(lane.opt_state) for lane in lanes[:2]]
     dense = lanes[2].params
     for lane, mask in zip(lanes, masks):
@@ -146,7 +171,7 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
 
 
 def test_cells_of_masks_that_never_change_share_a_program():
-    trainer = _cells.Trainer(Training(limit=300), _cells.pathlib.Path("nowhere"), together=4)
+    trainer = _cells.Trainer(Training(), _cells.pathlib.Path("nowhere"), together=4)
     config = compare.Config(methods=("random", "rigl", "snip"), densities=(0.2, 0.1), seeds=2)
     programs = [[cell.method for cell in program] for program in trainer.programs(config.cells())]
     assert programs == [
