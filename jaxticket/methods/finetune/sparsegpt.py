@@ -5,8 +5,9 @@ inputs to the same output take the update of the optimal brain surgeon, which U,
 holds for all inputs at once. That of a whole block of inputs is decided together, when all earlier ones are done.
 
 Layers follow each other: a layer's inputs are those that the pruned layers before it give (stacked layers of one scan
-share a leaf, and with it one pass: they see each other's dense outputs). The authors' code prunes what is at most a
-threshold, and so one weight too many wherever its rank falls between; here counts are exact.
+share a leaf, and with it one pass: they see each other's dense outputs). Each leaf costs one pass over the batches, up
+to its layer, and one compilation of that. The authors' code prunes up to and with the weight of rank sparsity · n, one
+too many; here counts are exact.
 """
 
 import functools
