@@ -33,7 +33,8 @@ def start(
 
     In several rounds it is pruning at initialisation by steps: round i of T keeps density^(i/T), by scores of the
     network as it is masked so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
-    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). One loop, however many rounds.
+    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). One compiled loop under jit, one
+    compiled round called from Python otherwise, however many rounds.
 
     Args:
       score: called without gradients. density: fraction kept, exactly so after the last round.
@@ -65,8 +66,13 @@ def start(
             step = (i + 1) / rounds
             return pruned(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
 
+        mask = full
+        if rounds > 1 and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, densities, key))):
+            mask = jax.lax.fori_loop(0, rounds - 1, prune_by_step, mask)
+        else:  # the same compiled scores and selection each time: on CPU, convolutions in a compiled loop crawl
+            for i in range(rounds - 1):
+                mask = prune_by_step(jnp.int32(i), mask)
         # The last round stands by itself: only a density that is a Python float is exact for leaves of any size.
-        mask = full if rounds == 1 else jax.lax.fori_loop(0, rounds - 1, prune_by_step, full)
         return pruned(mask, densities), ()
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
