@@ -59,7 +59,7 @@ class Trainer:
 
     def _train(self, cells: Sequence[Cell]) -> None:
         kind, fit = self._kind(cells[0])
-        lanes, losses, history = self._fit(kind, fit, [kind.begin(cell) for cell in cells])
+        lanes, losses, history = self._fit(cells[0].kind, kind, fit, [kind.begin(cell) for cell in cells])
         for number, (cell, lane, loss) in enumerate(zip(cells, lanes, losses, strict=True)):
             params, mask, state = kind.export(lane)
             record = {
@@ -87,11 +87,12 @@ class Trainer:
         return self._compiled[cell.kind]
 
     def _fit(
-        self, kind: Kind, fit: loops.FitFn, lanes: Sequence[Lane]
+        self, name: str, kind: Kind, fit: loops.FitFn, lanes: Sequence[Lane]
     ) -> tuple[list[Lane], list[float], list[list[dict[str, Any]]]]:
         """The trained lanes, their losses, and for each epoch what was watched of each; from a checkpoint if it is."""
         count, carry = len(lanes), self._join(lanes)
-        origin = fingerprint(carry, self.basis.steps)
+        # With the name: methods may begin from the same bits.
+        origin = f"{name} {fingerprint(carry, self.basis.steps)}"
         at, losses, history = 0, [math.nan] * count, []
         if found := self._checkpoint.load(origin, _as_ticket(carry, 0)):
             saved, values = found

@@ -14,6 +14,7 @@ from experiments import _cells, _cli, _kinds, _problem, compare, train
 from experiments._config import Training
 from experiments.imp import PRESETS
 from jaxticket import data, models
+from jaxticket.loops import Fitted
 
 RECIPE = ["--epochs", "2", "--placement", "map"]
 SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2"]
@@ -168,6 +169,21 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
     for lane, mask in zip(lanes, masks):
         assert all(map(np.array_equal, *map(jax.tree.leaves, (lane.params, jt.apply_mask(dense, mask)))))
     assert len({tuple(jax.random.key_data(lane.key).tolist()) for lane in lanes}) == 1
+
+
+def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_checkpoints(tmp_path):
+    began = []
+
+    def fit(params, state, mask, key, *, step, steps, opt_state):
+        began.append(step)
+        return Fitted(params, state, opt_state, 0.0)
+
+    trainer = _cells.Trainer(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
+    cells = [_kinds.Cell(method, 0.5, 0) for method in ("ste", "top_kast")]
+    for cell in cells:
+        trainer._compiled[cell.kind] = trainer._kind(cell)[0], fit
+    assert [record["method"] for record in trainer.train(cells)] == ["ste", "top_kast"]
+    assert began == [0, 5, 0, 5]
 
 
 def test_cells_of_masks_that_never_change_share_a_program():
