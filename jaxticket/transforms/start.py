@@ -20,7 +20,7 @@ Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by 
 
 def start(
     score: ScoreFn,
-    density: float,
+    density: Density,
     *,
     allocate: Allocate | None = None,
     unit: Unit = units.element(),
@@ -37,7 +37,7 @@ def start(
     compiled round called from Python otherwise, however many rounds.
 
     Args:
-      score: called without gradients. density: fraction kept, exactly so after the last round.
+      score: called without gradients. density: fraction kept, or a pytree of them; exactly so after the last round.
       allocate: how the density is shared among leaves (`allocate.erk`, …); None gives each leaf the same.
       where: which leaves are sparsified. rounds: how often units are scored and pruned, T.
       revive: choose among all units in each round; False chooses among the survivors, so that the masks nest.
