@@ -18,9 +18,10 @@ _ABOUT = """\
 <!-- Written by docs/methods_table.py from jaxticket.registry: change it there. -->
 
 Methods that `jaxticket.registry` makes by name for any density and any length of training, and that
-`experiments/train.py` and `experiments/compare.py` train. All prune single weights. Each entry is tested against what
-the method does; [Methods](methods.md) lists everything else that the parts make.
+`experiments/train.py` and `experiments/compare.py` train. Each field is tested against what the method does
+(`tests/test_registry.py`); [Methods](methods.md) lists everything else that the parts make.
 
+- **unit**: what lives or dies together: single weights (`element`), or blocks of 4 × 4.
 - **when**: the mask is chosen before the training and stays, or changes during it.
 - **scope**: what competes for its place: all weights (`tree`, so that the scores decide how dense each layer is), those
   of each layer (`leaf`), or those of small groups (`groups`).
@@ -33,7 +34,7 @@ the method does; [Methods](methods.md) lists everything else that the parts make
 
 def page() -> str:
     """The page, as Markdown."""
-    taxonomy = ("name", "paper", "when", "scope", "data", "needs", "regrows")
+    taxonomy = ("name", "paper", "unit", "when", "scope", "data", "needs", "regrows")
     rows = [
         (
             f"`{m.name}`",

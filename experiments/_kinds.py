@@ -101,21 +101,20 @@ def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: Se
 
     def tx(rate: Schedule, density: float = 1.0, **given: Any) -> optax.GradientTransformation:
         def sparse(density: jax.Array) -> optax.GradientTransformation:
-            plan = jt.static() if cell.kind == "before" else cell.make(setting(density))
-            return jt.sparsify(inner(rate), plan, **given)
+            chosen = jt.static() if cell.kind == "before" else cell.make(setting(density))
+            return jt.sparsify(inner(rate), chosen, **given)
 
         return optax.inject_hyperparams(sparse)(density=density)
 
-    @functools.cache
-    def first_mask(method: str, density: float) -> Callable[[Params, Key], Mask]:
-        # A number, not an array of the state: ERK allocates on the host.
-        plan = Cell(method, density, 0).make(setting(density))
-        return jax.jit(lambda params, key: plan.refresh.init(params, None, key=key)[0])
+    @functools.cache  # so that a probe compiles once for all seeds
+    def plan(method: str, density: float) -> Plan:
+        # The density is a number here, not an array of the state: ERK allocates on the host.
+        return Cell(method, density, 0).make(setting(density))
 
     def begin(cell: Cell) -> Lane:
         keys = _keys(config, cell.seed)
         params, state = basis.init(keys.init)
-        mask = first_mask(cell.method, cell.density)(params, keys.method)
+        mask, _ = plan(cell.method, cell.density).refresh.init(params, None, key=keys.method)
         sparse = tx(basis.recipe.learning_rate, cell.density, key=keys.method, mask=mask)
         params, opt_state = jt.init(sparse, params)
         return Lane(params, state, opt_state, keys.train)

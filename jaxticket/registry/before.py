@@ -25,7 +25,7 @@ METHODS = (
         data="none",
         needs=frozenset({"key"}),
         arguments="static(density, score=scores.random)",
-        evidence=("tests/test_registry.py", "tests/selection/test_select.py"),
+        evidence=("tests/selection/test_select.py", "tests/science/test_at_init.py"),
         make=lambda s: static(s.density, score=scores.random),
     ),
     _before(
@@ -35,7 +35,7 @@ METHODS = (
         data="none",
         needs=frozenset({"key"}),
         arguments="static(density, score=scores.random, allocate=allocate.erk)",
-        evidence=("tests/test_registry.py", "tests/golden/allocate.json"),
+        evidence=("tests/golden/allocate.json", "tests/science/test_dynamic.py"),
         make=lambda s: static(s.density, score=scores.random, allocate=allocate.erk),
     ),
     _before(
@@ -45,7 +45,7 @@ METHODS = (
         data="none",
         needs=frozenset(),
         arguments="static(density, scope=scopes.tree())",
-        evidence=("tests/test_registry.py", "tests/selection/test_select.py"),
+        evidence=("tests/selection/test_select.py", "tests/science/test_at_init.py"),
         make=lambda s: static(s.density, scope=scopes.tree()),
     ),
     _before(
@@ -55,7 +55,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree())",
-        evidence=("tests/test_registry.py", "tests/test_scores_probe.py"),
+        evidence=("tests/test_scores_probe.py", "tests/science/test_at_init.py"),
         make=lambda s: static(s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree()),
     ),
     _before(
@@ -65,7 +65,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients", "hessian"}),
         arguments="static(density, score=scores.grasp(loss_of_logits_over_200, batches), scope=scopes.tree())",
-        evidence=("tests/test_registry.py", "tests/test_scores_probe.py"),
+        evidence=("tests/test_scores_probe.py", "tests/golden/probe.json"),
         make=lambda s: static(s.density, score=scores.grasp(_tempered(s), s.batches), scope=scopes.tree()),
     ),
     _before(
@@ -75,7 +75,7 @@ METHODS = (
         data="none",
         needs=frozenset(),
         arguments="static(density, score=scores.synflow(apply, x), scope=scopes.tree(), rounds=100)",
-        evidence=("tests/test_registry.py", "tests/test_scores_probe.py"),
+        evidence=("tests/test_scores_probe.py", "tests/science/test_at_init.py"),
         make=lambda s: static(
             s.density, score=scores.synflow(s.apply, s.inputs(s.batches[0])), scope=scopes.tree(), rounds=100
         ),
@@ -87,7 +87,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60)",
-        evidence=("tests/test_registry.py", "tests/test_scores_probe.py"),
+        evidence=("tests/test_scores_probe.py", "tests/transforms/test_start.py"),
         make=lambda s: static(s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree(), rounds=60),
     ),
     _before(
@@ -97,7 +97,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60, revive=True)",
-        evidence=("tests/test_registry.py", "tests/test_scores_probe.py"),
+        evidence=("tests/test_scores_probe.py", "tests/transforms/test_start.py"),
         make=lambda s: static(
             s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree(), rounds=60, revive=True
         ),

@@ -42,7 +42,8 @@ class Method(NamedTuple):
 
     Attributes:
       name: as on command lines. paper: authors and year.
-      unit: what lives or dies together. when: the mask is chosen before the training, or changes during it.
+      unit: what lives or dies together: single weights, or blocks of 4 × 4.
+      when: the mask is chosen before the training, or changes during it.
       scope: what competes: all weights ("tree": the scores decide how dense each leaf is), those of each leaf ("leaf":
         leaves have fixed densities), or those of small groups ("groups").
       data: does the mask depend on data in another way than through the weights?
@@ -55,7 +56,7 @@ class Method(NamedTuple):
 
     name: str
     paper: str
-    unit: Literal["element"]
+    unit: Literal["element", "block"]
     when: Literal["before", "during"]
     scope: Literal["tree", "leaf", "groups"]
     data: Literal["none", "batch"]
