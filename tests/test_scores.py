@@ -227,3 +227,14 @@ def test_random_noise_passes_tests_of_uniformity_and_independence():
         assert excess(cells) < 104.0  # 99.9 % of chi-square with 63 degrees of freedom is 103.4
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
     assert len(np.unique(a)) > 0.99 * a.size  # 24 bits leave few ties
+
+
+@pytest.mark.parametrize("normalise", [scores.lamp, scores.layer_mean, scores.unit_norm])
+def test_normalisers_take_channel_scores_under_full_masks(normalise):
+    """A channel lives where any of its weights does; the dead one does not count in the norm."""
+    channels = lambda params, **signals: jax.tree.map(lambda p: jnp.sum(jnp.abs(p), 0, keepdims=True), params)
+    params = {"w": jnp.array([[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]])}
+    mask = {"w": jnp.array([[True, True, False], [False, True, False]])}
+    found = normalise(channels)(params, mask=mask)["w"]
+    alone = normalise(channels)({"w": params["w"][:, :2]})["w"]
+    np.testing.assert_array_equal(found[:, :2], alone)

@@ -72,3 +72,13 @@ def _check_shapes(name: str, mask: PyTree, params: Params) -> None:
             )
 
     _tree.tree_map(one, _tree.names(params), params, mask)
+
+
+def in_shapes_of(mask: Mask, scores: PyTree) -> Mask:
+    """The mask in the shapes of scores: what one score stands for is alive if any entry of it is."""
+
+    def one(m: jax.Array, s: jax.Array) -> jax.Array:
+        alike = [axis for axis, (wide, n) in enumerate(zip(m.shape, s.shape, strict=True)) if wide != n == 1]
+        return jnp.broadcast_to(jnp.any(m, alike, keepdims=True), s.shape)
+
+    return _tree.map_present(one, mask, scores)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket.masks.apply import in_shapes_of
 from jaxticket.typing import Mask, Params, ScoreFn, Scores
 
 
@@ -104,14 +105,14 @@ def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Arr
 def _scored_and_alive(
     score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]
 ) -> tuple[Scores, Mask]:
-    """Scores in float32 and a mask of their full shape, None in the same places."""
+    """Scores in float32 and a mask of their shapes, None in the same places."""
     scores = score(params, mask=mask, **signals)
     if mask is None:
         mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
     _tree.check_structure("mask", mask, "scores", scores)
     return (
         _tree.map_present(lambda s, m: s.astype(jnp.float32), scores, mask),
-        _tree.map_present(lambda s, m: jnp.broadcast_to(m, s.shape), scores, mask),
+        in_shapes_of(mask, scores),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxticket import _tree, scopes, units
 from jaxticket.errors import InputError, StructureError
+from jaxticket.masks.apply import in_shapes_of
 from jaxticket.scopes import Scope
 from jaxticket.selection import counting, keys
 from jaxticket.selection.counting import Count
@@ -131,7 +132,7 @@ def _drop_and_grow(
 
 def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:
     """Which units of the scores `like` hold at least one weight that is alive."""
-    return unit.pool_mask(_broadcast(mask, like))
+    return unit.pool_mask(in_shapes_of(mask, like))
 
 
 def drop_and_grow_counts(
@@ -158,7 +159,7 @@ def drop_and_grow_counts(
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
 def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
     pooled = unit.pool(scores)
-    alive = None if mask is None else _present(unit.pool_mask(_broadcast(mask, scores)))
+    alive = None if mask is None else _present(unit.pool_mask(in_shapes_of(mask, scores)))
     kept = _restore(_keep(keys.of_leaves(_present(pooled)), wanted, alive, scope), pooled)
     chosen = unit.expand(kept, scores)
     return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
@@ -185,16 +186,6 @@ def _present(tree: Any) -> list[Any]:
 def _restore(leaves: list[jax.Array], like: Any) -> Any:
     remaining = iter(leaves)
     return _tree.map_present(lambda _: next(remaining), like)
-
-
-def _broadcast(mask: Mask, scores: Scores) -> Mask:
-    """The mask in the shapes of the scores: what one score stands for is alive if any entry of it is."""
-
-    def one(m: jax.Array, s: jax.Array) -> jax.Array:
-        alike = [axis for axis, (wide, n) in enumerate(zip(m.shape, s.shape, strict=True)) if wide != n == 1]
-        return jnp.broadcast_to(jnp.any(m, alike, keepdims=True), s.shape)
-
-    return _tree.map_present(one, mask, scores)
 
 
 def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:

@@ -4,6 +4,8 @@
 orders were calibrated with. Nothing is tuned on the test images.
 """
 
+import functools
+import itertools
 from typing import Any
 
 import jax
@@ -19,19 +21,19 @@ WIDTHS = (64, 300, 100, 10)
 BATCH = 60
 
 
-def digits() -> Any:
+@functools.cache
+def digits(train: int = 1200) -> Any:
     """(images, labels) to train and to test."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = jnp.asarray(images[order] / 16, jnp.float32), jnp.asarray(labels[order])
-    return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
+    return (images[:train], labels[:train]), (images[train:], labels[train:])
 
 
-def init(key: jax.Array, widths: tuple[int, ...] = WIDTHS) -> Any:
-    glorot = jax.nn.initializers.glorot_normal()
+def init(key: jax.Array, widths: tuple[int, ...] = WIDTHS, kernel: Any = jax.nn.initializers.glorot_normal()) -> Any:
     keys = jax.random.split(key, len(widths) - 1)
-    shapes = zip(keys, widths[:-1], widths[1:], strict=True)
-    return [{"kernel": glorot(k, (m, n)), "bias": jnp.zeros((1, n))} for k, m, n in shapes]
+    shapes = zip(keys, itertools.pairwise(widths), strict=True)
+    return [{"kernel": kernel(k, shape), "bias": jnp.zeros((1, shape[1]))} for k, shape in shapes]
 
 
 def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -40,9 +42,13 @@ def apply(params: Any, x: jax.Array) -> jax.Array:
     return x @ params[-1]["kernel"] + params[-1]["bias"]
 
 
-def loss(params: Any, rows: jax.Array) -> jax.Array:
-    (images, labels), _ = digits()
-    return optax.softmax_cross_entropy_with_integer_labels(apply(params, images[rows]), labels[rows]).mean()
+def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
+
+
+def accuracy(params: Any, test: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """In %."""
+    return 100 * jnp.mean(apply(params, test[0]).argmax(-1) == test[1])
 
 
 class Run:
@@ -52,7 +58,7 @@ class Run:
         keys = jax.random.split(jax.random.key(0), seeds)
         train = jax.jit(jax.vmap(lambda key: _train(method, key, steps, widths)))
         accuracy, self.mask, self.explored = train(keys)
-        self.accuracy = 100 * np.asarray(accuracy)
+        self.accuracy = np.asarray(accuracy)
 
     def __str__(self) -> str:
         mean, half = diagnostics.interval(self.accuracy.tolist())
@@ -72,6 +78,7 @@ class Run:
 
 
 def _train(method: Any, key: jax.Array, steps: int, widths: tuple[int, ...]) -> Any:
+    (images, labels), test = digits()
     init_key, order_key, plan_key = jax.random.split(key, 3)
     params = init(init_key, widths)
     if isinstance(method, reparam.Reparam):
@@ -89,16 +96,14 @@ def _train(method: Any, key: jax.Array, steps: int, widths: tuple[int, ...]) -> 
     def step(carry: Any, i: jax.Array) -> Any:
         params, state, explored = carry
         rows = jax.random.randint(jax.random.fold_in(order_key, i), (BATCH,), 0, 1200)
-        grads = jax.grad(lambda params: loss(realise(params, i), rows))(params)
+        grads = jax.grad(lambda params: loss(realise(params, i), (images[rows], labels[rows])))(params)
         updates, state = tx.update(grads, state, params)
         params = optax.apply_updates(params, updates)
         explored = jax.tree.map(jnp.logical_or, explored, mask_of(params, state, i))
         return (params, state, explored), None
 
     (params, state, explored), _ = jax.lax.scan(step, (*start, mask_of(*start, 0)), jnp.arange(steps))
-    images, labels = digits()[1]
-    accuracy = jnp.mean(apply(realise(params, steps), images).argmax(-1) == labels)
-    return accuracy, mask_of(params, state, steps), explored
+    return accuracy(realise(params, steps), test), mask_of(params, state, steps), explored
 
 
 def gap(better: Run, worse: Run) -> tuple[float, float]:

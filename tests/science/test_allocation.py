@@ -6,63 +6,40 @@ Scikit-learn's digits, enlarged to 28 × 28, 1,300 to train and 497 to test; 784
 
 import collections
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
 
 import jaxticket as jt
-from jaxticket import allocate, scores
+from jaxticket import allocate, diagnostics, scores
+from tests.science.digits import accuracy, apply, digits, init, loss
 
 STEPS, BATCH, SEEDS = 1000, 64, 4
 WIDTHS = (784, 300, 100, 10)
 
 
 @functools.cache
-def digits():
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    small = jnp.asarray(images[order] / 16, jnp.float32).reshape(-1, 8, 8)
-    images = jax.image.resize(small, (len(labels), 28, 28), "bilinear").reshape(-1, 784)
-    return (images[:1300], jnp.asarray(labels[order[:1300]])), (images[1300:], jnp.asarray(labels[order[1300:]]))
-
-
-def init(key):
-    he = jax.nn.initializers.he_normal()
-    keys = jax.random.split(key, len(WIDTHS) - 1)
-    shapes = zip(keys, *zip(*itertools.pairwise(WIDTHS)), strict=True)
-    return [{"kernel": he(k, (m, n)), "bias": jnp.zeros((1, n))} for k, m, n in shapes]
-
-
-def apply(params, x):
-    for layer in params[:-1]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-    return x @ params[-1]["kernel"] + params[-1]["bias"]
-
-
-def accuracy(params):
-    images, labels = digits()[1]
-    return 100 * jnp.mean(apply(params, images).argmax(-1) == labels)
+def large_digits():
+    return tuple(
+        (jax.image.resize(images.reshape(-1, 8, 8), (len(labels), 28, 28), "bilinear").reshape(-1, 784), labels)
+        for images, labels in digits(1300)
+    )
 
 
 # One program trains under every mask.
 @jax.jit
 @jax.vmap
 def trained(params, mask, key):
-    images, labels = digits()[0]
+    images, labels = large_digits()[0]
     tx = jt.sparsify(optax.adam(1e-3), jt.static(), mask=mask)
-
-    def loss(params, rows):
-        return optax.softmax_cross_entropy_with_integer_labels(apply(params, images[rows]), labels[rows]).mean()
 
     def step(carry, i):
         params, state = carry
         rows = jax.random.randint(jax.random.fold_in(key, i), (BATCH,), 0, len(labels))
-        updates, state = tx.update(jax.grad(loss)(params, rows), state, params)
+        updates, state = tx.update(jax.grad(loss)(params, (images[rows], labels[rows])), state, params)
         return (optax.apply_updates(params, updates), state), None
 
     return jax.lax.scan(step, jt.init(tx, params), jnp.arange(STEPS))[0][0]
@@ -70,7 +47,7 @@ def trained(params, mask, key):
 
 def trained_under_random_masks(densities_of):
     init_keys, mask_keys, order_keys = (jax.random.split(key, SEEDS) for key in jax.random.split(jax.random.key(0), 3))
-    params = jax.vmap(init)(init_keys)
+    params = jax.vmap(lambda key: init(key, WIDTHS, jax.nn.initializers.he_normal()))(init_keys)
     densities = densities_of(jax.tree.map(lambda p: p[0], params))
     masks = jax.jit(jax.vmap(lambda p, k: jt.select(scores.random(p, key=k), densities)))(params, mask_keys)
     return trained(params, masks, order_keys)
@@ -84,14 +61,14 @@ def change(params, densities, inputs):
 
 
 def report(name, found):
-    half = 3.182 * np.std(found, ddof=1) / np.sqrt(SEEDS)  # Student's t, 95 %, 3 degrees of freedom
-    print(f"{name}: {np.mean(found):.3g} ± {half:.2g}")
-    return np.mean(found) - half
+    mean, half = diagnostics.interval([float(value) for value in found])
+    print(f"{name}: {mean:.3g} ± {half:.2g}")
+    return mean - half
 
 
 @pytest.mark.science
 def test_rate_distortion_beats_uniform_and_what_layers_change_adds_up():
-    density, calibration = 0.05, digits()[0][0][:256]
+    density, test, calibration = 0.05, large_digits()[1], large_digits()[0][0][:256]
     replicates = trained_under_random_masks(lambda params: allocate.uniform(params, 1.0))
     found = collections.defaultdict(list)
 
@@ -104,8 +81,8 @@ def test_rate_distortion_beats_uniform_and_what_layers_change_adds_up():
         }
         for name, of_leaves in densities.items():
             mask = jt.select(scores.magnitude(params), of_leaves)
-            found[name].append(float(accuracy(jt.apply_mask(params, mask))))
-        found["dense"].append(float(accuracy(params)))
+            found[name].append(float(accuracy(jt.apply_mask(params, mask), test)))
+        found["dense"].append(float(accuracy(params, test)))
         full, best = allocate.uniform(params, 1.0), densities["rate-distortion"]
         lone = [[*full[:j], best[j], *full[j + 1 :]] for j in range(len(full))]
         joint, even, *alone = (float(change(params, d, calibration)) for d in (best, densities["uniform"], *lone))
@@ -124,6 +101,6 @@ def test_random_masks_are_better_with_erk_than_uniform():
     found = {}
     for kind in (allocate.erk, allocate.uniform):
         params = trained_under_random_masks(lambda params: kind(params, 0.02))
-        found[kind.__name__] = np.asarray(jax.vmap(accuracy)(params))
+        found[kind.__name__] = np.asarray(jax.vmap(accuracy, (0, None))(params, large_digits()[1]))
         report(f"random, {kind.__name__}, 2 %", found[kind.__name__])
     assert found["erk"].mean() >= found["uniform"].mean()

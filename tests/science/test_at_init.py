@@ -5,50 +5,26 @@ initialisation, biases 0; masks from the first 100 training images; Adam 1.2e-3,
 in one program. GraSP and FORCE are too noisy at this size for an order to be asserted.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
 
 import jaxticket as jt
-from jaxticket import scopes, scores
+from jaxticket import diagnostics, scopes, scores
+from tests.science.digits import accuracy, apply, digits, init, loss
 
 STEPS, BATCH, SEEDS = 1000, 60, 4
 WIDTHS = (64, *[100] * 6, 10)
 PRUNABLE = 64 * 100 + 5 * 100 * 100 + 100 * 10
 
 
-@functools.cache
-def digits():
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    images, labels = jnp.asarray(images[order] / 16, jnp.float32), jnp.asarray(labels[order])
-    return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
+HE = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He's own, not truncated
 
 
-def init(key):
-    he = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He's own, not truncated
-    keys = jax.random.split(key, len(WIDTHS) - 1)
-    shapes = zip(keys, WIDTHS[:-1], WIDTHS[1:], strict=True)
-    return [{"kernel": he(k, (m, n)), "bias": jnp.zeros((1, n))} for k, m, n in shapes]
-
-
-def apply(params, x):
-    for layer in params[:-1]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-    return x @ params[-1]["kernel"] + params[-1]["bias"]
-
-
-def loss(params, batch):
-    return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
-
-
-def accuracy(params, mask, key):
-    (images, labels), (test_images, test_labels) = digits()
+def trained_accuracy(params, mask, key):
+    (images, labels), test = digits()
     tx = jt.sparsify(optax.adam(1.2e-3), jt.static(), mask=mask)
 
     def step(carry, i):
@@ -58,16 +34,16 @@ def accuracy(params, mask, key):
         return (optax.apply_updates(params, updates), state), None
 
     (params, _), _ = jax.lax.scan(step, jt.init(tx, params), jnp.arange(STEPS))
-    return 100 * jnp.mean(apply(params, test_images).argmax(-1) == test_labels)
+    return accuracy(params, test)
 
 
 # One program trains under every mask.
-train = jax.jit(jax.vmap(accuracy))
+train = jax.jit(jax.vmap(trained_accuracy))
 
 
 def pruned_and_trained(name, score, density, rounds=1):
     init_key, mask_key, order_key = jax.random.split(jax.random.key(0), 3)
-    params = jax.vmap(init)(jax.random.split(init_key, SEEDS))
+    params = jax.vmap(lambda key: init(key, WIDTHS, HE))(jax.random.split(init_key, SEEDS))
     first = jt.start(score, density, scope=scopes.tree(), rounds=rounds)
     make = jax.jit(jax.vmap(lambda p, k: first.init(p, None, key=k)[0]))
     mask = make(params, jax.random.split(mask_key, SEEDS))
@@ -79,7 +55,7 @@ def pruned_and_trained(name, score, density, rounds=1):
 
 
 def half(sample):
-    return 3.182 * sample.std(ddof=1) / np.sqrt(SEEDS)  # Student's t, 95 %, 3 degrees of freedom
+    return diagnostics.interval(sample.tolist()).half_width
 
 
 def on_data(factory):

@@ -5,49 +5,20 @@ at 1e-3, batches of 20, 25 epochs; then 30 % of the units of each hidden layer g
 epoch more. Four seeds. The controls are the criteria backwards: the units of highest score go instead.
 """
 
-import itertools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
 
 import jaxticket as jt
-from jaxticket import scores, units
+from jaxticket import diagnostics, scores, units
+from tests.science.digits import accuracy, apply, digits, init, loss
 
 BATCH, EPOCHS, SEEDS, DENSITY = 20, 25, 4, 0.7
 WIDTHS = (64, 96, 64, 10)
-T = 3.182  # Student's t, 95 %, 3 degrees of freedom
-
-
-def digits():
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    images, labels = jnp.asarray(images[order] / 16, jnp.float32), jnp.asarray(labels[order])
-    return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
 
 
 TRAIN, TEST = digits()
-
-
-def init(key):
-    keys = jax.random.split(key, len(WIDTHS) - 1)
-    shapes = zip(keys, itertools.pairwise(WIDTHS), strict=True)
-    return [
-        {"kernel": jax.nn.initializers.he_normal()(k, shape), "bias": jnp.zeros((1, shape[1]))} for k, shape in shapes
-    ]
-
-
-def apply(params, x):
-    for layer in params[:-1]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-    return x @ params[-1]["kernel"] + params[-1]["bias"]
-
-
-def loss(params, batch):
-    return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
 
 
 def trained(params, key, epochs, mask=None):
@@ -64,10 +35,6 @@ def trained(params, key, epochs, mask=None):
     orders = jax.vmap(lambda k: jax.random.permutation(k, len(TRAIN[1])))(jax.random.split(key, epochs))
     (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), orders.reshape(-1, BATCH))
     return params
-
-
-def accuracy(params):
-    return 100 * jnp.mean(apply(params, TEST[0]).argmax(-1) == TEST[1])
 
 
 SAMPLE = [(TRAIN[0][:300], TRAIN[1][:300])]
@@ -96,15 +63,17 @@ def masks(params, criterion, key, sign):
 @pytest.mark.science
 def test_pruned_filters_come_back_and_the_best_are_missed():
     train_keys, tune_keys, draw_keys = (jax.random.split(jax.random.key(i), SEEDS) for i in range(3))
-    params = jax.jit(jax.vmap(lambda k: trained(init(k), k, EPOCHS)))(train_keys)
-    dense = np.asarray(jax.vmap(accuracy)(params))
+    params = jax.jit(jax.vmap(lambda k: trained(init(k, WIDTHS, jax.nn.initializers.he_normal()), k, EPOCHS)))(
+        train_keys
+    )
+    dense = np.asarray(jax.vmap(accuracy, (0, None))(params, TEST))
     print(f"dense: {_interval(dense)}")
 
     def before_and_after(criterion, sign):
         def one(params, tune_key, draw_key):
             mask = masks(params, criterion, draw_key, sign)
             pruned = jt.apply_mask(params, mask)
-            return accuracy(pruned), accuracy(trained(pruned, tune_key, 1, mask))
+            return accuracy(pruned, TEST), accuracy(trained(pruned, tune_key, 1, mask), TEST)
 
         return (np.asarray(a) for a in jax.jit(jax.vmap(one))(params, tune_keys, draw_keys))
 
@@ -118,8 +87,8 @@ def test_pruned_filters_come_back_and_the_best_are_missed():
             gap = before - worst  # paired: the same trained networks
             print(f"{criterion} backwards: {_interval(worst)} before finetuning, {_interval(gap)} fewer")
             assert gap.mean() >= 5, criterion
-            assert gap.mean() - T * gap.std(ddof=1) / np.sqrt(SEEDS) > 0, criterion
+            assert gap.mean() - diagnostics.interval(gap.tolist()).half_width > 0, criterion
 
 
 def _interval(x):
-    return f"{x.mean():.2f} ± {T * x.std(ddof=1) / np.sqrt(len(x)):.2f}"
+    return "{:.2f} ± {:.2f}".format(*diagnostics.interval(x.tolist()))

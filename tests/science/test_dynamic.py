@@ -58,8 +58,8 @@ def test_set_explores_more_than_rigl_and_that_more_than_static():
 def test_ac_dc_at_five_percent_is_not_worse_than_gradual_pruning():
     """In as many steps, within half a point (Peste et al., 2021)."""
     tree = jt.scopes.tree()
-    ac_dc = Run(jt.ac_dc(0.05, steps=2000), steps=2000, seeds=SEEDS)
-    gradual = Run(jt.gradual(0.05, start=200, stop=1500, every=25, scope=tree), steps=2000, seeds=SEEDS)
+    ac_dc = Run(jt.ac_dc(0.05, steps=3000), steps=3000, seeds=8)
+    gradual = Run(jt.gradual(0.05, start=300, stop=2250, every=25, scope=tree), steps=3000, seeds=8)
     report(ac_dc=ac_dc, gradual=gradual)
     assert gap(ac_dc, gradual)[0] >= -0.5
     assert {sum(kept) for kept in ac_dc.kept} == {round(0.05 * 50200)}
