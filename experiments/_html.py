@@ -29,8 +29,10 @@ def page(
     warnings: str,
     config: Mapping[str, Any],
     command: Sequence[str],
+    shows: str = "Test accuracy against the weights kept",
+    heading: str = "Accuracy on test examples, in %, with 95 % intervals over replicates",
 ) -> str:
-    """The HTML page. It refers to nothing outside itself: the plot is part of it."""
+    """The HTML page. It refers to nothing outside itself: the plot, which `shows` something, is part of it."""
     image = base64.b64encode(plot.read_bytes()).decode()
     written = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""<!doctype html>
@@ -38,8 +40,8 @@ def page(
 <head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{html.escape(title)}</h1>
-<img alt="Test accuracy against the weights kept" src="data:image/png;base64,{image}">
-<h2>Accuracy on test examples, in %, with 95 % intervals over replicates</h2>
+<img alt="{html.escape(shows)}" src="data:image/png;base64,{image}">
+<h2>{html.escape(heading)}</h2>
 {_table(columns, rows)}
 {"".join(f"<p>{html.escape(line)}</p>" for line in warnings.splitlines())}
 <h2>To run it again</h2>

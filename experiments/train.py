@@ -90,7 +90,6 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     layers = tickets.describe(config.cells()[0].path(folder))["density"]
     cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in layers.items()]
     plot(records, folder / "accuracy.png", title=title)
-    command, values = ["python", "experiments/train.py", *config.flags()], dataclasses.asdict(config)
     named = [{**record, "branch": record["method"]} for record in records]
     _report.publish(
         folder,
@@ -100,7 +99,16 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         + _report.grid(("layer", "kept", "of", "density"), cells, title="what seed 0 keeps of each layer"),
         results={"seeds": list(records), "mean": found},
         warnings=_report.collapse(named, advice="no signal passes it"),
-        page=functools.partial(_html.page, title, columns=columns, rows=rows, config=values, command=command),
+        page=functools.partial(
+            _html.page,
+            title,
+            columns=columns,
+            rows=rows,
+            config=dataclasses.asdict(config),
+            command=["python", "experiments/train.py", *config.flags()],
+            shows="Validation accuracy and density over the training",
+            heading="Accuracy in %, the mean with its 95 % interval over seeds",
+        ),
         others=f"metrics.jsonl, and the tickets {config.cells()[0].path(folder).parent.relative_to(folder)}/seed_…",
     )
 

@@ -19,6 +19,13 @@ class Setting(NamedTuple):
       apply: (params, x) -> outputs, logits of a classifier, in evaluation mode.
       criterion: (outputs, batch) -> scalar. inputs: batch -> x.
       batches: what data-driven scores are computed on: pytrees, gone through anew at each score.
+
+    >>> import jax.numpy as jnp
+    >>> square = lambda outputs, batch: jnp.mean((outputs - batch["y"]) ** 2)
+    >>> batch = {"x": jnp.array([[1.0, 3.0]]), "y": jnp.zeros(1)}
+    >>> setting = Setting(0.5, 1000, lambda params, x: x @ params["w"], square, lambda batch: batch["x"], [batch])
+    >>> float(setting.loss({"w": jnp.ones(2)}, batch)), setting.part(0.75)
+    (16.0, 750)
     """
 
     density: float | jax.Array
