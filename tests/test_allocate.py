@@ -100,10 +100,10 @@ def test_erk_power():
 @hypothesis.settings(max_examples=30)
 def test_every_leaf_keeps_its_floor_and_the_sum_stays_exact(kind, shapes, data):
     sizes = [math.prod(s) for s in shapes]
-    floor = data.draw(st.integers(1, 20))
-    held = [min(floor, n) for n in sizes]
+    minimum = data.draw(st.integers(1, 20))
+    held = [min(minimum, n) for n in sizes]
     budget = data.draw(st.integers(sum(held), sum(sizes)))
-    kept = counts(kind(tree(shapes), budget / sum(sizes), floor=floor), shapes)
+    kept = counts(kind(tree(shapes), budget / sum(sizes), minimum=minimum), shapes)
     assert sum(kept) == budget
     assert all(low <= k <= n for low, k, n in zip(held, kept, sizes))
 
@@ -111,7 +111,7 @@ def test_every_leaf_keeps_its_floor_and_the_sum_stays_exact(kind, shapes, data):
 def test_a_floor_is_taken_from_the_others_in_proportion():
     layers = [(1, 1000), (1, 1000), (1, 40)]
     assert counts(allocate.uniform(tree(layers), 204 / 2040), layers) == [100, 100, 4]
-    assert counts(allocate.uniform(tree(layers), 204 / 2040, floor=24), layers) == [90, 90, 24]
+    assert counts(allocate.uniform(tree(layers), 204 / 2040, minimum=24), layers) == [90, 90, 24]
 
 
 @hypothesis.given(shapes=shapes, data=st.data())
@@ -243,11 +243,11 @@ def test_errors(kind):
         kind(params, 0.5, dense=["("])
     with pytest.raises(NoMatchError):
         kind(params, 0.5, where=filters.match("nowhere"))
-    with pytest.raises(InputError, match="floor=7 hold 14"):
-        kind(params, 0.2, floor=7)
+    with pytest.raises(InputError, match="minimum=7 hold 14"):
+        kind(params, 0.2, minimum=7)
     for bad in (-1, 0.5):
-        with pytest.raises(InputError, match=f"floor={bad}"):
-            kind(params, 0.5, floor=bad)
+        with pytest.raises(InputError, match=f"minimum={bad}"):
+            kind(params, 0.5, minimum=bad)
 
 
 @pytest.mark.parametrize("power", [-1, math.nan, math.inf])

@@ -47,12 +47,12 @@ def test_scores_give_the_densities_of_their_global_mask():
     assert counts(densities)[2] == 0  # its weights are the smallest: a random mask of these densities has none
 
 
-@pytest.mark.parametrize("floor", [0, 1])
-def test_topfill_golden(floor):
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_topfill_golden(minimum):
     golden = GOLDEN["topfill"]
     scored = {name: jnp.array(values) for name, values in golden["scores"].items()}
-    densities = allocate.from_scores(scored, scored, golden["density"], where=filters.everything(), floor=floor)
-    assert [densities["a"] * 4, densities["b"] * 2] == golden["counts"][str(floor)]
+    densities = allocate.from_scores(scored, scored, golden["density"], where=filters.everything(), minimum=minimum)
+    assert [densities["a"] * 4, densities["b"] * 2] == golden["counts"][str(minimum)]
 
 
 def test_from_scores_errors():
@@ -63,8 +63,8 @@ def test_from_scores_errors():
         allocate.from_scores(PARAMS, {"a": scored["a"]}, 0.3)
     with pytest.raises(InputError, match="density=2"):
         allocate.from_scores(PARAMS, scored, 2)
-    with pytest.raises(InputError, match="floor=100"):
-        allocate.from_scores(PARAMS, scored, 0.3, floor=100)
+    with pytest.raises(InputError, match="minimum=100"):
+        allocate.from_scores(PARAMS, scored, 0.3, minimum=100)
 
 
 @hypothesis.given(
@@ -117,7 +117,7 @@ def test_rate_distortion_changes_the_outputs_least_and_compiles_once():
         traced.append(1)
         return apply(params, x)
 
-    densities = allocate.rate_distortion(counted, PARAMS, INPUTS, 0.3, levels=21, floor=3)
+    densities = allocate.rate_distortion(counted, PARAMS, INPUTS, 0.3, levels=21, minimum=3)
     assert len(traced) == 2  # the dense outputs, and the program that prunes
     assert sum(counts(densities)) == round(0.3 * 252)
     assert min(counts(densities)) >= 3
@@ -136,7 +136,7 @@ def test_rate_distortion_errors():
         allocate.rate_distortion(apply, PARAMS, INPUTS, 0.05, levels=11)
     with pytest.raises(InputError, match="traced"):
         jax.jit(lambda p: allocate.rate_distortion(apply, p, INPUTS, 0.5))(PARAMS)
-    with pytest.raises(InputError, match="floor=36 hold 108"):
-        allocate.rate_distortion(apply, PARAMS, INPUTS, 0.3, floor=36)
+    with pytest.raises(InputError, match="minimum=36 hold 108"):
+        allocate.rate_distortion(apply, PARAMS, INPUTS, 0.3, minimum=36)
     with pytest.raises(InputError, match="not finite"):
         allocate.rate_distortion(lambda p, x: jnp.inf * p["a"]["kernel"], PARAMS, INPUTS, 0.5, levels=3)

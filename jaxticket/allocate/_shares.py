@@ -30,20 +30,20 @@ def share(
     *,
     where: Filter | PyTree,
     least: Mapping[str, float],
-    floor: int,
+    minimum: int,
 ) -> PyTree:
     """Densities in proportion to raw(shape), bounded by 1 and what each leaf has at least, that spend the whole budget.
 
-    `least` are densities by regex, `floor` is a count for each leaf.
+    `least` are densities by regex, `minimum` is a count for each leaf.
     """
     density = checked_density("density", density)
-    floor = checked_floor(floor)
+    minimum = checked_minimum(minimum)
     chosen = filters.only(params, where)
     leaves = leaves_of(chosen)
     sizes = np.array([leaf.size for leaf in leaves], np.int64)
     budget = round(density * int(sizes.sum()))
-    held = np.maximum(_least_counts(leaves, least), np.minimum(floor, sizes))
-    check_affordable(density, budget, held, floor=floor, least=least)
+    held = np.maximum(_least_counts(leaves, least), np.minimum(minimum, sizes))
+    check_affordable(density, budget, held, minimum=minimum, least=least)
     weights = np.array([raw(leaf.shape) for leaf in leaves], np.float64)
     return fill(chosen, ratios(spend(weights, sizes, held, budget), sizes))
 
@@ -102,13 +102,13 @@ def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
 
 
 def check_affordable(
-    density: float, budget: int, held: np.ndarray, *, floor: int, least: Mapping[str, float] = MappingProxyType({})
+    density: float, budget: int, held: np.ndarray, *, minimum: int, least: Mapping[str, float] = MappingProxyType({})
 ) -> None:
     """Raises InputError if what leaves hold at least is more than the budget."""
     if held.sum() > budget:
         raise InputError(
             f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
-            f"floor={floor} hold {held.sum()}; raise the density, lower the floor, or keep fewer leaves dense."
+            f"minimum={minimum} hold {held.sum()}; raise the density, lower the minimum, or keep fewer leaves dense."
         )
 
 
@@ -130,7 +130,7 @@ def checked_density(name: str, value: Any) -> float:
     return float(value)
 
 
-def checked_floor(floor: int) -> int:
-    if not isinstance(floor, int) or floor < 0:
-        raise InputError(f"floor={floor!r} must be a count of weights, 0 or more.")
-    return floor
+def checked_minimum(minimum: int) -> int:
+    if not isinstance(minimum, int) or minimum < 0:
+        raise InputError(f"minimum={minimum!r} must be a count of weights, 0 or more.")
+    return minimum

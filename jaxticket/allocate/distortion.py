@@ -11,7 +11,7 @@ from jaxticket import filters
 from jaxticket.allocate._shares import (
     check_affordable,
     checked_density,
-    checked_floor,
+    checked_minimum,
     fill,
     leaves_of,
     ratios,
@@ -34,7 +34,7 @@ def rate_distortion(
     *,
     where: Filter | PyTree = filters.weights(),
     levels: int = 101,
-    floor: int = 0,
+    minimum: int = 0,
 ) -> PyTree:
     """The densities that change the outputs least, if what each layer changes adds up (Xu et al., 2023, RD pruning).
 
@@ -45,10 +45,10 @@ def rate_distortion(
     Args:
       apply: (params, inputs) -> outputs, logits rather than probabilities, in evaluation mode.
       inputs: one calibration batch; noise will do (the paper's zero-data variant).
-      density: fraction kept of all weights that `where` chooses. floor: weights that every leaf keeps.
+      density: fraction kept of all weights that `where` chooses. minimum: weights that every leaf keeps.
 
     Result as `uniform`'s. Raises InputError under jit, for levels too coarse for the density (they must differ by no
-    more than it), a density less than the floors hold, or outputs that are not finite.
+    more than it), a density less than the minima hold, or outputs that are not finite.
 
     >>> import jax.numpy as jnp
     >>> params = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
@@ -56,7 +56,7 @@ def rate_distortion(
     >>> rate_distortion(apply, params, jnp.ones((1, 4)), 0.75, where=filters.everything())
     {'a': 1.0, 'b': 0.5}
     """
-    density, floor = checked_density("density", density), checked_floor(floor)
+    density, minimum = checked_density("density", density), checked_minimum(minimum)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, inputs))):
         raise InputError(
             "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."
@@ -66,8 +66,8 @@ def rate_distortion(
     chosen = filters.only(params, where)
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
     budget = round(density * int(sizes.sum()))
-    least = np.minimum(floor, sizes)
-    check_affordable(density, budget, least, floor=floor)
+    least = np.minimum(minimum, sizes)
+    check_affordable(density, budget, least, minimum=minimum)
     counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
     counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
     curves = distortions(apply, params, inputs, counts, where=where)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket.allocate._shares import check_affordable, checked_density, checked_floor, leaves_of, ratio
+from jaxticket.allocate._shares import check_affordable, checked_density, checked_minimum, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.masks.apply import check_fits
 from jaxticket.selection.floors import protect
@@ -38,7 +38,7 @@ def from_scores(
     density: float,
     *,
     where: Filter | PyTree = filters.weights(),
-    floor: int = 0,
+    minimum: int = 0,
 ) -> PyTree:
     """The densities that global selection by these scores gives: SNIP, GraSP, SynFlow or LAMP ratios.
 
@@ -48,27 +48,27 @@ def from_scores(
     Args:
       params: pytree of which only shapes are read. scores: its structure, with known values.
       density: fraction kept of all weights that `where` chooses. where: which leaves are sparsified.
-      floor: weights that every leaf keeps (all of a leaf that has fewer), those of its best scores; what is left is
+      minimum: weights that every leaf keeps (all of a leaf that has fewer), those of its best scores; what is left is
         filled up globally (Gupta et al., 2022, Global MP with a minimum threshold).
 
-    Result as `uniform`'s. Raises InputError for scores under jit or a density less than the floors hold.
+    Result as `uniform`'s. Raises InputError for scores under jit or a density less than the minima hold.
 
     >>> import jax.numpy as jnp
     >>> scores = {"a": jnp.array([[0.9, 0.8, 0.7, 0.6]]), "b": jnp.array([[0.1, 0.05]])}
-    >>> from_scores(scores, scores, 0.5, where=filters.everything(), floor=1)
+    >>> from_scores(scores, scores, 0.5, where=filters.everything(), minimum=1)
     {'a': 0.5, 'b': 0.5}
     """
-    density, floor = checked_density("density", density), checked_floor(floor)
+    density, minimum = checked_density("density", density), checked_minimum(minimum)
     _check_known("scores", scores, "from_scores")
     _tree.check_structure("scores", scores, "params", params)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
     _tree.check_structure("scores", scored, "what where chooses", chosen)
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
-    check_affordable(density, round(density * int(sizes.sum())), np.minimum(floor, sizes), floor=floor)
+    check_affordable(density, round(density * int(sizes.sum())), np.minimum(minimum, sizes), minimum=minimum)
     unit = units.element()
     full = _tree.map_present(lambda s: np.ones((1,) * s.ndim, bool), scored)
-    protected = protect(scored, density, minimum=floor, unit=unit, mask=full)
+    protected = protect(scored, density, minimum=minimum, unit=unit, mask=full)
     return from_mask(chosen, select(protected, density, unit=unit, scope=scopes.tree()))
 
 

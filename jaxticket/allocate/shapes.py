@@ -20,7 +20,7 @@ def uniform(
     *,
     where: Filter | PyTree = filters.weights(),
     dense: Sequence[str] = (),
-    floor: int = 0,
+    minimum: int = 0,
 ) -> PyTree:
     """The same density for each leaf, up to rounding.
 
@@ -31,13 +31,13 @@ def uniform(
       where: which leaves are sparsified.
       dense: regexes of paths that stay at density 1, typically the first and last layer. They count in the budget:
         the other leaves keep fewer.
-      floor: weights that every leaf keeps (all of a leaf that has fewer), against layer collapse; the others give them.
+      minimum: weights that every leaf keeps (all of a leaf that has fewer), against layer collapse.
 
     Returns:
       Densities k / size with whole k, so that `select` keeps exactly k; None where not sparsified.
 
     Raises:
-      InputError: a density outside [0, 1], or less than dense leaves and floors hold. NoMatchError: a regex without a
+      InputError: a density outside [0, 1], or less than dense leaves and minima hold. NoMatchError: a regex without a
         leaf.
 
     >>> import jax.numpy as jnp
@@ -47,7 +47,7 @@ def uniform(
     >>> uniform(params, 0.5, dense=["^first/"])
     {'first': {'kernel': 1.0}, 'last': {'kernel': 0.375}}
     """
-    return share(params, density, lambda shape: 1.0, where=where, least=_at_one(dense), floor=floor)
+    return share(params, density, lambda shape: 1.0, where=where, least=_at_one(dense), minimum=minimum)
 
 
 def uniform_plus(
@@ -57,7 +57,7 @@ def uniform_plus(
     first: str,
     last: str,
     where: Filter | PyTree = filters.weights(),
-    floor: int = 0,
+    minimum: int = 0,
 ) -> PyTree:
     """Uniform+: the first layer stays dense, the last keeps at least a fifth (Gale et al., 2019; Lee et al., 2021).
 
@@ -70,7 +70,7 @@ def uniform_plus(
     {'conv': 1.0, 'hidden': 0.09, 'out': 0.2}
     """
     least = {first: 1.0, last: LAST_DENSITY}
-    return share(params, density, lambda shape: 1.0, where=where, least=least, floor=floor)
+    return share(params, density, lambda shape: 1.0, where=where, least=least, minimum=minimum)
 
 
 def erdos_renyi(
@@ -79,7 +79,7 @@ def erdos_renyi(
     *,
     where: Filter | PyTree = filters.weights(),
     dense: Sequence[str] = (),
-    floor: int = 0,
+    minimum: int = 0,
 ) -> PyTree:
     """Densities in proportion to (n_in + n_out) / (n_in · n_out), of the last two axes (Mocanu et al., 2018).
 
@@ -91,7 +91,7 @@ def erdos_renyi(
     {'a': {'kernel': 0.23...}, 'b': {'kernel': 0.58}}
     """
     raw = lambda shape: _sum_over_product(shape[-2:])
-    return share(params, density, raw, where=where, least=_at_one(dense), floor=floor)
+    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum)
 
 
 def erk(
@@ -100,7 +100,7 @@ def erk(
     *,
     where: Filter | PyTree = filters.weights(),
     dense: Sequence[str] = (),
-    floor: int = 0,
+    minimum: int = 0,
     power: float = 1.0,
 ) -> PyTree:
     """Erdős–Rényi-kernel: densities in proportion to (Σ dims / Π dims)^power over all axes (Evci et al., 2020).
@@ -118,7 +118,7 @@ def erk(
     if not 0 <= power < math.inf:
         raise InputError(f"power={power} must be finite and not negative; 1 is ERK, 0 is uniform.")
     raw = lambda shape: _sum_over_product(shape) ** power
-    return share(params, density, raw, where=where, least=_at_one(dense), floor=floor)
+    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum)
 
 
 def rules(
@@ -189,7 +189,7 @@ def for_flops(
     def fits(kept: int) -> bool:
         try:
             densities = [d for d in _tree.leaves(densities_of(kept)) if d is not None]
-        except InputError:  # the allocation needs more for its dense leaves and floors
+        except InputError:  # the allocation needs more for its dense leaves and minima
             return True
         return float(np.dot(densities, costs)) <= affordable
 
