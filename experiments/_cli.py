@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from experiments._config import Training
+from jaxticket import registry
 from jaxticket.errors import InputError, JaxticketError, MissingExtraError
 
 ConfigT = TypeVar("ConfigT")
@@ -79,7 +80,7 @@ def take_preset(argv: Sequence[str], presets: Mapping[str, PresetT]) -> tuple[Pr
 
 
 def training_config(
-    default: TrainingT, argv: Sequence[str], presets: Mapping[str, Any], *, description: str | None
+    default: TrainingT, argv: Sequence[str], presets: Mapping[str, Any], *, description: str
 ) -> TrainingT:
     """The configuration of an experiment that trains: flags over what a preset says of training over the default.
 
@@ -87,17 +88,18 @@ def training_config(
     """
     preset, others = take_preset(argv, presets)
     recipe = {field.name: getattr(preset.CONFIG, field.name) for field in dataclasses.fields(Training)}
-    names = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
+    lists = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
     flags: list[str] = []
     listed = False
     for argument in others:
         flag, equals, value = argument.partition("=")
         if flag.startswith("--"):
-            listed = flag in names
+            listed = flag in lists
             flags.append("--data" if flag == "--dataset" else flag)
             argument = value if equals else ""
         flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
-    return parse(dataclasses.replace(default, **recipe), flags, description=description)
+    names = f"Methods: {', '.join(registry.METHODS)}.\n\nPresets: {', '.join(presets)}."
+    return parse(dataclasses.replace(default, **recipe), flags, description=f"{description}\n{names}")
 
 
 def require_extras(*names: str) -> None:

@@ -89,7 +89,7 @@ def test_the_report(finished):
     (command,) = re.findall(r"<pre>(.*)</pre>", (finished / "report.html").read_text())
     script, *flags = shlex.split(html.unescape(command))[1:]
     assert script == "experiments/compare.py"
-    assert _cli.training_config(compare.Config(), flags, PRESETS, description=None).folder() == finished
+    assert _cli.training_config(compare.Config(), flags, PRESETS, description="").folder() == finished
 
 
 def killed_at(monkeypatch, number, main, arguments):
