@@ -63,7 +63,7 @@ class Config(Training):
 def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of all cells."""
     folder, cells = config.folder(), config.cells()
-    with _report.Progress(len(cells), _rows(config.seeds)) as progress:
+    with _report.Progress(len(cells), _lines(config.seeds)) as progress:
         trainer = _trainer(config)
         trainer.progress = progress.step
         with loops.rundir.lock(folder):
@@ -79,7 +79,7 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     title = f"{config.model} on {config.data}, run {config.hash()}"
     results = summarise(records)
     columns = ("method", *(f"{100 * density:g} %" for density in sorted(config.densities, reverse=True)))
-    tables = {split: [columns, *_rows_of(config, results, f"{split}_accuracy")] for split in ("test", "validation")}
+    tables = {split: [columns, *_table(config, results, f"{split}_accuracy")] for split in ("test", "validation")}
     curves = {
         _report.plain(method): [_plot.Point(r["density"], *r["test_accuracy"].values()) for r in results[method]]
         for method in config.methods
@@ -168,7 +168,7 @@ def _trainer(config: Config) -> Trainer:
     return Trainer(config, config.folder(), together=len(config.densities) * config.seeds)
 
 
-def _rows(seeds: int) -> _report.Rows:
+def _lines(seeds: int) -> _report.Rows:
     """A line for each method and density."""
 
     def line(row: Sequence[_report.Record]) -> str:
@@ -178,7 +178,7 @@ def _rows(seeds: int) -> _report.Rows:
     return _report.Rows(lambda record: (record["method"], record["density"]), seeds, line)
 
 
-def _rows_of(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
+def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
     """The cells of a table; the dense network stands in every column, to compare with."""
     dense = [_report.shown(results[DENSE][0][split])] * len(config.densities)
     found = {method: [_report.shown(row[split]) for row in results[method]] for method in config.methods}
