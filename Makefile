@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 # An interpreter that has PyTorch, for the benchmark that can time it: make bench TORCH_PYTHON=~/torch/bin/python.
 export TORCH_PYTHON
-# Two workers whatever the machine: each one's XLA already spreads over the cores. The science tests of a file share what
-# was trained, so one worker takes the file.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations 5
+# Two workers whatever the machine: each one's XLA already spreads over the cores. The tests of a file share what was
+# trained and compiled, so one worker takes the file.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test science slow lint format docs notebooks bench clean
@@ -24,7 +24,7 @@ test: $(VENV)/test.stamp ## the default tests and the doctests
 	$(PYTEST) $(ARGS)
 
 science: $(VENV)/test.stamp ## slow checks that something is learnt, with replicates and intervals
-	$(PYTEST) --dist loadfile -m science $(ARGS)
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
 
 slow: $(VENV)/test.stamp ## the full products that the default tests sample
 	$(PYTEST) -m slow $(ARGS)

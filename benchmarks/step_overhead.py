@@ -144,8 +144,8 @@ def main() -> None:
         small = _workloads.mlp(batch=8, widths=(20, 10, 5))
         rows = compare("MLP", small, steps=2, rounds=2, compiles=1)
     else:
-        rows = compare("MLP", _workloads.mlp(), steps=50, rounds=25, compiles=5)
-        rows += compare("transformer", _workloads.transformer(), steps=5, rounds=15, compiles=3)
+        rows = compare("MLP", _workloads.mlp(), steps=50, rounds=25, compiles=2)
+        rows += compare("transformer", _workloads.transformer(), steps=5, rounds=15, compiles=1)
     _harness.report("step_overhead", rows, busy=busy, out=args.out)
 
 

@@ -11,6 +11,7 @@ Results go into a folder of branches/ in the run. A branch that was killed goes 
 import dataclasses
 import functools
 import pathlib
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,6 @@ def run(config: _variants.Config) -> list[_report.Record]:
     search = _config.of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     found = _finished(config)
     folder = config.run / "branches" / config.name()
-    checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     variants = _variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in variants)]
@@ -40,12 +40,19 @@ def run(config: _variants.Config) -> list[_report.Record]:
     total, rows = len(found) * len(names), _report.by_level(replicates, names)
     with loops.rundir.lock(config.run), _report.Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
-        problem_of = functools.cache(functools.partial(_problem.build, checkpoint=checkpoint, progress=progress.step))
+
+        @functools.cache
+        def problem_of(search: _config.Config) -> _problem.Problem:
+            # By search: a training from the same weights at another learning rate must not go on from its checkpoint.
+            at = folder / "checkpoint" / search.hash()
+            checkpoint = loops.StepCheckpoint(at, every=config.checkpoint_seconds)
+            return _problem.build(search, checkpoint=checkpoint, progress=progress.step)
+
         for variant in variants:
             problem_of(variant.search)  # what does not fit is said before anything is trained
         trained = _records(config, search, found, variants, problem_of)
         records = _report.keep(trained, folder / "metrics.jsonl", progress)
-        checkpoint.clear()
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     _report.write(
         folder,
         records,

@@ -6,6 +6,7 @@ from jaxticket import errors as errors
 from jaxticket import filters as filters
 from jaxticket import loops as loops
 from jaxticket import masks as masks
+from jaxticket import registry as registry
 from jaxticket import reparam as reparam
 from jaxticket import schedules as schedules
 from jaxticket import scopes as scopes

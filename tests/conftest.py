@@ -5,16 +5,28 @@ several devices ends each step with `jax.block_until_ready`.
 
 XLA may contract a multiplication and an addition into one instruction that rounds once, and where it does so differs
 between programs that compute the same. Without these instructions equal arithmetic has equal bits, and tests can ask
-for that. The older emitters of fused loops take half the time to compile; what users run has XLA's defaults, and so do
-the experiment, the notebooks and the benchmarks in CI.
+for that. The older emitters of fused loops take half the time to compile, and code that is not optimised two thirds of
+the rest (the science tests, which train for long, ask for level 3); what users run has XLA's defaults, and so do the
+experiment, the notebooks and the benchmarks in CI.
 """
 
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 _FLAGS = "--xla_force_host_platform_device_count=8 --xla_cpu_max_isa=AVX --xla_cpu_use_fusion_emitters=false"
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    _FLAGS += " --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+
+# Processes of one session (workers, scripts that tests run) share what they compile; the next session starts anew.
+_SHARED = os.environ.get("PYTEST_XDIST_WORKER") is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ
+if _SHARED:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxticket-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
@@ -26,6 +38,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # No deadline, since the first example compiles; no random seed, since a failure must be everyone's failure.
 hypothesis.settings.register_profile("jaxticket", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxticket")
+
+
+def pytest_sessionfinish() -> None:
+    if _SHARED:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,13 @@ def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
 def test_the_searchs_own_settings_give_the_tickets_own_numbers(run):
     for name, flags, same, other in [
         ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
-        ("learning_rate_sweep", ["--learning-rates", "0.0012", "0.1"], "ticket_0.0012", "ticket_0.1"),
+        # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
+        (
+            "learning_rate_sweep",
+            ["--learning-rates", "0.0012", "0.1", "--checkpoint-seconds", "0"],
+            "ticket_0.0012",
+            "ticket_0.1",
+        ),
         ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
     ]:
         columns = train(run, name, *flags)

@@ -39,7 +39,10 @@ def check(update, grads, state, params):
             jax.tree.map(np.testing.assert_array_equal, made[1], state)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+SAMPLE = ("momentum", "adam", "adafactor", "multi_transform", "inject_hyperparams", "muon")  # the others: slow
+
+
+@pytest.mark.parametrize("name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS])
 def test_every_optimizer(name):
     tx = optax.with_extra_args_support(OPTIMIZERS[name].inner())
     _, state = jax.jit(tx.update)(gradients(0), tx.init(PARAMS), PARAMS)
