@@ -1,8 +1,9 @@
 """The exact k-th largest of scores that are never sorted, gathered or concatenated.
 
 Counting bisection: the key of a score is an unsigned integer in the same order, so the k-th largest key is built from
-its highest bit down, two bits a pass, by counting how many keys reach each of three candidates. A pass is one variadic
-reduce, so leaves that are sharded exchange a few counts. Ties are cut by the same bisection on the position.
+its highest bit down, two bits a pass, by counting how many keys reach each of three candidates; no pass is left to make
+once every group's count is exactly the wanted one. A pass is one variadic reduce, so leaves that are sharded exchange a
+few counts. Ties are cut by the same bisection on the position.
 """
 
 import functools
@@ -79,23 +80,12 @@ class Contest(NamedTuple):
         return [total]
 
 
-def kth_largest_key(contest: Contest, k: list[Count]) -> tuple[Values, list[jax.Array]]:
-    """The largest t for which at least k keys are ≥ t, in each group (all ones where k = 0), and whether exactly k are.
-
-    That may be False where it is so: only counts that the bisection meets are looked at.
-    """
-    unsigned = contest.keys[0].dtype
-    return _bisect(
-        contest, lambda i, t: contest.keys[i] >= t, counting.at_least, k, bits=8 * unsigned.itemsize, dtype=unsigned
-    )
-
-
 def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
     """Exactly k True a group, those of the largest keys; among equals the lower position survives.
 
     Entries that are not `alive` must have key 0, below any other: where fewer than k are alive, all of them are kept.
     """
-    thresholds, exact = kth_largest_key(contest, k)
+    thresholds, exact = _separate(contest, k, until_exact=True)
     at = contest.spread(thresholds)
 
     def rank(i: int) -> list[jax.Array]:
@@ -112,14 +102,12 @@ def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = N
         leading = lambda i: [contest.spread(cut)[i] for cut in cuts]
         for bits in _position_bits(contest):
             predicate = lambda i, candidate: _before(ranks[i][: len(cuts) + 1], [*leading(i), candidate])
-            cut, _ = _bisect(contest, predicate, _at_most, k, bits=bits, dtype=np.dtype("uint32"))
+            cut, _ = _bisect(contest, predicate, _at_most, k, bits=bits, dtype=np.dtype("uint32"), until_exact=True)
             cuts.append(cut)
         return [_before(ranks[i], leading(i)) for i in range(len(contest.keys))]
 
     return jax.lax.cond(
-        any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact]))),
-        cut_ties,
-        lambda: [key >= t for key, t in zip(contest.keys, at, strict=True)],
+        _all_exact(exact), lambda: [key >= t for key, t in zip(contest.keys, at, strict=True)], cut_ties
     )
 
 
@@ -157,7 +145,19 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
         )
     else:
         wanted = counting.of_int(k, digits)
-    return keys.from_key(kth_largest_key(contest, [wanted])[0][0], keys.common_dtype(arrays))
+    return keys.from_key(_separate(contest, [wanted], until_exact=False)[0][0], keys.common_dtype(arrays))
+
+
+def _separate(contest: Contest, k: list[Count], *, until_exact: bool) -> tuple[Values, list[jax.Array]]:
+    """A threshold that at least k keys of each group reach (all ones where k = 0), and whether exactly k do.
+
+    That may be False where it is so. The threshold is the largest, unless `until_exact` is content with any that
+    exactly k keys reach.
+    """
+    unsigned = contest.keys[0].dtype
+    reaches = lambda i, t: contest.keys[i] >= t
+    bits = 8 * unsigned.itemsize
+    return _bisect(contest, reaches, counting.at_least, k, bits=bits, dtype=unsigned, until_exact=until_exact)
 
 
 def _bisect(
@@ -168,12 +168,15 @@ def _bisect(
     *,
     bits: int,
     dtype: np.dtype,
+    until_exact: bool,
 ) -> tuple[Values, list[jax.Array]]:
     """The largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v = 0).
 
     n is the number of entries for which predicate(leaf, v) holds; it rises or falls with v. The second result is
-    whether n = wanted at the value found, as far as the counts on the way tell.
+    whether n = wanted at the value found, as far as the counts on the way tell. `until_exact` stops as soon as they
+    tell that of every group.
     """
+    passes = bits // 2
 
     def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
         values, exact = carry
@@ -192,7 +195,23 @@ def _bisect(
     if contest.on_explicit_mesh:  # where the type of a carry holds its sharding: take that of the counts
         typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
         start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
-    return jax.lax.fori_loop(0, bits // 2, step, start)
+    if not until_exact:
+        return jax.lax.fori_loop(0, passes, step, start)
+
+    def goes_on(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
+        i, (_, exact) = carry
+        # On a GPU the host would wait for the answer at each pass, unless it knows the number of passes beforehand.
+        may_stop = jax.lax.platform_dependent(
+            cuda=lambda: jnp.bool_(False), rocm=lambda: jnp.bool_(False), default=lambda: jnp.bool_(True)
+        )
+        return (i < passes) & ~(may_stop & _all_exact(exact))
+
+    return jax.lax.while_loop(goes_on, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
+
+
+def _all_exact(exact: list[jax.Array]) -> jax.Array:
+    """Of every group, and under vmap of every replicate."""
+    return ~any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact])))
 
 
 def _at_most(a: Count, b: Count) -> jax.Array:
