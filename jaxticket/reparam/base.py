@@ -14,8 +14,8 @@ class Reparam(NamedTuple):
 
     Attributes:
       init: (params, key) -> latent. The latent parameters that begin at `params`; key may be None where none is needed.
-      realise: (latent, *, count, key=None) -> params. Their structure and shapes; masked ones are exact zeros. `count`
-        is the number of steps so far (int32 scalar).
+      realise: (latent, *, count, key=None) -> params. Their structure and shapes; masked ones are exact zeros, where
+        masks are soft, from the end of the method's schedule on. `count` is the number of steps so far (int32 scalar).
       mask: (latent, *, count) -> Mask of what is kept: with the realised parameters it is the ticket to export.
       wrap: inner -> optax transform of the latent parameters, where the method says more than their gradient does.
     """
@@ -38,6 +38,42 @@ def export(reparam: Reparam, latent: PyTree, *, count: Any, key: Any = None) -> 
     {'w': Array([[0., 3.]], dtype=float32)}
     """
     return reparam.realise(latent, count=count, key=key), reparam.mask(latent, count=count)
+
+
+class Latent(NamedTuple):
+    """Latent parameters of several kinds; each field is a group, for which `optax.partition` may have an optimizer.
+
+    Attributes:
+      weights: structure of the parameters.
+      learned: what the method learns beside them: scores, gates, thresholds, factors; None where it has nothing.
+      constants: what stays as it was made.
+    """
+
+    weights: Params
+    learned: PyTree
+    constants: PyTree = ()
+
+
+def groups(latent: Latent) -> Latent:
+    """The name of its field for every leaf: labels for `optax.partition`.
+
+    >>> import optax
+    >>> groups(Latent({"w": 1.0}, {"w": 2.0}))
+    Latent(weights={'w': 'weights'}, learned={'w': 'learned'}, constants=())
+    >>> tx = optax.partition({"weights": optax.sgd(0.1), "learned": optax.adam(1e-3)}, groups)
+    """
+    return Latent(*(jax.tree.map(lambda _, name=name: name, tree) for name, tree in latent._asdict().items()))
+
+
+def trains(*trained: str) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
+    """The `wrap` of a method that trains these groups of its `Latent`, all with one optimizer, and holds the others."""
+
+    def wrap(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+        return optax.partition(
+            {name: inner if name in trained else optax.set_to_zero() for name in Latent._fields}, groups
+        )
+
+    return wrap
 
 
 def silenced(p: jax.Array) -> jax.Array:
