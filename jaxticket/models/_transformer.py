@@ -52,16 +52,27 @@ def block(params: Params, x: jax.Array, design: Design) -> jax.Array:
     return x + _layers.dense(params["mlp"]["output"], design.activation(hidden))
 
 
-def attention(params: Params, x: jax.Array, design: Design) -> jax.Array:
+def block_post(params: Params, x: jax.Array, design: Design, *, allowed: jax.Array) -> jax.Array:
+    """As `block`, but each sum is normalised after it was made, as in BERT."""
+    x = x + attention(params["attention"], x, design, allowed=allowed)
+    x = layer_norm(params["norm1"], x, epsilon=design.epsilon)
+    hidden = design.activation(_layers.dense(params["mlp"]["hidden"], x))
+    return layer_norm(params["norm2"], x + _layers.dense(params["mlp"]["output"], hidden), epsilon=design.epsilon)
+
+
+def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Array | None = None) -> jax.Array:
     """Softmax attention, whose heads and whose channels of query · key and of values are read from the kernels.
 
-    Written out, because library attention wants as many channels of a value as of a query.
+    Written out, because library attention wants as many channels of a value as of a query. `allowed` tells which
+    tokens may be looked at: bool of shape (batch, time).
     """
     query, key, value = (_project(params[name], x) for name in ("query", "key", "value"))
     scores = design.scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
     if design.causal:
-        allowed = jnp.tri(x.shape[1], dtype=bool)[None, None]
-        scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
+        past = jnp.tri(x.shape[1], dtype=bool)[None, None]
+        scores = jnp.where(past, scores, jnp.finfo(scores.dtype).min)
+    if allowed is not None:
+        scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(scores.dtype).min)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
     heads, depth, width = params["out"]["kernel"].shape
     return _layers.bind(params["out"], nnx.LinearGeneral, (heads, depth), width, axis=(-2, -1))(mixed)

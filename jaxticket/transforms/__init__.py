@@ -20,6 +20,9 @@ from jaxticket.transforms.dynamic import sparse_evolutionary as sparse_evolution
 from jaxticket.transforms.evolve import prune as prune
 from jaxticket.transforms.evolve import redistribute as redistribute
 from jaxticket.transforms.evolve import regrow as regrow
+from jaxticket.transforms.exploring import Explored as Explored
+from jaxticket.transforms.exploring import explored_of as explored_of
+from jaxticket.transforms.exploring import exploring as exploring
 from jaxticket.transforms.shrink import shrink as shrink
 from jaxticket.transforms.sparsify import SparseState as SparseState
 from jaxticket.transforms.sparsify import init as init

@@ -39,6 +39,8 @@ PUBLISHED = {
     "vit_tiny": (models.vit_tiny(), 5_717_416),
     # GPT-2: 50,257 · 768 + 1,024 · 768 + 12 · 7,087,872 a block + 1,536: "124M"
     "gpt": (models.gpt(vocabulary=50_257, context=1_024, layers=12, heads=12, width=768), 124_439_808),
+    # 31,035 · 384 embedded; 6 · 1,774,464 a block + 768; Wang et al.: "22.7M" with a pooler and a second segment
+    "bert": (models.bert(vocabulary=30_522), 22_564_992),
     # 6,500,000 embedded; 2 · (1,300 · 2,600 + 2,600); 6,510,000: "19.8M"
     "lstm": (models.lstm(vocabulary=10_000), 19_775_200),
 }

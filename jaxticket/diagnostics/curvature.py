@@ -1,0 +1,127 @@
+"""The Hessian of the loss at a ticket, by products with vectors: its largest eigenvalue and its trace."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.masks import apply_mask
+from jaxticket.typing import Key, Mask, Params
+
+LossOfParams = Callable[[Params], jax.Array]
+
+
+class Eigenpair(NamedTuple):
+    """An eigenvalue of the Hessian, its unit vector, and ‖H v − λ v‖ / |λ|: how far it is from being one."""
+
+    value: jax.Array
+    vector: Params
+    residual: jax.Array
+
+
+def hessian_product(loss: LossOfParams, params: Params, vector: Params) -> Params:
+    """H v, for the Hessian H of `loss` at `params`; one gradient's cost, twice (Pearlmutter, 1994).
+
+    Raises StructureError if vector has another structure.
+
+    >>> cubic = lambda p: p["w"][0] ** 2 * p["w"][1]
+    >>> hessian_product(cubic, {"w": jnp.array([3.0, 1.0])}, {"w": jnp.array([1.0, 0.0])})
+    {'w': Array([2., 6.], dtype=float32)}
+    """
+    _tree.check_structure("vector", vector, "params", params)
+    return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
+
+
+def hessian_top(
+    loss: LossOfParams,
+    params: Params,
+    *,
+    key: Key,
+    mask: Mask | None = None,
+    iterations: int = 100,
+    tolerance: float = 1e-3,
+) -> Eigenpair:
+    """The Hessian's eigenvalue of largest size, by power iteration (Yao et al., 2020, PyHessian).
+
+    Args:
+      loss: params -> scalar, over all the data that count; with `jax.lax.map` over batches where they are many.
+      mask: the Hessian of the kept weights alone, as the ticket is trained; leaves of None are kept.
+      iterations: at most so many products. tolerance: of the residual, at which it stops.
+
+    Raises InputError unless iterations and tolerance are above 0.
+
+    >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
+    >>> float(hessian_top(loss, {"w": jnp.ones(2)}, key=jax.random.key(0)).value)
+    4.0
+    """
+    if iterations < 1 or not tolerance > 0:
+        raise InputError(f"iterations={iterations} and tolerance={tolerance} must be above 0")
+    product = _masked_product(loss, params, mask)
+
+    def step(carry: tuple[jax.Array, Eigenpair]) -> tuple[jax.Array, Eigenpair]:
+        i, (_, vector, _) = carry
+        image = product(vector)
+        value = optax.tree.vdot(vector, image)
+        rest = optax.tree.norm(jax.tree.map(lambda h, v: h - value * v, image, vector))
+        # The pair that is returned is the one whose residual was measured; the image is the next vector.
+        converged = rest <= tolerance * jnp.abs(value)
+        vector = jax.tree.map(lambda v, h: jnp.where(converged, v, h), vector, _unit(image))
+        return i + 1, Eigenpair(value, vector, rest / jnp.maximum(jnp.abs(value), _TINY))
+
+    def goes_on(carry: tuple[jax.Array, Eigenpair]) -> jax.Array:
+        i, pair = carry
+        return (i < iterations) & (pair.residual > tolerance)
+
+    first = _unit(_kept(optax.tree.random_like(key, params), mask))
+    start = Eigenpair(jnp.zeros(()), first, jnp.full((), jnp.inf))
+    return jax.lax.while_loop(goes_on, step, (jnp.int32(0), start))[1]
+
+
+def hessian_trace(
+    loss: LossOfParams, params: Params, *, key: Key, mask: Mask | None = None, samples: int = 100
+) -> jax.Array:
+    """Estimates of the Hessian's trace, one a sample: their mean is unbiased (Hutchinson, 1989).
+
+    vᵀ H v for vectors of random signs. Pass them to `diagnostics.interval` for the mean with an interval.
+
+    Args:
+      loss, mask: as for `hessian_top`. samples: how many products.
+
+    Raises InputError for fewer than one sample.
+
+    >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
+    >>> hessian_trace(loss, {"w": jnp.ones(2)}, key=jax.random.key(0), samples=2)
+    Array([3., 3.], dtype=float32)
+    """
+    if samples < 1:
+        raise InputError(f"samples={samples} must be at least 1")
+    product = _masked_product(loss, params, mask)
+
+    def estimate(key: Key) -> jax.Array:
+        signs = _kept(optax.tree.random_like(key, params, sampler=jax.random.rademacher), mask)
+        return optax.tree.vdot(signs, product(signs))
+
+    return jax.lax.map(estimate, jax.random.split(key, samples))
+
+
+_TINY = 1e-30  # a Hessian of zeros has no direction: its residual is then 0
+
+
+def _masked_product(loss: LossOfParams, params: Params, mask: Mask | None) -> Callable[[Params], Params]:
+    if mask is not None:
+        _tree.check_structure("mask", mask, "params", params)
+        params = apply_mask(params, mask)
+    return lambda vector: _kept(hessian_product(loss, params, vector), mask)
+
+
+def _kept(tree: Params, mask: Mask | None) -> Params:
+    return tree if mask is None else apply_mask(tree, mask)
+
+
+def _unit(vector: Params) -> Params:
+    norm = optax.tree.norm(vector)
+    return jax.tree.map(lambda v: v / jnp.maximum(norm, _TINY), vector)

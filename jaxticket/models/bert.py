@@ -1,0 +1,82 @@
+"""Encoders of the BERT kind."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket.errors import InputError
+from jaxticket.models import _layers, _transformer
+from jaxticket.models._layers import nnx
+from jaxticket.models._model import Model
+from jaxticket.typing import Key, Params, PyTree
+
+PADDING = 0  # the token that fills up a batch, and that no other token sees
+_EPSILON = 1e-12
+
+
+def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 12, width: int = 384) -> Model:
+    """An encoder: tokens of shape (batch, time ≤ context), 0 for padding, to hidden states (batch, time, width).
+
+    BERT (Devlin et al., 2019): post-norm blocks whose hidden layer is 4 · width, learned positions, exact GELU. Kernels
+    and embeddings are normal with deviation 0.02, biases zero. No dropout, one segment, and no pooler or head: see
+    `sentence_embeddings`. The defaults are those of MiniLM-L6-H384 (Wang et al., 2020). Raises InputError for sizes
+    below 1, a width that the heads do not divide, tokens that are not integers, and more of them than the context.
+
+    >>> import functools, jax
+    >>> model = bert(vocabulary=50, context=8, layers=1, heads=2, width=16)
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+    >>> run = functools.partial(model.apply, train=False, key=None)
+    >>> jax.eval_shape(run, params, state, jnp.ones((3, 5), int))[0].shape
+    (3, 5, 16)
+    """
+    _layers.check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    _transformer.check_heads(width, heads)
+    design = _transformer.Design(
+        scale=(width // heads) ** -0.5,
+        epsilon=_EPSILON,
+        causal=False,
+        activation=functools.partial(jax.nn.gelu, approximate=False),
+    )
+
+    def init(key: Key) -> tuple[Params, PyTree]:
+        rngs, normal = _layers.keys(key), nnx.initializers.normal(0.02)
+        new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=normal)
+        embeddings = {"token": vocabulary, "position": context, "segment": 1}
+        return _layers.pure(
+            {
+                **{name: nnx.Embed(n, width, embedding_init=normal, rngs=rngs) for name, n in embeddings.items()},
+                "norm": _transformer.new_norm(width, rngs),
+                "blocks": {f"block{index}": new_block(width, heads, rngs) for index in range(1, layers + 1)},
+            }
+        )
+
+    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
+        del train, key  # no dropout, no batch statistics
+        _layers.check_tokens(x)
+        longest = params["position"]["embedding"].shape[0]
+        if x.shape[1] > longest:
+            raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")
+        allowed = x != PADDING
+        embed = _layers.bind(params["token"], nnx.Embed, *params["token"]["embedding"].shape)
+        positions = params["position"]["embedding"][None, : x.shape[1]] + params["segment"]["embedding"][None]
+        x = _transformer.layer_norm(params["norm"], embed(x) + positions, epsilon=_EPSILON)
+        for name in _layers.in_order(params["blocks"]):
+            x = _transformer.block_post(params["blocks"][name], x, design, allowed=allowed)
+        return x, state
+
+    return Model(init, apply)
+
+
+def sentence_embeddings(hidden: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Unit vectors (batch, width): the means of hidden states over the tokens that are not padding.
+
+    As sentence-transformers makes them (Reimers & Gurevych, 2019). Raises InputError if the shapes do not fit.
+
+    >>> sentence_embeddings(jnp.array([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]]]), jnp.array([[7, 7, 0]]))
+    Array([[0.6, 0.8]], dtype=float32)
+    """
+    if hidden.shape[:2] != tokens.shape:
+        raise InputError(f"hidden has shape {hidden.shape} and tokens {tokens.shape}; both start with (batch, time)")
+    mean = jnp.mean(hidden, axis=1, where=(tokens != PADDING)[..., None])
+    return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
