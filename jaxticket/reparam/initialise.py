@@ -1,0 +1,79 @@
+"""How the weights of strong tickets are drawn, and what is learnt beside them: functions (params, key) -> params."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxticket import _tree, filters
+from jaxticket.errors import InputError
+from jaxticket.typing import Filter, Key, Params, PyTree
+
+Draw = Callable[[Key, Any, Any], jax.Array]  # (key, shape, dtype) -> array, as those of jax.nn.initializers are
+
+
+def kaiming_normal(
+    params: Params, key: Key, *, density: float | jax.Array = 1.0, where: Filter = filters.weights()
+) -> Params:
+    """Fresh weights of a normal distribution with variance 2 / fan-in (He et al., 2015); other leaves stay.
+
+    Kernels are (..., inputs, outputs). A `density` divides the variance: so many of the inputs are left, as in
+    edge-popup's scaled fan (Ramanujan et al., 2020). Raises InputError unless 0 < density ≤ 1.
+
+    >>> import jax.numpy as jnp
+    >>> drawn = kaiming_normal({"kernel": jnp.zeros((50, 40)), "bias": jnp.ones(40)}, jax.random.key(0))
+    >>> round(float(drawn["kernel"].std()), 1), float(drawn["bias"].sum())
+    (0.2, 40.0)
+    """
+    return _scaled(params, key, jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"), density, where)
+
+
+def signed_constant(
+    params: Params,
+    key: Key,
+    *,
+    scale: float = 2.0,
+    density: float | jax.Array = 1.0,
+    where: Filter = filters.weights(),
+) -> Params:
+    """Fresh weights ± √(scale / fan-in) of random signs (Ramanujan et al., 2020); other leaves stay.
+
+    `scale` is 2 for ReLU and 3 for the ELU of signed supermasks (Koster et al., 2022); `density` as in
+    `kaiming_normal`. Raises InputError unless 0 < density ≤ 1 and the scale is positive.
+
+    >>> import jax.numpy as jnp
+    >>> abs(signed_constant({"kernel": jnp.zeros((8, 3))}, jax.random.key(0))["kernel"][0])
+    Array([0.5, 0.5, 0.5], dtype=float32)
+    """
+    if not 0 < scale < math.inf:
+        raise InputError(f"scale={scale} must be positive and finite; 2 is for ReLU, 3 for ELU.")
+
+    def draw(key: Key, shape: Any, dtype: Any) -> jax.Array:
+        fan_in = math.prod(shape[:-1])
+        return jax.random.rademacher(key, shape, dtype) * math.sqrt(scale / fan_in)
+
+    return _scaled(params, key, draw, density, where)
+
+
+def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
+    """draw(key, shape, dtype) for each leaf, each with a key of its own; None leaves stay None.
+
+    Raises InputError without a key.
+
+    >>> import jax.numpy as jnp
+    >>> draw_leaves({"a": None, "b": jnp.ones((2, 3))}, jax.random.key(0), jax.nn.initializers.zeros)["b"].shape
+    (2, 3)
+    """
+    if key is None:
+        raise InputError("what is learnt beside the weights needs a key, got key=None; pass one: init(params, key).")
+    structure = _tree.structure(tree)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
+    return _tree.map_present(lambda x, k: draw(k, x.shape, x.dtype), tree, keys)
+
+
+def _scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:
+    if not isinstance(density, jax.core.Tracer) and not 0 < density <= 1:
+        raise InputError(f"density={density} must be above 0 and at most 1; it divides the variance of the weights.")
+    fresh = draw_leaves(filters.only(params, where), key, draw)
+    return _tree.tree_map(lambda p, f: p if f is None else (f * density**-0.5).astype(p.dtype), params, fresh)
