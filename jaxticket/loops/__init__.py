@@ -1,8 +1,12 @@
-"""Loops: the search for winning tickets, its controls, and the training and the folders that they need."""
+"""Loops: the searches for winning tickets, their controls, and the training and the folders that they need."""
 
 from jaxticket.loops import branches as branches
+from jaxticket.loops import early_bird as early_bird
 from jaxticket.loops import prune as prune
 from jaxticket.loops import rundir as rundir
+from jaxticket.loops import soups as soups
+from jaxticket.loops.distillation import distilled as distilled
+from jaxticket.loops.distillation import divergence as divergence
 from jaxticket.loops.fit import FitFn as FitFn
 from jaxticket.loops.fit import Fitted as Fitted
 from jaxticket.loops.fit import placed_fit as placed_fit

@@ -1,0 +1,1 @@
+"""What pruned networks show about training."""

@@ -1,0 +1,102 @@
+"""How much of a pretrained model one-shot pruning removes almost for free, and where the curve breaks."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxticket import filters
+from jaxticket.errors import InputError
+from jaxticket.loops.level import PruneFn
+from jaxticket.masks import apply_mask
+from jaxticket.typing import Density, Filter, Key, Mask, Params
+
+
+class Pruned(NamedTuple):
+    """A model after one-shot pruning: the density asked for, its mask and its quality."""
+
+    density: Density
+    mask: Mask
+    quality: jax.Array
+
+
+class Knee(NamedTuple):
+    """Where a curve of quality over sparsity breaks; both are sparsities.
+
+    Attributes:
+      essential: the largest up to which the quality stays within the drop allowed.
+      sharpest: where the curve bends down most.
+    """
+
+    essential: float
+    sharpest: float
+
+
+def sweep(
+    params: Params,
+    quality: Callable[[Params], jax.Array],
+    *,
+    prune: PruneFn,
+    densities: Sequence[Density],
+    where: Filter,
+    key: Key,
+) -> Iterator[Pruned]:
+    """Prunes the same parameters to each density at once, without training, and measures what they are still worth.
+
+    After Jaiswal et al., "The Emergence of Essential Sparsity in Large Pre-trained Models" (2023). `quality` compiles
+    once for all densities.
+
+    Args:
+      quality: params -> scalar or array. prune: as `loops.prune.by` makes them; random ones draw from `key`.
+      where: the leaves to prune, in the paper the matrices of the blocks and not the embeddings.
+
+    Raises NoMatchError if `where` matches nothing, InputError for no densities.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import filters, loops
+    >>> params = {"w": jnp.array([4.0, 3.0, 2.0, 1.0])}
+    >>> options = {"prune": loops.prune.by(), "where": filters.everything(), "key": jax.random.key(0)}
+    >>> [float(p.quality) for p in sweep(params, lambda p: p["w"].sum(), densities=[1.0, 0.5], **options)]
+    [10.0, 7.0]
+    """
+    if not len(densities):
+        raise InputError("densities is empty; give at least one, such as 1.0")
+    dense = filters.full_mask(params, where)
+    return _points(params, quality, dense, prune, densities, key)
+
+
+def knee(sparsities: Sequence[float], qualities: Sequence[float], *, drop: float = 0.01) -> Knee:
+    """The essential sparsity of a curve, and its sharpest bend (Jaiswal et al., 2023).
+
+    Args:
+      sparsities: rising, from 0. qualities: one for each. drop: part of the dense quality that may be lost.
+
+    Raises InputError for fewer than three points, or sparsities that do not rise from 0.
+
+    >>> knee([0.0, 0.2, 0.4, 0.6, 0.8], [1.0, 1.0, 0.995, 0.9, 0.2])
+    Knee(essential=0.4, sharpest=0.6)
+    """
+    s, q = np.asarray(sparsities, float), np.asarray(qualities, float)
+    if s.shape != q.shape or s.size < 3 or s[0] != 0 or (np.diff(s) <= 0).any():
+        raise InputError(f"sparsities={list(sparsities)} must rise from 0, three or more, with a quality for each")
+    lost = np.flatnonzero(q < q[0] - drop * abs(q[0]))
+    essential = s[-1] if lost.size == 0 else s[lost[0] - 1]
+    slopes = np.diff(q) / np.diff(s)
+    return Knee(float(essential), float(s[1:-1][np.argmin(np.diff(slopes))]))
+
+
+def _points(
+    params: Params,
+    quality: Callable[[Params], jax.Array],
+    dense: Mask,
+    prune: PruneFn,
+    densities: Sequence[Density],
+    key: Key,
+) -> Iterator[Pruned]:
+    measured = jax.jit(lambda params, mask: quality(apply_mask(params, mask)))
+    pruned = functools.partial(prune, params, dense, key=key)
+    for density in densities:
+        mask = pruned(density)
+        yield Pruned(density, mask, measured(params, mask))

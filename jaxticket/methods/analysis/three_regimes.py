@@ -1,0 +1,64 @@
+"""The three regimes of pruning: when does a hotter training of the dense network help (Zhou et al., 2023)?
+
+Temperature is how noisily or how briefly the dense network was trained, load how much was pruned from it. Two
+retrainings of one pruned network tell the regime: by their error on training examples, and by what lies between them.
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket.errors import InputError
+
+
+class Regime(enum.Enum):
+    """The regimes, by what a pruned network's retrainings are like."""
+
+    UNDERFITTED = "I"  # not trained well, nor connected: too heavily loaded
+    DISCONNECTED = "II-A"  # trained well, but a barrier lies between the retrainings
+    CONNECTED = "II-B"  # no barrier
+
+
+def mode_connectivity(errors: jax.Array) -> jax.Array:
+    """mean(E(0), E(1)) − E(t*), where t* is the point of the path that lies farthest from that mean.
+
+    Below 0 a barrier, about 0 well connected, above 0 the path is lower in the middle: the sign of Zhou et al. (2023),
+    opposite to that of `diagnostics.Barrier.height`.
+
+    Args:
+      errors: (…, points) on a straight path from one network to another, both ends included; of training examples.
+
+    Raises InputError for fewer than three points.
+
+    >>> mode_connectivity(jnp.array([1.0, 0.25, 0.0, 0.25, 1.0])), mode_connectivity(jnp.array([0.0, 1.0, 0.0]))
+    (Array(1., dtype=float32), Array(-1., dtype=float32))
+    """
+    if jnp.ndim(errors) < 1 or errors.shape[-1] < 3:
+        raise InputError(f"errors has shape {jnp.shape(errors)}; pass both ends of a path and points between them")
+    differences = (errors[..., :1] + errors[..., -1:]) / 2 - errors
+    farthest = jnp.argmax(jnp.abs(differences), -1, keepdims=True)
+    return jnp.take_along_axis(differences, farthest, -1)[..., 0]
+
+
+def regime(train_error: float, connectivity: float, *, high: float = 0.05, tolerance: float = 0.02) -> Regime:
+    """The regime of a cell: connected, disconnected but trained, or underfitted.
+
+    The paper draws its boundaries by eye; these thresholds are proposals.
+
+    Args:
+      train_error: of the retrained networks on training examples, as a fraction; above `high` they are underfitted,
+        where no path connects them.
+      connectivity: `mode_connectivity` of two retrainings, as a fraction; connected down to −tolerance, which by
+        default is what instability analysis calls noise (Frankle et al., 2020).
+
+    Raises InputError for thresholds that are negative.
+
+    >>> regime(0.2, -0.1).value, regime(0.0, -0.1).value, regime(0.0, 0.001).value
+    ('I', 'II-A', 'II-B')
+    """
+    if high < 0 or tolerance < 0:
+        raise InputError(f"high={high} and tolerance={tolerance} must not be negative")
+    if connectivity >= -tolerance:
+        return Regime.CONNECTED
+    return Regime.UNDERFITTED if train_error > high else Regime.DISCONNECTED

@@ -1,0 +1,1 @@
+"""Searches for winning tickets, and what they are good for."""
