@@ -23,7 +23,7 @@ demo: $(VENV)/demo.stamp ## search for winning tickets on real digits: live prog
 test: $(VENV)/test.stamp ## the default tests and the doctests
 	$(PYTEST) $(ARGS)
 
-science: $(VENV)/test.stamp ## slow checks that something is learnt, with replicates and intervals
+science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
 
 slow: $(VENV)/test.stamp ## the full products that the default tests sample
@@ -72,6 +72,10 @@ $(VENV)/demo.stamp: requirements/demo.txt | $(BIN)/python
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/demo.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@
+
+$(VENV)/text.stamp: requirements/text.txt $(VENV)/test.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/text.txt
 	@touch $@
 
 $(VENV)/docs.stamp: requirements/docs.txt $(VENV)/test.stamp

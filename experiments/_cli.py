@@ -25,6 +25,7 @@ _EXTRAS = {
     "data": ("mlxtend",),
     "plots": ("matplotlib",),
     "tensorboard": ("tensorboardX",),
+    "text": ("safetensors", "tokenizers"),
 }
 
 

@@ -1,0 +1,75 @@
+"""Sentences, and what pruning an encoder does to their embeddings."""
+
+import pathlib
+import pydoc_data.topics
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import models
+from jaxticket.errors import InputError
+from jaxticket.typing import Params
+
+_BATCH = 40  # sentences embedded together
+
+
+def sample(file: pathlib.Path | None, count: int, *, seed: int) -> list[str]:
+    """Different sentences: the lines of a file, or some of Python's own documentation. Raises InputError if too few."""
+    if file is None:
+        prose = " ".join(" ".join(text.split()) for text in pydoc_data.topics.topics.values())
+        found = re.findall(r"(?<=[.] )[A-Z][a-z][a-zA-Z ,;-]{40,160}[.](?= )", prose)
+    else:
+        try:
+            found = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"--text {file} cannot be read: {error}") from error
+    found = sorted(set(found))
+    if len(found) < count:
+        raise InputError(f"--sentences is {count}, but there are {len(found)}; ask for fewer, or give --text")
+    return random.Random(seed).sample(found, count)
+
+
+def as_matrices(params: Params) -> Params:
+    """The kernels of the blocks as (inputs, outputs), so that N:M groups lie along the inputs; shapes are undone later.
+
+    The heads of attention are outputs of query, key and value, and inputs of what follows them.
+    """
+
+    def matrix(path: Any, p: jax.Array) -> jax.Array:
+        if p.ndim != 3:
+            return p
+        return p.reshape(-1, p.shape[-1]) if "'out'" in jax.tree_util.keystr(path) else p.reshape(p.shape[0], -1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
+
+
+def agreement(found: models.Pretrained, texts: Sequence[str]) -> Callable[[Params], jax.Array]:
+    """Parameters as matrices -> (cosine, same neighbour) for each sentence, against the dense model."""
+    tokens = jnp.asarray(found.tokens(texts))
+    batches = tokens[: len(texts) // _BATCH * _BATCH].reshape(-1, min(_BATCH, len(texts)), tokens.shape[1])
+    rest = tokens[batches.shape[0] * batches.shape[1] :]
+
+    def embed(matrices: Params) -> jax.Array:
+        params = jax.tree.map(lambda m, p: m.reshape(p.shape), matrices, found.params)
+
+        def one(batch: jax.Array) -> jax.Array:
+            hidden, _ = found.model.apply(params, None, batch, train=False, key=None)
+            return models.sentence_embeddings(hidden, batch)
+
+        whole = jax.lax.map(one, batches).reshape(-1, params["norm"]["scale"].shape[0])
+        return jnp.concatenate([whole, one(rest)]) if len(rest) else whole
+
+    def neighbour(embeddings: jax.Array) -> jax.Array:
+        return jnp.argmax(embeddings @ embeddings.T - 2 * jnp.eye(len(embeddings)), axis=1)
+
+    dense = jax.jit(embed)(as_matrices(found.params))
+
+    def quality(matrices: Params) -> jax.Array:
+        embeddings = embed(matrices)
+        return jnp.stack([jnp.sum(embeddings * dense, 1), neighbour(embeddings) == neighbour(dense)])
+
+    return quality
