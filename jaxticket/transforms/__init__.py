@@ -23,6 +23,11 @@ from jaxticket.transforms.evolve import regrow as regrow
 from jaxticket.transforms.exploring import Explored as Explored
 from jaxticket.transforms.exploring import explored_of as explored_of
 from jaxticket.transforms.exploring import exploring as exploring
+from jaxticket.transforms.regularise import add_l1 as add_l1
+from jaxticket.transforms.regularise import project_l0 as project_l0
+from jaxticket.transforms.regularise import prox_l1 as prox_l1
+from jaxticket.transforms.regularise import scales_to_keep as scales_to_keep
+from jaxticket.transforms.regularise import smooth_sign as smooth_sign
 from jaxticket.transforms.shrink import shrink as shrink
 from jaxticket.transforms.sparsify import SparseState as SparseState
 from jaxticket.transforms.sparsify import init as init
