@@ -69,9 +69,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     def step(self, step: int, loss: float) -> None:
         """A training reached this step."""
+        self.at(f"step {step}, loss {loss:.4f}")
+
+    def at(self, what: str) -> None:
+        """Something that takes its time is being done."""
         self._began = self._mark
         if self._bar:
-            self._bar.update(self._task, description=f"step {step}, loss {loss:.4f}", left=self._left())
+            self._bar.update(self._task, description=what, left=self._left())
 
     def finished(self, record: Record) -> None:
         """A training ended, or was found finished."""

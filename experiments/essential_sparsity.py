@@ -19,7 +19,7 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
@@ -91,8 +91,8 @@ class Config:
 _HOW = ("out", "dry_run")
 
 
-def points(config: Config, known: Sequence[_report.Record]) -> Iterator[_report.Record]:
-    """A record for each cell; those known already are not computed again."""
+def points(config: Config, known: Sequence[_report.Record], tell: Callable[[str], None]) -> Iterator[_report.Record]:
+    """A record for each cell; those known already are not computed again. `tell` hears what is being computed."""
     cells = config.cells()
     yield from known[: len(cells)]
     if len(known) >= len(cells):
@@ -102,6 +102,7 @@ def points(config: Config, known: Sequence[_report.Record]) -> Iterator[_report.
     matrices = _sentences.as_matrices(found.params)
     sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
     for curve, sparsity, seed in cells[len(known) :]:
+        tell(f"{curve}, sparsity {sparsity:.2f}")
         prune, density = _pruning(curve, sparsity)
         (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
         cosine, same = point.quality
@@ -122,8 +123,8 @@ def run(config: Config) -> list[_report.Record]:
     rows = _report.Rows(lambda record: (record["curve"], record["sparsity"], record["seed"]), 1, line)
     with loops.rundir.lock(folder), _report.Progress(len(config.cells()), rows) as progress:
         loops.rundir.claim(folder, {"experiment": "essential_sparsity", **config.identity()})
-        progress.step(0, 0.0)
-        records = _report.keep(points(config, _known(folder / "metrics.jsonl")), folder / "metrics.jsonl", progress)
+        file = folder / "metrics.jsonl"
+        records = _report.keep(points(config, _known(file), progress.at), file, progress)
     report(config, records)
     return records
 
