@@ -1,0 +1,110 @@
+"""AP: who goes, how many, what is left to the other method, and the same in one compiled search."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxticket import Ticket, imp, imp_scan, schedules
+from jaxticket.errors import InputError, StructureError
+from jaxticket.loops import prune
+from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
+from jaxticket.typing import Trained
+
+KEY = jax.random.key(0)
+SHAPES = {"a": (5, 6), "b": (6, 5)}
+SIZE = 60
+
+
+def weights(seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return {name: jnp.asarray(rng.normal(size=shape) + shift, jnp.float32) for name, shape in SHAPES.items()}
+
+
+def flat(tree):
+    return np.concatenate([np.asarray(tree[name]).ravel() for name in SHAPES])
+
+
+def oracle(trained, start, mask, density, share):
+    """Weight by weight: by magnitude first, then negative ones by movement, then by magnitude what is missing."""
+    w, moved, alive = flat(trained), np.abs(flat(trained) - flat(start)), flat(mask).copy()
+    final = max(round(density * SIZE), 1)
+    by_movement = round(share * (alive.sum() - final))
+
+    def remove(score, among, n):
+        order = sorted(np.flatnonzero(among), key=lambda i: (score[i], -i))
+        alive[order[: max(n, 0)]] = False
+
+    remove(np.abs(w), alive, alive.sum() - final - by_movement)
+    remove(moved, alive & (w < 0), by_movement)
+    remove(np.abs(w), alive, alive.sum() - final)
+    return alive
+
+
+FULL = {name: jnp.ones(shape, bool) for name, shape in SHAPES.items()}
+
+
+@given(
+    st.integers(0, 20),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from([-1.0, 0.0, 1.5]),
+    st.lists(st.sampled_from([0.8, 0.55, 0.3, 0.05]), min_size=1, max_size=3, unique=True),
+)
+def test_levels_against_an_oracle(seed, share, shift, densities):
+    """Exact counts at every level, also where there are few negative weights."""
+    start, mask = weights(seed + 100), FULL
+    ap = activate_while_pruning(prune.by(), start, share=share)
+    for i, density in enumerate(sorted(densities, reverse=True)):
+        trained = weights(seed + i, shift)
+        expected = oracle(trained, start, mask, density, share)
+        mask = ap(trained, mask, density, key=KEY)
+        np.testing.assert_array_equal(flat(mask), expected)
+        assert flat(mask).sum() == max(round(density * SIZE), 1)
+
+
+def test_by_movement_no_positive_weight_goes():
+    start, trained = weights(1), weights(2)
+    mask = activate_while_pruning(prune.by(), start, share=1.0)(trained, FULL, 0.8, key=KEY)
+    assert (flat(trained)[~flat(mask)] < 0).all()
+
+
+def test_a_search_in_one_program_prunes_as_the_search_in_levels_does():
+    """Movement is measured from where each level begins, the rewind point, not from the last level's weights."""
+    start = weights(1)
+    ticket = Ticket(start, FULL)
+
+    def train(params, state, mask, key, *, step, opt_state):
+        noise = jax.random.normal(key, (5, 6))
+        moved = {"a": params["a"] + noise, "b": params["b"] + noise.T}
+        return Trained(jax.tree.map(lambda p, m: jnp.where(m, p, 0), moved, mask), state, {})
+
+    arguments = {"densities": schedules.levels(5), "prune": activate_while_pruning(prune.by(), start), "key": KEY}
+    levels = [level.ticket.mask for level in imp(train, ticket, **arguments)]
+    scanned = jax.jit(functools.partial(imp_scan, train, ticket, **arguments))().mask
+    for i, mask in enumerate(levels):
+        np.testing.assert_array_equal(flat(mask), flat(jax.tree.map(lambda m: m[i], scanned)))
+    by_magnitude = [level.ticket.mask for level in imp(train, ticket, **{**arguments, "prune": prune.by()})]
+    assert [flat(m).sum() for m in levels] == [flat(m).sum() for m in by_magnitude] == [60, 48, 38, 31, 25]
+    assert (flat(levels[-1]) != flat(by_magnitude[-1])).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: activate_while_pruning(prune.by(), FULL, share=1.5), InputError, "share=1.5"),
+        (lambda: pruned(density={"a": 0.5, "b": 0.5}), InputError, "density="),
+        (lambda: pruned(mask={"a": jnp.ones((1, 6), bool), "b": FULL["b"]}), StructureError, "full shape"),
+        (lambda: pruned(start={"a": 1.0}), StructureError, "start has not"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def pruned(density=0.5, mask=FULL, start=FULL):
+    return activate_while_pruning(prune.by(), start)(weights(0), mask, density, key=KEY)
