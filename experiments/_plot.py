@@ -50,17 +50,53 @@ def band(axes: Any, xs: Sequence[float], points: Sequence[Point], *, marker: str
     axes.fill_between(xs, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
 
 
+def heat_maps(
+    panels: Mapping[str, Sequence[Sequence[float]]],
+    file: pathlib.Path,
+    *,
+    rows: tuple[str, Sequence[Any]],
+    columns: tuple[str, Sequence[Any]],
+    notes: Sequence[Sequence[str]],
+    title: str,
+) -> None:
+    """Grids of values side by side, two in a row; each cell shows its value and its note.
+
+    `rows` and `columns` are the names of the axes and of what stands along them.
+    """
+    height = 1.2 + 0.55 * len(rows[1])
+    with _saved(file, nrows=-(-len(panels) // 2), ncols=2, figsize=(11, height * -(-len(panels) // 2))) as (made, grid):
+        for axes, (name, values) in zip(grid.flat, panels.items(), strict=False):
+            image = axes.imshow(values, aspect="auto")
+            made.colorbar(image, ax=axes)
+            axes.set(title=name, xlabel=columns[0], ylabel=rows[0])
+            axes.set_xticks(range(len(columns[1])), columns[1])
+            axes.set_yticks(range(len(rows[1])), rows[1])
+            for y, line in enumerate(values):
+                for x, value in enumerate(line):
+                    dark = image.norm(value) < 0.5
+                    text = f"{value:.1f}\n{notes[y][x]}"
+                    axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        made.suptitle(title)
+
+
 @contextlib.contextmanager
 def figure(file: pathlib.Path, *, width: float = 7) -> Iterator[Any]:
     """Axes to draw on, which become the file."""
+    with _saved(file, figsize=(width, 4.5)) as (_, axes):
+        axes.grid(alpha=0.3)
+        yield axes
+
+
+@contextlib.contextmanager
+def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, which become the file."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    made, axes = pyplot.subplots(figsize=(width, 4.5), layout="constrained")
-    axes.grid(alpha=0.3)
-    yield axes
+    made, axes = pyplot.subplots(layout="constrained", **options)
+    yield made, axes
     temporary = file.with_name(f"partial-{file.name}")
     made.savefig(temporary, dpi=150)
     pyplot.close(made)

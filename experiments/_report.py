@@ -172,13 +172,20 @@ def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 
 
 def publish(
-    folder: pathlib.Path, *, text: str, results: Any, warnings: str, page: Callable[..., str], others: str
+    folder: pathlib.Path,
+    *,
+    text: str,
+    results: Any,
+    warnings: str,
+    page: Callable[..., str],
+    others: str,
+    plot: str = "accuracy.png",
 ) -> None:
-    """Prints the table and writes table.txt, results.json and, around the plot accuracy.png, report.html."""
+    """Prints the table and writes table.txt, results.json and, around the plot, report.html."""
     rundir.write_text(folder / "table.txt", text + warnings)
     rundir.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
-    rundir.write_text(folder / "report.html", page(plot=folder / "accuracy.png", warnings=warnings))
-    print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, accuracy.png, {others}")
+    rundir.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
+    print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
 
 
 def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
@@ -197,13 +204,18 @@ def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
-    """Accuracy by level: on test with its interval, then the mean on validation."""
-    columns = ("level", "density", *map(plain, branches), *(f"{plain(b)}\nvalidation" for b in branches))
-    cells = []
-    for row in rows:
-        test = [shown(row[branch]["test_accuracy"]) for branch in branches]
-        validation = [f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches]
-        cells.append((str(row["level"]), f"{row['density']:.4f}", *test, *validation))
+    """Accuracy by level: on test with its interval, then the mean on validation; of many branches below."""
+    levels = [(str(row["level"]), f"{row['density']:.4f}") for row in rows]
+    test = [[shown(row[branch]["test_accuracy"]) for branch in branches] for row in rows]
+    validation = [[f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches] for row in rows]
+    names = [plain(branch) for branch in branches]
+    if len(branches) > 4:
+        columns = ("level", "density", *names)
+        on_test = grid(columns, [(*level, *cells) for level, cells in zip(levels, test)], title=title)
+        others = [(*level, *cells) for level, cells in zip(levels, validation)]
+        return f"{on_test}\n{grid(columns, others, title='on validation')}"
+    columns = ("level", "density", *names, *(f"{name}\nvalidation" for name in names))
+    cells = [(*level, *own, *others) for level, own, others in zip(levels, test, validation)]
     return grid(columns, cells, title=title)
 
 

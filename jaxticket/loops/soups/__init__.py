@@ -14,7 +14,10 @@ from jaxticket.loops.soups.members import Varied as Varied
 from jaxticket.loops.soups.members import at_once as at_once
 from jaxticket.loops.soups.members import in_turn as in_turn
 from jaxticket.loops.soups.members import vary as vary
+from jaxticket.loops.soups.search import MeasureFn as MeasureFn
+from jaxticket.loops.soups.search import MergeFn as MergeFn
 from jaxticket.loops.soups.search import Soup as Soup
+from jaxticket.loops.soups.search import StateFn as StateFn
 from jaxticket.loops.soups.search import greedy as greedy
 from jaxticket.loops.soups.search import phases as phases
 from jaxticket.loops.soups.search import search as search

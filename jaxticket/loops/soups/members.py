@@ -15,13 +15,14 @@ from jaxticket.tickets.ticket import copy
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule, Trained, TrainFn
 
 EvaluateFn = Callable[[Params, PyTree], dict[str, Any]]  # parameters, model state -> metrics
+FreshFn = Callable[[Params, int | jax.Array], PyTree]  # parameters and number of one member -> its optimizer state
 
 
 class Varied(NamedTuple):
-    """A recipe whose optimizer holds what members differ in, and its state for members of these values."""
+    """A recipe whose optimizer's state holds what members differ in, that state for each, and how many there are."""
 
     recipe: Recipe
-    fresh: Callable[[Params], PyTree]  # parameters with a leading axis of members -> optimizer state
+    fresh: FreshFn
     members: int
 
 
@@ -30,7 +31,7 @@ def at_once(
     *,
     members: int,
     steps: int,
-    fresh: Callable[[Params], PyTree] | None = None,
+    fresh: FreshFn | None = None,
     evaluate: EvaluateFn | None = None,
 ) -> TrainFn:
     """Trains members of one ticket in one program, each with a key, and so an order of the examples, of its own.
@@ -38,7 +39,7 @@ def at_once(
     Args:
       fit: trains stacked replicates, as `placed_fit` makes it; its checkpoint and progress serve here too.
       members: how many. steps: of each.
-      fresh: (stacked parameters) -> stacked optimizer state, such as that of `vary`; by default the recipe's.
+      fresh: the first state of a member's optimizer, such as that of `vary`; by default the recipe's.
       evaluate: as for `train_fn`, called with one member at a time.
 
     Returns:
@@ -53,7 +54,7 @@ def at_once(
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         params, state, mask, opt_state = _repeated((params, state, mask, opt_state), members)
         if opt_state is None and fresh is not None:
-            opt_state = fresh(params)
+            opt_state = jax.vmap(fresh)(params, jnp.arange(members))
         fitted = fit(params, state, mask, _keys(key, members), step=step, steps=steps, opt_state=opt_state)
         params, state = jax.device_put((fitted.params, fitted.state), jax.devices()[0])
         metrics: dict[str, Any] = {"loss": [float(loss) for loss in fitted.loss]}
@@ -96,20 +97,23 @@ def vary(
 ) -> Varied:
     """Members that differ in numbers of their optimizer, which are part of its state: one program trains them all.
 
+    The schedule begins at its step 0, wherever the ticket's rewind point lies.
+
     Args:
       learning_rates: factors of the recipe's schedule, one a member.
       weight_decays: added to the gradient, times each parameter (an L2 penalty), beside what the recipe has.
-      lengths: parts of the training into which a member's schedule is compressed; one that ends at 0 ends its training.
+      lengths: parts of the training that a member's schedule is compressed to (above 1: stretched); a schedule that
+        ends at 0 ends its training there.
 
     Raises:
-      InputError: sequences of different lengths, none at all, a negative value, or a length outside (0, 1].
+      InputError: sequences of different lengths, none at all, a negative value, or a length of 0.
 
     >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
     >>> schedule = optax.linear_schedule(0.1, 0.0, 10)
     >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=schedule, batch_size=4)
     >>> varied = vary(recipe, learning_rates=(1.0, 0.5), lengths=(1.0, 0.5))
-    >>> varied.fresh({"w": jnp.zeros((2, 2))}).hyperparams["length"]
-    Array([1. , 0.5], dtype=float32)
+    >>> varied.fresh({"w": jnp.zeros(2)}, 1).hyperparams["length"]
+    Array(0.5, dtype=float32)
     """
     given = {"learning_rate": learning_rates, "weight_decay": weight_decays, "length": lengths}
     counts = {len(values) for values in given.values() if values is not None}
@@ -120,8 +124,8 @@ def vary(
     (members,) = counts
     if any(value < 0 for values in given.values() for value in values or ()):
         raise InputError("learning_rates, weight_decays and lengths must not be negative")
-    if any(not 0 < length <= 1 for length in lengths or ()):
-        raise InputError(f"lengths={list(lengths or ())} must lie above 0 and be at most 1: parts of the training")
+    if any(not length for length in lengths or ()):
+        raise InputError(f"lengths={list(lengths or ())} must be above 0: parts of the training, such as 0.5")
 
     def tx(rate: Schedule, learning_rate: Any = 1.0, weight_decay: Any = 0.0, length: Any = 1.0) -> Any:
         def make(learning_rate: jax.Array, weight_decay: jax.Array, length: jax.Array) -> optax.GradientTransformation:
@@ -130,9 +134,9 @@ def vary(
 
         return optax.inject_hyperparams(make)(learning_rate=learning_rate, weight_decay=weight_decay, length=length)
 
-    def fresh(params: Params) -> PyTree:
-        values = {n: jnp.asarray(v, jnp.float32) for n, v in given.items() if v is not None}
-        return jax.vmap(lambda p, own: tx(recipe.learning_rate, **own).init(p))(params, values)
+    def fresh(params: Params, member: int | jax.Array) -> PyTree:
+        own = {name: jnp.asarray(values, jnp.float32)[member] for name, values in given.items() if values is not None}
+        return tx(recipe.learning_rate, **own).init(params)
 
     return Varied(dataclasses.replace(recipe, optimizer=tx), fresh, members)
 
