@@ -1,6 +1,6 @@
 """One-shot pruning of a pretrained transformer is nearly free up to a knee, and by magnitude only.
 
-all-MiniLM-L6-v2, 120 sentences, the mean cosine between embeddings before and after. Needs the weights (`make science`
+all-MiniLM-L6-v2, 40 sentences, the mean cosine between embeddings before and after. Needs the weights (`make science`
 installs them); nothing is trained, and the sentences are not those of its training.
 """
 
@@ -24,8 +24,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def curves(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
-    sparsities = ",".join(str(round(0.1 * i, 1)) for i in range(10))
-    assert essential_sparsity.main(["--sparsities", sparsities, "--sentences", "120", "--out", str(out)]) == 0
+    flags = ["--sparsities", "0,0.1,0.3,0.5,0.7,0.9", "--sentences", "40", "--out", str(out)]
+    assert essential_sparsity.main(flags) == 0
     (results,) = out.glob("*/results.json")
     return json.loads(results.read_text())
 
@@ -37,7 +37,7 @@ def test_essential_sparsity(curves):
     for name in ("global", "layer"):
         assert found[name][1] >= 0.99, "a tenth of the weights is free"
         assert (np.diff(found[name]) < 0).all()
-        assert 0.2 <= curves["knees"][name]["sharpest"] <= 0.7
-        assert found[name][3] - found["random"][3] >= 0.2
+        assert 0.3 <= curves["knees"][name]["sharpest"] <= 0.7
+        assert found[name][2] - found["random"][2] >= 0.2
     # Structure costs: 2:4 is one of the choices that half of the weights of each layer leaves, and 4:8 contains it.
-    assert found["layer"][5] > found["4:8"][0] > found["2:4"][0]
+    assert found["layer"][3] > found["4:8"][0] > found["2:4"][0]
