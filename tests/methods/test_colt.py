@@ -159,17 +159,15 @@ def test_copies_train_together_as_they_do_apart():
     level = next(colt(train, ticket(), partitions=2, rounds=1, key=KEY))
     keys = jax.random.split(loops.level_keys(KEY, 0)[0], 2)
     start = ticket()
+
+    @jax.jit
+    def alone(own, params, key):
+        return loops.scan_train(recipe(own), steps=6)(params, None, start.mask, key, step=4, opt_state=None)
+
     for copy in range(2):
-        own = recipe(jax.tree.map(lambda d: d[copy], data))
-        alone = jax.jit(
-            lambda params, key, own=own: loops.scan_train(own, steps=6)(
-                params, None, start.mask, key, step=4, opt_state=None
-            )
-        )
-        expected = alone(start.params, keys[copy])
-        np.testing.assert_allclose(
-            level.trained.params["trunk"]["kernel"][copy], expected.params["trunk"]["kernel"], atol=1e-5
-        )
+        expected = alone(jax.tree.map(lambda d: d[copy], data), start.params, keys[copy])
+        kernels = level.trained.params["trunk"]["kernel"][copy], expected.params["trunk"]["kernel"]
+        np.testing.assert_allclose(*kernels, atol=1e-5)
         assert level.trained.metrics["loss"][copy] == pytest.approx(float(expected.metrics["loss"]), rel=1e-4)
 
 

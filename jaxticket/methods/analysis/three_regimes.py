@@ -13,11 +13,11 @@ from jaxticket.errors import InputError
 
 
 class Regime(enum.Enum):
-    """The regimes, by what a pruned network's retrainings are like."""
+    """The regimes, by what retrainings of a pruned network are like."""
 
-    UNDERFITTED = "I"  # not trained well, nor connected: too heavily loaded
-    DISCONNECTED = "II-A"  # trained well, but a barrier lies between the retrainings
-    CONNECTED = "II-B"  # no barrier
+    UNDERFITTED = "I"  # they do not train well, and a barrier lies between them: too heavy a load
+    DISCONNECTED = "II-A"  # they train well, but a barrier lies between them
+    CONNECTED = "II-B"  # they train well, and no barrier lies between them
 
 
 def mode_connectivity(errors: jax.Array) -> jax.Array:
@@ -41,24 +41,24 @@ def mode_connectivity(errors: jax.Array) -> jax.Array:
     return jnp.take_along_axis(differences, farthest, -1)[..., 0]
 
 
-def regime(train_error: float, connectivity: float, *, high: float = 0.05, tolerance: float = 0.02) -> Regime:
-    """The regime of a cell: connected, disconnected but trained, or underfitted.
+def regime(train_error: float, connectivity: float, *, high: float = 0.05, tolerance: float = 0.02) -> Regime | None:
+    """The regime of a pruned network; None if it trains badly without a barrier, which is none of the three.
 
     The paper draws its boundaries by eye; these thresholds are proposals.
 
     Args:
-      train_error: of the retrained networks on training examples, as a fraction; above `high` they are underfitted,
-        where no path connects them.
-      connectivity: `mode_connectivity` of two retrainings, as a fraction; connected down to −tolerance, which by
+      train_error: of retrained networks on training examples, as a fraction; up to `high` they train well.
+      connectivity: `mode_connectivity` of two retrainings, as a fraction; no barrier down to −tolerance, which by
         default is what instability analysis calls noise (Frankle et al., 2020).
 
     Raises InputError for thresholds that are negative.
 
-    >>> regime(0.2, -0.1).value, regime(0.0, -0.1).value, regime(0.0, 0.001).value
-    ('I', 'II-A', 'II-B')
+    >>> regime(0.2, -0.1).value, regime(0.0, -0.1).value, regime(0.0, 0.001).value, regime(0.2, 0.001)
+    ('I', 'II-A', 'II-B', None)
     """
     if high < 0 or tolerance < 0:
         raise InputError(f"high={high} and tolerance={tolerance} must not be negative")
-    if connectivity >= -tolerance:
-        return Regime.CONNECTED
-    return Regime.UNDERFITTED if train_error > high else Regime.DISCONNECTED
+    trained, barrier = train_error <= high, connectivity < -tolerance
+    if barrier:
+        return Regime.DISCONNECTED if trained else Regime.UNDERFITTED
+    return Regime.CONNECTED if trained else None
