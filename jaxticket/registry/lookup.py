@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from jaxticket.errors import InputError
-from jaxticket.registry import before, during
+from jaxticket.registry import before, during, strong
 from jaxticket.registry.method import Method
 
-METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in (*before.METHODS, *during.METHODS)})
+_ALL = (*before.METHODS, *during.METHODS, *strong.METHODS)
+
+METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in _ALL})
 
 
 def get(name: str) -> Method:
