@@ -40,9 +40,7 @@ def reached(partitions, rounds):
         ticket = jt.Ticket(params, filters.full_mask(params, filters.match("^[01]/kernel")))
         levels = colt.colt(train, ticket, partitions=partitions, rounds=rounds, key=jax.random.key(seed))
         found.append(next(level for level in levels if level.density <= GOAL))
-    print(
-        f"{partitions} partitions: rounds {[l.index for l in found]}, densities {[round(l.density, 3) for l in found]}"
-    )
+    print(f"{partitions} partitions: {[f'{level.density:.3f} in round {level.index}' for level in found]}")
     return found
 
 
@@ -58,7 +56,7 @@ def accuracy(params, mask):
 
 
 def test_a_density_is_reached_in_fewer_rounds_than_by_iterative_pruning():
-    """Which is COLT of one partition. Both tickets are then trained on all classes, from the weights they began with."""
+    """Which is COLT of one partition. Both tickets are then trained on all classes, from their first weights."""
     found = {"colt": reached(2, 11), "imp": reached(1, 14)}
     scored = {}
     for name, levels in found.items():
