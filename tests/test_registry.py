@@ -229,8 +229,8 @@ def linear():
     }
 
 
-# BiP begins from trained weights; PDP's gates have a schedule and a temperature of their own.
-UNREGISTERED = {"bip", "pdp"}
+# BiP begins from trained weights.
+UNREGISTERED = {"bip"}
 PROBES = [m for m in METHODS.values() if m.when == "before" and m.data == "batch"]
 
 

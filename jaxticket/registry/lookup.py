@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from jaxticket.errors import InputError
-from jaxticket.registry import before, during, strong
+from jaxticket.registry import before, during, soft, strong
 from jaxticket.registry.method import Method
 
-_ALL = (*before.METHODS, *during.METHODS, *strong.METHODS)
+_ALL = (*before.METHODS, *during.METHODS, *soft.METHODS, *strong.METHODS)
 
 METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in _ALL})
 
