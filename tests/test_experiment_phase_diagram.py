@@ -76,6 +76,7 @@ def test_all_columns_are_one_program(finished):
     assert "loss" in traced
 
 
+@pytest.mark.slow
 def test_masks_keep_the_largest_of_each_layer():
     params = {"a": {"kernel": jax.random.normal(jax.random.key(0), (3, 20, 10)), "bias": jnp.ones((3, 10))}}
     found = _phase_diagram.masks(params, jnp.array([0.5, 0.1]))

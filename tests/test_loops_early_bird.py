@@ -37,7 +37,7 @@ def test_golden(case):
     assert bool(found) is case["found"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=5, max_size=5))
 def test_distances_are_those_of_numpy_whatever_the_tree(masks):
     """Split over leaves, one of them of channels, and with a leaf that is not sparsified."""

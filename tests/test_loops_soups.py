@@ -45,8 +45,8 @@ def test_phases_golden(case):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@settings(max_examples=25)
-@given(seed=st.integers(0, 2**31), count=st.sampled_from([1, 3, 7]))
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31), count=st.sampled_from([1, 3]))
 def test_a_soup_of_equals_is_the_identity_to_the_bit(dtype, seed, count):
     """Where Σ w · x would round: a third of x, three times, is not x."""
     x = jax.random.normal(jax.random.key(seed), (5,)).astype(dtype)
@@ -55,7 +55,7 @@ def test_a_soup_of_equals_is_the_identity_to_the_bit(dtype, seed, count):
         np.testing.assert_array_equal(soups.average(jnp.repeat(x[None], count, 0), w), x)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**31))
 def test_the_average_is_that_of_float64(seed):
     rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def moving(momentum):
     return apply
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_recalibration_is_the_mean_over_batches_whatever_the_momentum(momentum):
     rng = np.random.default_rng(0)
     scale = np.array([1e-3, 1.0, 1e4], np.float32)
@@ -168,7 +168,9 @@ def loss(params, state, batch, key):
     return jnp.mean((x @ params["w"] + params["b"][None] - y) ** 2), state
 
 
-RECIPE = loops.Recipe(loss=loss, data=(X, Y), learning_rate=optax.linear_schedule(0.1, 0.0, 12), batch_size=8)
+RECIPE = loops.Recipe(
+    loss=loss, data=(X, Y), learning_rate=optax.linear_schedule(0.1, 0.0, 12), batch_size=8, optimizer=optax.sgd
+)
 PLACEMENT = loops.Placement(tuple(jax.devices()[:1]), "vmap", "")
 
 
@@ -204,7 +206,7 @@ def test_members_in_one_program_are_members_one_after_the_other():
     """The rate, the decay and the length of each: what an optimizer made for that member alone would do."""
 
     schedule = lambda count: 0.5 * optax.linear_schedule(0.1, 0.0, 6)(count)
-    optimizer = lambda rate: optax.chain(optax.add_decayed_weights(0.1), optax.adam(rate))
+    optimizer = lambda rate: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(rate))
     other = loops.scan_fit(dataclasses.replace(RECIPE, learning_rate=schedule, optimizer=optimizer))
     ticket = dataclasses.replace(dense(), mask=MASK)
     together = train(at_once(evaluate=lambda params, state: {"norm": float(jnp.sum(params["w"] ** 2))}), ticket)
@@ -243,6 +245,7 @@ def test_the_search(tmp_path):
         list(soups.search(at_once(), dense(), densities=(0.5,), key=jax.random.key(1), store=store))
 
 
+@pytest.mark.slow
 def test_a_soup_of_one_member_is_pruning_and_retraining():
     one = loops.train_fn(plain(), steps=12)
     mixed = list(soups.search(soups.in_turn([one]), dense(), densities=(0.5, 0.25), key=KEY))

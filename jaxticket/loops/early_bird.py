@@ -97,9 +97,9 @@ def alive(state: EarlyBird) -> Mask:
 def worm(draw: Callable[[Params], Mask], *, when: Period, length: int = 5) -> optax.GradientTransformation:
     """Cuts the updates of what all of the last masks prune, so that an Early-Bird ticket settles sooner.
 
-    WORM (Vasudev, 2024, arXiv:2406.11872), as read from its abstract: which parameters are cut is for `draw` to say, and
-    what a newer mask keeps again trains again. First in a chain it truncates gradients, as published, and penalties go
-    on. Last, it holds the parameters still: scales that shrink elsewhere then let what is held back into the mask.
+    WORM (Vasudev, 2024, arXiv:2406.11872), as read from its abstract: which parameters are cut is for `draw` to say,
+    and what a newer mask keeps again trains again. First in a chain it truncates gradients, as published, and penalties
+    go on. Last, it holds the parameters still: scales that shrink elsewhere then let what is held back into the mask.
 
     Args:
       draw: params -> the mask of this moment, traceable: for scales, shifts and filters of the same channels alike.

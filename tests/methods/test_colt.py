@@ -1,5 +1,6 @@
 """COLT: one mask for all copies, between one cut and as many as there are copies, and IMP with one copy."""
 
+import functools
 import itertools
 
 import jax
@@ -66,8 +67,15 @@ def search(partitions, rounds=5, train=None, **options):
     return list(colt(train or Train(), ticket(), partitions=partitions, rounds=rounds, key=KEY, **options))
 
 
+@functools.cache
+def of_two():
+    """A search with two partitions, and what its training began with."""
+    train = Train()
+    return search(2, train=train), train.starts
+
+
 def test_one_partition_is_iterative_pruning_to_the_bit():
-    found = search(1)
+    found = search(1, rounds=3)
     lift = lambda tree: jax.tree.map(lambda x: x[None], tree)
 
     def alone(params, state, mask, key, **options):
@@ -75,16 +83,15 @@ def test_one_partition_is_iterative_pruning_to_the_bit():
         return trained._replace(params=jax.tree.map(lambda x: x[0], trained.params))
 
     densities = [level.density for level in found]
-    assert densities == pytest.approx([0.85**r for r in range(5)], abs=2 / 600)
+    assert densities == pytest.approx([0.85**r for r in range(3)], abs=2 / 600)
     plain = loops.imp(alone, ticket(), densities=densities, prune=loops.prune.by(), key=KEY)
     for level, expected in zip(found, plain, strict=True):
         assert equal(level.ticket.mask, lift(expected.ticket.mask))
         assert equal(level.trained.params, lift(expected.trained.params))
 
 
-@pytest.mark.parametrize("partitions", [2, 3])
-def test_the_density_lies_between_one_cut_and_all_of_them(partitions):
-    found = search(partitions)
+def test_the_density_lies_between_one_cut_and_two():
+    found, _ = of_two()
     for level in found:
         mask = kernel(level)
         assert all(np.array_equal(mask[0], other) for other in mask)
@@ -93,13 +100,13 @@ def test_the_density_lies_between_one_cut_and_all_of_them(partitions):
     for high, low in itertools.pairwise(found):
         assert not np.any(kernel(low) & ~kernel(high))
         # The last can only be where what the copies prune is disjoint.
-        assert 0.85 * high.density > low.density >= (1 - partitions * 0.15) * high.density - partitions / 600
-        # Random steps agree by chance: (1 − q)^P, and somewhat more for the weights that they share at first.
-        assert low.density / high.density > 0.85**partitions - 0.03
+        assert 0.85 * high.density > low.density >= (1 - 2 * 0.15) * high.density - 2 / 600
+        # Random steps agree by chance: (1 − q)², and somewhat more for the weights that they share at first.
+        assert low.density / high.density > 0.85**2 - 0.03
 
 
 def test_what_is_kept_is_what_every_copy_keeps():
-    first, second = search(2, rounds=2)
+    (first, second, *_), _ = of_two()
     target = round(0.85 * 600) / 600
     each = [
         loops.prune.by()(jax.tree.map(lambda p: p[i], first.trained.params), ticket().mask, target, key=KEY)
@@ -109,10 +116,9 @@ def test_what_is_kept_is_what_every_copy_keeps():
 
 
 def test_every_round_starts_from_the_first_weights():
-    train = Train()
-    found = search(2, rounds=3, train=train)
+    found, starts = of_two()
     theta0 = ticket().params
-    for level, (start, step) in zip(found, train.starts, strict=True):
+    for level, (start, step) in zip(found, starts, strict=True):
         assert step == 4
         for copy in range(2):
             mask = kernel(level)[copy]
@@ -120,17 +126,18 @@ def test_every_round_starts_from_the_first_weights():
             np.testing.assert_array_equal(start["head"]["kernel"][copy], theta0["head"]["kernel"])
 
 
+@pytest.mark.slow
 def test_it_resumes(tmp_path):
-    unbroken = search(2, rounds=3)
+    unbroken, _ = of_two()
     next(colt(Train(), ticket(), partitions=2, rounds=3, key=KEY, store=loops.Store(tmp_path)))
     train = Train()
     resumed = search(2, rounds=3, train=train, store=loops.Store(tmp_path))
     assert len(train.starts) == 2
-    assert all(equal(a, b) for a, b in zip(unbroken, resumed, strict=True))
+    assert all(equal(a, b) for a, b in zip(unbroken[:3], resumed, strict=True))
 
 
 def test_the_ticket_for_all_classes():
-    level = search(2)[-1]
+    level = of_two()[0][-1]
     whole = full_ticket(level, lambda key: init(key, 6), key=jax.random.key(9), redraw=filters.match("^head"))
     assert equal(whole.params["trunk"], ticket().params["trunk"])
     assert whole.params["head"]["kernel"].shape == (30, 6)
@@ -146,6 +153,7 @@ def test_partitions_are_of_classes_and_labels_start_at_zero():
     np.testing.assert_array_equal(labels, [[0, 1], [0, 1], [1, 0]])
 
 
+@pytest.mark.slow
 def test_copies_train_together_as_they_do_apart():
     x = jax.random.normal(KEY, (40, 20))
     data = partition(x, np.arange(40) % 6, partitions=2, classes=6)
@@ -154,7 +162,8 @@ def test_copies_train_together_as_they_do_apart():
         logits = batch[0] @ params["trunk"]["kernel"] @ params["head"]["kernel"]
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean(), state
 
-    recipe = lambda data: loops.Recipe(loss=loss, data=data, learning_rate=optax.constant_schedule(0.01), batch_size=6)
+    options = {"learning_rate": optax.constant_schedule(0.01), "batch_size": 6, "optimizer": optax.sgd}
+    recipe = lambda data: loops.Recipe(loss=loss, data=data, **options)
     train = partition_train(recipe, data, steps=6)
     level = next(colt(train, ticket(), partitions=2, rounds=1, key=KEY))
     keys = jax.random.split(loops.level_keys(KEY, 0)[0], 2)
