@@ -137,10 +137,11 @@ def additive(
         del count
 
         def one(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
-            if m is None or at is None:
+            if at is None:
                 return m
-            full = jnp.broadcast_to(m, w.shape)
-            return jnp.ones_like(full) if rank else full.at[_index(at)].set(True, **_PLACES)
+            if m is None or rank:
+                return jnp.ones_like(w, dtype=bool)
+            return jnp.broadcast_to(m, w.shape).at[_index(at)].set(True, **_PLACES)
 
         s1 = _tree.tree_map(lambda _: None, latent.weights) if mask is None else mask
         return _tree.tree_map(one, latent.weights, s1, latent.constants)

@@ -47,10 +47,11 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
         del key
         companded = filters.only(params, where)
         _tree.map_present(lambda name, p: _check_reach(name, p, height), _tree.names(companded), companded)
-        inverse = lambda p, c: jnp.array(p, copy=True) if c is None else _expanded(p, height, width)
         constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
         learned = Companding(constant(math.log(height)), constant(math.log(width)))
-        return Latent(_tree.tree_map(inverse, params, companded), learned)
+        copied = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        latent = _tree.tree_map(lambda p, c: p if c is None else _expanded(p, height, width), copied, companded)
+        return Latent(latent, learned)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         del count

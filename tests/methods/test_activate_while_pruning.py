@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxticket import Ticket, imp, imp_scan, schedules
@@ -18,6 +18,13 @@ from jaxticket.typing import Trained
 KEY = jax.random.key(0)
 SHAPES = {"a": (5, 6), "b": (6, 5)}
 SIZE = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_compile():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def weights(seed, shift=0.0):
@@ -48,6 +55,7 @@ def oracle(trained, start, mask, density, share):
 FULL = {name: jnp.ones(shape, bool) for name, shape in SHAPES.items()}
 
 
+@settings(max_examples=30)
 @given(
     st.integers(0, 20),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),

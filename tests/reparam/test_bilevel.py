@@ -30,7 +30,7 @@ def quick_to_compile():
 
 def make_params(shape=(6, 10)):
     rng = np.random.default_rng(0)
-    return {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(shape[1])}
+    return {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(shape[1]), "static": None}
 
 
 def gradients(subject, latent, cotangents, count=0):

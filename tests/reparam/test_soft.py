@@ -24,7 +24,7 @@ def pdp(density, *, start=0, ramp=1, stop=10, **options):
 
 def make_params(shape=(6, 10)):
     rng = np.random.default_rng(0)
-    return {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(shape[1])}
+    return {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(shape[1]), "static": None}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxticket as jt
@@ -22,6 +22,13 @@ PARAMS = {
 }
 GRADS = jax.tree.map(lambda p: jnp.sin(7 * p + 1), PARAMS)
 PRUNED = {"conv": {"kernel": None, "bias": None}, "norm": {"scale": jnp.array([False, True, True, True])}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_compile():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def updates_of(tx, grads=GRADS, params=PARAMS):
@@ -82,6 +89,7 @@ def test_the_proximal_step_lands_on_zero_where_the_subgradient_swings_about_it()
     np.testing.assert_array_equal(ends[1], [1.0, 0.0, 0.0, 0.0])
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4), st.floats(0, 1, width=32))
 def test_the_proximal_step_is_soft_thresholding_of_what_a_step_leaves(step, strength):
     """sign(x) max(|x| − s, 0) at x = p + u; exact zeros where |x| ≤ s."""
