@@ -2,7 +2,8 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import jax
@@ -18,29 +19,45 @@ from jaxticket.typing import Params, PyTree
 
 _TOGETHER = 16  # cells in one program, at most
 
+Renew = Callable[[Lane, jax.Array], Lane]  # (lane, step) -> lane, under jit
+
 
 class Trainer:
     """Trains the cells that are not in the folder of the run yet.
 
     Args:
       together: how many cells the run would like to train in one program.
+      basis: what they train, if it is not what the configuration says.
+      renew: for kinds of cells, what is done to each between epochs.
 
     Attributes:
       progress: called with the step reached and the mean loss, or None.
       watch: (params, state) -> what becomes part of a cell's history at each end of an epoch, or None.
     """
 
-    def __init__(self, config: Training, folder: pathlib.Path, *, together: int):
+    def __init__(
+        self,
+        config: Training,
+        folder: pathlib.Path,
+        *,
+        together: int,
+        basis: _problem.Basis | None = None,
+        renew: Mapping[str, Renew] = MappingProxyType({}),
+    ):
         self.config, self.folder = config, folder
-        self.basis = _problem.basis(config)
+        self.basis = _problem.basis(config) if basis is None else basis
         together = min(together, _TOGETHER)
         self.placement = _problem.place(config, self.basis.model, together)
-        self.lanes = 1 if self.placement.each == "sequence" else together
+        # As many on each device: otherwise arrays are gathered at each end of an epoch.
+        filled = together + -together % len(self.placement.devices)
+        self.lanes = 1 if self.placement.each == "sequence" else filled
         self._setting = _kinds.settings(config, self.basis)
         self.progress: loops.ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
         self._compiled: dict[str, tuple[Kind, loops.FitFn]] = {}
+        each = (lambda f: jax.vmap(f, in_axes=(0, None))) if self.lanes > 1 else (lambda f: f)
+        self._renew = {kind: jax.jit(each(f)) for kind, f in renew.items()}
 
     def programs(self, cells: Sequence[Cell]) -> list[list[Cell]]:
         """Which cells are trained together: those of one kind, as many at a time as there are lanes."""
@@ -104,6 +121,8 @@ class Trainer:
             fitted = fit(carry.params, carry.state, mask, carry.key, step=at, steps=steps, opt_state=carry.opt_state)
             carry, at = Lane(fitted.params, fitted.state, fitted.opt_state, carry.key), at + steps
             losses = fitted.loss[:count] if self.lanes > 1 else [fitted.loss]
+            if name in self._renew and at < self.basis.steps:
+                carry = self._renew[name](carry, at)
             if self.watch:
                 history.append([self._seen(kind, lane, at) for lane in self._split(carry, count)])
             if self._checkpoint.due():

@@ -32,7 +32,7 @@ SUPERMASKS = {
 KEY = jax.random.key(0)
 
 
-def make_params(shapes=((6, 10), (10, 4))):
+def make_params(shapes=((8, 8), (8, 4))):
     rng = np.random.default_rng(0)
     return [
         {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(shape[1])} for shape in shapes
@@ -58,10 +58,9 @@ def test_golden(case):
     assert not any(map(float, jax.tree.leaves(grads.constants)))
 
 
-@functools.cache
-def chosen(density):
-    popup = reparam.edge_popup(density)
-    return jax.jit(lambda s: popup.mask(Latent({"w": s}, {"w": s}), count=0)["w"])
+@jax.jit
+def chosen(density, s):
+    return reparam.edge_popup(density).mask(Latent({"w": s}, {"w": s}), count=0)["w"]
 
 
 @given(
@@ -72,34 +71,33 @@ def chosen(density):
 )
 def test_the_mask_depends_on_the_order_of_absolute_scores_alone(ranks, signs, density, scale):
     """Exactly k; the same under s → −s and s → cs; permuted with the scores."""
-    mask = np.asarray(chosen(density)(jnp.float32([ranks])))[0]
+    mask = np.asarray(chosen(density, jnp.float32([ranks])))[0]
     assert mask.sum() == round(12 * density)
     np.testing.assert_array_equal(mask, np.asarray(ranks) > 12 - round(12 * density))
-    np.testing.assert_array_equal(chosen(density)(scale * jnp.float32([ranks]) * jnp.float32([signs]))[0], mask)
+    np.testing.assert_array_equal(chosen(density, scale * jnp.float32([ranks]) * jnp.float32([signs]))[0], mask)
 
 
 def test_weights_do_not_move_in_a_hundred_steps():
     """Neither by gradients nor by weight decay; biases stay as well, and scores do not."""
-    params = make_params()
-    x = jnp.asarray(np.random.default_rng(1).normal(size=(8, 6)), jnp.float32)
-    for subject in (reparam.edge_popup(0.5), reparam.signed_supermask()):
-        tx = subject.wrap(optax.adamw(0.1, weight_decay=0.1))
+    subject, params = reparam.edge_popup(0.5), make_params()
+    tx = subject.wrap(optax.adamw(0.1, weight_decay=0.1))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(8, 8)), jnp.float32)
 
-        def loss(latent, subject=subject):
-            first, last = subject.realise(latent, count=0)
-            return jnp.sum(jnp.square(jax.nn.relu(x @ first["kernel"]) @ last["kernel"] - 1))
+    def loss(latent):
+        first, last = subject.realise(latent, count=0)
+        return jnp.sum(jnp.square(jax.nn.relu(x @ first["kernel"]) @ last["kernel"] - 1))
 
-        def step(carry, _, loss=loss, tx=tx):
-            latent, state = carry
-            updates, state = tx.update(jax.grad(loss)(latent), state, latent)
-            return (optax.apply_updates(latent, updates), state), None
+    def step(carry, _):
+        latent, state = carry
+        value, grads = jax.value_and_grad(loss)(latent)
+        updates, state = tx.update(grads, state, latent)
+        return (optax.apply_updates(latent, updates), state), value
 
-        begin = subject.init(params, KEY)
-        (end, _), _ = jax.jit(lambda c, step=step: jax.lax.scan(step, c, None, 100))((begin, tx.init(begin)))
-        jax.tree.map(np.testing.assert_array_equal, end._replace(learned=()), begin._replace(learned=()))
-        jax.tree.map(np.testing.assert_array_equal, begin.weights, params)
-        assert all((a != b).all() for a, b in zip(kernels(end.learned), kernels(begin.learned)))
-        assert float(loss(end)) < 0.5 * float(loss(begin))
+    begin = subject.init(params, KEY)
+    (end, _), values = jax.jit(lambda carry: jax.lax.scan(step, carry, None, 100))((begin, tx.init(begin)))
+    jax.tree.map(np.testing.assert_array_equal, end.weights, params)
+    assert all((a != b).all() for a, b in zip(kernels(end.learned), kernels(begin.learned)))
+    assert values[-1] < 0.5 * values[0]
 
 
 def test_an_exported_ticket_is_what_was_realised():
@@ -130,8 +128,8 @@ def test_biprop_has_one_magnitude_a_leaf_the_mean_of_what_is_kept():
 
 def test_biprop_of_signed_constants_is_edge_popup():
     """Of a power of two, whose mean over any number is exact."""
-    params = reparam.signed_constant(make_params([(8, 10), (32, 4)]), KEY)
-    assert [set(np.unique(k).tolist()) for k in kernels(params)] == [{-0.5, 0.5}, {-0.25, 0.25}]
+    params = reparam.signed_constant(make_params(), KEY)
+    assert [set(np.unique(k).tolist()) for k in kernels(params)] == [{-0.5, 0.5}] * 2
     popup, binary = reparam.edge_popup(0.3), reparam.biprop(0.3)
     latent = popup.init(params, KEY)
     jax.tree.map(np.testing.assert_array_equal, popup.realise(latent, count=0), binary.realise(latent, count=0))
@@ -141,9 +139,9 @@ def test_global_biprop_follows_its_schedule_and_may_leave_a_leaf_without_weights
     subject = reparam.biprop(schedules.cubic(0.2, start=0, stop=10, initial=0.5), scope=scopes.tree())
     latent = subject.init(make_params(), KEY)
     kept = lambda latent, t: [int(m.sum()) for m in kernels(subject.mask(latent, count=jnp.int32(t)))]
-    assert [sum(kept(latent, t)) for t in (0, 5, 10, 11)] == [50, 24, 20, 20]  # 0.5, 0.2375, 0.2 of 100
+    assert [sum(kept(latent, t)) for t in (0, 5, 10, 11)] == [48, 23, 19, 19]  # 0.5, 0.2375, 0.2 of 96
     latent.learned[0]["kernel"] *= 100
-    assert kept(latent, 10) == [20, 0]
+    assert kept(latent, 10) == [19, 0]
     for p in kernels(subject.realise(latent, count=10)):
         assert np.isfinite(p).all()
         assert len(np.unique(np.abs(p))) == (2 if p.any() else 1)
@@ -228,7 +226,7 @@ def test_a_new_density_does_not_recompile_and_replicates_have_their_own(make):
     for values in ([0.1, 0.5], [0.2, 0.3]):
         counts = (np.asarray(realised(jnp.asarray(values), jnp.arange(3))) != 0).sum((2, 3))
         if make is reparam.biprop:
-            assert counts.tolist() == [[round(60 * v)] * 3 for v in values]
+            assert counts.tolist() == [[round(64 * v)] * 3 for v in values]
         else:
             assert (counts[0] > counts[1]).all()
     assert len(traces) == 1
