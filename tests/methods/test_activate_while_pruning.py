@@ -1,6 +1,4 @@
-"""AP: who goes, how many, what is left to the other method, and the same in one compiled search."""
-
-import functools
+"""AP: who goes, how many, what is left to the other method, and the same compiled."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxticket import Ticket, imp, imp_scan, schedules
 from jaxticket.errors import InputError, StructureError
 from jaxticket.loops import prune
 from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
-from jaxticket.typing import Trained
 
 KEY = jax.random.key(0)
 SHAPES = {"a": (5, 6), "b": (6, 5)}
@@ -55,7 +51,7 @@ def oracle(trained, start, mask, density, share):
 FULL = {name: jnp.ones(shape, bool) for name, shape in SHAPES.items()}
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     st.integers(0, 20),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),
@@ -80,24 +76,21 @@ def test_by_movement_no_positive_weight_goes():
     assert (flat(trained)[~flat(mask)] < 0).all()
 
 
-def test_a_search_in_one_program_prunes_as_the_search_in_levels_does():
-    """Movement is measured from where each level begins, the rewind point, not from the last level's weights."""
-    start = weights(1)
-    ticket = Ticket(start, FULL)
+def test_compiled_with_a_traced_density_it_prunes_as_by_levels():
+    """As `imp_scan` calls it; one program for all densities, and not what magnitude alone would take."""
+    start, trained = weights(1), weights(2)
+    ap, traces = activate_while_pruning(prune.by(), start, share=0.5), []
 
-    def train(params, state, mask, key, *, step, opt_state):
-        noise = jax.random.normal(key, (5, 6))
-        moved = {"a": params["a"] + noise, "b": params["b"] + noise.T}
-        return Trained(jax.tree.map(lambda p, m: jnp.where(m, p, 0), moved, mask), state, {})
+    @jax.jit
+    def compiled(mask, density):
+        traces.append(density)
+        return ap(trained, mask, density, key=KEY)
 
-    arguments = {"densities": schedules.levels(5), "prune": activate_while_pruning(prune.by(), start), "key": KEY}
-    levels = [level.ticket.mask for level in imp(train, ticket, **arguments)]
-    scanned = jax.jit(functools.partial(imp_scan, train, ticket, **arguments))().mask
-    for i, mask in enumerate(levels):
-        np.testing.assert_array_equal(flat(mask), flat(jax.tree.map(lambda m: m[i], scanned)))
-    by_magnitude = [level.ticket.mask for level in imp(train, ticket, **{**arguments, "prune": prune.by()})]
-    assert [flat(m).sum() for m in levels] == [flat(m).sum() for m in by_magnitude] == [60, 48, 38, 31, 25]
-    assert (flat(levels[-1]) != flat(by_magnitude[-1])).any()
+    for density in (0.8, 0.5, 0.05):
+        expected = oracle(trained, start, FULL, density, 0.5)
+        np.testing.assert_array_equal(flat(compiled(FULL, density)), expected)
+        assert (expected != oracle(trained, start, FULL, density, 0.0)).any()
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize(

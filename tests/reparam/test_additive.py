@@ -58,7 +58,7 @@ def test_golden():
 def test_only_the_correction_is_trained_and_only_in_its_places():
     """Under weight decay, which would move all else; leaves of more axes are matrices of all inputs by outputs."""
     params = make_params()
-    mask = jt.select(filters.only(scores.magnitude(params), filters.weights()), 0.5)
+    mask = jax.tree.map(lambda p: p > 0, filters.only(params, filters.weights()))
     where = filters.match("(conv|dense)/kernel")
     subject = reparam.additive(mask, rank=2, residual_density=0.1, places=scores.magnitude, where=where)
     tx = subject.wrap(optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9)))
