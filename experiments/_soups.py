@@ -61,7 +61,7 @@ class Lab(NamedTuple):
     placement: loops.Placement
     varied: soups.Varied  # the members; then one retrained as long as a member, as long as all of them, and the dense
     steps: dict[str, int]  # of these trainings
-    votes: Any  # (stacked parameters, stacked model state) -> accuracies
+    ensemble: Any  # (stacked parameters, stacked model state) -> accuracies
 
 
 def lab(config: Config) -> Lab:
@@ -77,12 +77,12 @@ def lab(config: Config) -> Lab:
     line = optax.linear_schedule(config.learning_rate, 0.0, basis.steps)
     varied = soups.vary(dataclasses.replace(basis.recipe, learning_rate=line), **values)
 
-    def vote(params: Params, state: PyTree, x: jax.Array, **others: Any) -> tuple[jax.Array, PyTree]:
+    def together(params: Params, state: PyTree, x: jax.Array, **others: Any) -> tuple[jax.Array, PyTree]:
         logits = jax.vmap(lambda p, s: basis.model.apply(p, s, x, **others)[0])(params, state)
         return jnp.log(soups.ensemble(logits)), state
 
-    votes = _problem.evaluation(basis.model._replace(apply=vote), basis.dataset)
-    return Lab(basis, _problem.place(config, basis.model, config.seeds), varied, steps, votes)
+    ensemble = _problem.evaluation(basis.model._replace(apply=together), basis.dataset)
+    return Lab(basis, _problem.place(config, basis.model, config.seeds), varied, steps, ensemble)
 
 
 def dense(shared: Lab, path: pathlib.Path, fit: loops.FitFn, init_key: jax.Array, key: jax.Array) -> tickets.Ticket:

@@ -1,13 +1,13 @@
 """Sparse model soups: is the average of retrained copies better than pruning and retraining one network as long?
 
     python experiments/soups.py                                  LeNet-300-100 on digits, to 5 % and to 2 %
-    python experiments/soups.py --vary weight-decay --densities 0.02
+    python experiments/soups.py --vary weight_decays --densities 0.02
     python experiments/soups.py --dry-run                        the plan, and nothing else
 
 After Zimmer, Spiegel & Pokutta, "Sparse Model Soups" (2024). In each phase the network is pruned, copies of it are
 retrained, and their average goes on. Beside it stand the copies (the best on validation examples, their mean, their
-votes) and pruning one network that is retrained as long as one copy, or as all of them. A run that was killed goes on
-when the same command is given again; more densities or seeds extend it.
+prediction ensemble) and pruning one network that is retrained as long as one copy, or as all of them. A run that was
+killed goes on when the same command is given again; more densities or seeds extend it.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from jaxticket.loops import soups
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Trained
 
-BRANCHES = ("soup", "best_member", "mean_member", "votes", "imp", "imp_as_long")
+BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
 def search(config: Config, shared: Lab, folder: pathlib.Path, progress: loops.ProgressFn) -> Iterator[dict[str, Any]]:
@@ -60,7 +60,7 @@ def replicate(
     merge = soups.uniform(state=_problem.recalibration(config, shared.basis))
 
     def measure(members: Trained, soup: soups.Soup) -> dict[str, Any]:
-        return {**evaluate(soup.params, soup.state), "votes": shared.votes(members.params, members.state)}
+        return {**evaluate(soup.params, soup.state), "ensemble": shared.ensemble(members.params, members.state)}
 
     members = soups.in_turn([trainer(shared, fit, "member", number) for number in range(config.members)])
     for end in config.densities:
@@ -93,7 +93,7 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
         "soup": (levels[0], {name: mixed[name] for name in splits}),
         "best_member": (levels[0], max(members, key=lambda m: m["validation_accuracy"])),
         "mean_member": (levels[0], {name: statistics.fmean(m[name] for m in members) for name in splits}),
-        "votes": (levels[0], mixed["votes"]),
+        "ensemble": (levels[0], mixed["ensemble"]),
         "imp": (levels[1], levels[1].trained.metrics),
         "imp_as_long": (levels[2], levels[2].trained.metrics),
     }
