@@ -7,7 +7,8 @@
 After Zimmer, Spiegel & Pokutta, "Sparse Model Soups" (2024). In each phase the network is pruned, copies of it are
 retrained, and their average goes on. Beside it stand the copies (the best on validation examples, their mean, their
 prediction ensemble) and pruning one network that is retrained as long as one copy, or as all of them. A run that was
-killed goes on when the same command is given again; more densities or seeds extend it.
+killed goes on when the same command is given again; more densities or seeds extend it. The default takes 2½ minutes of
+CPU time.
 """
 
 import dataclasses
