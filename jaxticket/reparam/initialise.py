@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxticket import _tree, filters
 from jaxticket.errors import InputError
@@ -21,7 +22,6 @@ def kaiming_normal(
     Kernels are (..., inputs, outputs). A `density` divides the variance: so many of the inputs are left, as in
     edge-popup's scaled fan (Ramanujan et al., 2020). Raises InputError unless 0 < density ≤ 1.
 
-    >>> import jax.numpy as jnp
     >>> drawn = kaiming_normal({"kernel": jnp.zeros((50, 40)), "bias": jnp.ones(40)}, jax.random.key(0))
     >>> round(float(drawn["kernel"].std()), 1), float(drawn["bias"].sum())
     (0.2, 40.0)
@@ -42,7 +42,6 @@ def signed_constant(
     `scale` is 2 for ReLU and 3 for the ELU of signed supermasks (Koster et al., 2022); `density` as in
     `kaiming_normal`. Raises InputError unless 0 < density ≤ 1 and the scale is positive.
 
-    >>> import jax.numpy as jnp
     >>> abs(signed_constant({"kernel": jnp.zeros((8, 3))}, jax.random.key(0))["kernel"][0])
     Array([0.5, 0.5, 0.5], dtype=float32)
     """
@@ -57,11 +56,10 @@ def signed_constant(
 
 
 def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
-    """draw(key, shape, dtype) for each leaf, each with a key of its own; None leaves stay None.
+    """draw(key, shape, dtype) for each leaf, each with a key of its own, laid out like it; None leaves stay None.
 
     Raises InputError without a key.
 
-    >>> import jax.numpy as jnp
     >>> draw_leaves({"a": None, "b": jnp.ones((2, 3))}, jax.random.key(0), jax.nn.initializers.zeros)["b"].shape
     (2, 3)
     """
@@ -69,7 +67,8 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
         raise InputError("what is learnt beside the weights needs a key, got key=None; pass one: init(params, key).")
     structure = _tree.structure(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
-    return _tree.map_present(lambda x, k: draw(k, x.shape, x.dtype), tree, keys)
+    # Zeros of a leaf have its sharding, eagerly and in types.
+    return _tree.map_present(lambda x, k: draw(k, x.shape, x.dtype) + jnp.zeros_like(x), tree, keys)
 
 
 def _scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from jaxticket import _tree
 from jaxticket.errors import InputError
@@ -24,7 +25,7 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
 
     Of each leaf `fraction` of the weights: the i-th lowest takes the value of the i-th among as many of the highest.
     Scores stay, and so does the mask. Published every 10 epochs with 0.2; leave the last third of a training without.
-    It sorts each leaf, so call it only when it is due.
+    It sorts each leaf, which on a mesh gathers it, so call it only when it is due.
 
     Args:
       fraction: at most the part that is pruned. mask: of `Reparam.mask`; its kept weights never change.
@@ -44,13 +45,8 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
     if mask is not None:
         _check_room(latent.weights, mask, fraction)
 
-    def one(w: jax.Array, s: jax.Array) -> jax.Array:
-        count = round(fraction * s.size)
-        order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index is the higher, as ever
-        flat = w.ravel()
-        return flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
-
-    recycled = _tree.tree_map(lambda w, s: w if s is None else one(w, s), latent.weights, latent.learned)
+    one = lambda w, s: w if s is None else _recycled(w, s, fraction)
+    recycled = _tree.tree_map(one, latent.weights, latent.learned)
     return latent._replace(weights=recycled if mask is None else _outside(mask, recycled, latent.weights))
 
 
@@ -79,9 +75,22 @@ def rerandomise(
     redraw_key, coin_key = jax.random.split(key)
     fresh = redraw(latent.weights, redraw_key)
     sparsified = _tree.map_present(lambda w, m: w, latent.weights, mask)
-    coins = draw_leaves(sparsified, coin_key, lambda key, shape, _: jax.random.bernoulli(key, fraction, shape))
-    changed = _tree.tree_map(lambda c, f, w: w if c is None else jnp.where(c, f, w), coins, fresh, latent.weights)
+    coins = draw_leaves(sparsified, coin_key, lambda key, shape, _: jax.random.uniform(key, shape))
+    change = lambda c, f, w: w if c is None else jnp.where(c < fraction, f, w)
+    changed = _tree.tree_map(change, coins, fresh, latent.weights)
     return latent._replace(weights=_outside(mask, changed, latent.weights))
+
+
+def _recycled(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
+    layout = jax.typeof(w).sharding
+    explicit = AxisType.Explicit in layout.mesh.axis_types  # there a sort asks for whole leaves by name
+    if explicit:
+        w, s = (jax.sharding.reshard(x, PartitionSpec()) for x in (w, s))
+    count = round(fraction * s.size)
+    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index is the higher, as ever
+    flat = w.ravel()
+    new = flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
+    return jax.sharding.reshard(new, layout) if explicit else new
 
 
 def _outside(mask: Mask, new: Params, old: Params) -> Params:

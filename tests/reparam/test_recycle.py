@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxticket import reparam, schedules
 from jaxticket.errors import InputError, StructureError
@@ -112,6 +114,19 @@ def test_rerandomised_weights_are_pruned_ones_drawn_as_the_first_were():
     assert jax.tree.all(jax.tree.map(np.array_equal, one.learned, latent.learned))
     signs = rerandomise(latent, KEY, mask=mask, fraction=1.0, redraw=reparam.signed_constant).weights["kernel"]
     np.testing.assert_allclose(np.abs(signs)[~kept], 0.02**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+def test_latents_are_laid_out_like_the_weights_before_and_after(kind):
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
+    layout = NamedSharding(mesh, P("x", "y"))
+    with jax.set_mesh(mesh):
+        params = {"kernel": jax.device_put(jnp.zeros((16, 8)), layout)}
+        first = POPUP.init(reparam.kaiming_normal(params, KEY), KEY)
+        mask = POPUP.mask(first, count=0)
+        for latent in (first, recycle(first, 0.2, mask=mask), rerandomise(first, KEY, mask=mask)):
+            assert all(leaf.sharding.is_equivalent_to(layout, 2) for leaf in jax.tree.leaves((latent, mask)))
+            assert ((latent.weights["kernel"] != first.weights["kernel"]) & mask["kernel"]).sum() == 0
 
 
 @pytest.mark.parametrize(
