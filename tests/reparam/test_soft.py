@@ -136,8 +136,9 @@ def test_dense_then_a_ramp_then_hard():
 
 
 def test_where_all_are_kept_gates_are_open():
-    found, _ = realising(pdp(1.0, temperature=1.0))([[0.0, 1.0]])
-    np.testing.assert_allclose(found, [[0.0, sigmoid(1.0)]], rtol=1e-6)
+    """t is 0, also in a group that is smaller than the others."""
+    found, _ = realising(pdp(1.0, temperature=1.0, scope=scopes.groups(4)))([[1.0], [2.0]])
+    np.testing.assert_allclose(found[:, 0], sigmoid([1.0, 4.0]) * [1, 2], rtol=1e-6)
 
 
 def test_densities_of_the_warm_weights_by_leaf():
