@@ -14,6 +14,7 @@ from jaxticket.selection import select
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree, ScoreFn, Scores
 
 _DEVIATION = 0.02  # of the first factors (Chen et al., 2023)
+_EXACT = 2**24  # the integers that float32 holds
 _PLACES: dict[str, Any] = {"unique_indices": True, "indices_are_sorted": True, "mode": "promise_in_bounds"}
 
 
@@ -96,7 +97,8 @@ def additive(
       residual_density: the fraction of a leaf's weights that S₂ may change; 0 for none. Not traced.
       places: scores them, once. where: which leaves are corrected.
 
-    Raises InputError for a negative rank, a density outside [0, 1], and in `init` without a key where rank > 0.
+    Raises InputError for a negative rank, a density outside [0, 1], and in `init` without a key where rank > 0, or for
+    axes of more than 2^24 where there are places.
 
     >>> import jax, jax.numpy as jnp
     >>> tuned = additive({"w": jnp.array([[True, False], [True, True]])}, rank=1, residual_density=0.25)
@@ -157,6 +159,8 @@ def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:
 
 def _coordinates(mask: jax.Array, density: float) -> jax.Array:
     """The indices of what a mask of this density keeps, (places, axes), as floats: jax.grad takes no integers."""
+    if max(mask.shape) > _EXACT:
+        raise InputError(f"a leaf of shape {mask.shape} has an axis above {_EXACT}; leave it out with where=.")
     size = max(1, int(np.rint(density * mask.size)))
     return jnp.stack(jnp.nonzero(mask, size=size), axis=1).astype(jnp.float32)
 

@@ -168,6 +168,11 @@ def test_a_step_on_a_mesh_moves_the_correction_only():
     assert sharding.collectives(compiled)
 
 
+def begun_of_shape(shape):
+    subject = reparam.additive(rank=0, residual_density=1e-6, places=scores.magnitude)
+    return jax.eval_shape(lambda p: subject.init(p, None), {"w": jax.ShapeDtypeStruct(shape, jnp.float32)})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -176,6 +181,7 @@ def test_a_step_on_a_mesh_moves_the_correction_only():
         (lambda: reparam.additive(rank=1, residual_density=0.1).init(make_params(), None), InputError, "key"),
         (lambda: reparam.additive(rank=0, residual_density=0.1).init({"b": jnp.ones(2)}, None), NoMatchError, "where"),
         (lambda: reparam.low_rank_residual(rank=0), InputError, "rank=0"),
+        (lambda: begun_of_shape((2, 2**24 + 1)), InputError, "axis above"),
         (
             lambda: reparam.additive({}, rank=0, residual_density=0.0).init(make_params(), None),
             StructureError,
