@@ -127,12 +127,16 @@ def test_sample(case: dict[str, Any]) -> None:
     check(case.pop("reparam"), **case)
 
 
+def _defined(case: dict[str, Any]) -> bool:
+    if case["optimizer"] == "inject_hyperparams" and case["dtype"] != "float32" and case["reparam"] in SIMPLE:
+        return False  # one dtype for all rates: beside float32 thresholds, the moments of 16-bit weights change theirs
+    return case["dtype"] in table.OPTIMIZERS[case["optimizer"]].dtypes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
-    product(
-        FACTORS | {"optimizer": [*table.OPTIMIZERS]}, lambda c: c["dtype"] in table.OPTIMIZERS[c["optimizer"]].dtypes
-    ),
+    product(FACTORS | {"optimizer": [*table.OPTIMIZERS]}, _defined),
     ids=lambda case: "-".join(map(str, case.values())),
 )
 def test_product(case: dict[str, Any]) -> None:
