@@ -26,7 +26,7 @@ test: $(VENV)/test.stamp ## the default tests and the doctests
 science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
 
-slow: $(VENV)/test.stamp ## the full products that the default tests sample
+slow: $(VENV)/test.stamp ## the full products that the default tests sample, runs that are killed and go on
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/test.stamp ## formatting, lint, types and import contracts

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from experiments._config import Training
@@ -101,6 +101,27 @@ def training_config(
         flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
     names = f"Methods: {', '.join(registry.METHODS)}.\n\nPresets: {', '.join(presets)}."
     return parse(dataclasses.replace(default, **recipe), flags, description=f"{description}\n{names}")
+
+
+def train_or_plan(
+    default: TrainingT,
+    argv: Sequence[str] | None,
+    presets: Mapping[str, Any],
+    *,
+    description: str | None,
+    plan: Callable[[TrainingT], str],
+    run: Callable[[TrainingT], Any],
+) -> int:
+    """The command line of an experiment that trains: runs it, or with --dry-run prints its plan. Returns the exit code."""
+    with one_line_errors():
+        given = sys.argv[1:] if argv is None else argv
+        config = training_config(default, given, presets, description=description or "")
+        require_extras("experiments", "models", "io", "data", "plots")
+        if config.dry_run:
+            print(plan(config))
+        else:
+            run(config)
+    return 0
 
 
 def require_extras(*names: str) -> None:

@@ -104,14 +104,7 @@ def plan(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    with _cli.one_line_errors():
-        config = _cli.training_config(Config(), sys.argv[1:] if argv is None else argv, PRESETS, description=__doc__)
-        _cli.require_extras("experiments", "models", "io", "data", "plots")
-        if config.dry_run:
-            print(plan(config))
-        else:
-            run(config)
-    return 0
+    return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
 
 
 def _name(method: str, width: int) -> str:

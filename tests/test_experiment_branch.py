@@ -54,9 +54,9 @@ def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
     assert small.params["hidden1"]["kernel"].shape[1] == 3 * small.params["hidden2"]["kernel"].shape[1]
 
 
-def test_the_searchs_own_settings_give_the_tickets_own_numbers(run):
-    for name, flags, same, other in [
-        ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
+@pytest.mark.parametrize(
+    ("name", "flags", "same", "other"),
+    [
         # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
         (
             "learning_rate_sweep",
@@ -64,16 +64,24 @@ def test_the_searchs_own_settings_give_the_tickets_own_numbers(run):
             "ticket_0.0012",
             "ticket_0.1",
         ),
-        ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
-    ]:
-        columns = train(run, name, *flags)
-        expected = [
-            record["test_accuracy"]
-            for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-            if record["branch"] == "ticket" and record["level"] == 2
-        ]
-        assert accuracies(columns[same]) == expected
-        assert accuracies(columns[other]) != expected
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
+                ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
+            ]
+        ),
+    ],
+)
+def test_the_searchs_own_settings_give_the_tickets_own_numbers(run, name, flags, same, other):
+    columns = train(run, name, *flags)
+    expected = [
+        record["test_accuracy"]
+        for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        if record["branch"] == "ticket" and record["level"] == 2
+    ]
+    assert accuracies(columns[same]) == expected
+    assert accuracies(columns[other]) != expected
 
 
 def test_verdicts_need_and_judge_what_was_retrained(run, capsys):

@@ -110,6 +110,7 @@ def killed_at(monkeypatch, number, main, arguments):
     return steps
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
     arguments = [*SMALL, "--checkpoint-seconds", "0", "--out", str(tmp_path)]
     # Dense has trained two epochs of five steps, gradual one: two methods are then more than what was asked for.

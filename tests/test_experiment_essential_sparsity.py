@@ -34,6 +34,7 @@ def small(monkeypatch):
     return loads
 
 
+@pytest.mark.slow
 def test_the_sweep_resumes_and_reports(small, tmp_path, capsys):
     command = [*FLAGS, "--out", str(tmp_path)]
     assert essential_sparsity.main(command) == 0

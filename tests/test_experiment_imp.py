@@ -57,6 +57,7 @@ def contents(run):
     return files, arrays
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_in_the_bits_of_the_unbroken_run(tmp_path):
     unbroken = start(tmp_path / "unbroken")
     name = Config(epochs=2, rewind_step=20, rewind="everything").folder().name
@@ -98,6 +99,7 @@ def finished(tmp_path_factory):
     return arguments, out
 
 
+@pytest.mark.slow
 def test_levels_and_replicates_extend_the_same_run(finished, capsys):
     arguments, out = finished
     (run,) = out.iterdir()

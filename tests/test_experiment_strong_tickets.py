@@ -108,6 +108,7 @@ def test_the_report(finished):
     assert again.folder() == finished
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
     """Killed after the second of three epochs, when weights were recycled twice."""
     arguments = [*SMALL, *WIDTH, "--checkpoint-seconds", "0", "--out", str(tmp_path)]

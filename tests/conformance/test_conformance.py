@@ -48,10 +48,13 @@ def test_sample(case: Case) -> None:
     check(**case)
 
 
+def all_cases() -> list[Case]:
+    return product(FACTORS, _valid)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", product(FACTORS, _valid), ids=_name)
-def test_product(case: Case) -> None:
-    check(**case)
+def test_product(product_case: Case) -> None:
+    check(**product_case)
 
 
 def check(transform: str, framework: str, optimizer: str, dtype: str, density: float) -> None:

@@ -133,14 +133,13 @@ def _defined(case: dict[str, Any]) -> bool:
     return case["dtype"] in table.OPTIMIZERS[case["optimizer"]].dtypes
 
 
+def all_cases() -> list[dict[str, Any]]:
+    return product(FACTORS | {"optimizer": [*table.OPTIMIZERS]}, _defined)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "case",
-    product(FACTORS | {"optimizer": [*table.OPTIMIZERS]}, _defined),
-    ids=lambda case: "-".join(map(str, case.values())),
-)
-def test_product(case: dict[str, Any]) -> None:
-    check(case.pop("reparam"), **case)
+def test_product(product_case: dict[str, Any]) -> None:
+    check(product_case.pop("reparam"), **product_case)
 
 
 def check(name: str, framework: str, optimizer: str, dtype: str, density: float) -> None:

@@ -69,47 +69,66 @@ def show(**found: np.ndarray) -> None:
         print(f"{name}: {mean:.2f} ± {half:.2f}")
 
 
-# torch's first weights, under which a global threshold starves the last layer
-FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+def without_biases(steps: int) -> optax.GradientTransformation:
+    """The authors' SGD, which leaves biases at 0: networks that have none are cut in two more easily."""
+    at_zero = lambda path, u: jnp.zeros_like(u) if "bias" in jax.tree_util.keystr(path) else u
+    still = optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(at_zero, updates))
+    rate = optax.cosine_decay_schedule(0.1, steps)
+    return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, momentum=0.9), still)
 
 
 def test_bip_trains_where_one_shot_pruning_collapses():
-    """64-128-128-10, 400 steps dense, 800 of each method: at 2 % above 92 % on every seed, at 1 % 40 points ahead."""
-    dense = jax.jit(
-        jax.vmap(lambda k: descend(ADAM, lambda p, i: loss(p, batch(k, i)), init(k, (64, 128, 128, 10), FAN_IN), 400))
-    )(KEYS)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(KEYS)
+    """2 % of 64-256-256-10 drawn Kaiming-normal, whose last layers a global threshold starves: 40 points ahead.
+
+    The weights get 400 steps dense and 400 under each mask; BiP's scores as many, and its density falls meanwhile. At
+    once at 2 %, BiP too starts from networks that are cut, and one that is cut has no gradient: shown, not asserted.
+    """
+    steps, density = 400, 0.02
+    kernel = jax.nn.initializers.he_normal()
+    objective = lambda key: lambda p, i: loss(p, batch(key, i))
 
     @jax.jit
-    @functools.partial(jax.vmap, in_axes=(0, 0, None))
-    def bilevel(params, key, density):
-        method = reparam.bip(density, upper=optax.sgd(1.0))
-        objective = lambda latent, i: loss(method.realise(latent, count=i), batch(key, i))
-        latent = descend(method.wrap(ADAM), objective, method.init(params, None), 800)
-        return reparam.export(method, latent, count=800)
+    @jax.vmap
+    def trained(key):
+        params = init(key, (64, 256, 256, 10), kernel)
+        return descend(without_biases(steps), objective(key), params, steps)
 
     @jax.jit
-    @functools.partial(jax.vmap, in_axes=(0, 0, None))
-    def chosen(params, key, density):
-        of = lambda score: filters.only(score(params, key=key), filters.weights()(params))
-        return [jt.select(of(score), density, scope=scopes.tree()) for score in (scores.magnitude, scores.random)]
+    @jax.vmap
+    def pruned(params, key):
+        def masked(score):
+            scored = filters.only(score(params, key=key), filters.weights()(params))
+            mask = jt.select(scored, density, scope=scopes.tree())
+            tx = jt.sparsify(without_biases(steps), jt.static(), mask=mask)
+            return descend(tx, objective(key), masks.apply_mask(params, mask), steps)
 
-    for density, lead, floor in ((0.02, 15.0, 92), (0.01, 40.0, 70)):
-        params, mask = bilevel(dense, keys, density)
-        by_magnitude, by_chance = chosen(dense, keys, density)
-        found = {
-            "bip": accuracies(params),
-            "one_shot": accuracies(train_sparse(dense, by_magnitude, keys)),
-            "random": accuracies(train_sparse(dense, by_chance, keys)),
+        def bilevel(density):
+            method = reparam.bip(density, upper=optax.sgd(1.0))
+            realised = lambda latent, i: objective(key)(method.realise(latent, count=i), i)
+            # Weights and scores take turns.
+            latent = descend(method.wrap(without_biases(steps)), realised, method.init(params, None), 2 * steps)
+            return reparam.export(method, latent, count=2 * steps)[0]
+
+        falling = schedules.cubic(density, start=0, stop=steps, initial=0.2)
+        return {
+            "bip": bilevel(falling),
+            "bip_at_once": bilevel(density),
+            "one_shot": masked(scores.magnitude),
+            "random": masked(scores.random),
         }
-        print(f"density {density}: layers of BiP {[np.asarray(m['kernel'].sum((1, 2))) for m in mask]}")
-        show(dense=accuracies(dense), **found)
-        assert {int(n) for n in sum(m["kernel"].sum((1, 2)) for m in mask)} == {round(density * 25856)}
-        mean, half = diagnostics.interval((found["bip"] - found["one_shot"]).tolist())
-        assert mean >= lead
-        assert mean - half > 0
-        assert (found["bip"] - found["random"]).min() > 10
-        assert found["bip"].min() >= floor
+
+    dense = trained(KEYS)
+    params = pruned(dense, jax.vmap(lambda key: jax.random.fold_in(key, 1))(KEYS))
+    found = {name: accuracies(p) for name, p in params.items()}
+    show(dense=accuracies(dense), **found)
+    kept = sum(np.count_nonzero(layer["kernel"], axis=(1, 2)) for layer in params["bip"])
+    assert set(kept.tolist()) == {round(density * (64 * 256 + 256 * 256 + 256 * 10))}
+    mean, half = diagnostics.interval((found["bip"] - found["one_shot"]).tolist())
+    print(f"bip − one-shot: {mean:.1f} ± {half:.1f}")
+    assert mean >= 40
+    assert mean - half > 0
+    assert (found["bip"] - found["random"]).min() > 40
+    assert found["bip"].min() >= 92
 
 
 def test_pdp_decides_and_is_as_good_as_gradual_pruning():
