@@ -112,7 +112,7 @@ def train_or_plan(
     plan: Callable[[TrainingT], str],
     run: Callable[[TrainingT], Any],
 ) -> int:
-    """The command line of an experiment that trains: runs it, or with --dry-run prints its plan. Returns the exit code."""
+    """Runs an experiment that trains, or with --dry-run prints its plan. Returns the exit code."""
     with one_line_errors():
         given = sys.argv[1:] if argv is None else argv
         config = training_config(default, given, presets, description=description or "")
