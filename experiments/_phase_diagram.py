@@ -24,7 +24,7 @@ _ALPHAS = np.linspace(0, 1, 11)  # as published
 class Config(Training):
     """Train the dense network at several temperatures, prune it to several densities, and retrain each twice."""
 
-    EXPERIMENT = "phase-diagram"
+    EXPERIMENT = "phase_diagram"
     NOT_HASHED = Training.NOT_HASHED | {"temperatures"}
 
     temperature: Literal["epochs", "batch-size"] = "epochs"

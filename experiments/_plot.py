@@ -33,7 +33,7 @@ def accuracy(
             low, high = (100 * (dense.mean + sign * dense.half_width) for sign in (-1, 1))
             axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0)
         axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_formatter("{x:.3g}")
         axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
         densities = {100 * point.density for points in curves.values() for point in points}
         if len(densities) <= 6:
@@ -74,7 +74,7 @@ def heat_maps(
             for y, line in enumerate(values):
                 for x, value in enumerate(line):
                     dark = image.norm(value) < 0.5
-                    text = f"{value:.1f}\n{notes[y][x]}"
+                    text = f"{round(value, 1) + 0.0:.1f}\n{notes[y][x]}"  # no −0.0
                     axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
         made.suptitle(title)
 
