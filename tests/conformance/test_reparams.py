@@ -130,6 +130,9 @@ def test_sample(case: dict[str, Any]) -> None:
 def _defined(case: dict[str, Any]) -> bool:
     if case["optimizer"] == "inject_hyperparams" and case["dtype"] != "float32" and case["reparam"] in SIMPLE:
         return False  # one dtype for all rates: beside float32 thresholds, the moments of 16-bit weights change theirs
+    scored = REPARAMS[case["reparam"]].groups == ("learned",)
+    if case["optimizer"] == "multi_steps" and case["dtype"] == "float16" and scored:
+        return False  # gradients of scores may cancel, and where their squares underflow, Adam divides by 0
     return case["dtype"] in table.OPTIMIZERS[case["optimizer"]].dtypes
 
 
