@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from experiments import _pod
 from experiments._config import Training
 from jaxticket import registry
 from jaxticket.errors import InputError, JaxticketError, MissingExtraError
@@ -117,6 +118,7 @@ def train_or_plan(
         given = sys.argv[1:] if argv is None else argv
         config = training_config(default, given, presets, description=description or "")
         require_extras("experiments", "models", "io", "data", "plots")
+        _pod.start(config)
         if config.dry_run:
             print(plan(config))
         else:

@@ -8,16 +8,19 @@ import math
 import pathlib
 from typing import Any, ClassVar, Literal
 
+from experiments._pod import Pod
 from jaxticket.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Training(Pod):
     """What is trained on what, and how: the flags that all experiments have."""
 
     EXPERIMENT: ClassVar[str]
     # What does not change any number of the run: asking for more of these extends it.
-    NOT_HASHED: ClassVar[frozenset[str]] = frozenset({"placement", "data_dir", "out", "checkpoint_seconds", "dry_run"})
+    NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
+        {"placement", "data_dir", "out", "checkpoint_seconds", "dry_run", *(f.name for f in dataclasses.fields(Pod))}
+    )
 
     model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
     """The network, from jaxticket.models."""
@@ -63,6 +66,7 @@ class Training:
     """Print the plan and stop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("warmup", "checkpoint_seconds", "limit", "weight_decay"):

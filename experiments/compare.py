@@ -11,7 +11,6 @@ methods. A run that was killed goes on when the same command is given again; mor
 
 import dataclasses
 import functools
-import os
 import pathlib
 import statistics
 import sys
@@ -22,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _html, _plot, _report
+from experiments import _cli, _html, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import DENSE, Cell
@@ -179,5 +178,5 @@ def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str)
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # cells side by side, one a core
+    _pod.host_devices()  # cells side by side, one a core
     sys.exit(main())

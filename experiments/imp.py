@@ -12,7 +12,6 @@ was killed goes on, to the same bits, when the same command is given again.
 import dataclasses
 import functools
 import itertools
-import os
 import pathlib
 import sys
 import textwrap
@@ -23,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _report
+from experiments import _cli, _pod, _report
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
@@ -190,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description = f"{__doc__}\n{about}{textwrap.indent(preset.__doc__ or '', '  ')}"
         config = _cli.parse(preset.CONFIG, others, description=description)
         _cli.require_extras("experiments", "models", "io", "data", "plots", *["tensorboard"] * config.tensorboard)
+        _pod.start(config)
         if config.dry_run:
             print(plan(config))
         else:
@@ -214,5 +214,5 @@ def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # replicates side by side, one a core
+    _pod.host_devices()  # replicates side by side, one a core
     sys.exit(main())

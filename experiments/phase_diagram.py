@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
 import pathlib
 import statistics
 import sys
@@ -28,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _html, _plot, _report
+from experiments import _cli, _html, _plot, _pod, _report
 from experiments._phase_diagram import Config, Lab
 from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops
@@ -161,5 +160,5 @@ def _lines(config: Config) -> _report.Rows:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # retrainings side by side, one a core
+    _pod.host_devices()  # retrainings side by side, one a core
     sys.exit(main())

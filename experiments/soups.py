@@ -13,7 +13,6 @@ CPU time.
 
 import dataclasses
 import itertools
-import os
 import pathlib
 import statistics
 import sys
@@ -24,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _problem, _report
+from experiments import _cli, _pod, _problem, _report
 from experiments._soups import Config, Lab, dense, lab, trainer
 from experiments._together import Together
 from experiments.imp import PRESETS
@@ -155,5 +154,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # seeds side by side, one a core
+    _pod.host_devices()  # seeds side by side, one a core
     sys.exit(main())

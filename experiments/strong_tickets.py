@@ -13,7 +13,6 @@ methods, densities, widths or seeds extend it.
 
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` it
 
 import jax
 
-from experiments import _cli, _html, _plot, _report, compare
+from experiments import _cli, _html, _plot, _pod, _report, compare
 from experiments._cells import Trainer
 from experiments._kinds import DENSE
 from experiments._strong import Config, trainer
@@ -138,5 +137,5 @@ def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str)
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # cells side by side, one a core
+    _pod.host_devices()  # cells side by side, one a core
     sys.exit(main())

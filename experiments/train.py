@@ -12,16 +12,14 @@ their mask.
 
 import dataclasses
 import functools
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import _cli, _html, _plot, _report
+from experiments import _cli, _html, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import Cell
@@ -160,5 +158,5 @@ def _line(row: Sequence[_report.Record]) -> str:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # seeds side by side, one a core
+    _pod.host_devices()  # seeds side by side, one a core
     sys.exit(main())

@@ -1,0 +1,5 @@
+"""Masks and sparse optimizer states on a mesh: laid out like their parameters, refreshed without gathering them."""
+
+from jaxticket.sharding.collectives import assert_no_gather as assert_no_gather
+from jaxticket.sharding.collectives import collectives as collectives
+from jaxticket.sharding.state import state_shardings as state_shardings
