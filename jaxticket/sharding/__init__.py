@@ -2,4 +2,7 @@
 
 from jaxticket.sharding.collectives import assert_no_gather as assert_no_gather
 from jaxticket.sharding.collectives import collectives as collectives
+from jaxticket.sharding.specs import batch as batch
+from jaxticket.sharding.specs import fsdp as fsdp
+from jaxticket.sharding.specs import tensor_parallel as tensor_parallel
 from jaxticket.sharding.state import state_shardings as state_shardings
