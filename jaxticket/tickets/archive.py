@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, masks
-from jaxticket.errors import CheckpointError, InputError, MissingExtraError
+from jaxticket.errors import CheckpointError, InputError, JaxticketError, MissingExtraError
+from jaxticket.tickets import _record
+from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, spread, step_of
+from jaxticket.tickets._record import FORMAT, RECORD, VERSION
 from jaxticket.typing import PyTree
 
-FORMAT = "jaxticket.ticket"
-VERSION = 1
-RECORD = "record.json"
 PARTIAL = ".partial"  # suffix of a directory that is still being written
 
 
@@ -41,16 +41,16 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
     for name, tree in trees.items():
         for keys, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_end)[0]:
             entry, stored = _encode(leaf)
-            entries.append({"tree": name, "path": [_key(key) for key in keys], **entry})
+            entries.append({"tree": name, "path": [step_of(key) for key in keys], **entry})
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
                 arrays[str(len(entries) - 1)] = stored
     with _new_directory(path) as directory:
         try:
             _orbax().save(directory / "arrays", arrays)
         except ValueError as error:  # how tensorstore reports a full disk
-            raise CheckpointError(f"{path} cannot be written ({_first_line(error)})") from error
+            raise CheckpointError(f"{path} cannot be written ({first_line(error)})") from error
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries, "files": _digests(directory)}
-        _write_text(directory / RECORD, json.dumps({**body, "sha256": _self_digest(body)}, indent=1))
+        _write_text(directory / RECORD, json.dumps({**body, "sha256": _record.self_digest(body)}, indent=1))
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
@@ -69,28 +69,18 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The record of a saved directory, after checking that its text and every file are what was written.
 
-    Raises CheckpointError if the directory is missing, foreign, newer than this library, truncated or altered.
+    Nothing in it is executed, and nothing of the size that it promises is allocated. Raises CheckpointError, naming the
+    file, the value and the fix, if the directory is missing, foreign, newer than this library, truncated or altered, or
+    if its record says what no saved ticket does.
     """
     path = pathlib.Path(path).absolute()
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such directory; pass one that jaxticket saved")
-    try:
-        body = json.loads((path / RECORD).read_text())
-    except OSError as error:
-        raise CheckpointError(f"{path}: not a saved ticket ({RECORD}: {error.strerror})") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {RECORD} is damaged ({error}); restore it from a copy or delete it") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a saved ticket ({RECORD} is of another program)")
-    if not isinstance(body.get("version"), int) or body["version"] > VERSION:
-        raise CheckpointError(f"{path}: format version {body.get('version')} is not {VERSION}; upgrade jaxticket")
-    if body.pop("sha256", None) != _self_digest(body):
-        raise CheckpointError(f"{path}: {RECORD} is damaged (checksum); restore it from a copy or delete the directory")
-    found = _digests(path)
+    body = _record.parse(path)
+    sizes = _record.files(path)
     for name, digest in body["files"].items():
-        if found.get(name) != digest:
-            what = "differs from what was saved" if name in found else "is missing"
+        if name not in sizes or _digest_of(path / name) != digest:
+            what = "differs from what was saved" if name in sizes else "is missing"
             raise CheckpointError(f"{path}: {name} {what}; restore it from a copy or delete the directory")
+    _record.check_size(path, body["entries"], sizes)
     return body
 
 
@@ -104,32 +94,35 @@ def read(
 
     `like` maps names to pytrees of arrays (or of jax.ShapeDtypeStruct) whose containers, shapes and dtypes the result
     has; names that it lacks come back as dicts and lists. `shardings` maps names to pytrees of shardings, or to
-    prefixes of such; other arrays go to the default device. Raises CheckpointError as `read_record` does, and if the
-    saved arrays are not those of `like`.
+    prefixes of such; other arrays go to the default device. Raises CheckpointError as `read_record` does, if the files
+    hold other arrays than the record says, and if the saved arrays are not those of `like`.
     """
     path = pathlib.Path(path).absolute()
+    like, shardings = like or {}, shardings or {}
     record = read_record(path)
-    by_tree: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    by_tree: dict[str, list[Numbered]] = {name: [] for name in like}
     for index, entry in enumerate(record["entries"]):
         by_tree.setdefault(entry["tree"], []).append((str(index), entry))
+    # The number of the array for each leaf of a template.
+    numbers = {name: numbers_of(path, name, by_tree[name], tree) for name, tree in like.items()}
     places: dict[str, Any] = {}
     for name, found in by_tree.items():
-        if like is not None and name in like:
-            _check_like(path, name, found, like[name])
-        if shardings is not None and shardings.get(name) is not None:
-            template = like[name] if like is not None and name in like else _rebuild([(e, i) for i, e in found])
-            targets = jax.tree.leaves(jax.tree.broadcast(shardings[name], template, is_leaf=lambda x: x is None))
-            arrays = [index for index, entry in found if "dtype" in entry]
-            places.update(zip(arrays, targets, strict=True))
-    leaves = _read_arrays(path, record["entries"], places)
+        if shardings.get(name) is not None:
+            arrays = numbers.get(name, [index for index, entry in found if "dtype" in entry])
+            template = like[name] if name in like else rebuild([(entry, index) for index, entry in found])
+            places.update(zip(arrays, spread(name, shardings[name], template), strict=True))
+    with _foreign_errors(path):
+        stored = _orbax().metadata(path / "arrays").metadata if _holds_arrays(record) else {}
+    _record.check_stored(path, record["entries"], stored)
+    _record.check_wide(path, record["entries"])
+    with _foreign_errors(path):
+        leaves = _read_arrays(path, record["entries"], places)
     trees = {}
     for name, found in by_tree.items():
-        pairs = [(entry, leaves[index]) for index, entry in found]
-        if like is not None and name in like:
-            values = [leaf for entry, leaf in pairs if "dtype" in entry]
-            trees[name] = jax.tree.unflatten(jax.tree.structure(like[name]), values)
+        if name in like:
+            trees[name] = jax.tree.unflatten(jax.tree.structure(like[name]), [leaves[i] for i in numbers[name]])
         else:
-            trees[name] = _rebuild(pairs)
+            trees[name] = rebuild([(entry, leaves[index]) for index, entry in found])
     return trees, record
 
 
@@ -210,7 +203,7 @@ def _read_arrays(path: pathlib.Path, entries: list[dict[str, Any]], places: Mapp
     try:
         stored = _orbax().load(path / "arrays", templates)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its arrays cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: its arrays cannot be read ({first_line(error)})") from error
     return {str(i): _decode(entry, stored.get(str(i)), places.get(str(i))) for i, entry in enumerate(entries)}
 
 
@@ -228,60 +221,29 @@ def _decode(entry: dict[str, Any], stored: Any, place: Any) -> Any:
     return jnp.asarray(leaf) if place is None else jax.device_put(leaf, place)
 
 
-def _check_like(path: pathlib.Path, tree: str, found: list[tuple[str, dict[str, Any]]], like: PyTree) -> None:
-    name_of = lambda path: "/".join([tree, *(str(value) for _, value in path)])
-    wanted = {
-        name_of(map(_key, keys)): (list(leaf.shape), str(leaf.dtype))
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: like))[0]
-    }
-    saved = {name_of(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in found if "dtype" in entry}
-    for name in [*wanted, *saved]:
-        if wanted.get(name) != saved.get(name):
-            raise CheckpointError(
-                f"{path}: {name} is {_describe(saved.get(name))} in the checkpoint, but {_describe(wanted.get(name))} "
-                "in like; load without like to see what was saved"
-            )
+def _holds_arrays(record: Mapping[str, Any]) -> bool:
+    return any("dtype" in entry and 0 not in entry["shape"] for entry in record["entries"])
 
 
-def _describe(leaf: tuple[list[int], str] | None) -> str:
-    return "absent" if leaf is None else f"{leaf[1]}{leaf[0]}"
-
-
-def _key(key: Any) -> list[Any]:
-    """A step of a key path as JSON: an index into a sequence, or the name of a dict entry or attribute."""
-    if isinstance(key, jax.tree_util.SequenceKey):
-        return ["index", key.idx]
-    name = getattr(key, "key", getattr(key, "name", None))
-    return ["name", name if isinstance(name, int) else str(name)]
-
-
-def _rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
-    """Nested dicts and lists from the paths of their leaves, which come in tree order."""
-    if len(pairs) == 1 and len(pairs[0][0]["path"]) == depth:
-        return pairs[0][1]
-    children: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
-    for entry, leaf in pairs:
-        children.setdefault(entry["path"][depth][1], []).append((entry, leaf))
-    built = {name: _rebuild(members, depth + 1) for name, members in children.items()}
-    return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+@contextlib.contextmanager
+def _foreign_errors(path: pathlib.Path) -> Iterator[None]:
+    """Makes one kind of all that orbax raises for files that it cannot understand."""
+    try:
+        yield
+    except JaxticketError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: its arrays cannot be read ({first_line(error)})") from error
 
 
 def _digests(directory: pathlib.Path) -> dict[str, str]:
     files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name != RECORD)
-    return {file.relative_to(directory).as_posix(): _sha256(file) for file in files}
+    return {file.relative_to(directory).as_posix(): _digest_of(file) for file in files}
 
 
-def _sha256(file: pathlib.Path) -> str:
+def _digest_of(file: pathlib.Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _self_digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _write_text(file: pathlib.Path, text: str) -> None:

@@ -1,0 +1,72 @@
+"""Paths of arrays in their containers: how a saved directory writes them, finds them again and rebuilds from them."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from jaxticket.errors import CheckpointError, InputError
+from jaxticket.typing import PyTree
+
+Numbered = tuple[str, dict[str, Any]]  # an entry of a record, and the number of its array
+
+
+def step_of(key: Any) -> list[Any]:
+    """A step of a key path as JSON: an index into a sequence, or the name of a dict entry or attribute."""
+    if isinstance(key, jax.tree_util.SequenceKey):
+        return ["index", key.idx]
+    name = getattr(key, "key", getattr(key, "name", None))
+    return ["name", name if isinstance(name, int) else str(name)]
+
+
+def rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
+    """Nested dicts and lists from the paths of their leaves; the record's checks bound how deep they are."""
+    if len(pairs) == 1 and len(pairs[0][0]["path"]) == depth:
+        return pairs[0][1]
+    children: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
+    for entry, leaf in pairs:
+        children.setdefault(entry["path"][depth][1], []).append((entry, leaf))
+    built = {name: rebuild(members, depth + 1) for name, members in children.items()}
+    return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
+
+
+def numbers_of(path: pathlib.Path, tree: str, found: list[Numbered], like: PyTree) -> list[str]:
+    """The number of the saved array for each leaf of `like`, which is found by its path, whatever the order."""
+    try:
+        wanted = {
+            _steps(map(step_of, keys)): (list(leaf.shape), str(leaf.dtype))
+            for keys, leaf in jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: like))[0]
+        }
+    except TypeError as error:
+        raise InputError(f"like.{tree} has leaves that are no arrays ({first_line(error)})") from error
+    numbers = {_steps(entry["path"]): index for index, entry in found if "dtype" in entry}
+    saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in found if "dtype" in entry}
+    for steps in [*wanted, *saved]:
+        if wanted.get(steps) != saved.get(steps):
+            raise CheckpointError(
+                f"{path}: {'/'.join([tree, *steps])} is {_describe(saved.get(steps))} in the checkpoint, but "
+                f"{_describe(wanted.get(steps))} in like; load without like to see what was saved"
+            )
+    return [numbers[steps] for steps in wanted]
+
+
+def _steps(path: Iterable[list[Any]]) -> tuple[str, ...]:
+    """A path without the kinds of its containers: a list may come back as a tuple, a dict as a NamedTuple."""
+    return tuple(str(value) for _, value in path)
+
+
+def spread(name: str, shardings: PyTree, template: PyTree) -> list[Any]:
+    """A sharding for each array of the template, of which `shardings` is a prefix."""
+    try:
+        return jax.tree.leaves(jax.tree.broadcast(shardings, template, is_leaf=lambda x: x is None))
+    except ValueError as error:
+        raise InputError(f"shardings.{name} is no prefix of the saved pytree ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _describe(leaf: tuple[list[int], str] | None) -> str:
+    return "absent" if leaf is None else f"{leaf[1]}{leaf[0]}"
