@@ -3,7 +3,7 @@
 Integer arithmetic only: XLA flushes denormals in float comparisons on some backends, never in integer ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,15 @@ import numpy as np
 from jaxticket.errors import InputError
 
 
-def of_leaves(scores: Sequence[jax.Array], *, wide: bool = False) -> list[jax.Array]:
-    """The keys of several leaves in one order; `wide` asks for 64 bits also where 32 would hold the scores."""
-    dtype = common_dtype(scores, wide=wide)
-    return [to_key(s, dtype) for s in scores]
+def of(scores: Sequence[jax.Array]) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
+    """What makes the keys of each of these leaves, in one order for all; 0 for what is not alive, if that is given."""
+    dtype = common_dtype(scores)
+
+    def key(leaf: jax.Array, alive: jax.Array | None) -> jax.Array:
+        found = to_key(leaf, dtype)
+        return found if alive is None else jnp.where(alive, found, jnp.zeros_like(found))
+
+    return key
 
 
 def is_wide(scores: Sequence[jax.Array]) -> bool:

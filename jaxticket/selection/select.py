@@ -16,7 +16,7 @@ from jaxticket.masks.apply import in_shapes_of
 from jaxticket.scopes import Scope
 from jaxticket.selection import counting, keys
 from jaxticket.selection.counting import Count
-from jaxticket.selection.threshold import Contest, keep_top
+from jaxticket.selection.threshold import Contest, KeyFn, keep_top
 from jaxticket.typing import Density, Mask, Scores
 from jaxticket.units import Unit
 
@@ -122,8 +122,8 @@ def _drop_and_grow(
     scope: Scope,
 ) -> Mask:
     alive = _present(living_units(mask, drop, unit))
-    contest = _contest(alive, scope)
-    living = contest.tally([[a] for a in contest.keys])[0]
+    contest = _contest(alive, scope, keys.of(alive))
+    living = contest.tally([[a] for a in contest.scores])[0]
     if total is None or keep is None:
         total, keep = living, [counting.scale(n, 1 - drop_fraction) for n in living]
     keep = [functools.reduce(counting.minimum, counts) for counts in zip(keep, total, living, strict=True)]
@@ -143,13 +143,19 @@ def drop_and_grow_counts(
     alive = _present(alive_units)
     to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
     wide = keys.is_wide([*to_drop, *to_grow])
-    to_drop, to_grow = keys.of_leaves(to_drop, wide=wide), keys.of_leaves(to_grow, wide=wide)
+    drop_key, grow_key = (
+        functools.partial(keys.to_key, dtype=keys.common_dtype(s, wide=wide)) for s in (to_drop, to_grow)
+    )
 
     # Both selections are one loop body, which is compiled once.
     def choose(phase: jax.Array, carry: Any) -> Any:
         kept, candidates, wanted = carry
-        ranked = [jnp.where(phase == 0, d, g) for d, g in zip(to_drop, to_grow, strict=True)]
-        kept = [k | new for k, new in zip(kept, _keep(ranked, wanted, candidates, scope), strict=True)]
+        ranked = [
+            jnp.where(c, jnp.where(phase == 0, drop_key(d), grow_key(g)), 0)
+            for d, g, c in zip(to_drop, to_grow, candidates, strict=True)
+        ]
+        top = _keep(ranked, wanted, candidates, scope, key=lambda ranks, _: ranks)
+        kept = [k | new for k, new in zip(kept, top, strict=True)]
         return kept, [~k for k in kept], [counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
 
     kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, list(keep)))
@@ -160,23 +166,23 @@ def drop_and_grow_counts(
 def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
     pooled = unit.pool(scores)
     alive = None if mask is None else _present(unit.pool_mask(in_shapes_of(mask, scores)))
-    kept = _restore(_keep(keys.of_leaves(_present(pooled)), wanted, alive, scope), pooled)
+    ranked = _present(pooled)
+    kept = _restore(_keep(ranked, wanted, alive, scope, key=keys.of(ranked)), pooled)
     chosen = unit.expand(kept, scores)
     return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
 
 
-def _keep(ranked: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope) -> list[jax.Array]:
+def _keep(
+    scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
+) -> list[jax.Array]:
     """Masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer."""
-    shapes = [k.shape for k in ranked]
-    contest = _contest(ranked, scope)
-    if alive is None and any(k.size != r.size for k, r in zip(contest.keys, ranked, strict=True)):
+    shapes = [s.shape for s in scores]
+    contest = _contest(scores, scope, key)
+    if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
         alive = [jnp.ones(shape, bool) for shape in shapes]  # all but what the view padded
     if alive is not None:
-        alive = [scope.view(a) for a in alive]
-        contest = contest._replace(
-            keys=[jnp.where(a, k, jnp.zeros_like(k)) for a, k in zip(alive, contest.keys, strict=True)]
-        )
-    return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted, alive), shapes, strict=True)]
+        contest = contest._replace(alive=[scope.view(a) for a in alive])
+    return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted), shapes, strict=True)]
 
 
 def _present(tree: Any) -> list[Any]:
@@ -188,8 +194,10 @@ def _restore(leaves: list[jax.Array], like: Any) -> Any:
     return _tree.map_present(lambda _: next(remaining), like)
 
 
-def _contest(arrays: list[jax.Array], scope: Scope) -> Contest:
-    return Contest([scope.view(a) for a in arrays], [scope.axes(a.shape) for a in arrays], scope.joint)
+def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
+    # Which units survive is no function that could be differentiated, though the scores may be.
+    views = [jax.lax.stop_gradient(scope.view(a)) for a in arrays]
+    return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
 
 
 def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:

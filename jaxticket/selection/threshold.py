@@ -3,7 +3,8 @@
 Counting bisection: the key of a score is an unsigned integer in the same order, so the k-th largest key is built from
 its highest bit down, two bits a pass, by counting how many keys reach each of three candidates; no pass is left to make
 once every group's count is exactly the wanted one. A pass is one variadic reduce, so leaves that are sharded exchange a
-few counts. Ties are cut by the same bisection on the position.
+few counts. Ties are cut by the same bisection on the position. Keys and positions of large trees are made anew in each
+pass, within its reduce, and never stored: selection needs no memory beyond its scores and masks.
 """
 
 import functools
@@ -24,45 +25,58 @@ from jaxticket.selection.counting import Count
 from jaxticket.typing import Scores
 
 _LAST = np.uint32(0xFFFFFFFF)
+_STORED = 1 << 19  # entries, below which keys are stored: that is a quarter faster on CPU and takes little memory
 
+KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]  # scores and what is alive -> unsigned, in the same order
 Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
 
 
 class Contest(NamedTuple):
-    """Who competes with whom: the entries of `keys[i]` along `axes[i]`, jointly over the leaves or leaf by leaf."""
+    """Who competes with whom: the entries of `scores[i]` along `axes[i]`, jointly over the leaves or leaf by leaf.
 
-    keys: list[jax.Array]
+    Where `alive` is given, the others stand below all: `key` makes unsigned keys of the scores of a leaf and of what is
+    alive in it (or None), 0 for what is not.
+    """
+
+    scores: list[jax.Array]
     axes: list[tuple[int, ...]]
     joint: bool
+    key: KeyFn
+    alive: list[jax.Array] | None = None
+
+    def keys(self, scores: Sequence[jax.Array] | None = None) -> list[jax.Array]:
+        """The keys of all leaves; of the same `scores` as they are seen elsewhere, if those are given."""
+        alive: Sequence[jax.Array | None] = self.alive or [None] * len(self.scores)
+        return [self.key(s, a) for s, a in zip(self.scores if scores is None else scores, alive, strict=True)]
 
     @property
     def stacked(self) -> bool:
         """Each leaf is one group: their thresholds live in one vector, so that many leaves cost one loop."""
-        return not self.joint and all(len(a) == k.ndim for a, k in zip(self.axes, self.keys, strict=True))
+        return not self.joint and all(len(a) == s.ndim for a, s in zip(self.axes, self.scores, strict=True))
 
     @property
     def sizes(self) -> list[int]:
         """How many entries compete in each group set."""
-        within = [math.prod(k.shape[a] for a in axes) for k, axes in zip(self.keys, self.axes, strict=True)]
+        within = [math.prod(s.shape[a] for a in axes) for s, axes in zip(self.scores, self.axes, strict=True)]
         if self.joint:
             return [sum(within)]
         return [max(within)] if self.stacked else within
 
     @property
     def on_explicit_mesh(self) -> bool:
-        """Do the types of the keys hold their shardings?"""
-        return any(AxisType.Explicit in jax.typeof(key).sharding.mesh.axis_types for key in self.keys)
+        """Do the types of the scores hold their shardings?"""
+        return any(AxisType.Explicit in jax.typeof(s).sharding.mesh.axis_types for s in self.scores)
 
     def spread(self, values: Values) -> list[jax.Array]:
         """Values of groups as one array a leaf, broadcasting against its keys."""
         if self.joint:
-            return values * len(self.keys)
-        return [values[0][i] for i in range(len(self.keys))] if self.stacked else values
+            return values * len(self.scores)
+        return [values[0][i] for i in range(len(self.scores))] if self.stacked else values
 
     def tally(self, predicates: Sequence[Sequence[jax.Array]]) -> list[list[Count]]:
         """Counts of predicates[leaf][j] in each group, as counts[j][group set]."""
         digits = [counting.digits_for(s) for s in self.sizes]
-        wanted = digits if len(digits) == len(self.keys) else digits * len(self.keys)
+        wanted = digits if len(digits) == len(self.scores) else digits * len(self.scores)
         leaf_counts = [
             counting.count(p, axes, d) for p, axes, d in zip(predicates, self.axes, wanted, strict=True)
         ]  # leaf_counts[leaf][j]
@@ -80,34 +94,35 @@ class Contest(NamedTuple):
         return [total]
 
 
-def keep_top(contest: Contest, k: list[Count], alive: list[jax.Array] | None = None) -> list[jax.Array]:
+def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
     """Exactly k True a group, those of the largest keys; among equals the lower position survives.
 
-    Entries that are not `alive` must have key 0, below any other: where fewer than k are alive, all of them are kept.
+    Where fewer than k are alive, all of them are kept.
     """
     thresholds, exact = _separate(contest, k, until_exact=True)
     at = contest.spread(thresholds)
 
-    def rank(i: int) -> list[jax.Array]:
+    def rank(i: int, key: jax.Array, origin: jax.Array) -> list[jax.Array]:
         """Digits that order what lies above the threshold, then the ties by position, then the rest."""
-        tied = contest.keys[i] == at[i]
-        if alive is not None:
-            tied &= alive[i]
-        first, *others = _positions(contest, i)
-        return [jnp.where(contest.keys[i] > at[i], 0, jnp.where(tied, first + 1, _LAST)), *others]
+        tied = key == at[i]
+        if contest.alive is not None:
+            tied &= contest.alive[i]
+        first, *others = _positions(contest, i, origin)
+        return [jnp.where(key > at[i], 0, jnp.where(tied, first + 1, _LAST)), *others]
 
     def cut_ties() -> list[jax.Array]:
-        ranks = [rank(i) for i in range(len(contest.keys))]
         cuts: list[Values] = []
         leading = lambda i: [contest.spread(cut)[i] for cut in cuts]
         for bits in _position_bits(contest):
-            predicate = lambda i, candidate: _before(ranks[i][: len(cuts) + 1], [*leading(i), candidate])
-            cut, _ = _bisect(contest, predicate, _at_most, k, bits=bits, dtype=np.dtype("uint32"), until_exact=True)
+            before = lambda i, key, zero, candidate: _before(
+                rank(i, key, zero)[: len(cuts) + 1], [*leading(i), candidate]
+            )
+            cut, _ = _bisect(contest, before, _at_most, k, bits=bits, dtype=np.dtype("uint32"), until_exact=True)
             cuts.append(cut)
-        return [_before(ranks[i], leading(i)) for i in range(len(contest.keys))]
+        return [_before(rank(i, key, jnp.uint32(0)), leading(i)) for i, key in enumerate(contest.keys())]
 
     return jax.lax.cond(
-        _all_exact(exact), lambda: [key >= t for key, t in zip(contest.keys, at, strict=True)], cut_ties
+        _all_exact(exact), lambda: [key >= t for key, t in zip(contest.keys(), at, strict=True)], cut_ties
     )
 
 
@@ -135,7 +150,7 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
         raise InputError("scores holds no entries; pass at least one array.")
     if not isinstance(k, jax.Array) and not 1 <= k <= size:
         raise InputError(f"k={k} is out of range for scores with {size} entries; pass 1 ≤ k ≤ {size}.")
-    contest = Contest(keys.of_leaves(arrays), [tuple(range(a.ndim)) for a in arrays], joint=True)
+    contest = Contest(arrays, [tuple(range(a.ndim)) for a in arrays], joint=True, key=keys.of(arrays))
     digits = counting.digits_for(size)
     if isinstance(k, jax.Array):
         wanted = (
@@ -154,15 +169,15 @@ def _separate(contest: Contest, k: list[Count], *, until_exact: bool) -> tuple[V
     That may be False where it is so. The threshold is the largest, unless `until_exact` is content with any that
     exactly k keys reach.
     """
-    unsigned = contest.keys[0].dtype
-    reaches = lambda i, t: contest.keys[i] >= t
+    unsigned = jax.eval_shape(contest.keys)[0].dtype
+    reaches = lambda i, key, origin, t: key >= t
     bits = 8 * unsigned.itemsize
     return _bisect(contest, reaches, counting.at_least, k, bits=bits, dtype=unsigned, until_exact=until_exact)
 
 
 def _bisect(
     contest: Contest,
-    predicate: Callable[[int, jax.Array], jax.Array],
+    predicate: Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array],
     accept: Callable[[Count, Count], jax.Array],
     wanted: list[Count],
     *,
@@ -172,9 +187,9 @@ def _bisect(
 ) -> tuple[Values, list[jax.Array]]:
     """The largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v = 0).
 
-    n is the number of entries for which predicate(leaf, v) holds; it rises or falls with v. The second result is
-    whether n = wanted at the value found, as far as the counts on the way tell. `until_exact` stops as soon as they
-    tell that of every group.
+    n is the number of entries for which predicate(leaf, its keys, 0, v) holds; it rises or falls with v. Whatever the
+    predicate makes of arrays should depend on the keys or that 0. The second result is whether n = wanted at the value
+    found, as far as the counts on the way tell. `until_exact` stops as soon as they tell that of every group.
     """
     passes = bits // 2
 
@@ -183,7 +198,13 @@ def _bisect(
         shift = (bits - 2 - 2 * i).astype(dtype)
         one = jnp.ones((), dtype)
         spread = [contest.spread([v + ((one * j) << shift) for v in values]) for j in (1, 2, 3)]
-        counts = contest.tally([[predicate(leaf, c[leaf]) for c in spread] for leaf in range(len(contest.keys))])
+        scores, origin = contest.scores, jnp.uint32(0)
+        if sum(s.size for s in scores) > _STORED:
+            # To XLA these are others in each pass; else it would make keys and positions once, outside, and store them.
+            scores, origin, _ = jax.lax.optimization_barrier((scores, origin, i))
+        counts = contest.tally(
+            [[predicate(leaf, key, origin, c[leaf]) for c in spread] for leaf, key in enumerate(contest.keys(scores))]
+        )
         accepted = [[accept(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
         equal = [[counting.equal(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
         steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*accepted, strict=True)]
@@ -226,36 +247,37 @@ def _before(position: Sequence[jax.Array], cut: Sequence[jax.Array]) -> jax.Arra
     return before
 
 
-def _positions(contest: Contest, leaf: int) -> list[jax.Array]:
-    """Where each entry stands in its group: (leaf number if joint,) flat index, most significant digit first.
+def _positions(contest: Contest, leaf: int, origin: jax.Array) -> list[jax.Array]:
+    """Where each entry stands in its group: (leaf number if joint,) flat index from `origin`, which is 0.
 
-    Made of iotas where they are used, so that XLA fuses them and each shard makes its own.
+    The most significant digit comes first. Made of iotas where they are used, so that XLA fuses them and each shard
+    makes its own.
     """
-    shape = contest.keys[leaf].shape
-    depth = max(len(_axis_digits(k.shape, a)) for k, a in zip(contest.keys, contest.axes, strict=True))
+    shape = contest.scores[leaf].shape
+    depth = max(len(_axis_digits(s.shape, a)) for s, a in zip(contest.scores, contest.axes, strict=True))
     axis_digits = _axis_digits(shape, contest.axes[leaf])
     digits = [jnp.zeros((1,) * len(shape), jnp.uint32) for _ in range(depth - len(axis_digits))]
     for axes in axis_digits:
-        index = jnp.zeros(shape, jnp.uint32)
+        index = jnp.broadcast_to(origin, shape)
         stride = 1
         for axis in reversed(axes):
             index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride)
             stride *= shape[axis]
         digits.append(index)
-    if contest.joint and len(contest.keys) > 1:
+    if contest.joint and len(contest.scores) > 1:
         digits.insert(0, jnp.full((1,) * len(shape), leaf, jnp.uint32))
     return digits
 
 
 def _position_bits(contest: Contest) -> list[int]:
     """Even numbers of bits that hold each digit of a rank, and one more than its largest value."""
-    shapes = [[math.prod(k.shape[a] for a in axes) for axes in _axis_digits(k.shape, leaf_axes)]
-              for k, leaf_axes in zip(contest.keys, contest.axes, strict=True)]  # fmt: skip
+    shapes = [[math.prod(s.shape[a] for a in axes) for axes in _axis_digits(s.shape, leaf_axes)]
+              for s, leaf_axes in zip(contest.scores, contest.axes, strict=True)]  # fmt: skip
     depth = max(len(s) for s in shapes)
     padded = [[1] * (depth - len(s)) + s for s in shapes]
     sizes = [max(column) for column in zip(*padded, strict=True)]
-    if contest.joint and len(contest.keys) > 1:
-        sizes.insert(0, len(contest.keys))
+    if contest.joint and len(contest.scores) > 1:
+        sizes.insert(0, len(contest.scores))
     # Ranks are positions plus 1 in their first digit.
     return [2 * (((size + 1).bit_length() + 1) // 2) for size in sizes]
 
