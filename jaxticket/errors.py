@@ -21,6 +21,18 @@ class CheckpointError(JaxticketError):
     """A saved ticket or run is missing, truncated, foreign, or of another configuration."""
 
 
+class DivergedError(JaxticketError):
+    """A training came to a loss or to weights that are NaN or infinite, and its policy is to stop then."""
+
+
+class StoppedError(JaxticketError):
+    """A run saved its state and stopped because it was asked to; the same command goes on from there."""
+
+
+class CheckpointWarning(UserWarning):
+    """A saved state is damaged and was set aside; the run goes on from an earlier one."""
+
+
 class MissingExtraError(JaxticketError, ImportError):
     """An optional dependency is absent; the message names the extra that installs it."""
 

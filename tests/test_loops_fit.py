@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxticket import loops
-from jaxticket.errors import CheckpointError, InputError
+from jaxticket import loops, tickets
+from jaxticket.errors import CheckpointWarning, DivergedError, InputError, StoppedError
 
 X = jax.random.normal(jax.random.key(0), (50, 6))
 MASK = {"kernel": jnp.arange(12).reshape(6, 2) % 3 > 0, "bias": None}
@@ -169,7 +169,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path
     again = run(make(checkpoint=checkpoint(), progress=lambda step, loss: steps.append(step)), steps=30)
     assert steps == [18, 24, 30]
     assert equal(again, unbroken)
-    assert len(list((tmp_path / "c").iterdir())) == 1
+    assert len(list((tmp_path / "c").iterdir())) == 2  # the newest, and the one before
 
 
 def test_steps_one_by_one_are_checkpointed_within_an_epoch(tmp_path):
@@ -200,12 +200,80 @@ def test_a_checkpoint_serves_only_the_training_that_wrote_it(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    run(make(checkpoint=loops.StepCheckpoint(tmp_path / "c", every=0)), steps=12)
-    (record,) = tmp_path.glob("c/*/record.json")
-    record.write_text(record.read_text()[:-10])
-    with pytest.raises(CheckpointError, match="is damaged"):
-        run(make(checkpoint=loops.StepCheckpoint(tmp_path / "c", every=0)), steps=12)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path):
+    unbroken = run(make(), steps=12)
+    checkpoint = lambda: loops.StepCheckpoint(tmp_path / "c", every=0)
+    run(make(checkpoint=checkpoint()), steps=12)
+    damage = lambda record: record.write_text(record.read_text()[:-10])
+    for left, steps in ((1, [12]), (0, [6, 12])):  # states that are whole, and steps that are trained again
+        for record in sorted(tmp_path.glob("c/state_*/record.json"))[left:]:
+            damage(record)
+        reached = []
+        with pytest.warns(CheckpointWarning, match="is damaged.* set aside as damaged_state"):
+            resumed = run(make(checkpoint=checkpoint(), progress=lambda step, loss: reached.append(step)), steps=12)
+        assert reached == steps
+        assert equal(resumed, unbroken)
+
+
+def test_a_run_that_shall_stop_saves_first(tmp_path):
+    unbroken = run(make(), steps=30)
+    reached = []
+    checkpoint = loops.StepCheckpoint(tmp_path / "c", every=1000, stop=lambda: len(reached) == 2)
+    with pytest.raises(StoppedError, match="after step 18"):
+        run(make(checkpoint=checkpoint, progress=lambda step, loss: reached.append(step)), steps=30)
+    again = loops.StepCheckpoint(tmp_path / "c", every=1000)
+    assert equal(run(make(checkpoint=again, progress=lambda step, loss: reached.append(step)), steps=30), unbroken)
+    assert reached == [6, 12, 24, 30]
+
+
+def broken_at(step, **options):
+    """A recipe whose gradients are NaN at one step; the state, which counts the steps, stays there if it is skipped."""
+
+    def broken(params, state, batch, key):
+        value, after = loss(params, state, batch, key)
+        return jnp.where(state == step, jnp.nan, 1.0) * value, after
+
+    return recipe(loss=broken, **options)
+
+
+@pytest.mark.slow
+def test_nan_stops_with_the_last_good_state_kept(tmp_path):
+    checkpoint = loops.StepCheckpoint(tmp_path / "c", every=0)
+    for loop in (loops.scan_fit, loops.step_fit):
+        with pytest.raises(DivergedError, match="not finite at step 18;"):
+            run(loop(broken_at(12), checkpoint=checkpoint, on_nan="stop"), steps=30)
+    (*_, newest) = sorted(tmp_path.glob("c/state_*"))
+    assert tickets.load(newest).step == 12
+    assert np.isfinite(tickets.load(newest).params["kernel"]).all()
+    recorded = run(loops.scan_fit(broken_at(12)), steps=30)
+    assert np.isnan(recorded.loss)
+
+
+@pytest.mark.slow
+def test_nan_names_the_replicate_that_diverged():
+    placement = loops.Placement(tuple(jax.devices()[:1]), "vmap", "")
+    fit = loops.placed_fit(broken_at(8), placement=placement, on_nan="stop")
+    params, mask = (jax.tree.map(lambda x: jnp.stack([x] * 3), tree) for tree in (start(), MASK))
+    state = jnp.array([0, 4, 100], jnp.int32)  # counts of steps: the second comes to 8 in the first epoch
+    with pytest.raises(DivergedError, match="at step 6 in replicate 1 of this program"):
+        fit(params, state, mask, jax.random.split(KEY, 3), step=0, steps=12, opt_state=None)
+
+
+def test_nan_is_skipped_and_counted():
+    bad = 7
+    skipping = loops.nonfinite.skipping(recipe(data=(X.at[bad].set(jnp.nan), Y)))
+    train = loops.train_fn(loops.scan_fit(skipping, on_nan="skip"), steps=30)
+    trained = train(start(), jnp.int32(0), MASK, KEY, step=0, opt_state=None)
+    drawn = sum(bad in np.asarray(skipping.order(KEY, epoch))[:48] for epoch in range(5))
+    assert trained.metrics["skipped_steps"] == drawn >= 4
+    assert int(trained.state) == 30 - drawn
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.params))
+
+
+@pytest.mark.slow
+def test_skipping_gives_up_after_ten_steps_in_a_row():
+    with pytest.raises(DivergedError, match=r"not finite at step 24; .* on_nan=record"):
+        run(loops.scan_fit(loops.nonfinite.skipping(broken_at(8)), on_nan="skip"), steps=30)
 
 
 def test_checkpoints_are_not_due_all_the_time(tmp_path):

@@ -2,6 +2,7 @@
 
 from jaxticket.loops import branches as branches
 from jaxticket.loops import early_bird as early_bird
+from jaxticket.loops import nonfinite as nonfinite
 from jaxticket.loops import prune as prune
 from jaxticket.loops import rundir as rundir
 from jaxticket.loops import soups as soups
@@ -25,5 +26,5 @@ from jaxticket.loops.recipe import Recipe as Recipe
 from jaxticket.loops.replicate import Placement as Placement
 from jaxticket.loops.replicate import place as place
 from jaxticket.loops.replicate import replicate as replicate
-from jaxticket.loops.store import StepCheckpoint as StepCheckpoint
+from jaxticket.loops.step_checkpoint import StepCheckpoint as StepCheckpoint
 from jaxticket.loops.store import Store as Store

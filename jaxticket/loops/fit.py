@@ -10,10 +10,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxticket.errors import InputError
+from jaxticket.loops import nonfinite
 from jaxticket.loops.level import ProgressFn
+from jaxticket.loops.nonfinite import OnNan
 from jaxticket.loops.recipe import Progressing, Recipe
 from jaxticket.loops.replicate import Placement, replicate
-from jaxticket.loops.store import StepCheckpoint, fingerprint
+from jaxticket.loops.step_checkpoint import StepCheckpoint
+from jaxticket.loops.store import fingerprint
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Key, Mask, Params, PyTree, Trained, TrainFn
 
@@ -41,7 +44,13 @@ class FitFn(Protocol):
 RunFn = Callable[[Progressing, Mask, Key, int, int, int], Progressing]
 
 
-def scan_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progress: ProgressFn | None = None) -> FitFn:
+def scan_fit(
+    recipe: Recipe,
+    *,
+    checkpoint: StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
+    on_nan: OnNan = "record",
+) -> FitFn:
     """A `FitFn` that runs each epoch as one compiled loop: for dense models, and for any model on accelerators.
 
     Masks, keys, weights and steps are arguments of one compiled function, so no ticket, level or replicate compiles
@@ -51,6 +60,8 @@ def scan_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progre
       recipe: what a step is.
       checkpoint: where to save and find the state inside a long training, at ends of epochs.
       progress: called after each epoch with the step reached and the epoch's mean loss.
+      on_nan: "stop" raises DivergedError at an end of an epoch where the loss or a weight is not finite, and saves no
+        such state; "skip" looks at weights only, for a recipe of `nonfinite.skipping`; "record" goes on whatever comes.
     """
 
     @functools.partial(jax.jit, donate_argnames="carry")
@@ -62,13 +73,19 @@ def scan_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progre
     def epoch(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
         return run(recipe.data, mask, key, shift, first, last, carry=carry)
 
-    return _fit(recipe, epoch, recipe.steps_per_epoch, checkpoint, progress)
+    return _fit(recipe, epoch, recipe.steps_per_epoch, checkpoint, progress, on_nan)
 
 
-def step_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progress: ProgressFn | None = None) -> FitFn:
+def step_fit(
+    recipe: Recipe,
+    *,
+    checkpoint: StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
+    on_nan: OnNan = "record",
+) -> FitFn:
     """As `scan_fit`, but one compiled step a call: for convolutions on CPU, which XLA slows 14-fold inside loops.
 
-    `checkpoint` and `progress` are looked after every 50 steps.
+    `checkpoint`, `progress` and `on_nan` are looked after every 50 steps.
     """
     order_of = jax.jit(recipe.order)
 
@@ -82,7 +99,7 @@ def step_fit(recipe: Recipe, *, checkpoint: StepCheckpoint | None = None, progre
             carry = one(at, carry=carry, data=recipe.data, order=order, mask=mask, key=key, shift=shift)
         return carry
 
-    return _fit(recipe, some, _STEPS_AT_A_TIME, checkpoint, progress)
+    return _fit(recipe, some, _STEPS_AT_A_TIME, checkpoint, progress, on_nan)
 
 
 def placed_fit(
@@ -91,6 +108,7 @@ def placed_fit(
     placement: Placement,
     checkpoint: StepCheckpoint | None = None,
     progress: ProgressFn | None = None,
+    on_nan: OnNan = "record",
 ) -> FitFn:
     """As `scan_fit`, for several replicates in one program: every array has a leading axis of replicates.
 
@@ -123,7 +141,7 @@ def placed_fit(
     def run(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
         return everywhere((data, shift, first, last), carry, mask, key)
 
-    return _fit(recipe, run, recipe.steps_per_epoch, checkpoint, progress, begin=jax.vmap(recipe.begin))
+    return _fit(recipe, run, recipe.steps_per_epoch, checkpoint, progress, on_nan, begin=jax.vmap(recipe.begin))
 
 
 def scan_train(
@@ -166,7 +184,10 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         fitted = fit(params, state, mask, key, step=step, steps=steps, opt_state=opt_state)
         metrics = {} if evaluate is None else evaluate(fitted.params, fitted.state)
-        return Trained(fitted.params, fitted.state, {k: float(v) for k, v in {"loss": fitted.loss, **metrics}.items()})
+        skipped = nonfinite.skipped(fitted.opt_state)
+        counted = {} if skipped is None else {"skipped_steps": skipped}
+        found = {"loss": fitted.loss, **counted, **metrics}
+        return Trained(fitted.params, fitted.state, {name: float(value) for name, value in found.items()})
 
     return train
 
@@ -177,6 +198,7 @@ def _fit(
     longest: int,
     checkpoint: StepCheckpoint | None,
     progress: ProgressFn | None,
+    on_nan: OnNan,
     begin: Callable[[Params, PyTree, PyTree | None], Progressing] | None = None,
 ) -> FitFn:
     """Runs of at most `longest` steps, none across the end of an epoch, with checkpoints and progress between them."""
@@ -205,6 +227,7 @@ def _fit(
             carry = run(carry, mask, key, shift, at, last)
             at, total = last, np.asarray(carry.total, np.float64)
             mean_loss = total / (at - max(step, epoch_start))
+            nonfinite.check(carry.params, mean_loss, at=at, on_nan=on_nan)
             if checkpoint and checkpoint.due():
                 reached = Ticket(carry.params, mask, at, carry.state, carry.opt_state)
                 checkpoint.save(origin, reached, {"loss": mean_loss.tolist(), "total": total.tolist()})

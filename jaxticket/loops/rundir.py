@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxticket.errors import CheckpointError
+from jaxticket.loops import _agree
 from jaxticket.tickets import archive
 
 
@@ -16,20 +18,39 @@ from jaxticket.tickets import archive
 def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Holds the run in `directory`, making the folder if need be; a dead process holds nothing.
 
-    Raises CheckpointError if another process holds it, or if the folder cannot be written.
+    Of the several processes of one run, the first holds it for all. Raises CheckpointError, in all of them, if another
+    run holds it, or if the folder cannot be written.
     """
-    directory = pathlib.Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        stream = (directory / "lock").open("w")
-    except OSError as error:
-        raise CheckpointError(f"{directory} cannot be written ({error.strerror}); choose another folder") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CheckpointError(f"{directory} is in use by another process; wait for it, or end it") from error
+    with contextlib.ExitStack() as held:
+        _agree.on_first(functools.partial(_lock, pathlib.Path(directory), held))
         yield
+
+
+def _lock(directory: pathlib.Path, held: contextlib.ExitStack) -> None:
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        stream = held.enter_context((directory / "lock").open("w"))
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CheckpointError(f"{directory} is in use by another process; wait for it, or end it") from error
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what the system says of a full disk, a read-only or a vanished folder into a CheckpointError.
+
+    >>> with writing("runs/table.txt"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    jaxticket.errors.CheckpointError: runs/table.txt cannot be written (No space left on device); make room ...
+    """
+    try:
+        yield
+    except OSError as error:
+        fix = "make room or choose another folder; what is finished stays, and the same command goes on from there"
+        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); {fix}") from error
 
 
 def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
@@ -38,7 +59,10 @@ def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     What a killed process left half written is deleted. Raises CheckpointError if the folder holds the run of another
     configuration, naming the first value that differs, or files that no run wrote.
     """
-    directory = pathlib.Path(directory)
+    _agree.on_first(functools.partial(_claim, pathlib.Path(directory), config))
+
+
+def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     file = directory / "config.json"
     wanted = json.loads(json.dumps(config))
     if file.exists():
@@ -67,10 +91,18 @@ def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
 
 
 def write_text(file: pathlib.Path, text: str) -> None:
-    """Replaces a text file whole: a reader, or a process killed meanwhile, sees the old or the new text."""
+    """Replaces a text file whole: a reader, or a process killed meanwhile, sees the old or the new text.
+
+    Raises CheckpointError, and leaves the old text, if it cannot be written.
+    """
     temporary = file.with_name(f"{file.name}.partial")
-    temporary.write_text(text)
-    temporary.replace(file)
+    with writing(file):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(file)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 class JsonLines:
@@ -81,28 +113,43 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        path = pathlib.Path(path)
-        path.touch()
-        self._file = path.open("r+b")
-        self._known = self._file.read().splitlines(keepends=True)
+        self._path = pathlib.Path(path)
+        with writing(self._path):
+            self._path.touch()
+            self._file = self._path.open("r+b", buffering=0)  # what is buffered could be written after an error
+            self._known = self._file.read().splitlines(keepends=True)
         self._end = 0  # bytes that are known to be right
 
     def append(self, value: Any) -> None:
-        """Makes `value` the next line."""
+        """Makes `value` the next line.
+
+        Raises CheckpointError, and leaves whole lines only, if it cannot be written or the file was deleted.
+        """
         line = (json.dumps(value) + "\n").encode()
         if self._known and self._known[0] == line:
             self._known.pop(0)
         else:
             self._cut()
-            self._file.seek(self._end)
-            self._file.write(line)
-            self._file.flush()
+            with writing(self._path):
+                self._write(line)
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise CheckpointError(f"{self._path} was deleted while the run went on; put it back, or delete the run")
         self._end += len(line)
 
     def close(self) -> None:
         """Drops the lines of a former run that this one did not repeat."""
         self._cut()
         self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        self._file.seek(self._end)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self._end)
+            raise
 
     def _cut(self) -> None:
         if self._known:

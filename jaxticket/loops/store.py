@@ -1,12 +1,9 @@
-"""Where a search keeps what it has finished: levels, and the step checkpoint inside a long training."""
+"""Where a search keeps the levels that it has finished."""
 
 import dataclasses
 import hashlib
 import os
 import pathlib
-import shutil
-import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +12,6 @@ import numpy as np
 from jaxticket import _tree
 from jaxticket.errors import CheckpointError
 from jaxticket.loops.level import Level
-from jaxticket.tickets import archive
 from jaxticket.tickets.checkpoint import load_with, save_with
 from jaxticket.tickets.ticket import Ticket, rewind, to_json
 from jaxticket.typing import Key, Params, PyTree, Trained
@@ -78,47 +74,6 @@ class Store:
             trees={"trained_params": params, "trained_state": state},
             record={"origin": _origin(level.ticket, key), "index": level.index, "metrics": metrics},
         )
-
-
-class StepCheckpoint:
-    """The newest state of one training, in `directory`, saved at most once in `every` seconds.
-
-    It is found again only by a training that began from the same inputs, so one directory serves all the trainings
-    of a run, one after the other.
-    """
-
-    def __init__(self, directory: str | os.PathLike[str], *, every: float):
-        self.directory = pathlib.Path(directory).absolute()
-        self.every = every
-        self._last = time.monotonic()
-
-    def load(self, origin: str, like: Ticket) -> tuple[Ticket, dict[str, Any]] | None:
-        """The state saved by a training with this origin, and the values saved beside it, or None."""
-        for path in reversed(self._saved()):
-            if archive.read_record(path)["more"].get("origin") == origin:
-                ticket, _, more = load_with(path, like=like)
-                return ticket, more["values"]
-        return None
-
-    def due(self) -> bool:
-        """Have `every` seconds passed since the last save?"""
-        return time.monotonic() - self._last >= self.every
-
-    def save(self, origin: str, ticket: Ticket, values: dict[str, Any]) -> None:
-        """Replaces what is saved; a process killed meanwhile leaves the old or the new state, whole."""
-        old = self._saved()
-        number = int(old[-1].name.rpartition("_")[2]) + 1 if old else 0
-        save_with(self.directory / f"state_{number:09d}", ticket, record={"origin": origin, "values": values})
-        for path in old:
-            shutil.rmtree(path)
-        self._last = time.monotonic()
-
-    def clear(self) -> None:
-        """Deletes the saved state, when everything that it served is finished."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _saved(self) -> list[pathlib.Path]:
-        return sorted(self.directory.glob("state_*"))
 
 
 def fingerprint(*trees: PyTree) -> str:

@@ -1,0 +1,42 @@
+"""What the processes of one run must decide alike: where one goes another way, the others wait for it for ever."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxticket.errors import CheckpointError
+
+_LONGEST = 2048  # bytes of an error
+
+
+def is_first() -> bool:
+    """Is this the process that writes what only one may write?"""
+    return jax.process_index() == 0
+
+
+def gather(*mine: bool) -> np.ndarray:
+    """These answers of every process: bool (processes, answers)."""
+    return np.asarray(multihost_utils.process_allgather(np.array(mine)), bool).reshape(-1, len(mine))
+
+
+def first(find: Callable[[], int]) -> int:
+    """The number that process 0 finds; it alone looks."""
+    number = np.int32(find() if is_first() else 0)
+    return int(multihost_utils.broadcast_one_to_all(number))
+
+
+def on_first(act: Callable[[], None]) -> None:
+    """Process 0 acts, and all go on when it has. Raises its CheckpointError in every process."""
+    if jax.process_count() == 1:
+        return act()
+    words = b""
+    if is_first():
+        try:
+            act()
+        except CheckpointError as error:
+            words = str(error).encode()[:_LONGEST]
+    padded = np.frombuffer(words.ljust(_LONGEST, b"\0"), np.uint8)
+    if said := multihost_utils.broadcast_one_to_all(padded).tobytes().rstrip(b"\0"):
+        raise CheckpointError(said.decode(errors="ignore"))
