@@ -1,6 +1,7 @@
 """Data sets as arrays on the device, split once into train, validation and test; streams of those too large for it."""
 
 from jaxticket.data import augment as augment
+from jaxticket.data import crops as crops
 from jaxticket.data._dataset import Dataset as Dataset
 from jaxticket.data._dataset import Split as Split
 from jaxticket.data._dataset import carve_validation as carve_validation
@@ -13,4 +14,6 @@ from jaxticket.data.cifar import cifar100 as cifar100
 from jaxticket.data.fashion import fashion_mnist as fashion_mnist
 from jaxticket.data.folders import ImageFolder as ImageFolder
 from jaxticket.data.mnist import mnist5k as mnist5k
+from jaxticket.data.streaming import Part as Part
+from jaxticket.data.streaming import one_pass as one_pass
 from jaxticket.data.streaming import stream as stream

@@ -17,5 +17,6 @@ from jaxticket.models.resnet import resnet_32 as resnet_32
 from jaxticket.models.resnet import resnet_50 as resnet_50
 from jaxticket.models.resnet import resnet_56 as resnet_56
 from jaxticket.models.vgg import vgg_16_bn as vgg_16_bn
+from jaxticket.models.vit import vit_small as vit_small
 from jaxticket.models.vit import vit_tiny as vit_tiny
 from jaxticket.models.wide_resnet import wide_resnet as wide_resnet

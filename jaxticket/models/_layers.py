@@ -92,10 +92,10 @@ def conv(params: Params, x: jax.Array, *, strides: int = 1) -> jax.Array:
 def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool) -> tuple[jax.Array, PyTree]:
     """x normalised by its batch's statistics, and new running ones, if `train`; else by the running ones as they are.
 
-    Running statistics keep nine tenths at a step, and hold the biased variance.
+    Running statistics keep nine tenths at a step, and hold the biased variance; they stay float32 where x is bfloat16.
     """
     statistics = jax.tree.map(jnp.asarray, statistics)  # NNX updates numpy's arrays in place: those of the caller
-    layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM)
+    layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM, dtype=x.dtype)
     x = layer(x, use_running_average=not train)
     return x, {"mean": layer.mean[...], "var": layer.var[...]}
 

@@ -64,7 +64,7 @@ def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arra
     """Softmax attention, whose heads and whose channels of query · key and of values are read from the kernels.
 
     Written out, because library attention wants as many channels of a value as of a query. `allowed` tells which
-    tokens may be looked at: bool of shape (batch, time).
+    tokens may be looked at: bool of shape (batch, time). Weights of bfloat16 are normalised in float32.
     """
     query, key, value = (_project(params[name], x) for name in ("query", "key", "value"))
     scores = design.scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
@@ -73,7 +73,8 @@ def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arra
         scores = jnp.where(past, scores, jnp.finfo(scores.dtype).min)
     if allowed is not None:
         scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(scores.dtype).min)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
+    weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32))).astype(value.dtype)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     heads, depth, width = params["out"]["kernel"].shape
     return _layers.bind(params["out"], nnx.LinearGeneral, (heads, depth), width, axis=(-2, -1))(mixed)
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxticket.data import stream
+from jaxticket.data import Part, one_pass, stream
 from jaxticket.errors import InputError, MissingExtraError
 
 pytest.importorskip("grain")
@@ -60,6 +60,56 @@ def test_random_transforms_differ_from_example_to_example_and_epoch_to_epoch():
     batches = stream(SOURCE, batch_size=3, seed=0, transform=noisy)
     noise = np.concatenate([batch["noise"] for batch in itertools.islice(batches, 9)])
     assert len(set(noise.tolist())) == 27
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_order_does_not_depend_on_the_number_of_processes(count):
+    whole = stream(SOURCE, batch_size=4, seed=0, transform=noisy)
+    parts = [stream(SOURCE, batch_size=4, seed=0, transform=noisy, part=Part(i, count)) for i in range(count)]
+    for _ in range(5):  # two batches an epoch: across its ends
+        expected, found = next(whole), [next(part) for part in parts]
+        for name in ("x", "y", "noise"):
+            np.testing.assert_array_equal(np.concatenate([batch[name] for batch in found]), expected[name])
+    states = [batches.get_state() for batches in (whole, *parts)]
+    assert all(state == states[0] for state in states)
+
+
+def test_a_state_of_two_processes_continues_in_one():
+    halves = [stream(SOURCE, batch_size=4, seed=0, part=Part(i, 2)) for i in range(2)]
+    for half in halves:
+        labels(half, 3)
+    whole = stream(SOURCE, batch_size=4, seed=0)
+    whole.set_state(json.loads(json.dumps(halves[1].get_state())))
+    for _ in range(3):
+        np.testing.assert_array_equal(np.concatenate([next(half)["y"] for half in halves]), next(whole)["y"])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("examples", [1, 8, 11])
+def test_one_pass_holds_each_example_once(examples, count):
+    passes = [list(one_pass(SOURCE[:examples], batch_size=4, part=Part(i, count))) for i in range(count)]
+    assert {len(batches) for batches in passes} == {-(-examples // 4)}
+    seen = []
+    for parts in zip(*passes, strict=True):
+        for batch, valid in parts:
+            assert len(batch["y"]) == len(valid) == 4 // count
+            np.testing.assert_array_equal(batch["y"][~valid], 0)
+            seen += batch["y"][valid].tolist()
+    assert seen == list(range(examples))
+
+
+def test_one_pass_transforms_examples():
+    ((batch, _),) = one_pass(SOURCE[:2], batch_size=2, transform=lambda example: {"z": example["y"] + 5})
+    assert batch["z"].tolist() == [5, 6]
+
+
+def test_bad_parts_and_passes():
+    for part in (Part(2, 2), Part(-1, 2), Part(0, 3), Part(0, 0)):
+        with pytest.raises(InputError, match=r"Part\(index=-?\d, count=\d\).* batch_size=4"):
+            stream(SOURCE, batch_size=4, seed=0, part=part)
+    for source, size in ((SOURCE, 0), ([], 1)):
+        with pytest.raises(InputError, match=f"batch_size={size} and the source of {len(source)} examples"):
+            next(one_pass(source, batch_size=size))
 
 
 def test_bad_batch_sizes():

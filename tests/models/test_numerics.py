@@ -1,6 +1,7 @@
 """Models against computations that share no code with them."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -148,6 +149,20 @@ def test_vit_reads_its_token_and_tells_patches_by_position_only(rng):
     assert np.max(np.abs(run(params, None, x)[0] - run(flipped, None, x)[0])) > 1e-3
     blind = {**params, "position": jax.tree.map(np.zeros_like, params["position"])}
     np.testing.assert_allclose(run(blind, None, x)[0], run(blind, None, swapped)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet_20", "vit_tiny"])
+def test_bfloat16_weights_compute_in_bfloat16_and_keep_statistics_in_float32(name):
+    model, images = CASES[name].model, jnp.asarray(CASES[name].inputs(), jnp.bfloat16)
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    low = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), params)
+    train = functools.partial(model.apply, train=True, key=None)
+    jaxpr, (logits, state) = jax.make_jaxpr(train, return_shape=True)(low, state, images)
+    products = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)", str(jaxpr))
+    assert len(products) > 5
+    assert set(products) == {"bf16"}
+    assert logits.dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
 
 
 def test_lstm_is_that_of_flax(rng):

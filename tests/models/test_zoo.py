@@ -37,6 +37,8 @@ PUBLISHED = {
     "resnet_50": (models.resnet_50(), 25_557_032),
     # Patches 147,648; token 192; positions 37,824; 12 · 444,864 a block; norm 384; 193,000: "5.7M"
     "vit_tiny": (models.vit_tiny(), 5_717_416),
+    # Patches 295,296; token 384; positions 75,648; 12 · 1,774,464 a block; norm 768; 385,000: "22M"
+    "vit_small": (models.vit_small(), 22_050_664),
     # GPT-2: 50,257 · 768 + 1,024 · 768 + 12 · 7,087,872 a block + 1,536: "124M"
     "gpt": (models.gpt(vocabulary=50_257, context=1_024, layers=12, heads=12, width=768), 124_439_808),
     # 31,035 · 384 embedded; 6 · 1,774,464 a block + 768; Wang et al.: "22.7M" with a pooler and a second segment
