@@ -28,7 +28,6 @@ _INTEGERS = ("bool", "int2", "int4", *(f"{sign}int{bits}" for sign in ("", "u") 
 _FLOATS = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 _SMALL = ("3m4", "4m3b11fnuz", "4m3fn", "4m3fnuz", "5m2", "5m2fnuz", "8m0fnu")
 DTYPES = frozenset((*_INTEGERS, *_FLOATS, "float4_e2m1fn", *(f"float8_e{name}" for name in _SMALL)))
-_WIDE = ("int64", "uint64", "float64", "complex128")
 KEYS = {"threefry2x32": "key<fry>", "rbg": "key<rbg>", "unsafe_rbg": "key<urbg>"}
 _KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}  # of 32 bits
 
@@ -120,9 +119,12 @@ def check_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any)
     A chunk larger than its array is refused too: it would be decoded whole.
     """
     wanted = {str(i): stored_as(e) for i, e in enumerate(entries) if "dtype" in e and 0 not in e["shape"]}
-    if not isinstance(stored, dict) or set(stored) != set(wanted):
-        odd = sorted(set(stored) ^ set(wanted))[0] if isinstance(stored, dict) else stored
-        raise CheckpointError(f"{path}: its arrays are not those of {RECORD} ({_short(odd)}); restore it from a copy")
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{path}: its arrays cannot be read (orbax finds none); restore it from a copy")
+    if set(stored) != set(wanted):
+        odd = min(set(stored) ^ set(wanted))
+        where = f"only in the {'files' if odd in stored else 'record'}"
+        raise CheckpointError(f"{path}: array {odd!r} is {where}; restore the directory from a copy or delete it")
     for index, (shape, dtype) in wanted.items():
         found = (getattr(stored[index], "shape", None), getattr(stored[index], "dtype", None))
         if found != (shape, dtype):
@@ -140,10 +142,11 @@ def check_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any)
 
 def check_wide(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
     """Raises CheckpointError for arrays of 64 bits where jax would read them as 32."""
-    wide = {entry["dtype"] for entry in entries if entry.get("dtype") in _WIDE}
-    if wide and not jax.config.jax_enable_x64:
+    types = {entry["dtype"] for entry in entries if "dtype" in entry and "key_impl" not in entry}
+    halved = sorted(name for name in types if jax.dtypes.canonicalize_dtype(name) != name)
+    if halved:
         raise CheckpointError(
-            f"{path} holds {sorted(wide)[0]} arrays, which jax would read with half the bits; "
+            f"{path} holds {halved[0]} arrays, which jax would read with half the bits; "
             'load it after jax.config.update("jax_enable_x64", True)'
         )
 
