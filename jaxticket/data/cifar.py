@@ -53,7 +53,7 @@ def _decoded(file: pathlib.Path, part: str) -> Arrays:
     with needs("pillow"):
         from PIL import Image
     try:
-        with np.load(file) as content:
+        with np.load(file, allow_pickle=False) as content:
             packed, offsets, labels = (content[f"{part}_{key}"] for key in ("jpeg", "offsets", "labels"))
         if len(offsets) != len(labels) + 1 or offsets[-1] != len(packed):
             raise ValueError(
