@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxticket import sharding
 from jaxticket.errors import InputError
 from jaxticket.loops._shuffle import shuffled
 from jaxticket.loops.level import LossFn
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
+
+SHARDS = 8  # parts of a batch whose gradients are added up in a fixed order
 
 
 class Progressing(NamedTuple):
@@ -37,9 +41,14 @@ class Recipe:
       learning_rate: schedule over the training's steps. A fresh optimizer that starts at step k sees it from k on.
       batch_size: examples a step.
       optimizer: schedule -> optax transform, such as optax.adam, or a functools.partial with more arguments.
+      mesh: devices that share each batch along the axis "data", of one process or of several; weights, states and the
+        optimizer's are on each of them.
+      reduction: how `sharding.value_and_grad` adds up their gradients; "fixed" (8 parts) gives the bits of any mesh.
+      count: how many examples there are, where the last rows of `data` only make it divisible.
 
     Raises:
-      InputError: a batch size below 1 or above the number of examples, or arrays that differ in that number.
+      InputError: a batch size below 1, above the number of examples or not divided by the devices of the mesh (with
+        reduction="fixed" by 8); arrays that differ in the number of examples.
 
     >>> import jax.numpy as jnp, optax
     >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"]) ** 2), state)
@@ -53,6 +62,9 @@ class Recipe:
     learning_rate: Schedule
     batch_size: int
     optimizer: Callable[[Schedule], optax.GradientTransformation] = optax.adam
+    mesh: Mesh | None = None
+    reduction: sharding.Reduction = "any"
+    count: int | None = None
 
     def __post_init__(self) -> None:
         sizes = {leaf.shape[0] for leaf in jax.tree.leaves(self.data)}
@@ -60,11 +72,19 @@ class Recipe:
             raise InputError(f"data holds arrays of {sorted(sizes)} examples; all must have the same number")
         if not 1 <= self.batch_size <= self.examples:
             raise InputError(f"batch_size={self.batch_size} must lie between 1 and the {self.examples} examples")
+        parts = SHARDS if self.reduction == "fixed" else 1 if self.mesh is None else self.mesh.shape["data"]
+        if self.batch_size % parts:
+            raise InputError(f"batch_size={self.batch_size} must be a multiple of {parts}, into which a batch is split")
 
     @property
     def examples(self) -> int:
         """How many examples there are."""
-        return int(jax.tree.leaves(self.data)[0].shape[0])
+        return int(jax.tree.leaves(self.data)[0].shape[0]) if self.count is None else self.count
+
+    @property
+    def gradient(self) -> sharding.GradientFn:
+        """(params, state, batch, key) -> ((loss, state), gradient), on the mesh."""
+        return sharding.value_and_grad(self.loss, mesh=self.mesh, reduction=self.reduction, shards=SHARDS)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,8 +120,7 @@ class Recipe:
         _, noise_key = jax.random.split(key)
         rows = jax.lax.dynamic_slice_in_dim(order, (at % self.steps_per_epoch) * self.batch_size, self.batch_size)
         batch = jax.tree.map(lambda x: x[rows], data)
-        gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (value, state), grads = gradient(params, state, batch, jax.random.fold_in(noise_key, at))
+        (value, state), grads = self.gradient(params, state, batch, jax.random.fold_in(noise_key, at))
         updates, opt_state = tx.update(apply_mask(grads, mask), opt_state, params)
         params = apply_mask(optax.apply_updates(params, updates), mask)
         return Progressing(params, state, opt_state, total + value)
@@ -119,4 +138,8 @@ class Recipe:
 
     def begin(self, params: Params, state: PyTree, opt_state: PyTree | None) -> Progressing:
         """The carry before the first step."""
-        return Progressing(params, state, self.fresh(params) if opt_state is None else opt_state, jnp.zeros(()))
+        opt_state = self.fresh(params) if opt_state is None else opt_state
+        carry = Progressing(params, state, opt_state, jnp.zeros(()))
+        if self.mesh is None:
+            return carry
+        return jax.lax.with_sharding_constraint(carry, NamedSharding(self.mesh, PartitionSpec()))

@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxticket import _agree
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import _agree
 from jaxticket.tickets import archive
 
 

@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from jaxticket import _agree
 from jaxticket.errors import CheckpointError, CheckpointWarning, StoppedError
-from jaxticket.loops import _agree
 from jaxticket.tickets import archive
 from jaxticket.tickets.checkpoint import load_with, save_with
 from jaxticket.tickets.ticket import Ticket

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket import _agree, _tree
 from jaxticket.errors import CheckpointError
 from jaxticket.loops.level import Level
 from jaxticket.tickets.checkpoint import load_with, save_with
@@ -91,7 +91,9 @@ def fingerprint(*trees: PyTree) -> str:
         leaf = jnp.asarray(leaf)
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        digest.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf).data.cast("B"))
+        digest.update(
+            np.ascontiguousarray(_agree.on_host(jax.random.key_data(leaf) if is_key else leaf)).data.cast("B")
+        )
     return digest.hexdigest()
 
 

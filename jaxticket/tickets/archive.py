@@ -10,16 +10,16 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, masks
+from jaxticket import _agree, _tree, masks
 from jaxticket.errors import CheckpointError, InputError, JaxticketError, MissingExtraError
 from jaxticket.tickets import _record
 from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, spread, step_of
@@ -33,8 +33,9 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
     """Saves pytrees of jax arrays under their names, with a JSON-able record, in the new directory `path`.
 
     Everything is first written into a temporary directory beside `path`, which is then renamed: a process that dies
-    leaves no half a checkpoint. Bool arrays take one bit an entry. Raises CheckpointError if `path` exists or cannot
-    be written, and MissingExtraError without orbax.
+    leaves no half a checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them call it,
+    with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot be
+    written, and MissingExtraError without orbax.
     """
     path = pathlib.Path(path).absolute()
     entries, arrays = [], {}
@@ -45,12 +46,9 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
                 arrays[str(len(entries) - 1)] = stored
     with _new_directory(path) as directory:
-        try:
-            _orbax().save(directory / "arrays", arrays)
-        except ValueError as error:  # how tensorstore reports a full disk
-            raise CheckpointError(f"{path} cannot be written ({first_line(error)})") from error
-        body = {"format": FORMAT, "version": VERSION, **record, "entries": entries, "files": _digests(directory)}
-        _write_text(directory / RECORD, json.dumps({**body, "sha256": _record.self_digest(body)}, indent=1))
+        _agree.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
+        body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}
+        _agree.on_first(lambda: _raising(path, lambda: _write_record(directory, body)))
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
@@ -144,28 +142,32 @@ def _orbax() -> Any:
 def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary directory that becomes `path` when the block ends, and vanishes if it raises."""
     _orbax()
-    if path.exists():
+    if _agree.first(path.exists):
         raise CheckpointError(f"{path} exists; delete it or save under another name")
+    temporary = path.with_name(f".{path.name}.{_agree.first(lambda: secrets.randbits(31)):x}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
-    except OSError as error:
-        raise CheckpointError(f"{path.parent} cannot be written ({error.strerror})") from error
-    try:
+        _agree.on_first(lambda: _raising(path, lambda: temporary.mkdir(parents=True)))
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        temporary.rename(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror})") from error
+        _agree.on_first(lambda: _raising(path, lambda: temporary.rename(path)))
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if _agree.is_first():
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _umask() -> int:
-    """mkdtemp makes private directories; a checkpoint is as readable as any other new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | None:
+    """Acts, and returns the error of a folder that cannot be written."""
+    try:
+        act()
+    except OSError as error:
+        return CheckpointError(f"{path} cannot be written ({error.strerror or first_line(error)})")
+    except ValueError as error:  # how tensorstore reports a full disk
+        return CheckpointError(f"{path} cannot be written ({first_line(error)})")
+    return None
+
+
+def _raising(path: pathlib.Path, act: Callable[[], Any]) -> None:
+    if error := _failure(path, act):
+        raise error
 
 
 def _is_end(x: Any) -> bool:
@@ -173,14 +175,19 @@ def _is_end(x: Any) -> bool:
     return x is None or (isinstance(x, dict | list | tuple) and not x)
 
 
-def _encode(leaf: Any) -> tuple[dict[str, Any], jax.Array | None]:
+def _encode(leaf: Any) -> tuple[dict[str, Any], Any]:
     """What to write about a leaf, and the array to store for it."""
     if _is_end(leaf):
         return {"empty": "none" if leaf is None else "dict" if isinstance(leaf, dict) else "list"}, None
     entry: dict[str, Any] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, jax.random.key_data(leaf)
-    return entry, masks.pack(leaf).bits if leaf.dtype == bool else leaf
+        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, _shared(jax.random.key_data(leaf))
+    return entry, _shared(masks.pack(leaf).bits if leaf.dtype == bool else leaf)
+
+
+def _shared(stored: jax.Array) -> Any:
+    """What every process holds whole is for one of them to write, and to orbax no array of jax."""
+    return np.asarray(stored) if jax.process_count() > 1 and stored.is_fully_addressable else stored
 
 
 def _read_arrays(path: pathlib.Path, entries: list[dict[str, Any]], places: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,8 +253,9 @@ def _digest_of(file: pathlib.Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write_text(file: pathlib.Path, text: str) -> None:
-    with file.open("w") as stream:
-        stream.write(text)
+def _write_record(directory: pathlib.Path, body: dict[str, Any]) -> None:
+    body = {**body, "files": _digests(directory)}
+    with (directory / RECORD).open("w") as stream:
+        stream.write(json.dumps({**body, "sha256": _record.self_digest(body)}, indent=1))
         stream.flush()
         os.fsync(stream.fileno())

@@ -27,6 +27,19 @@ def first(find: Callable[[], int]) -> int:
     return int(multihost_utils.broadcast_one_to_all(number))
 
 
+def on_host(x: jax.Array) -> np.ndarray:
+    """All entries of one array, also where other processes hold parts of it."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def no_failure(mine: CheckpointError | None) -> None:
+    """Goes on if all processes can. Raises this one's error, or says that another process has one."""
+    if gather(mine is not None).any():
+        raise mine or CheckpointError("another process failed; its output says why")
+
+
 def on_first(act: Callable[[], None]) -> None:
     """Process 0 acts, and all go on when it has. Raises its CheckpointError in every process."""
     if jax.process_count() == 1:

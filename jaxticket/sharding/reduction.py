@@ -1,0 +1,127 @@
+"""Gradients over a batch that is split between devices: summed as XLA likes, or in an order that no layout changes."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxticket.errors import InputError
+from jaxticket.typing import Key, Params, PyTree
+
+Reduction = Literal["any", "fixed"]
+LossFn = Callable[[Params, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
+GradientFn = Callable[[Params, PyTree, PyTree, Key], tuple[tuple[jax.Array, PyTree], Params]]
+
+
+def value_and_grad(
+    loss: LossFn, *, mesh: Mesh | None = None, axis: str = "data", reduction: Reduction = "any", shards: int = 8
+) -> GradientFn:
+    """The loss, the new model state and the gradient of a batch that the devices along `axis` of `mesh` share.
+
+    Sums of floats depend on their order, and XLA's order on the number of devices. `reduction="fixed"` cuts the batch
+    into `shards` equal parts whatever the devices are, takes the mean of the loss, the state and the gradient over
+    them in one fixed binary tree, and so gives the same bits on 1, 2, … `shards` devices or processes of one backend
+    and version. It costs an exchange of shards / devices gradients (all-to-all) and one gathering of the sum, and
+    every device computes its parts one after the other. Weights are whole on each device while they are used.
+
+    Args:
+      loss: loss(params, state, batch, key) -> (mean loss over the batch, new state). With "fixed" each part has a key
+        of its own, and a state, such as batch statistics, that the mean is taken of.
+      mesh: None for wherever the arguments are; "fixed" needs one, jax.make_mesh((1,), ("data",)) for one device.
+      axis: the axis of the mesh that splits the first axis of each array of the batch.
+      reduction: "any" order, or the "fixed" one. shards: a power of 2 that the devices divide, for "fixed".
+
+    Returns:
+      f(params, state, batch, key) -> ((loss, state), gradient), to be called under jit.
+
+    Raises InputError for an unknown `reduction` or `axis`, shards that are no power of 2 or not divided by the devices,
+    and "fixed" without a mesh; when traced, for a batch that the parts do not divide.
+
+    >>> import jax, jax.numpy as jnp
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> f = value_and_grad(lambda p, s, x, key: (jnp.mean(p * x), s), mesh=mesh, reduction="fixed", shards=4)
+    >>> float(jax.jit(f)(jnp.float32(2.0), None, jnp.arange(8.0), jax.random.key(0))[1])
+    3.5
+    """
+    if reduction not in get_args(Reduction):
+        raise InputError(f"reduction={reduction!r} must be one of {', '.join(get_args(Reduction))}")
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    if mesh is None:
+        if reduction == "fixed":
+            raise InputError('reduction="fixed" needs mesh=, for one device jax.make_mesh((1,), ("data",))')
+        return gradient
+    if axis not in mesh.shape:
+        raise InputError(f"axis={axis!r} is not one of the mesh, {list(mesh.shape)}")
+    if reduction == "any":
+        return _split(gradient, NamedSharding(mesh, PartitionSpec(axis)))
+    devices = mesh.shape[axis]
+    if shards < 1 or shards & (shards - 1) or shards % devices:
+        raise InputError(f"shards={shards} must be a power of 2 that {devices} devices divide")
+    local = shards // devices
+
+    def parts(params: Params, state: PyTree, batch: PyTree, key: Key, numbers: jax.Array) -> Any:
+        """The mean over all parts, of which this device computes those of these `numbers`."""
+
+        def one(at: jax.Array, found: PyTree) -> PyTree:
+            part = jax.tree.map(lambda x: x[at], batch)
+            new = gradient(params, state, part, jax.random.fold_in(key, numbers[at]))
+            return jax.tree.map(lambda all_, x: all_.at[at].set(x), found, new)
+
+        batch = jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch)
+        like = jax.eval_shape(gradient, params, state, jax.tree.map(lambda x: x[0], batch), key)
+        found = jax.tree.map(lambda x: jnp.zeros((local, *x.shape), x.dtype), like)
+        # A bound that XLA does not know, or it would unroll a loop of one turn and fuse (and round) otherwise.
+        count = jnp.sum(numbers >= 0, dtype=jnp.int32)
+        found = jax.lax.fori_loop(0, count, one, found)
+        mean = jax.tree.map(lambda x: _mean(x, axis, devices), found)
+        return jax.lax.optimization_barrier(mean)  # or sum and optimizer would be fused, and rounded, in several ways
+
+    whole, cut = PartitionSpec(), PartitionSpec(axis)
+    specs = (whole, whole, cut, whole, cut)
+    each = jax.shard_map(parts, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
+
+    def fixed(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
+        _check_batch(batch, shards)
+        return each(params, state, batch, key, jnp.arange(shards, dtype=jnp.int32))
+
+    return fixed
+
+
+def _split(gradient: GradientFn, sharding: NamedSharding) -> GradientFn:
+    def split(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
+        return gradient(params, state, jax.lax.with_sharding_constraint(batch, sharding), key)
+
+    return split
+
+
+def _mean(x: jax.Array, axis: str, devices: int) -> jax.Array:
+    """Over the leading axis of `x` and the devices, which hold consecutive parts of it, in a fixed binary tree.
+
+    Each device sums a slice of all parts, and the slices are gathered: a sum moves about as much as an all-reduce.
+    """
+    shape = x.shape[1:]
+    x = x.reshape(x.shape[0], -1)
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % devices)))
+    x = jax.lax.all_to_all(x, axis, split_axis=1, concat_axis=0, tiled=True)
+    x = jax.lax.all_gather(_tree_mean(x), axis, tiled=True)
+    return x[: math.prod(shape)].reshape(shape)
+
+
+def _tree_mean(x: jax.Array) -> jax.Array:
+    count = x.shape[0]
+    while x.shape[0] > 1:
+        x = x[0::2] + x[1::2]
+    # By a power of 2, which is exact; counts in the state stay integers.
+    return x[0] // count if jnp.issubdtype(x.dtype, jnp.integer) else x[0] * (1 / count)
+
+
+def _check_batch(batch: PyTree, shards: int) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(batch)[0]:
+        if not leaf.ndim or leaf.shape[0] % shards:
+            name = jax.tree_util.keystr(path)
+            raise InputError(
+                f"batch{name} has shape {leaf.shape}; its first axis must be a multiple of {shards} shards"
+            )
