@@ -1,5 +1,6 @@
 """Trains cells: several in one program, each kept as a ticket as soon as it is trained."""
 
+import contextlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 import jaxticket as jt
-from experiments import _kinds, _problem
+from experiments import _cli, _environment, _kinds, _problem
 from experiments._config import Training
 from experiments._kinds import Cell, Kind, Lane
 from jaxticket import diagnostics, loops, tickets
+from jaxticket.errors import DivergedError
 from jaxticket.loops.store import fingerprint
 from jaxticket.typing import Params, PyTree
 
@@ -54,7 +56,7 @@ class Trainer:
         self._setting = _kinds.settings(config, self.basis)
         self.progress: loops.ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
-        self._checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+        self._checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
         self._compiled: dict[str, tuple[Kind, loops.FitFn]] = {}
         each = (lambda f: jax.vmap(f, in_axes=(0, None))) if self.lanes > 1 else (lambda f: f)
         self._renew = {kind: jax.jit(each(f)) for kind, f in renew.items()}
@@ -64,12 +66,18 @@ class Trainer:
         kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in dict.fromkeys(c.kind for c in cells)}
         return [alike[at : at + self.lanes] for alike in kinds.values() for at in range(0, len(alike), self.lanes)]
 
+    def memory(self) -> str:
+        """A line that says what memory the arrays take."""
+        basis = self.basis
+        return _environment.memory(basis.init, basis.recipe.fresh, basis.dataset, lanes=self.lanes)
+
     def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
         """The record of each cell, as soon as its program has ended."""
         for alike in self.programs(cells):
             missing = [cell for cell in alike if not cell.path(self.folder).exists()]
             if missing:
-                self._train(missing)
+                with _named(missing):
+                    self._train(missing)
             for cell in alike:
                 yield tickets.describe(cell.path(self.folder))["meta"]
         self._checkpoint.clear()
@@ -84,6 +92,7 @@ class Trainer:
                 "kept": jt.masks.summary(params, mask).maskable.density,
                 "collapsed": sorted(diagnostics.layer_collapse([mask])),
                 "loss": loss if math.isfinite(loss) else None,
+                **self._skipped(lane),
                 **self.basis.evaluate(params, state),
                 **({"history": [epoch[number] for epoch in history]} if self.watch else {}),
             }
@@ -94,12 +103,13 @@ class Trainer:
     def _kind(self, cell: Cell) -> tuple[Kind, loops.FitFn]:
         if cell.kind not in self._compiled:
             kind = _kinds.kind(cell, self.config, self.basis, self._setting)
+            options = {"progress": self.progress, "on_nan": self.config.on_nan}
             if self.lanes > 1:
-                fit = loops.placed_fit(kind.recipe, placement=self.placement, progress=self.progress)
+                fit = loops.placed_fit(kind.recipe, placement=self.placement, **options)
             elif self.placement.each == "sequence":
-                fit = loops.step_fit(kind.recipe, progress=self.progress)
+                fit = loops.step_fit(kind.recipe, **options)
             else:
-                fit = loops.scan_fit(kind.recipe, progress=self.progress)
+                fit = loops.scan_fit(kind.recipe, **options)
             self._compiled[cell.kind] = kind, fit
         return self._compiled[cell.kind]
 
@@ -133,6 +143,10 @@ class Trainer:
         params, mask, state = kind.export(lane)
         return {"step": step, "density": float(jt.density(params, mask)), **self.watch(params, state)}
 
+    def _skipped(self, lane: Lane) -> dict[str, int]:
+        skipped = loops.nonfinite.skipped(lane.opt_state)
+        return {} if skipped is None else {"skipped_steps": int(skipped)}
+
     def _join(self, lanes: Sequence[Lane]) -> Lane:
         if self.lanes == 1:
             return lanes[0]
@@ -144,6 +158,16 @@ class Trainer:
             return [carry]
         carry = jax.device_put(carry, jax.devices()[0])
         return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
+
+
+@contextlib.contextmanager
+def _named(cells: Sequence[Cell]) -> Iterator[None]:
+    """Says which cells a training that diverges is of; the replicates in its message are counted in this order."""
+    try:
+        yield
+    except DivergedError as error:
+        names = ", ".join(f"{cell.method} density {cell.density:g} seed {cell.seed}" for cell in cells)
+        raise DivergedError(f"{names}: {error}") from error
 
 
 def _as_ticket(carry: Lane, step: int) -> jt.Ticket:

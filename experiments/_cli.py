@@ -2,18 +2,24 @@
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import io
 import os
+import pathlib
 import re
+import signal
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from experiments import _pod
+from experiments import _environment, _pod, _report
 from experiments._config import Training
-from jaxticket import registry
-from jaxticket.errors import InputError, JaxticketError, MissingExtraError
+from experiments._profile import Profile
+from jaxticket import loops, registry
+from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 ConfigT = TypeVar("ConfigT")
 PresetT = TypeVar("PresetT")
@@ -30,21 +36,107 @@ _EXTRAS = {
 }
 
 
+# What a disk or a folder does to a run: it is full, over its quota, read-only, unreadable, gone, or broken.
+_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE),
+}
+
+
+class _Notice:
+    """SIGTERM, by which a machine says that it will be taken away: a flag where a step checkpoint asks, else the end.
+
+    A handler belongs to the process, and so this does.
+    """
+
+    def __init__(self) -> None:
+        self.ready = self.asked = self.came = False
+
+    def __call__(self, *_: object) -> None:
+        if not self.asked:
+            raise StoppedError("stopped as asked, before anything was trained")
+        self.came = True
+
+    def listen(self) -> None:
+        signal.signal(signal.SIGTERM, self)
+
+
+_notice = _Notice()
+
+
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted."""
+def _noticing() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    _notice.ready, _notice.asked, _notice.came = True, False, False
+    _notice.listen()
     try:
         yield
+    finally:
+        _notice.ready = False
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted.
+
+    With code 0 when SIGTERM had it save its state and stop. What a terminal or a log cannot spell is printed as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    formatting, warnings.formatwarning = warnings.formatwarning, _one_line_warning
+    try:
+        with _noticing():
+            yield
         sys.stdout.flush()
+    except StoppedError as stopped:
+        _say(f"{stopped}; the same command goes on from here")
+        sys.exit(0)
     except JaxticketError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        _say("stopped; the same command goes on from here")
         sys.exit(130)
     except BrokenPipeError:  # of `| head`; without this Python complains once more when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        fix = "mend that or choose another folder; what is finished stays, and the same command goes on from there"
+        _say(f"error: {error.filename or 'a file of the run'}: {error.strerror}; {fix}")
+        sys.exit(2)
+    finally:
+        warnings.formatwarning = formatting
+
+
+def step_checkpoint(directory: pathlib.Path, *, every: float) -> loops.StepCheckpoint:
+    """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
+    if _notice.ready:
+        _notice.asked = True
+        _notice.listen()  # again: jax.distributed has put a handler of its own in between
+    return loops.StepCheckpoint(directory, every=every, stop=lambda: _notice.came)
+
+
+@contextlib.contextmanager
+def run_folder(config: Training, progress: "_report.Progress") -> Iterator[pathlib.Path]:
+    """The folder of the run, which no other process can have meanwhile; it notes what this one runs on.
+
+    Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
+    """
+    folder = config.folder()
+    with loops.rundir.lock(folder):
+        loops.rundir.claim(folder, {"experiment": config.EXPERIMENT, **config.identity()})
+        if _pod.is_main():
+            _environment.record(folder)
+            if config.profile:
+                progress.profile = Profile(folder / "profile")
+        yield folder
 
 
 def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
@@ -90,6 +182,7 @@ def training_config(
     """
     preset, others = take_preset(argv, presets)
     recipe = {field.name: getattr(preset.CONFIG, field.name) for field in dataclasses.fields(Training)}
+    recipe = {name: value for name, value in recipe.items() if name not in Training.NOT_HASHED}
     lists = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
     flags: list[str] = []
     listed = False
@@ -136,6 +229,17 @@ def require_extras(*names: str) -> None:
                 found = None
             if found is None:
                 raise MissingExtraError(package.replace(".", "-"), extra)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _one_line_warning(message: Any, category: Any, *where: Any, **others: Any) -> str:
+    return f"warning: {message}\n" if category is CheckpointWarning else _python_warning(message, category, *where)
+
+
+_python_warning = warnings.formatwarning
 
 
 def _message(box: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from experiments._pod import Pod
 from jaxticket.errors import InputError
+from jaxticket.loops.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Training(Pod):
     EXPERIMENT: ClassVar[str]
     # What does not change any number of the run: asking for more of these extends it.
     NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
-        {"placement", "data_dir", "out", "checkpoint_seconds", "dry_run", *(f.name for f in dataclasses.fields(Pod))}
+        {"placement", "data_dir", "out", "checkpoint_seconds", "dry_run", "on_nan", "profile"}
+        | {field.name for field in dataclasses.fields(Pod)}
     )
 
     model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
@@ -64,6 +66,10 @@ class Training(Pod):
     """Seconds between checkpoints inside a training."""
     dry_run: bool = False
     """Print the plan and stop."""
+    on_nan: OnNan = "stop"
+    """At a loss or weights that are not finite: stop, skip such steps and count them, or record what comes of it."""
+    profile: bool = False
+    """Write a trace of some steps, for TensorBoard or Perfetto, into the folder profile of the run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,12 +87,13 @@ class Training(Pod):
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.NOT_HASHED}
+        skips = {"on_nan": self.on_nan} if self.on_nan == "skip" else {}  # another program; to stop changes no number
+        return {name: v for name, v in dataclasses.asdict(self).items() if name not in self.NOT_HASHED} | skips
 
     def hash(self) -> str:
         """Of the values that are not the defaults, so that an option added later renames no run."""
         defaults = type(self)().identity()
-        changed = {name: value for name, value in self.identity().items() if value != defaults[name]}
+        changed = {name: value for name, value in self.identity().items() if value != defaults.get(name)}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
     def flags(self) -> list[str]:

@@ -3,12 +3,12 @@
 import base64
 import datetime
 import html
-import os
 import pathlib
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from experiments import _environment
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -49,28 +49,11 @@ def page(
 <h2>Settings</h2>
 {_table(("name", "value"), [(name, str(value)) for name, value in config.items()])}
 <h2>Environment</h2>
-{_table(("what", "version"), list(environment().items()))}
+{_table(("what", "version"), list(_environment.versions().items()))}
 <p>Written {written}.</p>
 </body>
 </html>
 """
-
-
-def environment() -> dict[str, str]:
-    """Versions of what computed the numbers."""
-    import importlib.metadata
-
-    import jax
-
-    packages = {name: importlib.metadata.version(name) for name in ("jaxticket", "jax", "jaxlib", "optax", "flax")}
-    devices = jax.devices()
-    return {
-        "python": platform.python_version(),
-        **packages,
-        "platform": platform.platform(),
-        "devices": f"{len(devices)} × {devices[0].device_kind} ({devices[0].platform})",
-        "cores": str(os.cpu_count()),
-    }
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

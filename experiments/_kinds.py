@@ -97,14 +97,13 @@ def settings(config: Training, basis: _problem.Basis) -> SettingFn:
 
 def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: SettingFn) -> Kind:
     """The density is in the optimizer's state, so that cells of any density are one program."""
-    inner = basis.recipe.optimizer
 
     def tx(rate: Schedule, density: float = 1.0, **given: Any) -> optax.GradientTransformation:
         def sparse(density: jax.Array) -> optax.GradientTransformation:
             chosen = jt.static() if cell.kind == "before" else cell.make(setting(density))
-            return jt.sparsify(inner(rate), chosen, **given)
+            return jt.sparsify(_problem.optimizer(config, rate), chosen, **given)
 
-        return optax.inject_hyperparams(sparse)(density=density)
+        return _guarded(config, optax.inject_hyperparams(sparse)(density=density))
 
     @functools.cache  # so that a probe compiles once for all seeds
     def plan(method: str, density: float) -> Plan:
@@ -127,10 +126,12 @@ def _under_plan(cell: Cell, config: Training, basis: _problem.Basis, setting: Se
 
 def _under_reparam(cell: Cell, config: Training, basis: _problem.Basis, setting: SettingFn) -> Kind:
     """The state that the loss gets holds the count of steps and the density beside the model's."""
-    inner = basis.recipe.optimizer
 
     def tx(rate: Schedule, density: float = 1.0) -> optax.GradientTransformation:
-        return optax.inject_hyperparams(lambda density: cell.make(setting(density)).wrap(inner(rate)))(density=density)
+        def wrapped(density: jax.Array) -> optax.GradientTransformation:
+            return cell.make(setting(density)).wrap(_problem.optimizer(config, rate))
+
+        return _guarded(config, optax.inject_hyperparams(wrapped)(density=density))
 
     def loss(latent: Params, carried: PyTree, batch: Any, key: Key) -> tuple[jax.Array, PyTree]:
         state, count, density = carried
@@ -154,6 +155,11 @@ def _under_reparam(cell: Cell, config: Training, basis: _problem.Basis, setting:
         return *realised(lane.params, count, density), state
 
     return Kind(dataclasses.replace(basis.recipe, optimizer=tx, loss=loss), begin, export)
+
+
+def _guarded(config: Training, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """With --on-nan skip around everything: a step that is skipped moves no mask either."""
+    return loops.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
 
 
 def _keys(config: Training, seed: int) -> _Keys:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from experiments import _problem
+from experiments import _cli, _problem
 from experiments._config import Training, require
 from jaxticket import diagnostics, filters, loops, scores
+from jaxticket.loops.nonfinite import OnNan
 from jaxticket.methods.analysis.three_regimes import mode_connectivity
 from jaxticket.typing import Mask, Params, PyTree
 
@@ -27,6 +28,8 @@ class Config(Training):
     EXPERIMENT = "phase_diagram"
     NOT_HASHED = Training.NOT_HASHED | {"temperatures"}
 
+    on_nan: OnNan = "record"
+    """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""
     temperature: Literal["epochs", "batch-size"] = "epochs"
     """What makes the dense training hotter: stopping after fewer epochs, or smaller batches."""
     temperatures: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -118,8 +121,8 @@ class Lab:
         """Trains networks along a leading axis from the start, in one program where that is faster, else in turn."""
         if batch_size not in self._fits:
             recipe = dataclasses.replace(self.basis.recipe, batch_size=batch_size)
-            checkpoint = loops.StepCheckpoint(self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds)
-            options = {"checkpoint": checkpoint, "progress": self._progress}
+            checkpoint = _cli.step_checkpoint(self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds)
+            options = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
             if self.placement.each == "sequence":
                 self._fits[batch_size] = loops.step_fit(recipe, **options)
             else:

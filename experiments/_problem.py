@@ -75,6 +75,8 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         batch_size=config.batch_size,
         optimizer=functools.partial(optimizer, config),
     )
+    if config.on_nan == "skip":
+        recipe = loops.nonfinite.skipping(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
@@ -104,13 +106,13 @@ def build(
     alone = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
     loop = loops.step_fit if alone.each == "sequence" else loops.scan_fit
     placement = place(config, model, replicates)
-    together = None
+    together, options = None, {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     if replicates > 1 and placement.each != "sequence":
-        together = loops.placed_fit(recipe, placement=placement, checkpoint=checkpoint, progress=progress)
+        together = loops.placed_fit(recipe, placement=placement, **options)
     return Problem(
         dataset=dataset,
         init=init,
-        fit=loop(recipe, checkpoint=checkpoint, progress=progress),
+        fit=loop(recipe, **options),
         fit_together=together,
         evaluate=evaluate,
         fresh=recipe.fresh,

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import _html, _plot
+from experiments import _html, _plot, _pod
 from experiments._plot import Point
+from experiments._profile import Profile
 from jaxticket import diagnostics
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
+_LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
 
 class Rows(NamedTuple):
@@ -42,9 +44,18 @@ def by_level(replicates: int, branches: Sequence[str]) -> Rows:
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
-    """A line for each row of trainings; on a terminal also a bar that says what is being trained."""
+    """A line for each row of trainings; on a terminal also a bar that says what is being trained, else lines of that.
+
+    Of several processes the first one shows it.
+
+    Attributes:
+      profile: looks at each report of steps, or None.
+    """
 
     def __init__(self, total: int, rows: Rows):
+        self.profile: Profile | None = None
+        self._silent = not _pod.is_main()
+        self._said = time.monotonic()
         self._done, self._total, self._rows = 0, total, rows
         self._open: dict[Hashable, list[Record]] = {}  # rows not shown yet
         self._seconds, self._timed = 0.0, 0  # spent on trainings, and how many of them; loading is not worth timing
@@ -52,7 +63,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._bar: Any = None
 
     def __enter__(self) -> "Progress":
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self._silent:
             from rich import progress
 
             columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()]
@@ -66,9 +77,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
+        if self.profile:
+            self.profile.close()
 
     def step(self, step: int, loss: float) -> None:
         """A training reached this step."""
+        if self.profile:
+            self.profile.look()
         self.at(f"step {step}, loss {loss:.4f}")
 
     def at(self, what: str) -> None:
@@ -76,6 +91,8 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._began = self._mark
         if self._bar:
             self._bar.update(self._task, description=what, left=self._left())
+        elif time.monotonic() - self._said >= _LOG_EVERY:
+            self.say(what)
 
     def finished(self, record: Record) -> None:
         """A training ended, or was found finished."""
@@ -93,11 +110,16 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             del self._open[self._rows.of(record)]
 
     def say(self, line: str) -> None:
+        """Prints a line, with how far the run is unless a bar shows it."""
+        self.tell(line if self._bar else f"{line}  | {100 * self._done // self._total:3} %  {self._left()}")
+
+    def tell(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
+        self._said = time.monotonic()
         if self._bar:
             self._bar.console.print(line, highlight=False)
-        else:
-            print(f"{line}  | {100 * self._done // self._total:3} %  {self._left()}", flush=True)
+        elif not self._silent:
+            print(line, flush=True)
 
     def _left(self) -> str:
         if not self._timed:
@@ -108,13 +130,15 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
 def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
     """Writes and shows each record as soon as it is there, and returns all of them."""
-    lines = rundir.JsonLines(file)
+    lines = rundir.JsonLines(file) if _pod.is_main() else None
     kept = []
     for record in records:
-        lines.append(record)
+        if lines:
+            lines.append(record)
         kept.append(record)
         progress.finished(record)
-    lines.close()
+    if lines:
+        lines.close()
     return kept
 
 

@@ -31,6 +31,8 @@ ProblemOf = Callable[[_config.Config], _problem.Problem]
 def run(config: _variants.Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
     search = _config.of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
+    if search.on_nan == "stop":
+        search = dataclasses.replace(search, on_nan="record")  # at another learning rate, divergence is a result
     found = _finished(config)
     folder = config.run / "branches" / config.name()
     variants = _variants.variants(config, search)
@@ -45,7 +47,7 @@ def run(config: _variants.Config) -> list[_report.Record]:
         def problem_of(search: _config.Config) -> _problem.Problem:
             # By search: a training from the same weights at another learning rate must not go on from its checkpoint.
             at = folder / "checkpoint" / search.hash()
-            checkpoint = loops.StepCheckpoint(at, every=config.checkpoint_seconds)
+            checkpoint = _cli.step_checkpoint(at, every=config.checkpoint_seconds)
             return _problem.build(search, checkpoint=checkpoint, progress=progress.step)
 
         for variant in variants:

@@ -26,7 +26,8 @@ from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import DENSE, Cell
 from experiments.imp import PRESETS
-from jaxticket import filters, loops, registry
+from jaxticket import filters, registry
+from jaxticket.loops.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Config(Training):
     EXPERIMENT = "compare"
     NOT_HASHED = Training.NOT_HASHED | {"methods", "densities", "seeds"}
 
+    on_nan: OnNan = "record"
+    """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""
     methods: tuple[str, ...] = ("static", "gradual", "rigl")
     """Names of jaxticket.registry, with spaces or commas between them."""
     densities: tuple[float, ...] = (0.1, 0.05, 0.02, 0.01)
@@ -65,8 +68,8 @@ def run(config: Config) -> list[_report.Record]:
     with _report.Progress(len(cells), _lines(config.seeds)) as progress:
         trainer = _trainer(config)
         trainer.progress = progress.step
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": "compare", **config.identity()})
+        progress.tell(trainer.memory())
+        with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(cells), folder / "metrics.jsonl", progress)
     report(config, records)
     return records

@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _pod, _report
+from experiments import _cli, _environment, _pod, _report
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
@@ -128,12 +128,13 @@ def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: in
 def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of all levels, branches and replicates."""
     folder = config.folder()
-    checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+    checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     total = config.replicates * config.levels * len(BRANCHES)
     with _report.Progress(total, _report.by_level(config.replicates, BRANCHES)) as progress:
         problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": "imp", **config.identity()})
+        lanes = config.replicates if problem.fit_together else 1
+        progress.tell(_environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes))
+        with _cli.run_folder(config, progress):
             records = _report.keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
             checkpoint.clear()
     _report.write(

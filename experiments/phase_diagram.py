@@ -116,8 +116,7 @@ def run(config: Config) -> list[_report.Record]:
     total = len(config.temperatures) * len(config.densities) * config.seeds
     with _report.Progress(total, _lines(config)) as progress:
         lab = Lab(config, progress.step)
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": config.EXPERIMENT, **config.identity()})
+        with _cli.run_folder(config, progress):
             found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
             records = _report.keep(found, folder / "metrics.jsonl", progress)
             loops.StepCheckpoint(folder / "checkpoint", every=0).clear()

@@ -37,8 +37,8 @@ BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_lon
 
 def search(config: Config, shared: Lab, folder: pathlib.Path, progress: loops.ProgressFn) -> Iterator[dict[str, Any]]:
     """The records of all seeds, which are trained in one program where that is faster, else in turn."""
-    checkpoint = loops.StepCheckpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    options = {"checkpoint": checkpoint, "progress": progress}
+    checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+    options = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     each = lambda seed, fit: replicate(config, shared, folder / f"seed_{seed}", seed, fit)
     if shared.placement.each == "sequence":
         fit = loops.step_fit(shared.varied.recipe, **options)
@@ -114,8 +114,7 @@ def run(config: Config) -> list[_report.Record]:
     folder, total = config.folder(), config.seeds * len(config.levels()) * len(BRANCHES)
     with _report.Progress(total, _report.by_level(config.seeds, BRANCHES)) as progress:
         shared = lab(config)
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": "soups", **config.identity()})
+        with _cli.run_folder(config, progress):
             found = _report.keep(search(config, shared, folder, progress.step), folder / "metrics.jsonl", progress)
     _report.write(
         folder,

@@ -27,7 +27,6 @@ from experiments._cells import Trainer
 from experiments._kinds import DENSE
 from experiments._strong import Config, trainer
 from experiments.configs import strong_mnist5k
-from jaxticket import loops
 
 PRESETS = {"strong_mnist5k": strong_mnist5k}
 
@@ -46,8 +45,7 @@ def run(config: Config) -> list[_report.Record]:
         trainers = {width: trainer(config, width) for width in config.widths}
         for each in trainers.values():
             each.progress = progress.step
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": "strong_tickets", **config.identity()})
+        with _cli.run_folder(config, progress):
             records = _report.keep(search(config, trainers), folder / "metrics.jsonl", progress)
     report(config, records)
     return records

@@ -24,7 +24,7 @@ from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import Cell
 from experiments.imp import PRESETS
-from jaxticket import diagnostics, loops, registry, tickets
+from jaxticket import diagnostics, registry, tickets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ def run(config: Config) -> list[_report.Record]:
                 progress.say(f"epoch {at // per_epoch:3}/{config.epochs}  loss {loss:.4f}")
 
         trainer.progress = step
-        with loops.rundir.lock(folder):
-            loops.rundir.claim(folder, {"experiment": "train", **config.identity()})
+        progress.tell(trainer.memory())
+        with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(config.cells()), folder / "metrics.jsonl", progress)
     report(config, records)
     return records
