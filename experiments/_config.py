@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import pathlib
+import sys
+import typing
 from typing import Any, ClassVar, Literal
 
 from experiments._pod import Pod
@@ -34,8 +36,9 @@ class Training(Pod):
     """Use at most so many examples of each split, the same share of each class; 0 uses all."""
     augment: Literal["none", "crop-and-flip"] = "none"
     """What is done to training images, anew at each step."""
-    placement: Literal["auto", "vmap", "map", "sequence"] = "auto"
-    """How replicates run: on each device batched or in turn, in one program, or one after the other."""
+    placement: Literal["auto", "vmap", "map", "sequence", "data"] = "auto"
+    """How replicates run: on each device batched or in turn, in one program; or one after the other, and with data each
+    on all devices, which share its batches (the only way where there are several processes)."""
     epochs: int = 16
     """Epochs of one training, from its start; late rewinding shortens the later ones."""
     batch_size: int = 60
@@ -66,12 +69,15 @@ class Training(Pod):
     """Seconds between checkpoints inside a training."""
     dry_run: bool = False
     """Print the plan and stop."""
+    reduction: Literal["any", "fixed"] = "any"
+    """How the devices of --placement data add up gradients; fixed gives the same bits on 1 to 8 of them."""
     on_nan: OnNan = "stop"
     """At a loss or weights that are not finite: stop, skip such steps and count them, or record what comes of it."""
     profile: bool = False
     """Write a trace of some steps, for TensorBoard or Perfetto, into the folder profile of the run."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         super().__post_init__()
         for name in ("epochs", "batch_size"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
@@ -153,14 +159,39 @@ def of_run(folder: pathlib.Path, **changes: Any) -> Config:
     """The configuration of the search in a run folder. Raises InputError if there is none."""
     try:
         values = json.loads((folder / "config.json").read_text())
-        if values.pop("experiment") != "imp":
+        if not isinstance(values, dict) or values.pop("experiment") != "imp":
             raise ValueError("another experiment")
         values["milestones"] = tuple(values["milestones"])
         return Config(**values, **changes)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder} holds no search of experiments/imp.py ({error}); name the folder of a run"
         ) from error
+
+
+def check_types(config: Any) -> None:
+    """Raises InputError, naming the flag, for a value that is not of its field's type (a number may be whole)."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        if not _is_a(value, hint):
+            kind = getattr(hint, "__name__", str(hint)).removeprefix("typing.")
+            raise InputError(f"--{field.name.replace('_', '-')} is {value!r:.200}, but must be {kind}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(part, parts[0]) for part in value)
+    if parts:  # a union
+        return any(_is_a(value, part) for part in parts)
+    if hint is float:
+        return type(value) in (int, float) and not abs(value) > sys.float_info.max
+    if hint is int:
+        return type(value) is int
+    return isinstance(value, hint)
 
 
 def require(condition: bool, config: Training, name: str, what: str) -> None:
