@@ -210,7 +210,8 @@ def train_or_plan(
     with one_line_errors():
         given = sys.argv[1:] if argv is None else argv
         config = training_config(default, given, presets, description=description or "")
-        require_extras("experiments", "models", "io", "data", "plots")
+        shown = ["tensorboard"] * getattr(config, "tensorboard", False)
+        require_extras("experiments", "models", "io", "data", "plots", *shown)
         _pod.start(config)
         if config.dry_run:
             print(plan(config))

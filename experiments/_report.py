@@ -6,7 +6,6 @@ import io
 import json
 import math
 import pathlib
-import shutil
 import statistics
 import sys
 import time
@@ -210,21 +209,6 @@ def publish(
     rundir.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
     rundir.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
     print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
-
-
-def write_events(folder: pathlib.Path, records: Iterable[Record]) -> None:
-    """Every number of every record as a scalar for TensorBoard, over levels; a curve a replicate and branch."""
-    from tensorboardX import SummaryWriter
-
-    shutil.rmtree(folder, ignore_errors=True)  # of a shorter run
-    by_curve: dict[str, list[Record]] = {}
-    for record in records:
-        by_curve.setdefault(f"replicate_{record['replicate']}_{record['branch']}", []).append(record)
-    for name, members in by_curve.items():
-        with SummaryWriter(str(folder / name)) as writer:
-            for record in members:
-                for what in ("density", "loss", "test_accuracy", "validation_accuracy"):
-                    writer.add_scalar(what, record[what], record["level"])
 
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import loops
+from jaxticket.errors import DivergedError
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Together:
         self._changed = threading.Condition()
         self._running = 0  # searches that have not yielded yet
         self._requests: dict[int, _Request] = {}
-        self._answers: dict[int, loops.Fitted] = {}
+        self._answers: dict[int, loops.Fitted | Exception] = {}
         self._stopped = False
 
     def fit_of(self, index: int) -> loops.FitFn:
@@ -62,7 +63,10 @@ class Together:
             self._turn.acquire()
             if self._stopped:
                 raise futures.CancelledError
-            return self._answers.pop(index)
+            answer = self._answers.pop(index)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
         return fit
 
@@ -79,6 +83,9 @@ class Together:
                         self._stopped = True
                         self._changed.notify_all()
                     raise
+                errors = [future.exception() for future in waiting if future.exception()]
+                if errors:  # those of searches that end with another one say nothing
+                    raise next((e for e in errors if not isinstance(e, futures.CancelledError)), errors[0])
                 items = [future.result() for future in waiting]
                 if None in items:
                     return
@@ -107,14 +114,20 @@ class Together:
                 self._answers.update(answers)
                 self._changed.notify_all()
 
-    def _train(self, requests: dict[int, _Request]) -> dict[int, loops.Fitted]:
-        answers = {}
+    def _train(self, requests: dict[int, _Request]) -> dict[int, loops.Fitted | Exception]:
+        """The results of all; where some diverge, their error, and the others end with them."""
+        answers: dict[int, loops.Fitted | Exception] = {}
         for kind in dict.fromkeys(request.kind() for request in requests.values()):
             alike = {index: request for index, request in requests.items() if request.kind() == kind}
             first = next(iter(alike.values()))
             lanes = [*alike.values(), *[first] * (self._count - len(alike))]
             params, state, mask, key, opt_state = _stacked([lane.arguments for lane in lanes])
-            fitted = self._fit(params, state, mask, key, step=first.step, steps=first.steps, opt_state=opt_state)
+            try:
+                fitted = self._fit(params, state, mask, key, step=first.step, steps=first.steps, opt_state=opt_state)
+            except DivergedError as error:
+                for lane, index in enumerate(alike):
+                    answers[index] = error if lane in error.replicates else futures.CancelledError()
+                continue
             trees = jax.device_put((fitted.params, fitted.state, fitted.opt_state), jax.devices()[0])
             for lane, index in enumerate(alike):
                 own = jax.tree.map(lambda x, lane=lane: x[lane], trees)

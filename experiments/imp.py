@@ -22,12 +22,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _environment, _pod, _report
+from experiments import _cli, _environment, _events, _pod, _report
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
 from experiments.configs import conv4_cifar, lenet_fashion, lenet_mnist5k, resnet20_cifar, vgg16_cifar
 from jaxticket import diagnostics, filters, loops, masks, schedules, scopes, tickets
+from jaxticket.errors import DivergedError
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Density, PyTree
 
@@ -103,10 +104,24 @@ def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[d
     """The records of all replicates, which are trained in one program where that is faster, else in turn."""
     folders = [folder / f"replicate_{index}" for index in range(config.replicates)]
     if problem.fit_together is None:
-        return itertools.chain.from_iterable(replicate(config, problem, i, path) for i, path in enumerate(folders))
+        each = (replicate(config, problem, index, path) for index, path in enumerate(folders))
+        return itertools.chain.from_iterable(_named(index, records) for index, records in enumerate(each))
     together = Together(problem.fit_together, config.replicates)
     problems = (problem._replace(fit=together.fit_of(index)) for index in range(config.replicates))
-    return together.advance([replicate(config, p, i, folders[i]) for i, p in enumerate(problems)])
+    return together.advance([_named(i, replicate(config, p, i, folders[i])) for i, p in enumerate(problems)])
+
+
+def _named(index: int, records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The records of a replicate; they come in order, so that their number tells which training diverges."""
+    done = 0
+    try:
+        for found in records:
+            yield found
+            done += 1
+    except DivergedError as error:
+        level, branch = divmod(done, len(BRANCHES))
+        where = f"replicate {index}, level {level}, {_report.plain(BRANCHES[branch])}"
+        raise DivergedError(f"{where}: {error}") from error
 
 
 def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: int) -> tickets.Ticket:
@@ -146,7 +161,7 @@ def run(config: Config) -> list[_report.Record]:
         command=["python", "experiments/imp.py", *config.flags()],
     )
     if config.tensorboard:
-        _report.write_events(folder / "tensorboard", records)
+        _events.write(folder / "tensorboard", _events.over_levels(records))
     return records
 
 

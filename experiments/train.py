@@ -19,7 +19,7 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments import _cli, _html, _plot, _pod, _report
+from experiments import _cli, _events, _html, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import Cell
@@ -32,7 +32,7 @@ class Config(Training):
     """Train a network sparsely, by one method at one density."""
 
     EXPERIMENT = "train"
-    NOT_HASHED = Training.NOT_HASHED | {"seeds"}
+    NOT_HASHED = Training.NOT_HASHED | {"seeds", "tensorboard"}
 
     method: str = "rigl"
     """A name of jaxticket.registry."""
@@ -40,6 +40,8 @@ class Config(Training):
     """The fraction of the weights to keep."""
     seeds: int = 3
     """Repetitions of everything with other random numbers (the split of the data stays)."""
+    tensorboard: bool = False
+    """Also write the course of each training as event files, into the folder tensorboard of the run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +71,8 @@ def run(config: Config) -> list[_report.Record]:
         with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(config.cells()), folder / "metrics.jsonl", progress)
     report(config, records)
+    if config.tensorboard:
+        _events.write(folder / "tensorboard", _events.over_steps(records))
     return records
 
 

@@ -22,7 +22,14 @@ class CheckpointError(JaxticketError):
 
 
 class DivergedError(JaxticketError):
-    """A training came to a loss or to weights that are NaN or infinite, and its policy is to stop then."""
+    """A training came to a loss or to weights that are NaN or infinite, and its policy is to stop then.
+
+    `replicates` are those of its program that did, counted from 0; () for a training alone.
+    """
+
+    def __init__(self, message: str, *, replicates: tuple[int, ...] = ()):
+        super().__init__(message)
+        self.replicates = replicates
 
 
 class StoppedError(JaxticketError):

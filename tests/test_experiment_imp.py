@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _cli, _config, _problem, _report, compare_runs, imp
+from experiments import _cli, _config, _events, _problem, _report, compare_runs, imp
 from experiments._config import Config
 from jaxticket.loops import rundir
 from jaxticket.tickets import archive
@@ -285,7 +285,7 @@ def test_events_for_tensorboard_hold_the_numbers(finished):
     _, out = finished
     (run,) = out.iterdir()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    _report.write_events(run / "tensorboard", records)
+    _events.write(run / "tensorboard", _events.over_levels(records))
     (file,) = (run / "tensorboard" / "replicate_0_random_ticket").iterdir()
     data, found = file.read_bytes(), {}
     while data:  # records: length, its checksum, the event, its checksum

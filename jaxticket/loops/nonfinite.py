@@ -70,10 +70,12 @@ def check(params: Params, loss: np.ndarray, *, at: int, on_nan: OnNan) -> None:
     if on_nan == "stop":
         fine = fine & np.isfinite(loss)
     if not fine.all():
-        which = f" in replicate {', '.join(map(str, np.flatnonzero(~fine)))} of this program" if fine.ndim else ""
+        replicates = tuple(np.flatnonzero(~fine).tolist()) if fine.ndim else ()
+        which = f" in replicate {', '.join(map(str, replicates))} of this program" if replicates else ""
         raise DivergedError(
             f"loss or weights are not finite at step {at}{which}; what is finished and the last checkpoint stay as "
-            f"they are: lower the learning rate, or go on with on_nan={'skip' if on_nan == 'stop' else 'record'}"
+            f"they are: lower the learning rate, or go on with on_nan={'skip' if on_nan == 'stop' else 'record'}",
+            replicates=replicates,
         )
 
 
