@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments._config import Config, Training, require
-from jaxticket import data, loops
+from jaxticket import data, loops, sharding
 from jaxticket.loops import soups
 from jaxticket.typing import Params, PyTree, TrainFn
 
@@ -68,21 +70,52 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         logits, state = model.apply(params, state, x, train=True, key=key)
         return cross_entropy(logits, batch.y), state
 
+    mesh = data_mesh(config)
     recipe = loops.Recipe(
         loss=loss,
-        data=dataset.train,
+        data=dataset.train if mesh is None else spread(dataset.train, mesh),
         learning_rate=learning_rate(config, steps),
         batch_size=config.batch_size,
         optimizer=functools.partial(optimizer, config),
+        mesh=mesh,
+        reduction=config.reduction,
+        count=len(dataset.train.y),
     )
     if config.on_nan == "skip":
         recipe = loops.nonfinite.skipping(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
+def data_mesh(config: Training) -> Mesh | None:
+    """All devices, where they share the batches of one training; None where trainings run side by side."""
+    several = jax.process_count() > 1 or config.reduction == "fixed"
+    require(not several or config.placement in ("auto", "data"), config, "placement", "data or auto here")
+    if not several and config.placement != "data":
+        return None
+    devices = jax.device_count()
+    require(config.batch_size % devices == 0, config, "batch_size", f"a multiple of the {devices} devices")
+    require(config.reduction == "any" or sharding.SHARDS % devices == 0, config, "reduction", "any on so many devices")
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def spread(split: data.Split, mesh: Mesh) -> data.Split:
+    """The examples over the devices of all processes, the last repeated until each device holds as many."""
+    by_example = NamedSharding(mesh, PartitionSpec("data"))
+
+    def place(x: jax.Array) -> jax.Array:
+        rows = np.asarray(x)
+        rows = np.concatenate([rows, rows[-1:].repeat(-len(rows) % mesh.size, axis=0)])
+        return jax.make_array_from_callback(rows.shape, by_example, lambda index: rows[index])
+
+    return jax.tree.map(place, split)
+
+
 def place(config: Training, model: Any, replicates: int) -> loops.Placement:
     """Where so many replicates of this network run: as --placement says, or where they are fastest."""
     placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
+    if data_mesh(config):
+        why = f"one after the other, each on {jax.device_count()} devices of {jax.process_count()} process(es)"
+        return placement._replace(each="sequence", why=why)
     if config.placement == "auto":
         return placement
     return placement._replace(each=config.placement, why=f"by {config.placement}, as --placement says")

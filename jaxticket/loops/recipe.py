@@ -16,8 +16,6 @@ from jaxticket.loops.level import LossFn
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
 
-SHARDS = 8  # parts of a batch whose gradients are added up in a fixed order
-
 
 class Progressing(NamedTuple):
     """What a step passes to the next one."""
@@ -72,7 +70,7 @@ class Recipe:
             raise InputError(f"data holds arrays of {sorted(sizes)} examples; all must have the same number")
         if not 1 <= self.batch_size <= self.examples:
             raise InputError(f"batch_size={self.batch_size} must lie between 1 and the {self.examples} examples")
-        parts = SHARDS if self.reduction == "fixed" else 1 if self.mesh is None else self.mesh.shape["data"]
+        parts = sharding.SHARDS if self.reduction == "fixed" else 1 if self.mesh is None else self.mesh.shape["data"]
         if self.batch_size % parts:
             raise InputError(f"batch_size={self.batch_size} must be a multiple of {parts}, into which a batch is split")
 
@@ -84,7 +82,7 @@ class Recipe:
     @property
     def gradient(self) -> sharding.GradientFn:
         """(params, state, batch, key) -> ((loss, state), gradient), on the mesh."""
-        return sharding.value_and_grad(self.loss, mesh=self.mesh, reduction=self.reduction, shards=SHARDS)
+        return sharding.value_and_grad(self.loss, mesh=self.mesh, reduction=self.reduction)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,6 +2,7 @@
 
 from jaxticket.sharding.collectives import assert_no_gather as assert_no_gather
 from jaxticket.sharding.collectives import collectives as collectives
+from jaxticket.sharding.reduction import SHARDS as SHARDS
 from jaxticket.sharding.reduction import GradientFn as GradientFn
 from jaxticket.sharding.reduction import Reduction as Reduction
 from jaxticket.sharding.reduction import value_and_grad as value_and_grad

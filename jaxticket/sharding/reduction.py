@@ -11,13 +11,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Params, PyTree
 
+SHARDS = 8  # parts into which a batch is cut for a fixed order, unless other many are asked for
+
 Reduction = Literal["any", "fixed"]
 LossFn = Callable[[Params, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
 GradientFn = Callable[[Params, PyTree, PyTree, Key], tuple[tuple[jax.Array, PyTree], Params]]
 
 
 def value_and_grad(
-    loss: LossFn, *, mesh: Mesh | None = None, axis: str = "data", reduction: Reduction = "any", shards: int = 8
+    loss: LossFn, *, mesh: Mesh | None = None, axis: str = "data", reduction: Reduction = "any", shards: int = SHARDS
 ) -> GradientFn:
     """The loss, the new model state and the gradient of a batch that the devices along `axis` of `mesh` share.
 
