@@ -16,15 +16,57 @@ from jaxticket.loops.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(Pod):
-    """What is trained on what, and how: the flags that all experiments have."""
+class Run(Pod):
+    """Where a run lives, and what it is known by."""
 
     EXPERIMENT: ClassVar[str]
     # What does not change any number of the run: asking for more of these extends it.
     NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
-        {"placement", "data_dir", "out", "checkpoint_seconds", "dry_run", "on_nan", "profile"}
-        | {field.name for field in dataclasses.fields(Pod)}
+        {"data_dir", "out", "dry_run", *(field.name for field in dataclasses.fields(Pod))}
     )
+
+    seed: int = 0
+    """Of everything random."""
+    out: pathlib.Path = pathlib.Path("runs")
+    """The folder in which the run gets its own, named by a hash of what defines it."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        super().__post_init__()
+        require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2^32")
+
+    def identity(self) -> dict[str, Any]:
+        """The values that define the numbers of the run."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.NOT_HASHED}
+
+    def hash(self) -> str:
+        """Of the values that are not the defaults, so that an option added later renames no run."""
+        defaults = type(self)().identity()
+        changed = {name: value for name, value in self.identity().items() if value != defaults.get(name)}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
+
+    def flags(self) -> list[str]:
+        """The flags that make this configuration of the defaults."""
+        flags = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default and field.name != "dry_run":
+                values = value if isinstance(value, tuple) else (value,)
+                flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+        return flags
+
+    def folder(self) -> pathlib.Path:
+        """Where the run lives."""
+        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Run):
+    """What is trained on what, and how: the flags of experiments on small data."""
+
+    NOT_HASHED = Run.NOT_HASHED | {"placement", "checkpoint_seconds", "on_nan", "profile"}
 
     model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
     """The network, from jaxticket.models."""
@@ -61,14 +103,8 @@ class Training(Pod):
     """Validation examples, taken from the training examples."""
     test: int = 1000
     """Test examples of --data mnist5k; nothing is chosen by them. Other sets have their own."""
-    seed: int = 0
-    """Of everything random."""
-    out: pathlib.Path = pathlib.Path("runs")
-    """The folder in which the run gets its own, named by a hash of what defines it."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
-    dry_run: bool = False
-    """Print the plan and stop."""
     reduction: Literal["any", "fixed"] = "any"
     """How the devices of --placement data add up gradients; fixed gives the same bits on 1 to 8 of them."""
     on_nan: OnNan = "stop"
@@ -77,7 +113,6 @@ class Training(Pod):
     """Write a trace of some steps, for TensorBoard or Perfetto, into the folder profile of the run."""
 
     def __post_init__(self) -> None:
-        check_types(self)
         super().__post_init__()
         for name in ("epochs", "batch_size"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
@@ -87,34 +122,13 @@ class Training(Pod):
         rising = [0.0, *self.milestones, 1.0]
         require(all(a < b for a, b in itertools.pairwise(rising)), self, "milestones", "rising between 0 and 1")
         require(0 < self.learning_rate < math.inf, self, "learning_rate", "above 0")
-        require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2^32")
         for name in ("validation", "test"):
             require(getattr(self, name) >= 1, self, name, "at least 1, to have something to report")
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
         skips = {"on_nan": self.on_nan} if self.on_nan == "skip" else {}  # another program; to stop changes no number
-        return {name: v for name, v in dataclasses.asdict(self).items() if name not in self.NOT_HASHED} | skips
-
-    def hash(self) -> str:
-        """Of the values that are not the defaults, so that an option added later renames no run."""
-        defaults = type(self)().identity()
-        changed = {name: value for name, value in self.identity().items() if value != defaults.get(name)}
-        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
-
-    def flags(self) -> list[str]:
-        """The flags that make this configuration of the defaults."""
-        flags = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default and field.name != "dry_run":
-                values = value if isinstance(value, tuple) else (value,)
-                flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
-        return flags
-
-    def folder(self) -> pathlib.Path:
-        """Where the run lives."""
-        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
+        return super().identity() | skips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +208,7 @@ def _is_a(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def require(condition: bool, config: Training, name: str, what: str) -> None:
+def require(condition: bool, config: Run, name: str, what: str) -> None:
     """Raises InputError, naming the flag, unless the condition holds."""
     if not condition:
         raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be {what}")
