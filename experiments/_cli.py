@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import importlib.util
 import io
+import logging
 import os
 import pathlib
 import re
@@ -89,6 +90,7 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     formatting, warnings.formatwarning = warnings.formatwarning, _one_line_warning
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises, at length
     try:
         with _noticing():
             yield

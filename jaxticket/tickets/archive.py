@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -158,11 +159,15 @@ def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | N
     """Acts, and returns the error of a folder that cannot be written."""
     try:
         act()
-    except OSError as error:
-        return CheckpointError(f"{path} cannot be written ({error.strerror or first_line(error)})")
-    except ValueError as error:  # how tensorstore reports a full disk
-        return CheckpointError(f"{path} cannot be written ({first_line(error)})")
+    except (OSError, ValueError) as error:  # the latter is how tensorstore reports a full disk
+        return CheckpointError(f"{path} cannot be written ({_reason(error)}); make room or choose another folder")
     return None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """What the system said; tensorstore hides its code in a long text."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return (error.strerror if isinstance(error, OSError) else code and os.strerror(int(code[1]))) or first_line(error)
 
 
 def _raising(path: pathlib.Path, act: Callable[[], Any]) -> None:

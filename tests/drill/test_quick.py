@@ -1,0 +1,59 @@
+"""The faults that a run meets most, one after the other: it ends in the bits of the unbroken one."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.drill import _damage, _runs
+
+pytestmark = pytest.mark.slow
+
+
+def test_preempted_killed_out_of_room_damaged_and_refused_it_ends_in_the_same_bits(broken, unbroken):
+    run = broken(_runs.TRAIN)
+    saved = _runs.present(run.out, "checkpoint/state_*/record.json")
+
+    process = run.start()
+    assert _runs.wait_until(saved, process)
+    process.send_signal(signal.SIGSTOP)  # until it is clear that nobody else can have the folder
+    assert "is in use by another process; wait for it, or end it" in _runs.one_line_error(run.start())
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    _, errors = _runs.finish(process)
+    assert "the same command goes on from here" in errors
+    run.fault()
+    run.fault()
+
+    error = _runs.one_line_error(run.start(preexec_fn=_damage.no_large_files))
+    assert "cannot be written (File too large); make room" in error
+    assert str(run.folder) in error
+    run.fault()
+
+    newest = sorted(run.folder.glob("checkpoint/state_*"))[-1]
+    _damage.flip_a_bit(newest)
+    run.fault()
+    _, errors = run.ends_as(unbroken(_runs.TRAIN))
+    assert f"warning: {newest}: " in errors
+    assert f"set aside as damaged_{newest.name}; going on from the state before" in errors
+
+
+def test_lines_are_whole_where_the_disk_is_full(tmp_path, tally):
+    file = tmp_path / "metrics.jsonl"
+    code = """
+import resource, sys
+from jaxticket.loops import rundir
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+lines = rundir.JsonLines(sys.argv[1])
+for number in range(9):
+    lines.append({"level": number, "note": "x" * 20})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False)
+    tally.faults += 1
+    assert "metrics.jsonl cannot be written (File too large); make room" in done.stderr
+    assert [line.startswith('{"level": ') and line.endswith('"}') for line in file.read_text().splitlines()] == [
+        True,
+        True,
+    ]
+    assert file.read_text().endswith("}\n")
