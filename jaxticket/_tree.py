@@ -1,5 +1,6 @@
 """Pytree helpers that know that None is a leaf: "this parameter is not sparsified"."""
 
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,11 +40,61 @@ def structure(tree: PyTree) -> Any:
 
 def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
     """Raises StructureError unless both trees have the same structure (None counts as a leaf)."""
+    check_leaves(name, tree)
+    check_leaves(like_name, like)
     if structure(tree) != structure(like):
         raise StructureError(
             f"{name} has not the structure of {like_name}:\n  {name}: {structure(tree)}\n  {like_name}: "
             f"{structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
         )
+
+
+def check_leaves(name: str, tree: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number and not None."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and isinstance(leaf, numbers.Number):
+            continue
+        if dtype is None or not hasattr(leaf, "shape") or getattr(dtype, "kind", "V") in "OSU":
+            kind = type(leaf).__name__ if dtype is None else f"{dtype} array"
+            raise InputError(f"{_where(name, path)} is a {kind}, not an array of numbers; pass a pytree of arrays.")
+
+
+def check_arrays(name: str, tree: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of numbers (or keys) and not None."""
+    check_leaves(name, tree)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not hasattr(leaf, "dtype"):
+            raise InputError(
+                f"{_where(name, path)} is a {type(leaf).__name__}, not an array; wrap it: jnp.asarray({leaf!r})."
+            )
+
+
+def check_mask(name: str, mask: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of bool and not None."""
+    check_arrays(name, mask)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
+        if leaf.dtype != bool:
+            raise InputError(f"{_where(name, path)} has dtype {leaf.dtype}, not bool; masks.gate takes soft masks.")
+
+
+def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
+    check_structure(name, tree, like_name, like)
+    check_arrays(name, tree)
+    check_arrays(like_name, like)
+
+    def one(path: str, x: Any, y: Any) -> None:
+        if x is not None and y is not None and x.shape != y.shape:
+            raise StructureError(
+                f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
+            )
+
+    tree_map(one, names(like), tree, like)
+
+
+def _where(name: str, path: tuple[Any, ...]) -> str:
+    return f"{name} at {path_name(path)!r}" if path else name
 
 
 def names(tree: PyTree) -> PyTree:
@@ -59,15 +110,26 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(parts)
 
 
+def compile_regex(name: str, regex: Any) -> re.Pattern[str]:
+    """The compiled regular expression. Raises InputError, naming the argument, for what is none."""
+    try:
+        return re.compile(regex if isinstance(regex, str) else _no_text(regex))
+    except (re.error, OverflowError, RecursionError, TypeError) as error:
+        raise InputError(f"{name}: {regex!r:.200} is not a regular expression ({error})") from error
+
+
+def _no_text(regex: Any) -> str:
+    raise TypeError(f"{type(regex).__name__} is no text")
+
+
 def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> PyTree:
     """Gives each leaf the value of the first rule whose regex is found in its path name, else `default`.
 
     Raises NoMatchError if a rule is the first match of no leaf: a misspelt path must not pass in silence.
     """
-    try:
-        patterns = [(re.compile(pattern), pattern) for pattern in rules]
-    except re.error as error:
-        raise InputError(f"rules: {error.pattern!r} is not a regular expression ({error})") from error
+    if not isinstance(rules, Mapping):
+        raise InputError(f"rules is a {type(rules).__name__}, not a mapping; pass {{regex of a path: value}}")
+    patterns = [(compile_regex("rules", pattern), pattern) for pattern in rules]
     used = set()
 
     def first_match(path: tuple[Any, ...], _: Any) -> Any:

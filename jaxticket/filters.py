@@ -1,6 +1,5 @@
 """Which leaves are prunable. A filter is `params -> pytree of bool`, as optax's mask arguments are."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket.errors import InputError, NoMatchError
+from jaxticket.errors import NoMatchError
 from jaxticket.typing import Filter, Mask, Params, PyTree
 
 _WEIGHT_NAMES = ("kernel", "w", "weight")
@@ -34,10 +33,7 @@ def match(regex: str) -> Filter:
     >>> match("^dense/")({"dense": {"bias": jnp.ones(3)}, "out": {"bias": jnp.ones(3)}})
     {'dense': {'bias': True}, 'out': {'bias': False}}
     """
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise InputError(f"regex={regex!r} is not a regular expression ({error})") from error
+    pattern = _tree.compile_regex("regex", regex)
     return _by_leaf(lambda name, leaf: pattern.search(name) is not None)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.typing import Density, Period, Schedule
 
@@ -108,6 +109,7 @@ def levels(n: int, *, rate: float = 0.2) -> tuple[float, ...]:
     (1.0, 0.5, 0.25)
     """
     n = _check_steps("n", n, at_least=1)
+    check_number(rate=rate)
     if not 0 < rate < 1:
         raise InputError(f"rate={rate} must lie between 0 and 1; 0.2 prunes a fifth of the survivors at each level.")
     return tuple((1 - rate) ** i for i in range(n))
@@ -147,6 +149,7 @@ def power(initial: float, *, stop: int, exponent: float = 1.0) -> Schedule:
     """
     _check_fraction("initial", initial)
     stop = _check_steps("stop", stop, at_least=1)
+    check_number(exponent=exponent)
     if not 0 < exponent < math.inf:
         raise InputError(f"exponent={exponent} must be positive and finite; 1 is a straight line.")
 
@@ -222,6 +225,7 @@ def _is_number(x: Any) -> bool:
 
 
 def _check_fraction(name: str, value: Any) -> None:
+    check_number(**{name: value})
     if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1.")
 

@@ -1,8 +1,6 @@
 """Shares of a budget of weights: whole counts with an exact sum, between a least and the size of each leaf."""
 
 import math
-import numbers
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree
 
@@ -78,10 +77,8 @@ def _poured(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) 
 def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndarray:
     counts = np.zeros(len(leaves), np.int64)
     for regex, density in least.items():
-        try:
-            matches = [i for i, leaf in enumerate(leaves) if re.search(regex, leaf.name)]
-        except re.error as error:
-            raise InputError(f"{regex!r} is not a regular expression ({error}).") from error
+        pattern = _tree.compile_regex("dense", regex)
+        matches = [i for i, leaf in enumerate(leaves) if pattern.search(leaf.name)]
         if leaves and not matches:
             raise NoMatchError(f"{regex!r} matches no sparsified leaf; leaves: {[leaf.name for leaf in leaves]}")
         for i in matches:
@@ -91,6 +88,7 @@ def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndar
 
 def leaves_of(chosen: PyTree) -> list[Leaf]:
     """The leaves that are sparsified, in tree order."""
+    _tree.check_arrays("params", chosen)
     pairs = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), strict=True)
     return [Leaf(name, tuple(x.shape), math.prod(x.shape)) for name, x in pairs if x is not None]
 
@@ -121,7 +119,8 @@ def ratio(kept: int, size: int) -> float:
 
 
 def checked_density(name: str, value: Any) -> float:
-    if isinstance(value, jax.core.Tracer) or not (isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0):
+    check_number(**{name: value})
+    if isinstance(value, jax.core.Tracer):
         raise InputError(
             f"{name}={value} must be a number that is known now: shares are computed from shapes, on the host."
         )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import filters
+from jaxticket._checks import check_number
 from jaxticket.allocate._shares import (
     check_affordable,
     checked_density,
@@ -61,6 +62,7 @@ def rate_distortion(
         raise InputError(
             "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."
         )
+    check_number(levels=levels)
     if density and (levels - 1) * density < 1:
         raise InputError(f"levels={levels} are too coarse for density={density}; pass at least {int(1 / density) + 2}.")
     chosen = filters.only(params, where)

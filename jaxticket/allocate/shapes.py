@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_number
 from jaxticket.allocate._shares import checked_density, fill, leaves_of, ratio, share
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Params, PyTree
@@ -115,6 +116,7 @@ def erk(
     >>> [round(d["kernel"], 5) for d in erk(params, 0.1).values()]
     [0.07957, 0.2302, 1.0]
     """
+    check_number(power=power)
     if not 0 <= power < math.inf:
         raise InputError(f"power={power} must be finite and not negative; 1 is ERK, 0 is uniform.")
     raw = lambda shape: _sum_over_product(shape) ** power

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from jaxticket import _tree, filters, masks
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Mask, Params
 
@@ -98,6 +99,7 @@ def scratch_b(
     Budget(epochs=480, steps=4800, milestones=(2400, 3600))
     """
     _check_positive(epochs=epochs)
+    check_number(dense_flops=dense_flops, pruned_flops=pruned_flops)
     if not 1 <= pruned_flops <= dense_flops:
         raise InputError(f"pruned_flops={pruned_flops} must lie between 1 and dense_flops={dense_flops}")
     if cap is not None and not cap >= 1:

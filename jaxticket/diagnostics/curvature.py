@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params
@@ -58,6 +59,7 @@ def hessian_top(
     >>> float(hessian_top(loss, {"w": jnp.ones(2)}, key=jax.random.key(0)).value)
     4.0
     """
+    check_number(iterations=iterations, tolerance=tolerance)
     if iterations < 1 or not tolerance > 0:
         raise InputError(f"iterations={iterations} and tolerance={tolerance} must be above 0")
     product = _masked_product(loss, params, mask)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from scipy.special import stdtrit
 
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 
 
@@ -39,6 +40,7 @@ def interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
     >>> interval([0.97, 0.98, 0.98, 0.99]).low > interval([0.93, 0.94, 0.92, 0.93]).high
     True
     """
+    check_number(confidence=confidence)
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1, such as 0.95")
     numbers = [float(value) for value in values]

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxticket._checks import check_number
 from jaxticket.diagnostics.intervals import interval
 from jaxticket.errors import InputError
 
@@ -99,6 +100,7 @@ def verdict(
         if len(values) < 2:
             raise InputError(f"{name}={list(values)} has too few replicates; a margin needs at least two")
     _check_accuracies("best", [best])
+    check_number(margin=margin)
     if not margin >= 0:
         raise InputError(f"margin={margin} must not be negative; 0.005 is half a point")
     d, t, r, again = (_sample(values) for values in (dense, ticket, reinit, retrained))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.loops.level import LossFn
 from jaxticket.typing import Key, Params, PyTree
@@ -48,6 +49,7 @@ def distilled(
     >>> float(value)  # the ticket says what its teacher does
     0.0
     """
+    check_number(temperature=temperature, weight=weight)
     if not 0 < temperature < math.inf:
         raise InputError(f"temperature={temperature} must be above 0, such as 4")
     if not 0 <= weight <= 1:

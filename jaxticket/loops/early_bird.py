@@ -13,6 +13,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms.constraints import required
@@ -71,6 +72,7 @@ def update(state: EarlyBird, mask: Mask, *, tolerance: float = 0.1) -> tuple[Ear
     >>> distances.tolist(), bool(found)
     ([0.0, 0.0, 0.0, 0.0], True)
     """
+    check_number(tolerance=tolerance)
     if not 0 <= tolerance <= 1:
         raise InputError(f"tolerance={tolerance} is not a fraction; pass a number between 0 and 1, such as 0.1")
     state = _pushed(state, mask)

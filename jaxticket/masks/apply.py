@@ -61,6 +61,8 @@ def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
 
 def _check_shapes(name: str, mask: PyTree, params: Params) -> None:
     _tree.check_structure(name, mask, "params", params)
+    _tree.check_arrays(name, mask)
+    _tree.check_arrays("params", params)
 
     def one(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
         if p is None or m is None:

@@ -38,6 +38,8 @@ def pack(mask: Mask) -> PyTree:
     (4, 3)
     """
 
+    _tree.check_mask("mask", mask)
+
     def one(m: jax.Array) -> PackedMask:
         last = m.shape[-1] if m.ndim else None
         return PackedMask(jnp.packbits(m if m.ndim else m[None], axis=-1), last)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, masks
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam, trains
 from jaxticket.selection import select
@@ -42,6 +43,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
     >>> jnp.argmax(low_rank_residual()({"w": spiked})["w"])
     Array(6, dtype=int32)
     """
+    check_number(rank=rank, rounds=rounds)
     if rank < 1 or rounds < 1:
         raise InputError(f"rank={rank} and rounds={rounds} must be 1 or more.")
 
@@ -107,6 +109,7 @@ def additive(
     (Array([[1., 0.],
            [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
     """
+    check_number(rank=rank, residual_density=residual_density)
     if rank < 0 or not 0 <= residual_density <= 1:
         raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam
 from jaxticket.scopes import Scope
@@ -66,7 +67,8 @@ def bip(
     """
     if rule not in _RULES:
         raise InputError(f"rule={rule!r} must be one of {[*_RULES]}.")
-    if implicit_rate < 0:
+    check_number(implicit_rate=implicit_rate)
+    if not implicit_rate >= 0:
         raise InputError(f"implicit_rate={implicit_rate} must not be negative; it is 1 / γ, 1e-4 is published.")
     use = functools.partial(_product, functools.partial(_RULES[rule], rate=implicit_rate))
     signed = rule == "code"

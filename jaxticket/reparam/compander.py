@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
@@ -40,6 +41,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
     >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
     (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
     """
+    check_number(height=height, width=width)
     if not 0 < height < math.inf or not 0 < width < math.inf:
         raise InputError(f"height={height} and width={width} must be positive and finite.")
 

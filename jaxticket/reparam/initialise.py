@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_key, check_number
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Key, Params, PyTree
 
@@ -45,6 +46,7 @@ def signed_constant(
     >>> abs(signed_constant({"kernel": jnp.zeros((8, 3))}, jax.random.key(0))["kernel"][0])
     Array([0.5, 0.5, 0.5], dtype=float32)
     """
+    check_number(scale=scale)
     if not 0 < scale < math.inf:
         raise InputError(f"scale={scale} must be positive and finite; 2 is for ReLU, 3 for ELU.")
 
@@ -65,6 +67,7 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
     """
     if key is None:
         raise InputError("what is learnt beside the weights needs a key, got key=None; pass one: init(params, key).")
+    check_key("key", key)
     structure = _tree.structure(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
     # Zeros of a leaf have its sharding, eagerly and in types.
@@ -72,6 +75,7 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
 
 
 def _scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:
+    check_number(density=density)
     if not isinstance(density, jax.core.Tracer) and not 0 < density <= 1:
         raise InputError(f"density={density} must be above 0 and at most 1; it divides the variance of the weights.")
     fresh = draw_leaves(filters.only(params, where), key, draw)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scores, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam
 from jaxticket.typing import Filter, Key, Mask, Params, SoftMask
@@ -154,6 +155,7 @@ def hard_concrete(
     (Array([[0.5, 1.5]], dtype=float32), (1, 2))
     """
     _check_hardening(stop=stop)
+    check_number(drop_rate=drop_rate)
     if not 0 < drop_rate < 1:
         raise InputError(f"drop_rate={drop_rate} must lie between 0 and 1; 0.5 leaves every gate undecided.")
 
@@ -233,7 +235,8 @@ def _stretched(x: jax.Array) -> jax.Array:
 
 
 def _check_hardening(*, stop: int, temperature: float = 1.0) -> None:
-    if stop < 1:
+    check_number(stop=stop, temperature=temperature)
+    if not stop >= 1:
         raise InputError(f"stop={stop} must be 1 or more; it is the step from which gates are hard.")
     if not 1 <= temperature < math.inf:
         raise InputError(f"temperature={temperature} must be at least 1; the gates begin at 1 and steepen to 200.")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxticket import _tree
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.masks import summary
 from jaxticket.masks.apply import check_fits
@@ -40,6 +41,7 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
     (Array([1., 2., 3., 4.], dtype=float32), Array([2., 2., 3., 4.], dtype=float32))
     """
     _check_scored(latent)
+    check_number(fraction=fraction)
     if not 0 < fraction <= 0.5:
         raise InputError(f"fraction={fraction} must be above 0 and at most 0.5; 0.2 is published.")
     if mask is not None:
@@ -69,6 +71,7 @@ def rerandomise(
     [[False, True]]
     """
     _check_scored(latent)
+    check_number(fraction=fraction)
     if not isinstance(fraction, jax.core.Tracer) and not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be above 0 and at most 1; 0.1 is published.")
     check_fits(latent.weights, mask)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam, silenced, trains
 from jaxticket.reparam.initialise import Draw, draw_leaves
@@ -36,6 +37,7 @@ def signed_supermask(
     >>> signed_supermask().realise(latent, count=0)["w"]
     Array([[ 0., -3.,  5.]], dtype=float32)
     """
+    check_number(threshold=threshold)
     if not isinstance(threshold, jax.core.Tracer) and not 0 <= threshold < 1:
         raise InputError(f"threshold={threshold} must be at least 0 and below 1; at 1 nothing would be kept.")
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, schedules, scopes, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Reparam
 from jaxticket.scopes import Scope
@@ -50,6 +51,7 @@ def pdp(
     >>> soft.realise(latent, count=0)["w"].round(2), soft.realise(latent, count=10)["w"]
     (Array([[0.05, 2.98]], dtype=float32), Array([[0., 3.]], dtype=float32))
     """
+    check_number(start=start, ramp=ramp, stop=stop)
     if start < 0 or ramp < 1 or stop < start + ramp:
         raise InputError(f"start={start}, ramp={ramp}, stop={stop} must satisfy 0 ≤ start, 1 ≤ ramp ≤ stop − start.")
     if not callable(temperature) and not temperature > 0:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, scores, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Reparam, silenced
 from jaxticket.scopes import Scope
@@ -67,7 +68,8 @@ def sr_ste(
     >>> jax.grad(lambda latent: refined.realise(latent, count=0)["w"].sum())(latent)
     {'w': Array([[1.1, 1. ]], dtype=float32)}
     """
-    if decay < 0:
+    check_number(decay=decay)
+    if not decay >= 0:
         raise InputError(f"decay={decay} must not be negative; 2e-4 is published.")
     use = functools.partial(_pass_and_decay, decay)
     return _masked(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from jaxticket import _tree
+from jaxticket._checks import check_key
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, PyTree, Scores
 
@@ -54,6 +55,7 @@ def random(
     del grads, mask, aux
     if key is None:
         raise InputError("scores.random needs a key, got key=None; pass key= to sparsify (or to the score itself).")
+    check_key("key", key)
     floats = _floats(params)
     seeds = jax.random.bits(key, (_tree.structure(floats).num_leaves, 2), jnp.uint32)
     return _tree.map_present(_noise, floats, jax.tree.unflatten(_tree.structure(floats), list(seeds)))
@@ -168,6 +170,7 @@ def momentum(
 
 def _floats(params: Params) -> Params:
     """`params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
+    _tree.check_arrays("params", params)
     return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
 
 
@@ -177,7 +180,7 @@ def _required(grads: Params | None, params: Params) -> Params:
             "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "
             "mask with scores.random or scores.magnitude."
         )
-    _tree.check_structure("grads", grads, "params", params)
+    _tree.check_shapes("grads", grads, "params", params)
     return grads
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks.apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -246,8 +247,9 @@ def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None 
 
 def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
     """Scores, density and mask with None in the same places, checked before any work."""
+    _tree.check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
-    if isinstance(density, numbers.Real) or getattr(density, "ndim", None) == 0:
+    if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
         _check_fraction("density", density)
         density_tree = _tree.map_present(lambda _: density, scores)
     elif scope.joint:
@@ -269,9 +271,8 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
 
 
 def _check_fraction(name: str, value: Any) -> None:
-    if isinstance(value, jax.core.Tracer):
-        return
-    if not 0 <= value <= 1:
+    check_number(**{name: value})
+    if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
 
 

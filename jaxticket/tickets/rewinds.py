@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Mask, Params, PyTree, Trained
@@ -83,6 +84,7 @@ def fine_tune(step: int) -> Rewind:
     >>> fine_tune(1000)(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])}).step
     1000
     """
+    check_number(step=step)
     if step < 0:
         raise InputError(f"step={step} must not be negative; pass the last step of training")
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -25,6 +26,7 @@ def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
     >>> from jaxticket import scores, transforms
     >>> evolve = averaged(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
     """
+    check_number(decay=decay)
     if not 0 <= decay < 1:
         raise InputError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
     if transform.observe is not None:

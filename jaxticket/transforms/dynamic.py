@@ -1,6 +1,7 @@
 """Published plans of dynamic sparse training, by name: recombinations of start, prune, regrow and redistribute."""
 
 from jaxticket import filters, schedules, scopes, scores, units
+from jaxticket._checks import check_number
 from jaxticket.allocate import erk, uniform
 from jaxticket.scopes import Scope
 from jaxticket.transforms.averaged import averaged
@@ -137,6 +138,7 @@ def granet(
     True
     """
     target = schedules.cubic(density, start=start, stop=stop, initial=initial)
+    check_number(initial=initial, drop_fraction=drop_fraction)
     fraction = schedules.cosine(drop_fraction, stop=steps, final=min(_LAST_FRACTION, drop_fraction))
     evolve = [
         prune(scores.magnitude, target, unit=unit, scope=scopes.tree(), where=where),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.masks.apply import check_fits
 from jaxticket.scopes import Scope
@@ -29,6 +30,7 @@ def smooth_sign(width: float) -> Slope:
     >>> smooth_sign(0.1)(jnp.array([-1.0, 0.05, 0.0]))
     Array([-1. ,  0.5,  0. ], dtype=float32)
     """
+    check_number(width=width)
     if not width > 0:
         raise InputError(f"width={width} must be positive: the size below which a weight is drawn less.")
     return lambda p: jnp.clip(p / width, -1, 1)
@@ -174,6 +176,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
     >>> scales_to_keep({"scale": jnp.array([0.1, 0.001, 0.2, 0.002])}, energy=1e-3)
     {'scale': Array([ True, False,  True, False], dtype=bool)}
     """
+    check_number(energy=energy)
     if not 0 <= energy < 1:
         raise InputError(f"energy={energy} must lie in [0, 1); 1e-4 is the authors'.")
 
@@ -200,5 +203,6 @@ def _chosen(mask: Mask | Filter | None, params: Params) -> PyTree:
 
 
 def _check_strength(strength: Any) -> None:
-    if not isinstance(strength, jax.core.Tracer) and strength < 0:
+    check_number(strength=strength)
+    if not isinstance(strength, jax.core.Tracer) and not strength >= 0:
         raise InputError(f"strength={strength} must not be negative.")

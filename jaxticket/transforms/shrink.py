@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms.constraints import required
@@ -49,6 +50,7 @@ def shrink(
     >>> optax.apply_updates(params, updates)["w"]
     Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
     """
+    check_number(rate=rate, stop=stop)
     if not 0 <= rate <= 1:
         raise InputError(f"rate={rate} must lie between 0 and 1; 0.95 takes a twentieth of a weight at each step.")
     if stop < 0:

@@ -43,7 +43,7 @@ def documented() -> Iterator[None]:
     try:
         yield
     except JaxticketError as error:
-        if not str(error) or len(str(error)) > 10_000:
+        if not str(error) or len(str(error)) > 100_000:
             raise AssertionError(f"an error of {len(str(error))} characters") from error
 
 

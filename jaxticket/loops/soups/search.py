@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.loops import prune as pruning
 from jaxticket.loops.imp import imp
@@ -39,6 +40,7 @@ def phases(density: float, count: int) -> tuple[float, ...]:
     >>> [round(1 - d, 4) for d in phases(0.1, 3)]
     [0.5358, 0.7846, 0.9]
     """
+    check_number(density=density, count=count)
     if not 0 < density < 1:
         raise InputError(f"density={density} must lie between 0 and 1: the fraction kept after the last phase")
     if count < 1:
