@@ -40,7 +40,7 @@ _EXTRAS = {
 # What a disk or a folder does to a run: it is full, over its quota, read-only, unreadable, gone, or broken.
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE),
 }
 
 

@@ -106,7 +106,7 @@ def records(out):
     run = folder_in(out)
     file = run / "metrics.jsonl" if run else None
     return (
-        [line for line in file.read_bytes().splitlines(True) if line.endswith(b"\n")] if file and file.exists() else []
+        [line for line in file.read_bytes().splitlines(True) if line.endswith(b"\n")] if file and file.is_file() else []
     )
 
 

@@ -1,0 +1,72 @@
+"""Runs that are killed again and again, at any point of their work, end in the bits of the unbroken ones."""
+
+import random
+import time
+
+import pytest
+
+from tests.drill import _runs
+
+pytestmark = pytest.mark.slow
+
+MANY = ("imp.py", "--levels", "3", *_runs.IMP[3:])  # enough work to be killed many times
+KILLS = 22
+
+
+def moments(out, chance):
+    """Conditions at which a process is killed, one after the other: what is being done, or how far it came."""
+    further = _runs.lines(out, len(_runs.records(out)) + chance.randint(1, 4))
+    return {
+        "training": further,
+        "checkpoint being written": _runs.present(out, "checkpoint/.state_*.partial"),
+        "checkpoint written": _runs.present(out, "checkpoint/state_*/record.json"),
+        "ticket being written": _runs.present(
+            out, "replicate_*/*/.level_*.partial", "replicate_*/.rewind_point*.partial"
+        ),
+        "pruning": _runs.present(out, f"replicate_*/ticket/level_00{chance.randint(0, 1)}"),
+        "report being written": _runs.present(out, "*.partial", "table.txt", "report.html.partial"),
+    }
+
+
+def break_once(run, chance, name):
+    """Starts the run and kills it at this moment, or a little later. Says whether it came to that."""
+    process = run.start(seconds=chance.choice([0, 0, 1]))
+    if not _runs.wait_until(moments(run.out, chance)[name], process):
+        assert process.returncode == 0, process.communicate()[1]
+        process.communicate()
+        return False
+    time.sleep(chance.choice([0, chance.uniform(0, 0.05), chance.uniform(0, 1)]))
+    _runs.kill(process)
+    run.fault()
+    return True
+
+
+def test_killed_more_than_twenty_times_runs_end_in_the_bits_of_the_unbroken_one(broken, unbroken, tmp_path):
+    chance = random.Random(0)
+    expected = unbroken(MANY)
+    runs, met = [broken(MANY, tmp_path / "0")], []
+    while len(met) < KILLS:
+        name = chance.choice([*moments(runs[-1].out, chance)])
+        if break_once(runs[-1], chance, name):
+            met.append(name)
+        else:  # it came to its end
+            runs.append(broken(MANY, tmp_path / str(len(runs))))
+    for run in runs:
+        run.ends_as(expected)
+    assert len(set(met)) == len(moments(runs[0].out, chance)), met
+
+
+def test_methods_killed_again_and_again_end_in_the_same_bits(broken, unbroken):
+    run = broken(_runs.TRAIN)
+    for wanted in (
+        "checkpoint/.state_*.partial",
+        "checkpoint/state_*1",
+        "checkpoint/state_*2",
+        "cells/**/.seed_*",
+        "table*",
+    ):
+        process = run.start()
+        assert _runs.wait_until(_runs.present(run.out, wanted), process), wanted
+        _runs.kill(process)
+        run.fault()
+    run.ends_as(unbroken(_runs.TRAIN))
