@@ -71,7 +71,8 @@ def run(config: Config) -> list[_report.Record]:
         progress.tell(trainer.memory())
         with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(cells), folder / "metrics.jsonl", progress)
-    report(config, records)
+    if _pod.is_main():
+        report(config, records)
     return records
 
 

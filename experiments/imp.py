@@ -152,17 +152,17 @@ def run(config: Config) -> list[_report.Record]:
         with _cli.run_folder(config, progress):
             records = _report.keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
             checkpoint.clear()
-    _report.write(
-        folder,
-        records,
-        BRANCHES,
-        title=title(config, problem),
-        config=dataclasses.asdict(config),
-        command=["python", "experiments/imp.py", *config.flags()],
-    )
+    if _pod.is_main():
+        report(config, records, title=title(config, problem))
+    return records
+
+
+def report(config: Config, records: Sequence[_report.Record], *, title: str) -> None:
+    """Writes and prints the table, the plot, the page, and with --tensorboard the event files."""
+    folder, command = config.folder(), ["python", "experiments/imp.py", *config.flags()]
+    _report.write(folder, records, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
     if config.tensorboard:
         _events.write(folder / "tensorboard", _events.over_levels(records))
-    return records
 
 
 def title(config: Config, problem: Problem) -> str:

@@ -70,14 +70,13 @@ def run(config: Config) -> list[_report.Record]:
         progress.tell(trainer.memory())
         with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(config.cells()), folder / "metrics.jsonl", progress)
-    report(config, records)
-    if config.tensorboard:
-        _events.write(folder / "tensorboard", _events.over_steps(records))
+    if _pod.is_main():
+        report(config, records)
     return records
 
 
 def report(config: Config, records: Sequence[_report.Record]) -> None:
-    """Writes and prints the tables, the plot and the page."""
+    """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = _report.plain(config.method)
     title = f"{name} at density {config.density:g}: {config.model} on {config.data}, run {config.hash()}"
@@ -113,6 +112,8 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         ),
         others=f"metrics.jsonl, and the tickets {config.cells()[0].path(folder).parent.relative_to(folder)}/seed_…",
     )
+    if config.tensorboard:
+        _events.write(folder / "tensorboard", _events.over_steps(records))
 
 
 def plot(records: Sequence[_report.Record], file: pathlib.Path, *, title: str) -> None:

@@ -111,11 +111,11 @@ def records(out):
 
 
 def results(out):
-    """What is finished, by its path: the record of every ticket, which holds the checksums of its files."""
+    """What is finished, by its path: the record of every ticket with the checksums of its files, and when it was."""
     run = folder_in(out)
     found = sorted(run.rglob("record.json")) if run else []
     return {
-        file.parent.relative_to(run).as_posix(): file.read_bytes()
+        file.parent.relative_to(run).as_posix(): (file.stat().st_mtime_ns, file.read_bytes())
         for file in found
         if "checkpoint" not in file.parts and archive.PARTIAL not in file.parent.name
     }

@@ -1,8 +1,10 @@
 """The faults that a run meets most, one after the other: it ends in the bits of the unbroken one."""
 
+import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -37,6 +39,22 @@ def test_preempted_killed_out_of_room_damaged_and_refused_it_ends_in_the_same_bi
     _, errors = run.ends_as(unbroken(_runs.TRAIN))
     assert f"warning: {newest}: " in errors
     assert f"set aside as damaged_{newest.name}; going on from the state before" in errors
+
+
+def test_a_search_killed_three_times_ends_in_the_bits_of_the_unbroken_one(broken, unbroken):
+    run, chance = broken(_runs.IMP), random.Random(0)
+    for reached in (
+        _runs.present(run.out, "checkpoint/state_*/record.json"),  # inside the training before the rewind point
+        _runs.lines(run.out, 2),  # after some levels and controls, from here at any moment of the next
+        _runs.lines(run.out, 7),
+    ):
+        process = run.start()
+        assert _runs.wait_until(reached, process)
+        time.sleep(chance.uniform(0, 0.2))
+        _runs.kill(process)
+        run.fault()
+    run.ends_as(unbroken(_runs.IMP))
+    assert len(_runs.results(run.out)) == 2 * (2 * 3 + 1)
 
 
 def test_lines_are_whole_where_the_disk_is_full(tmp_path, tally):
