@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores
 
@@ -132,12 +133,15 @@ class _Block(_PerLeaf):
         first = self._first_axis(x.shape)
         padding = [(0, 0)] * first + [(0, -n % b) for n, b in zip(x.shape[first:], self.shape, strict=True)]
         where = jnp.pad(jnp.ones(x.shape, bool), padding) if any(p for _, p in padding) else None
-        split = list(x.shape[:first])
-        for n, b in zip(x.shape[first:], self.shape, strict=True):
-            split += [-(-n // b), b]
-        inner = tuple(range(first + 1, len(split), 2))
-        tiles = jnp.pad(x, padding).reshape(split)
-        return reduce(tiles, inner, None if where is None else where.reshape(split)).squeeze(inner)
+        inner = tuple(range(first + 1, first + 2 * len(self.shape), 2))
+        tiles = self._tiles(jnp.pad(x, padding), first)
+        return reduce(tiles, inner, None if where is None else self._tiles(where, first)).squeeze(inner)
+
+    def _tiles(self, x: jax.Array, first: int) -> jax.Array:
+        """Each axis as two, one by one: the types of arrays on Explicit meshes follow no other split."""
+        for axis, b in reversed([*enumerate(self.shape, first)]):
+            x = x.reshape(*x.shape[:axis], -1, b, *x.shape[axis + 1 :])
+        return x
 
     def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         first = self._first_axis(shape)
@@ -182,6 +186,7 @@ def axis(axis: int = -1, *, reduce: Reduce = mean) -> Unit:
     >>> axis(-1, reduce=total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
     Array([[4., 6.]], dtype=float32)
     """
+    check_axis("axis", axis)
     return _Axis(axis, reduce)
 
 
@@ -195,6 +200,8 @@ def block(*shape: int, reduce: Reduce = mean) -> Unit:
     >>> block(2, 2).pool(jnp.arange(6.0).reshape(2, 3))
     Array([[2. , 3.5]], dtype=float32)
     """
+    for size in shape:
+        check_count(0, shape=size)
     if not shape or any(b < 1 for b in shape):
         raise InputError(f"units.block{shape}: pass at least one size, each 1 or more, for example block(4, 4).")
     return _Block(shape, reduce)
@@ -210,6 +217,8 @@ def heads(count: int, *, axis: int = -1, reduce: Reduce = mean) -> Unit:
     >>> heads(2).pool(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
     Array([[2., 6.]], dtype=float32)
     """
+    check_count(0, count=count)
+    check_axis("axis", axis)
     if count < 1:
         raise InputError(f"units.heads(count={count}): pass the number of heads, 1 or more.")
     return _Heads(count, axis, reduce)

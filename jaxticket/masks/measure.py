@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket import _agree, _tree
 from jaxticket.errors import InputError
 from jaxticket.masks import algebra
 from jaxticket.masks.apply import check_fits
@@ -148,7 +148,7 @@ def summary(params: Params, mask: Mask) -> Summary:
         size = math.prod(p.shape)
         if m is None:
             return Row(path, p.shape, size, size, None)
-        kept = int(np.sum(np.asarray(_along_last(m)), dtype=np.int64)) * _repeats(p, m)
+        kept = int(np.sum(_agree.on_host(_along_last(m)), dtype=np.int64)) * _repeats(p, m)
         return Row(path, p.shape, kept, size, kept / size if size else 1.0)
 
     tree = _tree.tree_map(row, _tree.names(params), params, mask)

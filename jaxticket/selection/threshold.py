@@ -212,7 +212,12 @@ def _bisect(
         exact = [functools.reduce(jnp.logical_or, es, e) for e, *es in zip(exact, *equal, strict=True)]
         return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
 
-    start = [jnp.zeros_like(w[0], dtype=dtype) for w in wanted], [jnp.zeros_like(w[0], dtype=bool) for w in wanted]
+    # Inside shard_map a zero that differs between devices, to the types, as the scores do.
+    zero = sum((jnp.zeros_like(s, shape=(), dtype=jnp.uint32) for s in contest.scores), jnp.uint32(0))
+    start = (
+        [jnp.zeros_like(w[0], dtype=dtype) + zero.astype(dtype) for w in wanted],
+        [jnp.zeros_like(w[0], dtype=bool) | (zero > 0) for w in wanted],
+    )
     if contest.on_explicit_mesh:  # where the type of a carry holds its sharding: take that of the counts
         typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
         start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
