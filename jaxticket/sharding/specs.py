@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import _tree
-from jaxticket.errors import InputError
+from jaxticket.errors import InputError, StructureError
 from jaxticket.typing import Params, PyTree
 
 Entry = None | str | tuple[str, ...]  # the mesh axes along one axis of an array
@@ -39,7 +39,8 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
         raise InputError(f"minimum={minimum} must not be negative; it counts the entries of a leaf")
     if over is None:
         over = _tree.map_present(lambda _: NamedSharding(mesh, PartitionSpec()), params)
-    _tree.check_structure("over", over, "params", params)
+    if _tree.structure(over) != _tree.structure(params):
+        raise StructureError(f"over has not the structure of params: {_tree.structure(over)}; make it of the same tree")
 
     def split(leaf: Any, given: NamedSharding) -> NamedSharding:
         entries = _entries(given.spec, leaf.ndim)
