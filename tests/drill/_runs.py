@@ -96,6 +96,13 @@ def present(out, *patterns):
     return lambda: (run := folder_in(out)) is not None and any(any(run.glob(pattern)) for pattern in patterns)
 
 
+def new(out, *patterns):
+    """A condition: one of these paths has come into being since now."""
+    matching = lambda: {p for run in [folder_in(out)] if run for pattern in patterns for p in run.glob(pattern)}
+    known = matching()
+    return lambda: bool(matching() - known)
+
+
 def lines(out, number):
     """A condition: the run has so many records."""
     return lambda: len(records(out)) >= number

@@ -1,5 +1,6 @@
 """Runs that are killed again and again, at any point of their work, end in the bits of the unbroken ones."""
 
+import itertools
 import random
 import time
 
@@ -14,17 +15,14 @@ KILLS = 22
 
 
 def moments(out, chance):
-    """Conditions at which a process is killed, one after the other: what is being done, or how far it came."""
-    further = _runs.lines(out, len(_runs.records(out)) + chance.randint(1, 4))
+    """Conditions at which a process is killed: what it has just begun, or how far it came."""
     return {
-        "training": further,
-        "checkpoint being written": _runs.present(out, "checkpoint/.state_*.partial"),
-        "checkpoint written": _runs.present(out, "checkpoint/state_*/record.json"),
-        "ticket being written": _runs.present(
-            out, "replicate_*/*/.level_*.partial", "replicate_*/.rewind_point*.partial"
-        ),
-        "pruning": _runs.present(out, f"replicate_*/ticket/level_00{chance.randint(0, 1)}"),
-        "report being written": _runs.present(out, "*.partial", "table.txt", "report.html.partial"),
+        "training": _runs.lines(out, len(_runs.records(out)) + chance.randint(1, 4)),
+        "checkpoint being written": _runs.new(out, "checkpoint/.state_*.partial"),
+        "checkpoint written": _runs.new(out, "checkpoint/state_*/record.json"),
+        "ticket being written": _runs.new(out, "replicate_*/*/.level_*.partial", "replicate_*/.rewind_point*.partial"),
+        "pruning": _runs.new(out, "replicate_*/ticket/level_*"),
+        "report being written": _runs.new(out, "*.partial", "table.txt", "report.html"),
     }
 
 
@@ -45,9 +43,9 @@ def test_killed_more_than_twenty_times_runs_end_in_the_bits_of_the_unbroken_one(
     chance = random.Random(0)
     expected = unbroken(MANY)
     runs, met = [broken(MANY, tmp_path / "0")], []
+    names = itertools.cycle(moments(runs[0].out, chance))
     while len(met) < KILLS:
-        name = chance.choice([*moments(runs[-1].out, chance)])
-        if break_once(runs[-1], chance, name):
+        if break_once(runs[-1], chance, name := next(names)):
             met.append(name)
         else:  # it came to its end
             runs.append(broken(MANY, tmp_path / str(len(runs))))
@@ -66,7 +64,7 @@ def test_methods_killed_again_and_again_end_in_the_same_bits(broken, unbroken):
         "table*",
     ):
         process = run.start()
-        assert _runs.wait_until(_runs.present(run.out, wanted), process), wanted
+        assert _runs.wait_until(_runs.new(run.out, wanted), process), wanted
         _runs.kill(process)
         run.fault()
     run.ends_as(unbroken(_runs.TRAIN))

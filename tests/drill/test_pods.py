@@ -73,7 +73,8 @@ def test_one_process_is_told_to_stop(broken, whole):
     printed = ended(processes, within=240)
     assert [process.returncode for process in processes] == [0, 0], printed
     assert all("the same command goes on from here" in errors for _, errors in printed)
-    assert not printed[1][0]  # only the first one tells how it goes
+    assert "memory: " in printed[0][0]
+    assert "memory: " not in printed[1][0]  # only the first one tells how it goes
     run.fault()
     run.ends_as(whole)
 
