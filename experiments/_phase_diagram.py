@@ -130,8 +130,8 @@ class Lab:
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
         if self.placement.each == "sequence":
             fitted = loops.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
-        else:
-            fitted = train(*stacked)
+            return fitted.params, fitted.state
+        fitted = train(*stacked)
         return jax.device_put((fitted.params, fitted.state), jax.devices()[0])
 
 

@@ -10,6 +10,7 @@ import jax
 
 from experiments import _problem
 from experiments._config import Config as Search
+from experiments._pod import Pod
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree
@@ -29,8 +30,8 @@ BRANCHES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Pod):
     """Train the levels of a finished search again, with one thing changed."""
 
     run: pathlib.Path
@@ -58,6 +59,7 @@ class Config:
     """Seconds between checkpoints inside a training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         needed = {
             "rewind_steps": self.branch == "rewinding_sweep",
             "learning_rates": self.branch in ("learning_rate_sweep", "transfer"),
@@ -83,7 +85,8 @@ class Config:
     def flags(self) -> list[str]:
         """The flags that make this configuration."""
         given = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        given = [(name, value) for name, value in given if value not in (None, ()) and name != "checkpoint_seconds"]
+        of_process = {"checkpoint_seconds", *(field.name for field in dataclasses.fields(Pod))}
+        given = [(name, value) for name, value in given if value not in (None, ()) and name not in of_process]
         values = lambda value: map(str, value if isinstance(value, tuple) else (value,))
         return list(itertools.chain.from_iterable((_flag(name), *values(value)) for name, value in given))
 

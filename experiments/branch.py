@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _config, _problem, _report, _variants, imp
+from experiments import _cli, _config, _pod, _problem, _report, _variants, imp
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
 
@@ -54,15 +54,17 @@ def run(config: _variants.Config) -> list[_report.Record]:
             problem_of(variant.search)  # what does not fit is said before anything is trained
         trained = _records(config, search, found, variants, problem_of)
         records = _report.keep(trained, folder / "metrics.jsonl", progress)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    _report.write(
-        folder,
-        records,
-        names,
-        title=f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}",
-        config=dataclasses.asdict(search),
-        command=["python", "experiments/branch.py", *config.flags()],
-    )
+        if _pod.is_main():
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    if _pod.is_main():
+        _report.write(
+            folder,
+            records,
+            names,
+            title=f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}",
+            config=dataclasses.asdict(search),
+            command=["python", "experiments/branch.py", *config.flags()],
+        )
     return records
 
 
@@ -127,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _cli.one_line_errors():
         config = _cli.parse(_variants.Config, argv, description=__doc__)
         _cli.require_extras("experiments", "models", "io", "data", "plots")
+        _pod.start(config)
         run(config)
     return 0
 

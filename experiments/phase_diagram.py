@@ -53,8 +53,9 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
         {"temperature": temperature, "density": density, "seed": seed, **lab.measure(next(ends), next(ends))}
         for density, seed in cells
     ]
-    file.parent.mkdir(exist_ok=True)
-    loops.rundir.write_text(file, json.dumps(found))
+    if _pod.is_main():
+        file.parent.mkdir(exist_ok=True)
+        loops.rundir.write_text(file, json.dumps(found))
     return found
 
 
@@ -120,7 +121,8 @@ def run(config: Config) -> list[_report.Record]:
             found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
             records = _report.keep(found, folder / "metrics.jsonl", progress)
             loops.StepCheckpoint(folder / "checkpoint", every=0).clear()
-    report(config, records)
+    if _pod.is_main():
+        report(config, records)
     return records
 
 

@@ -116,14 +116,15 @@ def run(config: Config) -> list[_report.Record]:
         shared = lab(config)
         with _cli.run_folder(config, progress):
             found = _report.keep(search(config, shared, folder, progress.step), folder / "metrics.jsonl", progress)
-    _report.write(
-        folder,
-        found,
-        BRANCHES,
-        title=f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}",
-        config=dataclasses.asdict(config),
-        command=["python", "experiments/soups.py", *config.flags()],
-    )
+    if _pod.is_main():
+        _report.write(
+            folder,
+            found,
+            BRANCHES,
+            title=f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}",
+            config=dataclasses.asdict(config),
+            command=["python", "experiments/soups.py", *config.flags()],
+        )
     return found
 
 

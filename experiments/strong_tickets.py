@@ -47,7 +47,8 @@ def run(config: Config) -> list[_report.Record]:
             each.progress = progress.step
         with _cli.run_folder(config, progress):
             records = _report.keep(search(config, trainers), folder / "metrics.jsonl", progress)
-    report(config, records)
+    if _pod.is_main():
+        report(config, records)
     return records
 
 
