@@ -1,7 +1,9 @@
 """The folder of a run: one process, one configuration, whole lines."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -79,6 +81,41 @@ def test_lines_are_neither_torn_nor_repeated(tmp_path, kept):
         assert file.read_text().startswith(whole[: whole.index("\n")])
     lines.close()
     assert file.read_text() == whole
+
+
+@contextlib.contextmanager
+def no_file_above(size):
+    """As on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_whole_lines_and_the_old_text(tmp_path):
+    file, table = tmp_path / "metrics.jsonl", tmp_path / "table.txt"
+    values = [{"level": level, "note": "x" * 30} for level in range(3)]
+    rundir.write_text(table, "old")
+    lines = rundir.JsonLines(file)
+    for value in values[:2]:
+        lines.append(value)
+    with no_file_above(120), pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be .*too large.* make room"):
+        lines.append(values[2])
+    assert [json.loads(line) for line in file.read_text().splitlines()] == values[:2]
+    with no_file_above(120), pytest.raises(CheckpointError, match=r"table\.txt cannot be .* make room"):
+        rundir.write_text(table, "new" * 100)
+    assert table.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl", "table.txt"]
+
+
+def test_a_file_that_was_deleted_is_missed(tmp_path):
+    lines = rundir.JsonLines(tmp_path / "metrics.jsonl")
+    lines.append(1)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(CheckpointError, match="was deleted while the run went on"):
+        lines.append(2)
 
 
 def test_a_run_that_is_extended_or_shortened_tells_its_own_story(tmp_path):

@@ -2,8 +2,6 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -55,23 +53,3 @@ def test_a_search_killed_three_times_ends_in_the_bits_of_the_unbroken_one(broken
         run.fault()
     run.ends_as(unbroken(_runs.IMP))
     assert len(_runs.results(run.out)) == 2 * (2 * 3 + 1)
-
-
-def test_lines_are_whole_where_the_disk_is_full(tmp_path, tally):
-    file = tmp_path / "metrics.jsonl"
-    code = """
-import resource, sys
-from jaxticket.loops import rundir
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-lines = rundir.JsonLines(sys.argv[1])
-for number in range(9):
-    lines.append({"level": number, "note": "x" * 20})
-"""
-    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False)
-    tally.faults += 1
-    assert "metrics.jsonl cannot be written (File too large); make room" in done.stderr
-    assert [line.startswith('{"level": ') and line.endswith('"}') for line in file.read_text().splitlines()] == [
-        True,
-        True,
-    ]
-    assert file.read_text().endswith("}\n")
