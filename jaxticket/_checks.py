@@ -29,18 +29,35 @@ def check_number(**values: Any) -> None:
             raise InputError(f"{name}={value!r:.80} is a {kind}, not a number; pass a real number, such as 0.5 or 100.")
 
 
+def known(value: Any) -> Any:
+    """The number that a value is known to be, also where jax is tracing; else the traced value, or no number at all."""
+    is_array = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    return value.item() if is_array and value.shape == () else value
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raises InputError, naming the argument, for a value that is no number in [0, 1]."""
+    check_number(**{name: value})
+    if not isinstance(value, jax.core.Tracer) and not 0 <= known(value) <= 1:
+        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1.")
+
+
 def check_count(least: int, **values: Any) -> None:
     """Raises InputError, naming the argument, for a value that is no whole number, finite and at least `least`."""
     check_number(**values)
-    for name, value in values.items():
+    for name, value in ((name, known(value)) for name, value in values.items()):
         if not isinstance(value, jax.core.Tracer) and not (least <= value < math.inf and value == int(value)):
             raise InputError(f"{name}={value} must be a whole number, {least} or more.")
 
 
+def check_axis(name: str, axis: Any) -> None:
+    """Raises InputError, naming the argument, for an axis that is no whole number."""
+    if not isinstance(axis, numbers.Integral) or isinstance(axis, bool):
+        raise InputError(f"{name}={axis!r} is not an axis; pass a whole number, such as -1 for the last.")
+
+
 def check_key(name: str, key: Any) -> None:
-    """Raises InputError, naming the argument, unless `key` is one key of jax.random, or None."""
-    if key is None:
-        return
+    """Raises InputError, naming the argument, unless `key` is one key of jax.random."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1  # as jax.random.PRNGKey makes them

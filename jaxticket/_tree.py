@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.typing import PyTree
@@ -20,6 +22,11 @@ def is_none(x: Any) -> bool:
 
 def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """`jax.tree.map` in which None is a leaf, passed to `f` like any other."""
+    try:
+        for other in rest:
+            structure(tree).flatten_up_to(other)
+    except ValueError:
+        raise StructureError(_difference(tree, rest)) from None
     return jax.tree.map(f, tree, *rest, is_leaf=is_none)
 
 
@@ -50,10 +57,10 @@ def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> No
 
 
 def check_leaves(name: str, tree: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number and not None."""
+    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number, sharding or None."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         dtype = getattr(leaf, "dtype", None)
-        if dtype is None and isinstance(leaf, numbers.Number):
+        if dtype is None and isinstance(leaf, numbers.Number | jax.sharding.Sharding | jax.sharding.PartitionSpec):
             continue
         if dtype is None or not hasattr(leaf, "shape") or getattr(dtype, "kind", "V") in "OSU":
             kind = type(leaf).__name__ if dtype is None else f"{dtype} array"
@@ -68,6 +75,14 @@ def check_arrays(name: str, tree: PyTree) -> None:
             raise InputError(
                 f"{_where(name, path)} is a {type(leaf).__name__}, not an array; wrap it: jnp.asarray({leaf!r})."
             )
+
+
+def check_array(name: str, array: Any, kind: Any = np.number) -> None:
+    """Raises InputError for what is no single array of numbers of that kind (bool counts as a kind of its own)."""
+    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        raise InputError(f"{name} is a {type(array).__name__}, not an array; wrap it: jnp.asarray(...).")
+    if not jnp.issubdtype(array.dtype, kind):
+        raise InputError(f"{name} has dtype {array.dtype}, but must be {kind.__name__}; convert it with astype.")
 
 
 def check_mask(name: str, mask: PyTree) -> None:
@@ -93,8 +108,28 @@ def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
     tree_map(one, names(like), tree, like)
 
 
+def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
+    check_shapes(name, tree, like_name, like)
+
+    def one(path: str, x: Any, y: Any) -> None:
+        if (x is None) != (y is None):
+            raise StructureError(f"at {path!r} only one of {name} and {like_name} is None; both have it or neither.")
+
+    tree_map(one, names(like), tree, like)
+
+
 def _where(name: str, path: tuple[Any, ...]) -> str:
     return f"{name} at {path_name(path)!r}" if path else name
+
+
+def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:
+    """Where pytrees that belong together differ, in the words of jax."""
+    try:
+        jax.tree.map(lambda *_: None, tree, *rest, is_leaf=is_none)
+    except ValueError as error:
+        return f"two pytrees that belong together differ: {' '.join(str(error).split()):.500}"
+    return "two pytrees that belong together differ"
 
 
 def names(tree: PyTree) -> PyTree:

@@ -4,14 +4,14 @@ import dataclasses
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_number
+from jaxticket._checks import check_fraction, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Density, Period, Schedule
 
@@ -40,7 +40,7 @@ class DensitySchedule:
     def __post_init__(self) -> None:
         for name, value in (("initial", self.initial), ("final", self.final)):
             for leaf in jax.tree.leaves(value):
-                _check_fraction(name, leaf)
+                check_fraction(name, leaf)
 
     def __call__(self, count: Count) -> Density:
         r = self.remaining(count)
@@ -110,7 +110,7 @@ def levels(n: int, *, rate: float = 0.2) -> tuple[float, ...]:
     """
     n = _check_steps("n", n, at_least=1)
     check_number(rate=rate)
-    if not 0 < rate < 1:
+    if not 0 < known(rate) < 1:
         raise InputError(f"rate={rate} must lie between 0 and 1; 0.2 prunes a fifth of the survivors at each level.")
     return tuple((1 - rate) ** i for i in range(n))
 
@@ -125,9 +125,9 @@ def cosine(initial: float, *, stop: int, final: float = 0.0) -> Schedule:
     >>> [round(float(schedule(t)), 4) for t in (0, 50, 100, 200)]
     [0.3, 0.15, 0.0, 0.0]
     """
-    _check_fraction("initial", initial)
-    _check_fraction("final", final)
-    if final > initial:
+    check_fraction("initial", initial)
+    check_fraction("final", final)
+    if not isinstance(initial, jax.core.Tracer) and known(final) > known(initial):
         raise InputError(f"final={final} is above initial={initial}; a drop fraction falls.")
     stop = _check_steps("stop", stop, at_least=1)
 
@@ -147,7 +147,7 @@ def power(initial: float, *, stop: int, exponent: float = 1.0) -> Schedule:
     >>> [round(float(schedule(t)), 4) for t in (0, 50, 100)]
     [0.4, 0.1, 0.0]
     """
-    _check_fraction("initial", initial)
+    check_fraction("initial", initial)
     stop = _check_steps("stop", stop, at_least=1)
     check_number(exponent=exponent)
     if not 0 < exponent < math.inf:
@@ -167,7 +167,7 @@ def fixed(value: float) -> Schedule:
     >>> float(fixed(0.5)(7))
     0.5
     """
-    _check_fraction("value", value)
+    check_fraction("value", value)
     return lambda count: jnp.float32(value)
 
 
@@ -202,6 +202,8 @@ def at(steps: Sequence[int]) -> Period:
     """
     if isinstance(steps, numbers.Integral):
         raise InputError(f"steps={steps} is a number; pass a sequence of steps, as at([{steps}]).")
+    if not isinstance(steps, Iterable):
+        raise InputError(f"steps={steps!r} is no sequence; pass the steps, as at([100, 200]).")
     wanted = tuple(_check_steps("steps", step) for step in steps)
     return lambda count: jnp.any(jnp.asarray(count) == jnp.asarray(wanted, jnp.int32))
 
@@ -222,12 +224,6 @@ def _progress(elapsed: jax.Array, length: int) -> jax.Array:
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, numbers.Real) or getattr(x, "ndim", None) == 0
-
-
-def _check_fraction(name: str, value: Any) -> None:
-    check_number(**{name: value})
-    if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
-        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1.")
 
 
 def _check_steps(name: str, value: Any, *, at_least: int = 0, least_name: str = "") -> int:

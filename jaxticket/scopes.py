@@ -6,6 +6,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.units import normalise_axis
 
@@ -66,14 +67,15 @@ class _Groups:
     def view(self, x: jax.Array) -> jax.Array:
         axis = normalise_axis(self.axis, x.shape, "scopes.groups")
         padding = [(0, -x.shape[a] % self.m if a == axis else 0) for a in range(x.ndim)]
-        return jnp.pad(x, padding).reshape(*x.shape[:axis], -1, self.m, *x.shape[axis + 1 :])
+        whole = -(-x.shape[axis] // self.m)
+        return jnp.pad(x, padding).reshape(*x.shape[:axis], whole, self.m, *x.shape[axis + 1 :])
 
     def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (normalise_axis(self.axis, shape, "scopes.groups") + 1,)
 
     def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         axis = normalise_axis(self.axis, shape, "scopes.groups")
-        flat = x.reshape(*shape[:axis], -1, *shape[axis + 1 :])
+        flat = x.reshape(*shape[:axis], x.shape[axis] * self.m, *shape[axis + 1 :])
         return jax.lax.slice_in_dim(flat, 0, shape[axis], axis=axis)
 
 
@@ -102,6 +104,7 @@ def slices(axis: int) -> Scope:
     >>> slices(-1).axes((3, 4))
     (0,)
     """
+    check_axis("axis", axis)
     return _Slices(axis)
 
 
@@ -114,6 +117,8 @@ def groups(m: int, *, axis: int = -2) -> Scope:
     >>> groups(4, axis=-2).axes((8, 5))
     (1,)
     """
+    check_axis("axis", axis)
+    check_count(0, m=m)
     if m < 1:
         raise InputError(f"scopes.groups(m={m}): pass a group size of 1 or more, for example groups(4) for 2:4.")
     return _Groups(m, axis)

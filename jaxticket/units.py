@@ -111,12 +111,12 @@ class _Heads(_PerLeaf):
 
     def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
         axis = normalise_axis(self.axis, x.shape, "units.heads")
-        if x.shape[axis] % self.count:
+        if self.count > x.shape[axis] or x.shape[axis] % self.count:
             raise InputError(
                 f"units.heads(count={self.count}, axis={self.axis}) does not divide a leaf of shape {x.shape}; "
                 "pass the model's number of heads, and the axis on which they lie side by side."
             )
-        split = x.reshape(*x.shape[:axis], self.count, -1, *x.shape[axis + 1 :])
+        split = x.reshape(*x.shape[:axis], self.count, x.shape[axis] // self.count, *x.shape[axis + 1 :])
         return reduce(split, tuple(a for a in range(split.ndim) if a != axis), None).squeeze(axis + 1)
 
     def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -140,7 +140,7 @@ class _Block(_PerLeaf):
     def _tiles(self, x: jax.Array, first: int) -> jax.Array:
         """Each axis as two, one by one: the types of arrays on Explicit meshes follow no other split."""
         for axis, b in reversed([*enumerate(self.shape, first)]):
-            x = x.reshape(*x.shape[:axis], -1, b, *x.shape[axis + 1 :])
+            x = x.reshape(*x.shape[:axis], x.shape[axis] // b, b, *x.shape[axis + 1 :])
         return x
 
     def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree
 
@@ -124,7 +124,7 @@ def checked_density(name: str, value: Any) -> float:
         raise InputError(
             f"{name}={value} must be a number that is known now: shares are computed from shapes, on the host."
         )
-    if not 0 <= value <= 1:
+    if not 0 <= known(value) <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
     return float(value)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import filters
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count
 from jaxticket.allocate._shares import (
     check_affordable,
     checked_density,
@@ -62,7 +62,7 @@ def rate_distortion(
         raise InputError(
             "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."
         )
-    check_number(levels=levels)
+    check_count(2, levels=levels)
     if density and (levels - 1) * density < 1:
         raise InputError(f"levels={levels} are too coarse for density={density}; pass at least {int(1 / density) + 2}.")
     chosen = filters.only(params, where)

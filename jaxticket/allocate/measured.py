@@ -61,6 +61,7 @@ def from_scores(
     density, minimum = checked_density("density", density), checked_minimum(minimum)
     _check_known("scores", scores, "from_scores")
     _tree.check_structure("scores", scores, "params", params)
+    _tree.check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
     _tree.check_structure("scores", scored, "what where chooses", chosen)

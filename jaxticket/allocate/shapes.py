@@ -140,10 +140,12 @@ def rules(
     >>> rules(params, {"^last/": 0.25}, default=1.0)
     {'first': {'kernel': 1.0}, 'last': {'kernel': 0.25}}
     """
+    if not isinstance(density_rules, Mapping):
+        raise InputError(f"density_rules is a {type(density_rules).__name__}; pass a mapping {{regex: density}}.")
     chosen = filters.only(params, where)
     for name, value in (*density_rules.items(), ("default", default)):
         if value is not None:
-            checked_density(name, value)
+            checked_density(str(name), value)
     leaves = leaves_of(chosen)
     # Over the sparsified leaves alone, so that a rule cannot spend itself on a leaf that is not sparsified.
     resolved = _tree.resolve(density_rules, {leaf.name: leaf.size for leaf in leaves}, default=default)

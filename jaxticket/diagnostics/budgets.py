@@ -1,13 +1,14 @@
 """How long a pruned network may train from scratch: fair budgets, and the FLOPs that they are reckoned in."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 
 from jaxticket import _tree, filters, masks
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_number
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Mask, Params
 
@@ -68,6 +69,10 @@ def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] 
     Budget(epochs=160, steps=1600, milestones=(800, 1200))
     """
     _check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
+    if not isinstance(milestones, Sequence) or isinstance(milestones, str):
+        raise InputError(f"milestones={milestones!r} is no sequence; pass fractions of the training, as (0.5, 0.75)")
+    for fraction in milestones:
+        check_number(milestones=fraction)
     if any(not low < high for low, high in itertools.pairwise([0.0, *milestones, 1.0])):
         raise InputError(f"milestones={tuple(milestones)} must be fractions of the training that rise between 0 and 1")
     steps = epochs * steps_per_epoch
@@ -100,16 +105,17 @@ def scratch_b(
     """
     _check_positive(epochs=epochs)
     check_number(dense_flops=dense_flops, pruned_flops=pruned_flops)
-    if not 1 <= pruned_flops <= dense_flops:
+    if not 1 <= pruned_flops <= dense_flops < math.inf:
         raise InputError(f"pruned_flops={pruned_flops} must lie between 1 and dense_flops={dense_flops}")
+    if cap is not None:
+        check_number(cap=cap)
     if cap is not None and not cap >= 1:
         raise InputError(f"cap={cap} must be at least 1, the training of scratch_e")
     longer = -(-epochs * dense_flops // pruned_flops)  # ⌈·⌉ of a ratio of integers, without rounding it first
-    allowed = longer if cap is None else min(longer, int(cap * epochs))
+    allowed = longer if cap is None else int(min(longer, cap * epochs))
     return scratch_e(allowed, steps_per_epoch=steps_per_epoch, milestones=milestones)
 
 
 def _check_positive(**sizes: int) -> None:
     for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1")
+        check_count(1, **{name: value})

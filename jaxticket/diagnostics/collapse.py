@@ -20,7 +20,11 @@ def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
     {'a': 1}
     """
     first: dict[str, int] = {}
+    reference: Mask | None = None
     for level, mask in enumerate(masks):
+        _tree.check_mask(f"masks[{level}]", mask)
+        reference = mask if reference is None else reference
+        _tree.check_structure(f"masks[{level}]", mask, "masks[0]", reference)
         for name, leaf in zip(_tree.leaves(_tree.names(mask)), _tree.leaves(mask), strict=True):
             if leaf is not None and leaf.size and not jnp.any(leaf):
                 first.setdefault(name, level)

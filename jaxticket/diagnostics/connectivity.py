@@ -167,7 +167,10 @@ def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
 
 
 def _checked_alphas(alphas: Sequence[float]) -> np.ndarray:
-    points = np.asarray(alphas, np.float32)
+    try:
+        points = np.asarray(alphas, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"alphas={alphas!r:.80} hold what is no number ({error})") from error
     if points.ndim != 1 or len(points) < 2 or points[0] != 0 or points[-1] != 1 or not np.all(np.diff(points) > 0):
         raise InputError(f"alphas={alphas!r} must rise from 0 to 1, as numpy.linspace(0, 1, 30) does")
     return points

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_key, check_number
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params
@@ -33,7 +33,10 @@ def hessian_product(loss: LossOfParams, params: Params, vector: Params) -> Param
     >>> hessian_product(cubic, {"w": jnp.array([3.0, 1.0])}, {"w": jnp.array([1.0, 0.0])})
     {'w': Array([2., 6.], dtype=float32)}
     """
-    _tree.check_structure("vector", vector, "params", params)
+    _tree.check_alike("vector", vector, "params", params)
+    for name, v, p in zip(*map(_tree.leaves, (_tree.names(params), vector, params)), strict=True):
+        if v is not None and v.dtype != p.dtype:
+            raise InputError(f"vector at {name!r} has dtype {v.dtype}, params {p.dtype}; pass the same.")
     return jax.jvp(jax.grad(loss), (params,), (vector,))[1]
 
 
@@ -62,6 +65,7 @@ def hessian_top(
     check_number(iterations=iterations, tolerance=tolerance)
     if iterations < 1 or not tolerance > 0:
         raise InputError(f"iterations={iterations} and tolerance={tolerance} must be above 0")
+    check_key("key", key)
     product = _masked_product(loss, params, mask)
 
     def step(carry: tuple[jax.Array, Eigenpair]) -> tuple[jax.Array, Eigenpair]:
@@ -99,8 +103,8 @@ def hessian_trace(
     >>> hessian_trace(loss, {"w": jnp.ones(2)}, key=jax.random.key(0), samples=2)
     Array([3., 3.], dtype=float32)
     """
-    if samples < 1:
-        raise InputError(f"samples={samples} must be at least 1")
+    check_count(1, samples=samples)
+    check_key("key", key)
     product = _masked_product(loss, params, mask)
 
     def estimate(key: Key) -> jax.Array:

@@ -43,6 +43,11 @@ def interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
     check_number(confidence=confidence)
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1, such as 0.95")
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise InputError(f"values={values!r} is no sequence; pass the value of each replicate")
+    values = list(values)
+    for value in values:
+        check_number(values=value)
     numbers = [float(value) for value in values]
     if not numbers:
         raise InputError("values is empty; a mean needs at least one replicate, an interval two")

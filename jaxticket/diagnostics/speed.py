@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 
 
@@ -17,6 +18,7 @@ def steps_to_reach(target: float, *, steps: Sequence[int], values: Sequence[floa
     >>> steps_to_reach(0.9, steps=[100, 200, 300], values=[0.7, 0.92, 0.91])
     200
     """
+    check_number(target=target)
     at, measured = _history(steps, values)
     reached = np.flatnonzero(measured >= target)
     return int(at[reached[0]]) if len(reached) else None
@@ -39,11 +41,14 @@ def early_stopping_step(*, steps: Sequence[int], losses: Sequence[float]) -> int
 
 
 def _history(steps: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    at, measured = np.asarray(steps), np.asarray(values, np.float64)
+    try:
+        at, measured = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"steps={steps!r:.80} or values={values!r:.80} hold what is no number ({error})") from error
     if at.ndim != 1 or at.shape != measured.shape or not len(at):
         raise InputError(
             f"a history of {at.shape} steps and {measured.shape} values; give one value a step, at least one"
         )
-    if np.any(np.diff(at) <= 0):
+    if not np.all(np.isfinite(at)) or np.any(np.diff(at) <= 0):
         raise InputError(f"steps={at.tolist()} must rise; sort the history by step")
     return at, measured

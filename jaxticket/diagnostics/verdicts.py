@@ -3,7 +3,7 @@
 import enum
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxticket._checks import check_number
@@ -129,5 +129,9 @@ def _compare(a: Sample, b: Sample, least: float) -> Comparison:
 
 
 def _check_accuracies(name: str, values: Sequence[float]) -> None:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise InputError(f"{name}={values!r} is no sequence; pass the accuracy of each replicate")
+    for value in values:
+        check_number(**{name: value})
     if not all(0 <= value <= 1 for value in values):
         raise InputError(f"{name}={list(values)} must be accuracies between 0 and 1; divide percentages by 100")

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
-from jaxticket._checks import check_number
+from jaxticket import _tree
+from jaxticket._checks import check_fraction, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.loops.level import LossFn
 from jaxticket.typing import Key, Params, PyTree
@@ -49,11 +51,8 @@ def distilled(
     >>> float(value)  # the ticket says what its teacher does
     0.0
     """
-    check_number(temperature=temperature, weight=weight)
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature={temperature} must be above 0, such as 4")
-    if not 0 <= weight <= 1:
-        raise InputError(f"weight={weight} is not a fraction; pass the part of the teacher, such as 0.9")
+    _check_temperature(temperature)
+    check_fraction("weight", weight)
 
     def loss(params: Params, state: PyTree, batch: Any, key: Key) -> tuple[jax.Array, PyTree]:
         ours, state = logits(params, state, batch, key)
@@ -74,9 +73,18 @@ def divergence(logits: jax.Array, teacher: jax.Array, *, temperature: float) -> 
     >>> float(divergence(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]), temperature=2.0))
     0.0
     """
+    _check_temperature(temperature)
+    _tree.check_array("logits", logits, np.floating)
+    _tree.check_array("teacher", teacher, np.floating)
     if logits.shape != teacher.shape:
         raise InputError(
             f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; of the same batch?"
         )
     ours, theirs = (jax.nn.log_softmax(x / temperature) for x in (logits, jax.lax.stop_gradient(teacher)))
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(ours, theirs).mean()
+
+
+def _check_temperature(temperature: Any) -> None:
+    check_number(temperature=temperature)
+    if not isinstance(temperature, jax.core.Tracer) and not 0 < known(temperature) < math.inf:
+        raise InputError(f"temperature={temperature} must be above 0, such as 4")

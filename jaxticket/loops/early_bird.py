@@ -13,7 +13,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms.constraints import required
@@ -39,6 +39,8 @@ def init(mask: Mask, *, length: int = 5) -> EarlyBird:
 
     Raises InputError for a length below 2, or a mask without a leaf.
     """
+    check_count(0, length=length)
+    _tree.check_mask("mask", mask)
     if length < 2:
         raise InputError(f"length={length} must be at least 2: masks are compared with each other")
     if not jax.tree.leaves(mask):
@@ -73,7 +75,7 @@ def update(state: EarlyBird, mask: Mask, *, tolerance: float = 0.1) -> tuple[Ear
     ([0.0, 0.0, 0.0, 0.0], True)
     """
     check_number(tolerance=tolerance)
-    if not 0 <= tolerance <= 1:
+    if not 0 <= known(tolerance) <= 1:
         raise InputError(f"tolerance={tolerance} is not a fraction; pass a number between 0 and 1, such as 0.1")
     state = _pushed(state, mask)
     distances = _distances(state)
@@ -149,6 +151,7 @@ def bird_of(opt_state: PyTree) -> EarlyBird:
 
 def _pushed(state: EarlyBird, mask: Mask) -> EarlyBird:
     _tree.check_structure("mask", mask, "state.masks", state.masks)
+    _tree.check_mask("mask", mask)
 
     def one(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
         if old.shape[1:] != new.shape:

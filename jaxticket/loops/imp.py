@@ -3,14 +3,16 @@
 import dataclasses
 import itertools
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 
 from jaxticket import _tree
+from jaxticket._checks import check_count, check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.loops.level import Level, LevelStore, PruneFn
+from jaxticket.masks.apply import check_fits
 from jaxticket.tickets import rewinds
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.tickets.ticket import Ticket, copy
@@ -52,8 +54,8 @@ def imp(
       InputError: no densities, one outside [0, 1], or one above its predecessor, before anything is trained.
       CheckpointError: the store holds levels of another search.
     """
-    densities = tuple(float(d) if getattr(d, "ndim", None) == 0 else d for d in densities)
-    _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
+    densities = listed(densities)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
 
@@ -94,6 +96,8 @@ def train_level(
     >>> train_level(train, ticket, index=0, density=0.5, key=jax.random.key(0)).trained.params
     {'w': Array([1., 0.], dtype=float32)}
     """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
         state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
@@ -108,19 +112,30 @@ def level_keys(key: Key, index: int | jax.Array) -> tuple[Key, Key]:
 
     A control trained with the same key sees the same examples in the same order as the ticket of that level.
     """
+    check_key("key", key)
+    if not isinstance(index, jax.core.Tracer):
+        check_count(0, index=index)
     train_key, prune_key = jax.random.split(jax.random.fold_in(key, index))
     return train_key, prune_key
 
 
+def listed(densities: Any) -> tuple[Density, ...]:
+    """The densities of levels, numbers as floats. Raises InputError for what is no sequence."""
+    if not isinstance(densities, Iterable) or isinstance(densities, str):
+        raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")
+    return tuple(known(d) for d in densities)
+
+
 def check_densities(densities: Sequence[Density], mask: Mask) -> None:
     """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
-    if not densities:
+    if not len(densities):
         raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
     for density in densities:
-        if not isinstance(density, numbers.Real):
+        if not isinstance(density, numbers.Real | str):
             _tree.check_structure("densities", density, "ticket.mask", mask)
         for value in jax.tree.leaves(density):
-            if not 0 <= value <= 1:
+            check_number(densities=value)
+            if not 0 <= known(value) <= 1:
                 raise InputError(
                     f"densities: {value} is not a fraction; pass numbers between 0 and 1 (the part to keep)"
                 )

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxticket import _tree
-from jaxticket.loops.imp import check_densities, level_keys
+from jaxticket.loops.imp import check_densities, level_keys, listed
 from jaxticket.loops.level import PruneFn
 from jaxticket.masks import apply_mask
+from jaxticket.masks.apply import check_fits
 from jaxticket.tickets import rewinds
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.tickets.ticket import Ticket
@@ -59,7 +59,8 @@ def imp_scan(
     >>> jax.jit(search)(jax.random.key(0)).mask["w"].sum(-1)
     Array([8, 4, 2], dtype=int32)
     """
-    _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
+    densities = listed(densities)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     if not any(isinstance(d, jax.core.Tracer) for d in jax.tree.leaves(list(densities))):
         check_densities(densities, ticket.mask)
     stacked = jax.tree.map(lambda *ds: jnp.stack([jnp.float32(d) for d in ds]), *densities)

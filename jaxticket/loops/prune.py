@@ -5,7 +5,9 @@ import functools
 import jax
 
 from jaxticket import _tree, scopes, scores, units
+from jaxticket.errors import InputError
 from jaxticket.loops.level import PruneFn
+from jaxticket.masks.apply import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.selection.floors import check_minimum, protect
 from jaxticket.selection.select import select
@@ -44,8 +46,15 @@ def by(
     check_minimum(minimum, scope)
 
     def prune(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
-        _tree.check_structure("mask", mask, "params", params)
+        check_fits(params, mask)
         values = _score(params, mask, key, score=score)
+        unscored = [
+            name
+            for name, s, m in zip(*map(_tree.leaves, (_tree.names(mask), values, mask)), strict=True)
+            if s is None and m is not None
+        ]
+        if unscored:
+            raise InputError(f"the score has nothing for {unscored}; leave these leaves out of the mask (None).")
         values = protect(values, density, minimum=minimum, unit=unit, mask=mask)
         return select(values, density, unit=unit, scope=scope, mask=mask)
 

@@ -64,7 +64,7 @@ def full_like(mask: Mask) -> Mask:
     >>> full_like({"kernel": jnp.array([True, False]), "bias": None})
     {'bias': None, 'kernel': Array([ True,  True], dtype=bool)}
     """
-    _tree.check_mask("mask", mask)
+    _tree.check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.ones_like(m, dtype=bool), mask)
 
 
@@ -75,7 +75,7 @@ def empty_like(mask: Mask) -> Mask:
     >>> empty_like({"kernel": jnp.array([True, False]), "bias": None})
     {'bias': None, 'kernel': Array([False, False], dtype=bool)}
     """
-    _tree.check_mask("mask", mask)
+    _tree.check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.zeros_like(m, dtype=bool), mask)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, masks
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam, trains
 from jaxticket.selection import select
@@ -43,9 +43,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
     >>> jnp.argmax(low_rank_residual()({"w": spiked})["w"])
     Array(6, dtype=int32)
     """
-    check_number(rank=rank, rounds=rounds)
-    if rank < 1 or rounds < 1:
-        raise InputError(f"rank={rank} and rounds={rounds} must be 1 or more.")
+    check_count(1, rank=rank, rounds=rounds)
 
     def one(p: jax.Array) -> jax.Array | None:
         if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
@@ -69,6 +67,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
         aux: PyTree | None = None,
     ) -> Scores:
         del grads, mask, key, aux
+        _tree.check_arrays("params", params)
         return _tree.map_present(one, params)
 
     return score
@@ -109,12 +108,16 @@ def additive(
     (Array([[1., 0.],
            [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
     """
-    check_number(rank=rank, residual_density=residual_density)
-    if rank < 0 or not 0 <= residual_density <= 1:
+    check_count(0, rank=rank)
+    check_number(residual_density=residual_density)
+    residual_density = known(residual_density)
+    if rank < 0 or not 0 <= known(residual_density) <= 1:
         raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
 
     def init(params: Params, key: Key | None) -> Latent:
         corrected = filters.only(params, where)
+        if key is not None:
+            check_key("key", key)
         if rank and key is None:
             raise InputError("additive draws its first factors: pass a key to init, or rank=0.")
         found = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)

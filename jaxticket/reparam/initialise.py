@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_key, check_number
+from jaxticket._checks import check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Key, Params, PyTree
 
@@ -47,11 +47,11 @@ def signed_constant(
     Array([0.5, 0.5, 0.5], dtype=float32)
     """
     check_number(scale=scale)
-    if not 0 < scale < math.inf:
+    if not 0 < known(scale) < math.inf:
         raise InputError(f"scale={scale} must be positive and finite; 2 is for ReLU, 3 for ELU.")
 
     def draw(key: Key, shape: Any, dtype: Any) -> jax.Array:
-        fan_in = math.prod(shape[:-1])
+        fan_in = max(math.prod(shape[:-1]), 1)  # a leaf without entries has none
         return jax.random.rademacher(key, shape, dtype) * math.sqrt(scale / fan_in)
 
     return _scaled(params, key, draw, density, where)
@@ -71,12 +71,13 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
     structure = _tree.structure(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
     # Zeros of a leaf have its sharding, eagerly and in types.
-    return _tree.map_present(lambda x, k: draw(k, x.shape, x.dtype) + jnp.zeros_like(x), tree, keys)
+    one = lambda x, k: draw(k, x.shape, x.dtype) + jnp.zeros_like(x) if x.size else x
+    return _tree.map_present(one, tree, keys)
 
 
 def _scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:
     check_number(density=density)
-    if not isinstance(density, jax.core.Tracer) and not 0 < density <= 1:
+    if not isinstance(density, jax.core.Tracer) and not 0 < known(density) <= 1:
         raise InputError(f"density={density} must be above 0 and at most 1; it divides the variance of the weights.")
     fresh = draw_leaves(filters.only(params, where), key, draw)
     return _tree.tree_map(lambda p, f: p if f is None else (f * density**-0.5).astype(p.dtype), params, fresh)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scores, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam
 from jaxticket.typing import Filter, Key, Mask, Params, SoftMask
@@ -41,7 +41,8 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
     def init(params: Params, key: Key | None) -> Latent:
         del key
         first = lambda p: jnp.full((1,) * p.ndim, initial, jnp.float32)
-        return Latent(_copy(params), _tree.map_present(first, filters.only(params, where)))
+        chosen = filters.only(params, where)
+        return Latent(_copy(params), _tree.map_present(first, chosen))
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         del count
@@ -156,7 +157,7 @@ def hard_concrete(
     """
     _check_hardening(stop=stop)
     check_number(drop_rate=drop_rate)
-    if not 0 < drop_rate < 1:
+    if not 0 < known(drop_rate) < 1:
         raise InputError(f"drop_rate={drop_rate} must lie between 0 and 1; 0.5 leaves every gate undecided.")
 
     def gate(log_alpha: jax.Array, count: jax.Array, noise: jax.Array | None) -> jax.Array:
@@ -167,6 +168,7 @@ def hard_concrete(
         return jnp.where(count < stop, sampled, certain)
 
     kept = lambda log_alpha: _stretched(jax.nn.sigmoid(log_alpha)) > 0
+    drop_rate = known(drop_rate)
     return _gated(math.log((1 - drop_rate) / drop_rate), gate, kept=kept, unit=unit, where=where)
 
 

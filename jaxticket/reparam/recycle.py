@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxticket import _tree
-from jaxticket._checks import check_number
+from jaxticket._checks import check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.masks import summary
 from jaxticket.masks.apply import check_fits
@@ -42,7 +42,7 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
     """
     _check_scored(latent)
     check_number(fraction=fraction)
-    if not 0 < fraction <= 0.5:
+    if not 0 < known(fraction) <= 0.5:
         raise InputError(f"fraction={fraction} must be above 0 and at most 0.5; 0.2 is published.")
     if mask is not None:
         _check_room(latent.weights, mask, fraction)
@@ -72,8 +72,9 @@ def rerandomise(
     """
     _check_scored(latent)
     check_number(fraction=fraction)
-    if not isinstance(fraction, jax.core.Tracer) and not 0 < fraction <= 1:
+    if not isinstance(fraction, jax.core.Tracer) and not 0 < known(fraction) <= 1:
         raise InputError(f"fraction={fraction} must be above 0 and at most 1; 0.1 is published.")
+    check_key("key", key)
     check_fits(latent.weights, mask)
     redraw_key, coin_key = jax.random.split(key)
     fresh = redraw(latent.weights, redraw_key)

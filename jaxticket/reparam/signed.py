@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Latent, Reparam, silenced, trains
 from jaxticket.reparam.initialise import Draw, draw_leaves
@@ -38,12 +38,12 @@ def signed_supermask(
     Array([[ 0., -3.,  5.]], dtype=float32)
     """
     check_number(threshold=threshold)
-    if not isinstance(threshold, jax.core.Tracer) and not 0 <= threshold < 1:
+    if not isinstance(threshold, jax.core.Tracer) and not 0 <= known(threshold) < 1:
         raise InputError(f"threshold={threshold} must be at least 0 and below 1; at 1 nothing would be kept.")
 
     def init(params: Params, key: Key | None) -> Latent:
         learned = draw_leaves(filters.only(params, where), key, mask_init)
-        thresholds = _tree.map_present(lambda s: (threshold * jnp.max(jnp.abs(s))).astype(s.dtype), learned)
+        thresholds = _tree.map_present(lambda s: (threshold * jnp.max(jnp.abs(s), initial=0)).astype(s.dtype), learned)
         return Latent(jax.tree.map(functools.partial(jnp.array, copy=True), params), learned, thresholds)
 
     def mask(latent: Latent, *, count: Any) -> Mask:

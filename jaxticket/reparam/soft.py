@@ -133,5 +133,8 @@ def _thresholds(norms: Scores, kept: Mask, scope: Scope) -> PyTree:
 
 
 def _over_leaves(reduce: Callable[[jax.Array, jax.Array], jax.Array], tree: PyTree) -> PyTree:
-    total = functools.reduce(reduce, [x.reshape(()) for x in jax.tree.leaves(tree)])
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return tree
+    total = functools.reduce(reduce, [x.reshape(()) for x in leaves])
     return _tree.map_present(lambda x: total.reshape(x.shape), tree)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.reparam.base import Reparam, silenced
 from jaxticket.scopes import Scope
@@ -48,8 +48,8 @@ def top_kast(
     (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
     """
     check_number(density=density, backward=backward, weight_decay=weight_decay)
-    known = not any(isinstance(d, jax.core.Tracer) for d in (density, backward))
-    if known and not 0 < density <= backward <= 1:
+    certain = not any(isinstance(d, jax.core.Tracer) for d in (density, backward))
+    if certain and not 0 < known(density) <= known(backward) <= 1:
         raise InputError(f"density={density} and backward={backward} must satisfy 0 < density ≤ backward ≤ 1.")
     if not weight_decay >= 0:
         raise InputError(f"weight_decay={weight_decay} must not be negative.")

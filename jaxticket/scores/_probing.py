@@ -38,6 +38,7 @@ def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
         aux: PyTree | None = None,
     ) -> Scores:
         del grads, key, aux
+        _tree.check_arrays("params", params)
         if mask is not None:
             _tree.check_structure("mask", mask, "params", params)
         sparsified = params if mask is None else _tree.tree_map(lambda p, m: None if m is None else p, params, mask)

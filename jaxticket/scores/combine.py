@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from jaxticket import _tree
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, ScoreFn, Scores
 
@@ -22,6 +23,8 @@ def weighted_sum(*terms: tuple[ScoreFn, float]) -> ScoreFn:
     """
     if not terms:
         raise InputError("weighted_sum() needs at least one pair (score, weight).")
+    for _, weight in terms:
+        check_number(weight=weight)
 
     def score(params: Params, **signals: Any) -> Scores:
         weighted = [_tree.map_present(lambda s, w=w: w * s, f(params, **signals)) for f, w in terms]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
@@ -39,7 +39,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
     {'kernel': Array([[3., 2., 3.]], dtype=float32)}
     """
     check_number(norm_density=norm_density)
-    if not 0 <= norm_density <= 1:
+    if not 0 <= known(norm_density) <= 1:
         raise InputError(f"norm_density={norm_density} is not a fraction; pass a number between 0 and 1.")
 
     def score(
@@ -51,6 +51,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         aux: PyTree | None = None,
     ) -> Scores:
         del grads, key, aux
+        _tree.check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
             mask = _tree.map_present(lambda p: None, params)
@@ -107,6 +108,7 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
         aux: PyTree | None = None,
     ) -> Scores:
         del grads, key, aux
+        _tree.check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         names = _tree.names(masked)
         leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes
+from jaxticket._checks import check_count
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection.select import select
@@ -14,7 +15,8 @@ from jaxticket.units import Unit
 
 def check_minimum(minimum: int, scope: Scope) -> None:
     """Raises InputError unless a selection over `scope` can have this minimum."""
-    if minimum < 0 or (minimum > 0 and not scope.joint):
+    check_count(0, minimum=minimum)
+    if minimum > 0 and not scope.joint:
         raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
 
 

@@ -29,6 +29,7 @@ def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float
         raise InputError(f"redistribution counts {sum(sizes)} units in int32; leave leaves out, or redistribute less.")
     if not sizes:
         return mask
+    _tree.check_alike("grow", grow, "drop", drop)
     return _redistribute(mask, drop, grow, drop_fraction, unit=unit)
 
 

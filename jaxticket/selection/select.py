@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks.apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -100,7 +100,7 @@ def drop_and_grow(
         return mask
     _tree.check_structure("grow", grow, "mask", mask)
     grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
-    _tree.check_structure("grow", _tree.map_present(lambda g, d: g, grow, drop), "drop", drop)
+    _tree.check_alike("grow", grow, "drop", drop)
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)
@@ -210,8 +210,8 @@ def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> l
     views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
     sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
     if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):
-        digits = counting.digits_for(max(int(n.max()) for n in sizes))
-        counts = [_count(d, int(n.max()), floor, digits) for d, n in zip(densities, sizes, strict=True)]
+        digits = counting.digits_for(max(int(n.max(initial=0)) for n in sizes))
+        counts = [_count(d, int(n.max(initial=0)), floor, digits) for d, n in zip(densities, sizes, strict=True)]
         return [tuple(jnp.stack(digit) for digit in zip(*counts, strict=True))]
     return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
 
@@ -231,7 +231,7 @@ def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) ->
 
 def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
     """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
-    digits = counting.digits_for(int(np.max(size))) if digits is None else digits
+    digits = counting.digits_for(int(np.max(size, initial=0))) if digits is None else digits
     if not isinstance(density, jax.Array):
         exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
         return counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
@@ -264,6 +264,7 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
         density_tree = density
     if mask is not None:
         _tree.check_structure("mask", mask, "scores", scores)
+        _tree.check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
         mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
@@ -272,7 +273,7 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
 
 def _check_fraction(name: str, value: Any) -> None:
     check_number(**{name: value})
-    if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
+    if not isinstance(value, jax.core.Tracer) and not 0 <= known(value) <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
 
 

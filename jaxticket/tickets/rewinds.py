@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxticket import _tree
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
+from jaxticket.masks.apply import check_fits
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Mask, Params, PyTree, Trained
 
@@ -30,6 +31,7 @@ def weights() -> Rewind:
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
+        _tree.check_mask("mask", mask)
         return dataclasses.replace(ticket, mask=mask, opt_state=None)
 
     return policy
@@ -69,6 +71,7 @@ def learning_rate() -> Rewind:
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
+        _tree.check_arrays("trained.params", trained.params)
         return dataclasses.replace(ticket, params=trained.params, mask=mask, state=trained.state, opt_state=None)
 
     return policy
@@ -104,7 +107,7 @@ def mask_state(opt_state: PyTree, params: Params, mask: Mask) -> PyTree:
     >>> mask_state({"mu": {"w": jnp.ones(2)}, "count": 3}, {"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
     {'count': 3, 'mu': {'w': Array([1., 0.], dtype=float32)}}
     """
-    _tree.check_structure("mask", mask, "params", params)
+    check_fits(params, mask)
     paths, _ = zip(*jax.tree_util.tree_flatten_with_path(params, is_leaf=_tree.is_none)[0], strict=True)
     owners = dict(zip(map(_path, paths), zip(_tree.leaves(params), _tree.leaves(mask), strict=True), strict=True))
 
@@ -113,7 +116,7 @@ def mask_state(opt_state: PyTree, params: Params, mask: Mask) -> PyTree:
         while tail not in owners and tail:
             tail = tail[1:]
         param, kept = owners.get(tail, (None, None))
-        if kept is None or getattr(leaf, "shape", None) != param.shape:
+        if kept is None or param is None or getattr(leaf, "shape", None) != param.shape:
             return leaf
         return jnp.where(kept, leaf, jnp.zeros_like(leaf))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -93,6 +94,9 @@ class Ticket:
     meta: Mapping[str, Any] = Meta({})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.step, numbers.Integral) or isinstance(self.step, bool) or not 0 <= self.step < 2**63:
+            raise InputError(f"step={self.step!r} must be a whole number, 0 or more; it counts steps of training")
+        object.__setattr__(self, "step", int(self.step))
         if not isinstance(self.meta, Meta):
             object.__setattr__(self, "meta", Meta(self.meta))
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from jaxticket import filters, schedules, scopes, scores, units
+from jaxticket._checks import check_count
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms.alternate import alternate
@@ -97,6 +98,7 @@ def ac_dc(
     >>> [t for t in range(100) if plan.when(t)]
     [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]
     """
+    check_count(1, steps=steps)
     turns = [*itertools.chain.from_iterable(zip(compress, decompress, strict=False)), *compress[-1:]]
     rising = all(a < b for a, b in itertools.pairwise([*turns, 1.0]))
     if len(compress) != len(decompress) + 1 or not rising or turns[0] < 0:

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket._checks import check_number
+from jaxticket import _tree
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.transforms.base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -27,12 +28,13 @@ def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
     >>> evolve = averaged(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
     """
     check_number(decay=decay)
-    if not 0 <= decay < 1:
+    if not 0 <= known(decay) < 1:
         raise InputError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
     if transform.observe is not None:
         raise InputError("transform observes gradients by itself; average inside it, or leave averaged() out.")
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
+        _tree.check_arrays("params", params)
         mask, state = transform.init(params, mask, key=key)
         return mask, (state, jax.tree.map(jnp.zeros_like, params))
 

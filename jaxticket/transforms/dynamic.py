@@ -1,7 +1,7 @@
 """Published plans of dynamic sparse training, by name: recombinations of start, prune, regrow and redistribute."""
 
 from jaxticket import filters, schedules, scopes, scores, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_fraction, known
 from jaxticket.allocate import erk, uniform
 from jaxticket.scopes import Scope
 from jaxticket.transforms.averaged import averaged
@@ -81,7 +81,7 @@ def snfs(
     >>> snfs(0.1, stop=1000).refresh.observe is None
     False
     """
-    fraction = schedules.cosine(drop_fraction, stop=stop, final=min(_LAST_FRACTION, drop_fraction))
+    fraction = _to_last(drop_fraction, stop)
     evolve = averaged(redistribute(scores.magnitude, scores.gradient, fraction, unit=unit), decay=decay)
     first = _random_start(density, allocate, unit, scopes.leaf(), where)
     return Plan(chain(first, evolve), schedules.every(every, start=every, stop=stop))
@@ -108,7 +108,7 @@ def itop(
     >>> bool(itop(0.1, steps=10_000).when(3000))
     True
     """
-    fraction = schedules.cosine(drop_fraction, stop=steps, final=min(_LAST_FRACTION, drop_fraction))
+    fraction = _to_last(drop_fraction, steps)
     first = _random_start(density, allocate, unit, scope, where)
     evolve = regrow(scores.magnitude, grow, fraction, unit=unit, scope=scope)
     return Plan(chain(first, evolve), schedules.every(every, start=every))
@@ -138,13 +138,13 @@ def granet(
     True
     """
     target = schedules.cubic(density, start=start, stop=stop, initial=initial)
-    check_number(initial=initial, drop_fraction=drop_fraction)
-    fraction = schedules.cosine(drop_fraction, stop=steps, final=min(_LAST_FRACTION, drop_fraction))
+    fraction = _to_last(drop_fraction, steps)
     evolve = [
         prune(scores.magnitude, target, unit=unit, scope=scopes.tree(), where=where),
         regrow(scores.magnitude, scores.gradient, fraction, unit=unit),
     ]
-    if initial < 1:
+    check_fraction("initial", initial)
+    if known(initial) < 1:
         evolve.insert(0, _random_start(initial, allocate, unit, scopes.leaf(), where))
     return Plan(chain(*evolve), schedules.either(schedules.every(every, start=start), schedules.at([stop])))
 
@@ -175,6 +175,12 @@ def mest(
         chain(_random_start(density, allocate, unit, scope, where), evolve),
         schedules.every(every, start=every, stop=stop),
     )
+
+
+def _to_last(drop_fraction: float, stop: int) -> Schedule:
+    """Falls by a cosine to 0.005, or stays where it begins below."""
+    check_fraction("drop_fraction", drop_fraction)
+    return schedules.cosine(drop_fraction, stop=stop, final=min(_LAST_FRACTION, known(drop_fraction)))
 
 
 def _random_start(

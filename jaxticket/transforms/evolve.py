@@ -6,7 +6,9 @@ from collections.abc import Callable
 import jax
 
 from jaxticket import _tree, filters, scopes, units
+from jaxticket._checks import check_fraction
 from jaxticket.errors import InputError
+from jaxticket.masks.apply import check_fits
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
 from jaxticket.selection import drop_and_grow, redistribution
@@ -138,6 +140,9 @@ def _dropping_and_growing(
     drop_fraction: float | Schedule,
     evolve: Callable[[Mask, tuple[Scores, Scores], float | jax.Array], Mask],
 ) -> MaskTransform:
+    if not callable(drop_fraction):
+        check_fraction("drop_fraction", drop_fraction)
+
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del params, key
         if mask is None:
@@ -147,6 +152,7 @@ def _dropping_and_growing(
     def update(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
+        check_fits(params, mask)
         # Almost always one of both draws nothing, so that one key is enough for it.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.masks.apply import check_fits
 from jaxticket.scopes import Scope
-from jaxticket.transforms.constraints import land_on_zeros, required
+from jaxticket.transforms.constraints import check_updates, land_on_zeros, required
 from jaxticket.transforms.start import best, full_mask
 from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
@@ -70,6 +70,7 @@ def add_l1(
                 return g
             return jnp.where(chosen, g + (strength * slope(p)).astype(g.dtype), g)
 
+        check_updates("grads", grads, params)
         return _tree.tree_map(one, _chosen(mask, params), grads, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -107,6 +108,8 @@ def prox_l1(strength: float | Schedule, mask: Mask | Filter | None = None) -> op
     ) -> tuple[Params, optax.ScaleByScheduleState]:
         params = required(params, "prox_l1")
         step = strength(state.count) if callable(strength) else strength
+
+        check_updates("updates", updates, params)
 
         def one(chosen: Any, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
             if chosen is None or u is None or p is None:
@@ -149,6 +152,7 @@ def project_l0(
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         params = required(params, "project_l0")
+        check_updates("updates", updates, params)
         moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
@@ -177,10 +181,12 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
     {'scale': Array([ True, False,  True, False], dtype=bool)}
     """
     check_number(energy=energy)
-    if not 0 <= energy < 1:
+    if not 0 <= known(energy) < 1:
         raise InputError(f"energy={energy} must lie in [0, 1); 1e-4 is the authors'.")
 
     def one(scale: jax.Array) -> jax.Array:
+        if scale.size == 0:
+            return jnp.ones(scale.shape, bool)
         size = jnp.abs(scale).astype(jnp.promote_types(scale.dtype, jnp.float32))
         rising = jnp.sort(size, axis=None)
         shares = jnp.cumsum(rising * rising)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms.constraints import required
+from jaxticket.transforms.constraints import check_updates, required
 from jaxticket.transforms.start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit
@@ -51,7 +51,7 @@ def shrink(
     Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
     """
     check_number(rate=rate, stop=stop)
-    if not 0 <= rate <= 1:
+    if not 0 <= known(rate) <= 1:
         raise InputError(f"rate={rate} must lie between 0 and 1; 0.95 takes a twentieth of a weight at each step.")
     if stop < 0:
         raise InputError(f"stop={stop} must not be negative; it counts updates.")
@@ -62,6 +62,7 @@ def shrink(
 
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
         params = required(params, "shrink")
+        check_updates("updates", updates, params)
         moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)

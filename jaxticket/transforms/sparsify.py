@@ -9,10 +9,12 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
+from jaxticket._checks import check_key
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
+from jaxticket.masks.apply import check_fits
 from jaxticket.transforms.base import Plan
-from jaxticket.transforms.constraints import land_on_zeros, required
+from jaxticket.transforms.constraints import check_updates, land_on_zeros, required
 from jaxticket.transforms.resting import update_unless
 from jaxticket.transforms.surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -60,12 +62,15 @@ def sparsify(
     >>> optax.apply_updates(params, updates)["w"]
     Array([[0. , 2.5]], dtype=float32)
     """
+    if key is not None:
+        check_key("key", key)
     inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
 
     def init(params: Params) -> SparseState:
         given = mask
+        _tree.check_leaves("params", params)
         if mask is not None:
-            _tree.check_structure("mask", mask, "params", params)
+            check_fits(params, mask)
             given = _tree.map_present(lambda m: jnp.array(m, bool), mask)
         first, refresh_state = plan.refresh.init(params, given, key=key)
         if first is None:
@@ -78,6 +83,7 @@ def sparsify(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
     ) -> tuple[Params, SparseState]:
         params = required(params, "sparsify")
+        check_updates("grads", grads, params)
         mask, refresh_state, due = _refreshed(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
         arguments = (apply_mask(grads, mask), inner_state, apply_mask(params, mask))

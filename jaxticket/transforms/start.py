@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket.errors import InputError
+from jaxticket.masks.apply import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.selection.floors import protect
 from jaxticket.selection.select import select
@@ -105,6 +106,7 @@ def best(
     Units are scored under `mask`; leaves where it is None stay as they are.
     """
     candidates = mask if candidates is None else candidates
+    check_fits(params, mask)
     scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
     unscored = _tree.tree_map(
         lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxticket import _tree
+from jaxticket.errors import StructureError
+from jaxticket.masks.apply import check_fits
 from jaxticket.typing import Mask, Params, PyTree
 
 
@@ -25,6 +28,7 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
 
     As `choose_moments` goes by; `params` serves for shapes and dtypes.
     """
+    _tree.check_arrays("params", params)
     fresh = inner.init(jax.tree.map(jnp.zeros_like, params))
     return choose_moments(inner, state, fresh, params, chosen)
 
@@ -41,16 +45,22 @@ def choose_moments(
     Args:
       state, other: of `inner`. params: for shapes and dtypes. chosen: mask; None leaves are left alone.
     """
-    entries = jax.tree.map(lambda p, c: _Entries(p.shape, c), params, chosen)
-    marked = optax.tree_map_params(
-        inner,
-        lambda leaf, entry: leaf if _is_hole(leaf) else entry,
-        state,
-        entries,
-        transform_non_params=lambda _: _NOTHING,
-        is_leaf=_is_hole,
-    )
-    return jax.tree.map(_choose_leaf, marked, state, other)
+    check_fits(params, chosen, name="chosen")
+    entries = _tree.tree_map(lambda p, c: None if p is None else _Entries(p.shape, c), params, chosen)
+    try:
+        marked = optax.tree_map_params(
+            inner,
+            lambda leaf, entry: leaf if _is_hole(leaf) else entry,
+            state,
+            entries,
+            transform_non_params=lambda _: _NOTHING,
+            is_leaf=_is_hole,
+        )
+        return jax.tree.map(_choose_leaf, marked, state, other)
+    except ValueError as error:
+        raise StructureError(
+            f"state is not that of inner for these params ({' '.join(str(error).split()):.300})"
+        ) from error
 
 
 def _choose_leaf(entry: Any, leaf: Any, other: Any) -> Any:

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-import jaxticket as jt
-from jaxticket import allocate, diagnostics, filters, loops, masks, reparam, schedules, scopes, scores, transforms, units
-from jaxticket.tickets import rewinds
-from jaxticket.typing import Trained
+from jaxticket import (
+    filters,
+)
 
 
 class Wrong(NamedTuple):
@@ -51,14 +49,18 @@ class Tree(Role):
     """A pytree of arrays; `paired` with another argument that must have the same structure and shapes."""
 
     paired: bool = True
+    filtered: bool = False  # by path and type, so that anything goes
     used: bool = False  # by a function of the user's, which fails in its own words where shapes do not fit
 
     def wrong(self) -> Iterator[Wrong]:
-        tree = self.value
+        if self.filtered:
+            yield from (wrong._replace(refused=False) for wrong in Tree(self.value).wrong())
+            return
         if self.used:
             for what, leaf in UNFIT:
                 yield Wrong(f"{what} for a leaf", self._with(leaf), True, "a/kernel")
             return
+        tree = self.value
         yield Wrong("None", None, self.paired)
         yield Wrong("a list for a dict", list(tree.values()), self.paired)
         yield Wrong("a leaf less", {"a": {"kernel": tree["a"]["kernel"]}, "b": tree["b"]}, self.paired)
@@ -84,11 +86,14 @@ class Tree(Role):
         return {**self.value, "a": {**self.value["a"], "kernel": leaf}}
 
 
+@dataclasses.dataclass(frozen=True)
 class MaskTree(Tree):
-    """A mask: as a tree of arrays, and bool."""
+    """A mask: as a tree of arrays, and bool; where it is `optional`, None stands for no mask."""
+
+    optional: bool = False
 
     def wrong(self) -> Iterator[Wrong]:
-        yield from super().wrong()
+        yield from (wrong for wrong in super().wrong() if not (self.optional and wrong.what == "None"))
         yield Wrong("floats for a leaf", self._with(jnp.ones((4, 6))), True, "a/kernel")
         yield Wrong("whole numbers for a leaf", self._with(jnp.ones((4, 6), int)), True, "a/kernel")
         if self.paired:
@@ -104,6 +109,24 @@ class Fraction(Role):
             yield Wrong(repr(value)[:20], value, True)
         for value in (0.0, 1.0, 0, 1, True, np.float64(0.3), jnp.float32(0.3), [0.5], 1j):
             yield Wrong(repr(value)[:20], value, False)
+
+
+class Number(Role):
+    """Any number."""
+
+    def wrong(self) -> Iterator[Wrong]:
+        for value in ("3", None, 1j, object()):
+            yield Wrong(repr(value)[:20], value, True)
+        for value in (float("nan"), -1, np.float32(2), jnp.float32(2)):
+            yield Wrong(repr(value), value, False)
+
+
+class Axis(Role):
+    """An axis, counted from either end."""
+
+    def wrong(self) -> Iterator[Wrong]:
+        for value in (7, -7, 1.5, "3", None, True):
+            yield Wrong(repr(value), value, True)
 
 
 class Count(Role):
@@ -175,7 +198,14 @@ class Array(Role):
         for value in ("text", object(), np.array(["x"])):
             yield Wrong(repr(value)[:20], value, True)
         shape = self.value.shape
-        others = (jnp.ones(()), jnp.ones(0), jnp.ones((2, 3, 4, 5)), jnp.ones(shape, int), jnp.ones(shape, complex), None)
+        others = (
+            jnp.ones(()),
+            jnp.ones(0),
+            jnp.ones((2, 3, 4, 5)),
+            jnp.ones(shape, int),
+            jnp.ones(shape, complex),
+            None,
+        )
         for value in others:
             yield Wrong(f"{getattr(value, 'dtype', None)}{getattr(value, 'shape', '')}", value, False)
 
@@ -214,6 +244,7 @@ def tree(scale: float = 1.0) -> dict[str, Any]:
 PARAMS, GRADS = tree(), tree(0.1)
 MASK = {"a": {"bias": None, "kernel": jnp.arange(24).reshape(4, 6) % 2 == 0}, "b": {"kernel": jnp.ones((1, 4), bool)}}
 OTHER = {"a": {"bias": None, "kernel": jnp.ones((4, 6), bool)}, "b": {"kernel": jnp.ones((6, 4), bool)}}
+HALF = {"a": {"bias": None, "kernel": MASK["a"]["kernel"]}, "b": {"kernel": jnp.arange(24).reshape(6, 4) % 2 == 0}}
 SOFT = {"a": {"bias": None, "kernel": jnp.ones((4, 6)) / 2}, "b": {"kernel": jnp.ones((1, 4)) / 2}}
 SCORES = {"a": {"bias": None, "kernel": PARAMS["a"]["kernel"]}, "b": {"kernel": PARAMS["b"]["kernel"]}}
 KEY = jax.random.key(0)
@@ -231,5 +262,6 @@ def loss(params: Any, batch: Any) -> jax.Array:
 
 U = Tree(PARAMS, used=True)
 P, G, M, S = Tree(PARAMS), Tree(GRADS), MaskTree(MASK), Tree(SCORES)
+OPTIONAL = MaskTree(MASK, optional=True)
 ALONE, MASK_ALONE = Tree(PARAMS, paired=False), MaskTree(MASK, paired=False)
 D, N = Fraction(0.5), Count(10)

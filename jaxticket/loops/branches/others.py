@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
+from jaxticket._checks import check_key
 from jaxticket.errors import InputError
 from jaxticket.loops.branches.values import InitFn, check_shape
 from jaxticket.loops.fit import FitFn
+from jaxticket.masks.apply import check_fits
 from jaxticket.tickets.ticket import Ticket, copy, rewind
 from jaxticket.typing import Filter, Key
 
@@ -64,6 +66,8 @@ def transfer(ticket: Ticket, init: InitFn, *, key: Key, redraw: Filter | None = 
     >>> transfer(ticket, init, key=jax.random.key(0), redraw=filters.match("^out$")).params
     {'out': Array([0., 0., 0., 0., 0.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
     """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     fresh, state = init(key)
     _tree.check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
     nothing = _tree.tree_map(lambda _: None, fresh)

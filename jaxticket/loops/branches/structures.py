@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, masks, scopes
+from jaxticket._checks import check_key
 from jaxticket.errors import StructureError
+from jaxticket.masks.apply import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.tickets.ticket import Ticket
@@ -24,6 +26,7 @@ def random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
     >>> int(random_ticket(ticket, key=jax.random.key(0)).mask["w"].sum())
     3
     """
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=_reselect(ticket.mask, _noise(ticket.mask, key), scopes.leaf()))
 
 
@@ -40,6 +43,7 @@ def global_random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
     >>> int(sum(leaf.sum() for leaf in global_random_ticket(ticket, key=jax.random.key(0)).mask.values()))
     3
     """
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     shuffled = _reselect(ticket.mask, _noise(ticket.mask, key), scopes.tree())
     return dataclasses.replace(ticket, mask=shuffled, opt_state=None)
 
@@ -53,6 +57,7 @@ def inverted_mask(ticket: Ticket) -> Ticket:
     >>> inverted_mask(Ticket({"w": jnp.ones(3)}, {"w": jnp.array([True, False, False])})).mask
     {'w': Array([False,  True,  True], dtype=bool)}
     """
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=masks.complement(ticket.mask), opt_state=None)
 
 
@@ -69,7 +74,9 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
     >>> inverted_scores(ticket, {"w": jnp.array([4.0, 3.0, 1.0, 2.0])}).mask
     {'w': Array([False, False,  True, False], dtype=bool)}
     """
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     _tree.check_structure("scores", scores, "ticket.mask", ticket.mask)
+    _tree.check_arrays("scores", scores)
 
     def lowest_first(name: str, s: jax.Array | None, m: jax.Array | None) -> jax.Array | None:
         if m is None:
@@ -79,6 +86,9 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
             raise StructureError(f"scores at {name!r} has shape {shape}, its mask {m.shape}; score what the mask keeps")
         return ~s if jnp.issubdtype(s.dtype, jnp.integer) else -s  # minus would wrap around
 
+    for path, s in zip(_tree.leaves(_tree.names(scores)), _tree.leaves(scores), strict=True):
+        if s is not None:
+            _tree.check_array(f"scores at {path!r}", s)
     lowest = _tree.tree_map(lowest_first, _tree.names(scores), scores, ticket.mask)
     return dataclasses.replace(ticket, mask=_reselect(ticket.mask, lowest, scope), opt_state=None)
 
@@ -92,10 +102,12 @@ def dense(ticket: Ticket) -> Ticket:
     >>> dense(Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, False])}, step=9)).mask
     {'w': Array([ True,  True], dtype=bool)}
     """
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=masks.full_like(ticket.mask), opt_state=None)
 
 
 def _noise(mask: Mask, key: Key) -> Scores:
+    check_key("key", key)
     flat = [m for m in _tree.leaves(mask) if m is not None]
     keys = iter(jax.random.split(key, max(1, len(flat))))
     return _tree.map_present(lambda m: jax.random.bits(next(keys), m.shape), mask)

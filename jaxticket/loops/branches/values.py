@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_key
 from jaxticket.errors import StructureError
+from jaxticket.masks.apply import check_fits
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Key, Params, PyTree
 
@@ -26,6 +28,8 @@ def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
     >>> random_reinit(ticket, lambda key: ({"w": jnp.ones(2)}, None), key=jax.random.key(0)).params
     {'w': Array([1., 1.], dtype=float32)}
     """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
     params, state = init(key)
     _tree.check_structure("what init(key) returns", params, "ticket.params", ticket.params)
     return dataclasses.replace(ticket, params=params, state=state, opt_state=None)
@@ -46,7 +50,7 @@ def sign_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
     {'w': Array([-0.1,  0.2], dtype=float32)}
     """
     fresh = random_reinit(ticket, init, key=key)
-    _tree.map_present(check_shape, _tree.names(fresh.params), fresh.params, ticket.params)
+    _tree.check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
 
     def signed(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
         return new if kept is None else jnp.where(old < 0, -jnp.abs(new), jnp.abs(new))

@@ -27,7 +27,11 @@ def soup(members: Params, mask: Mask, *, weights: jax.Array | None = None) -> Pa
     {'w': Array([2., 0.], dtype=float32)}
     """
     _tree.check_structure("mask", mask, "members", members)
-    stacked = [m.ndim == p.ndim for p, m in zip(_tree.leaves(members), _tree.leaves(mask)) if m is not None]
+    _tree.check_mask("mask", mask)
+    _tree.check_arrays("members", members)
+    stacked = [
+        m.ndim == p.ndim for p, m in zip(_tree.leaves(members), _tree.leaves(mask)) if m is not None and p is not None
+    ]
     return apply_mask(average(members, weights), shared_mask(mask) if any(stacked) else mask)
 
 
@@ -46,6 +50,7 @@ def average(members: PyTree, weights: jax.Array | None = None) -> PyTree:
     >>> average({"w": jnp.array([[1.0, 0.1], [3.0, 0.1]])})
     {'w': Array([2. , 0.1], dtype=float32)}
     """
+    _tree.check_arrays("members", members)
     count = count_members(members)
     if weights is None:
         weights = jnp.full(count, 1 / count)
@@ -69,6 +74,8 @@ def shared_mask(masks: Mask) -> Mask:
     >>> shared_mask(jnp.array([[True, False], [True, False]]))
     Array([ True, False], dtype=bool)
     """
+
+    _tree.check_mask("masks", masks)
 
     def one(name: str, m: jax.Array) -> jax.Array:
         if isinstance(m, jax.core.Tracer):
@@ -133,6 +140,9 @@ def ensemble(logits: jax.Array) -> jax.Array:
     >>> ensemble(jnp.array([[[0.0, 0.0]], [[0.0, 0.0]]]))
     Array([[0.5, 0.5]], dtype=float32)
     """
+    _tree.check_array("logits", logits)
+    if logits.ndim < 2:
+        raise InputError(f"logits have shape {logits.shape}; pass (members, examples, classes)")
     return jnp.mean(jax.nn.softmax(logits), 0)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.loops import prune as pruning
 from jaxticket.loops.imp import imp
@@ -40,11 +40,10 @@ def phases(density: float, count: int) -> tuple[float, ...]:
     >>> [round(1 - d, 4) for d in phases(0.1, 3)]
     [0.5358, 0.7846, 0.9]
     """
-    check_number(density=density, count=count)
-    if not 0 < density < 1:
+    check_number(density=density)
+    if not 0 < known(density) < 1:
         raise InputError(f"density={density} must lie between 0 and 1: the fraction kept after the last phase")
-    if count < 1:
-        raise InputError(f"count={count} must be at least 1")
+    check_count(1, count=count)
     return tuple(density ** (phase / count) for phase in range(1, count + 1))
 
 
