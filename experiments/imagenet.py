@@ -26,6 +26,7 @@ from jax.sharding import AxisType
 
 import jaxticket as jt
 from experiments import _cli, _environment, _html, _plot, _pod, _report
+from experiments._config import require
 from experiments._imagenet import lowering, reading, training
 from experiments._imagenet.config import Config
 from experiments._imagenet.program import Program, seed_of
@@ -115,6 +116,7 @@ def run(config: Config) -> list[_report.Record]:
     folder = config.folder().absolute()
     mesh = make_mesh(config)
     found = reading.find(config)
+    require(config.batch_size <= len(found.train), config, "batch_size", f"at most the {len(found.train)} examples")
     program = Program(config, mesh, examples=len(found.train), classes=found.classes)
     with loops.rundir.lock(folder), training.noticing() as stopping:
         loops.rundir.claim(folder, {"experiment": "imagenet", **config.identity()})
