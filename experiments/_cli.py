@@ -126,7 +126,7 @@ def step_checkpoint(directory: pathlib.Path, *, every: float) -> loops.StepCheck
 
 
 @contextlib.contextmanager
-def run_folder(config: Training, progress: "_report.Progress") -> Iterator[pathlib.Path]:
+def run_folder(config: Training, progress: _report.Progress) -> Iterator[pathlib.Path]:
     """The folder of the run, which no other process can have meanwhile; it notes what this one runs on.
 
     Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.

@@ -49,10 +49,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     Attributes:
       profile: looks at each report of steps, or None.
+      steps: at which a training ends, or 0 if that is not known.
     """
 
     def __init__(self, total: int, rows: Rows):
         self.profile: Profile | None = None
+        self.steps = 0
+        self._first = (0, 0.0)  # the step at which this training was first heard of, and when
         self._silent = not _pod.is_main()
         self._said = time.monotonic()
         self._done, self._total, self._rows = 0, total, rows
@@ -83,7 +86,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         """A training reached this step."""
         if self.profile:
             self.profile.look()
-        self.at(f"step {step}, loss {loss:.4f}")
+        self.at(f"step {step}{self._to_end(step)}, loss {loss:.4f}")
 
     def at(self, what: str) -> None:
         """Something that takes its time is being done."""
@@ -123,8 +126,23 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     def _left(self) -> str:
         if not self._timed:
             return ""
-        seconds = round(self._seconds / self._timed * (self._total - self._done))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+        return f"{_clock(self._seconds / self._timed * (self._total - self._done))} left"
+
+    def _to_end(self, step: int) -> str:
+        """Where this training ends and when: what is left of the run is known when the first one has ended."""
+        if not self.steps:
+            return ""
+        first, since = self._first
+        if self._began is None or step <= first:
+            self._first = (step, time.monotonic())
+            return f"/{self.steps}"
+        left = (time.monotonic() - since) / (step - first) * max(0, self.steps - step)
+        return f"/{self.steps} in {_clock(left)}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:

@@ -69,6 +69,7 @@ def run(config: Config) -> list[_report.Record]:
         trainer = _trainer(config)
         trainer.progress = progress.step
         progress.tell(trainer.memory())
+        progress.steps = trainer.basis.steps
         with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(cells), folder / "metrics.jsonl", progress)
     if _pod.is_main():

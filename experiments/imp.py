@@ -149,6 +149,7 @@ def run(config: Config) -> list[_report.Record]:
         problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
         lanes = config.replicates if problem.fit_together else 1
         progress.tell(_environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes))
+        progress.steps = problem.steps
         with _cli.run_folder(config, progress):
             records = _report.keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
             checkpoint.clear()

@@ -68,6 +68,7 @@ def run(config: Config) -> list[_report.Record]:
 
         trainer.progress = step
         progress.tell(trainer.memory())
+        progress.steps = trainer.basis.steps
         with _cli.run_folder(config, progress):
             records = _report.keep(trainer.train(config.cells()), folder / "metrics.jsonl", progress)
     if _pod.is_main():

@@ -126,7 +126,7 @@ def test_a_log_has_no_control_characters(unbroken, tmp_path):
     assert output.startswith("memory: weights ")
 
 
-def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch):
+def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch, capsys):
     jumps = itertools.cycle([0.0, 4e9, -1e9])
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     now = [100.0]
@@ -138,9 +138,12 @@ def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch):
     assert due == [False, False, True]
     rows = _report.Rows(lambda record: record["seed"], 1, str)
     with _report.Progress(3, rows) as progress:
+        progress.steps = 20
         for seed in range(3):
             progress.step(10, 0.5)
             now[0] += 60
+            progress.step(15, 0.5)
+            assert f"step 15/20 in 0:01:00, loss 0.5000  | {100 * seed // 3:3} %" in capsys.readouterr().out
             progress.finished({"seed": seed})
         assert progress._left() == "0:00:00 left"
 
