@@ -1,11 +1,11 @@
-"""A call of every public function that works, with the role of each argument that its users may get wrong.
+"""How the values of arguments go wrong: a tree that lacks a leaf, a density of 1.5, a regular expression that is none.
 
-A role knows how values of its kind go wrong: a tree that lacks a leaf, a density of 1.5, a regular expression that is
-none. What must be refused is; whatever else is refused, is refused in words.
+A role is a value that is right, and knows those that are not. What must be refused is marked; whatever else is refused,
+is refused in words.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -218,50 +218,3 @@ class Numbers(Role):
             yield Wrong(repr(value)[:20], value, True)
         for value in ([], [float("nan")] * len(self.value), list(self.value)[:1], None, 3):
             yield Wrong(repr(value)[:20], value, False)
-
-
-class Call(NamedTuple):
-    """A function, and arguments with which it works; `eager` where it needs values, not shapes."""
-
-    function: Callable[..., Any]
-    arguments: dict[str, Role]
-    eager: bool = False
-
-
-def call(function: Callable[..., Any], **arguments: Role) -> Call:
-    return Call(function, arguments)
-
-
-def on_host(function: Callable[..., Any], **arguments: Role) -> Call:
-    return Call(function, arguments, eager=True)
-
-
-def tree(scale: float = 1.0) -> dict[str, Any]:
-    kernel = scale * (jnp.arange(24.0).reshape(4, 6) - 7.3)
-    return {"a": {"bias": jnp.ones(6), "kernel": kernel}, "b": {"kernel": scale * jnp.ones((6, 4))}}
-
-
-PARAMS, GRADS = tree(), tree(0.1)
-MASK = {"a": {"bias": None, "kernel": jnp.arange(24).reshape(4, 6) % 2 == 0}, "b": {"kernel": jnp.ones((1, 4), bool)}}
-OTHER = {"a": {"bias": None, "kernel": jnp.ones((4, 6), bool)}, "b": {"kernel": jnp.ones((6, 4), bool)}}
-HALF = {"a": {"bias": None, "kernel": MASK["a"]["kernel"]}, "b": {"kernel": jnp.arange(24).reshape(6, 4) % 2 == 0}}
-SOFT = {"a": {"bias": None, "kernel": jnp.ones((4, 6)) / 2}, "b": {"kernel": jnp.ones((1, 4)) / 2}}
-SCORES = {"a": {"bias": None, "kernel": PARAMS["a"]["kernel"]}, "b": {"kernel": PARAMS["b"]["kernel"]}}
-KEY = jax.random.key(0)
-BATCHES = [{"x": jnp.ones((2, 4)), "y": jnp.zeros(2, int)}]
-
-
-def network(params: Any, x: Any) -> jax.Array:
-    x = x["x"] if isinstance(x, dict) else x
-    return jax.nn.relu(x @ params["a"]["kernel"] + params["a"]["bias"][None]) @ params["b"]["kernel"]
-
-
-def loss(params: Any, batch: Any) -> jax.Array:
-    return jnp.mean(network(params, batch["x"]) ** 2)
-
-
-U = Tree(PARAMS, used=True)
-P, G, M, S = Tree(PARAMS), Tree(GRADS), MaskTree(MASK), Tree(SCORES)
-OPTIONAL = MaskTree(MASK, optional=True)
-ALONE, MASK_ALONE = Tree(PARAMS, paired=False), MaskTree(MASK, paired=False)
-D, N = Fraction(0.5), Count(10)

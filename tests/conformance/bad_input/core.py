@@ -1,0 +1,276 @@
+"""Rows of pure functions of pytrees and numbers."""
+
+import jax.numpy as jnp
+import optax
+
+import jaxticket as jt
+from jaxticket import allocate, diagnostics, filters, masks, schedules, scopes, scores, units
+from jaxticket.tickets import rewinds
+from jaxticket.typing import Trained
+from tests.conformance.bad_input.roles import (
+    Array,
+    Axis,
+    Count,
+    Fraction,
+    MaskTree,
+    Number,
+    Numbers,
+    Positive,
+    Regex,
+    Rules,
+    Tree,
+)
+from tests.conformance.bad_input.values import (
+    ALONE,
+    BATCHES,
+    GRADS,
+    MASK,
+    MASK_ALONE,
+    OPTIONAL,
+    OTHER,
+    PARAMS,
+    SCORES,
+    SOFT,
+    TX,
+    Call,
+    D,
+    G,
+    K,
+    M,
+    N,
+    P,
+    S,
+    U,
+    W,
+    call,
+    loss,
+    network,
+    on_host,
+    scale_of,
+    ticket,
+)
+
+CORE: dict[str, Call] = {
+    "filters.match": call(
+        lambda regex, params: filters.match(regex)(params), regex=Regex("kernel"), params=Tree(PARAMS, filtered=True)
+    ),
+    "filters.weights": call(lambda params: filters.weights()(params), params=Tree(PARAMS, filtered=True)),
+    "filters.everything": call(lambda params: filters.everything()(params), params=Tree(PARAMS, filtered=True)),
+    "filters.only": call(filters.only, tree=ALONE, where=W),
+    "filters.full_mask": call(filters.full_mask, params=ALONE, where=W),
+    "masks.complement": call(masks.complement, mask=MASK_ALONE),
+    "masks.full_like": call(masks.full_like, mask=Tree(MASK, paired=False)),
+    "masks.empty_like": call(masks.empty_like, mask=Tree(MASK, paired=False)),
+    "masks.difference": call(masks.difference, a=M, b=MaskTree(OTHER)),
+    "masks.intersection": call(masks.intersection, a=M, b=MaskTree(OTHER)),
+    "masks.union": call(masks.union, a=M, b=MaskTree(OTHER)),
+    "masks.apply_mask": call(masks.apply_mask, params=P, mask=M),
+    "masks.gate": call(masks.gate, params=P, soft_mask=Tree(SOFT)),
+    "masks.churn": call(masks.churn, params=P, old=M, new=MaskTree(OTHER)),
+    "masks.hamming": call(masks.hamming, params=P, a=M, b=MaskTree(OTHER)),
+    "masks.iou": call(masks.iou, params=P, a=M, b=MaskTree(OTHER)),
+    "masks.density": call(masks.density, params=P, mask=M),
+    "masks.nnz": call(masks.nnz, params=P, mask=M),
+    "masks.summary": on_host(masks.summary, params=P, mask=M),
+    "masks.pack": call(masks.pack, mask=MASK_ALONE),
+    "units.axis": call(
+        lambda axis, s: jt.select(s, 0.5, unit=units.axis(axis)), axis=Axis(1), s=Tree(SCORES, paired=False)
+    ),
+    "units.block": call(
+        lambda n, s: jt.select(s, 0.5, unit=units.block(n, 2)), n=Count(2), s=Tree(SCORES, paired=False)
+    ),
+    "units.heads": call(lambda n, s: jt.select(s, 0.5, unit=units.heads(n)), n=Count(2), s=Tree(SCORES, paired=False)),
+    "units.leaf": call(
+        lambda s: jt.select(s, 0.5, unit=units.leaf(), scope=scopes.tree()), s=Tree(SCORES, paired=False)
+    ),
+    "scopes.slices": call(
+        lambda axis, s: jt.select(s, 0.5, scope=scopes.slices(axis)), axis=Axis(1), s=Tree(SCORES, paired=False)
+    ),
+    "scopes.groups": call(
+        lambda m, s: jt.select(s, 0.5, scope=scopes.groups(m)), m=Count(4), s=Tree(SCORES, paired=False)
+    ),
+    "selection.threshold": call(jt.selection.threshold, scores=Tree(SCORES, paired=False), k=Count(5)),
+    "selection.select": call(jt.select, scores=S, density=D, mask=OPTIONAL),
+    "selection.drop_and_grow": call(
+        jt.drop_and_grow, mask=M, drop=S, grow=Tree(SCORES), density=D, drop_fraction=Fraction(0.3)
+    ),
+    "scores.magnitude": call(scores.magnitude, params=ALONE),
+    "scores.random": call(scores.random, params=ALONE, key=K),
+    "scores.gradient": call(scores.gradient, params=P, grads=G),
+    "scores.saliency": call(scores.saliency, params=P, grads=G),
+    "scores.movement": call(scores.movement, params=P, grads=G),
+    "scores.momentum": call(lambda params: scores.momentum(params, aux=optax.adam(0.1).init(PARAMS)), params=P),
+    "scores.lamp": call(lambda params: scores.lamp(scores.magnitude)(params), params=ALONE),
+    "scores.layer_mean": call(lambda params: scores.layer_mean(scores.magnitude)(params), params=ALONE),
+    "scores.unit_norm": call(lambda params: scores.unit_norm(scores.magnitude)(params), params=ALONE),
+    "scores.module": call(lambda params: scores.module(scores.magnitude, lambda path: path[0])(params), params=ALONE),
+    "scores.weighted_sum": call(
+        lambda weight, params, grads: scores.weighted_sum((scores.magnitude, weight), (scores.saliency, 1.0))(
+            params, grads=grads
+        ),
+        weight=Number(2.0),
+        params=P,
+        grads=G,
+    ),
+    "scores.fpgm": call(lambda density, params: scores.fpgm(norm_density=density)(params), density=D, params=ALONE),
+    "scores.slimming": call(
+        lambda params: scores.slimming(scale_of)(params),
+        params=Tree(
+            {"a": {"kernel": jnp.ones((4, 6)), "scale": jnp.ones(6), "bias": jnp.ones(6)}, "b": {"bias": jnp.ones(1)}},
+            paired=False,
+        ),
+    ),
+    "scores.snip": call(lambda params: scores.snip(loss, BATCHES)(params), params=U),
+    "scores.grasp": call(lambda params: scores.grasp(loss, BATCHES)(params), params=U),
+    "scores.fisher": call(lambda params: scores.fisher(loss, BATCHES)(params), params=U),
+    "scores.taylor": call(lambda params: scores.taylor(loss, BATCHES)(params), params=U),
+    "scores.synflow": call(lambda params: scores.synflow(network, jnp.ones((2, 4)))(params), params=U),
+    "scores.wanda": call(lambda params: scores.wanda(network, BATCHES)(params), params=U),
+    "scores.activation_norm": call(lambda params: scores.activation_norm(network, BATCHES)(params), params=U),
+    "scores.activation_taylor": call(lambda params: scores.activation_taylor(loss, BATCHES)(params), params=U),
+    "scores.apoz": call(lambda params: scores.apoz(network, BATCHES)(params), params=U),
+    "scores.hrank": call(lambda params: scores.hrank(network, BATCHES)(params), params=U),
+    "scores.mean_activation": call(lambda params: scores.mean_activation(network, BATCHES)(params), params=U),
+    "allocate.uniform": on_host(allocate.uniform, params=ALONE, density=D, where=W, minimum=Count(1)),
+    "allocate.uniform_plus": on_host(
+        lambda params, density, first, last: allocate.uniform_plus(params, density, first=first, last=last),
+        params=ALONE,
+        density=Fraction(0.8),
+        first=Regex("^a/kernel"),
+        last=Regex("^b/kernel"),
+    ),
+    "allocate.erdos_renyi": on_host(allocate.erdos_renyi, params=ALONE, density=D, where=W, minimum=Count(1)),
+    "allocate.erk": on_host(allocate.erk, params=ALONE, density=D, where=W, minimum=Count(1), power=Positive(1.0)),
+    "allocate.rules": on_host(allocate.rules, params=ALONE, density_rules=Rules({"a/kernel": 0.3}), default=D, where=W),
+    "allocate.for_flops": on_host(allocate.for_flops, params=ALONE, fraction=D, where=W),
+    "allocate.from_mask": on_host(allocate.from_mask, params=P, mask=M),
+    "allocate.from_scores": on_host(allocate.from_scores, params=P, scores=S, density=D, minimum=Count(0)),
+    "allocate.rate_distortion": on_host(
+        lambda params, density, levels: allocate.rate_distortion(
+            network, params, jnp.ones((2, 4)), density, levels=levels
+        ),
+        params=U,
+        density=D,
+        levels=Count(5),
+    ),
+    "diagnostics.flops": on_host(diagnostics.flops, params=P, mask=OPTIONAL, where=W),
+    "diagnostics.scratch_e": on_host(
+        lambda epochs, steps, milestones: diagnostics.scratch_e(epochs, steps_per_epoch=steps, milestones=milestones),
+        epochs=N,
+        steps=N,
+        milestones=Numbers([0.5, 0.75]),
+    ),
+    "diagnostics.scratch_b": on_host(
+        lambda epochs, dense, pruned, cap: diagnostics.scratch_b(
+            epochs, dense_flops=dense, pruned_flops=pruned, steps_per_epoch=10, cap=cap
+        ),
+        epochs=N,
+        dense=Count(10),
+        pruned=Count(5),
+        cap=Positive(2.0),
+    ),
+    "diagnostics.layer_collapse": on_host(lambda mask: diagnostics.layer_collapse([OTHER, mask]), mask=MASK_ALONE),
+    "diagnostics.barrier": on_host(
+        lambda a, b, alphas: diagnostics.barrier(
+            lambda params, state: loss(params, BATCHES[0]),
+            diagnostics.Endpoint(a),
+            diagnostics.Endpoint(b),
+            alphas=alphas,
+        ),
+        a=U,
+        b=U,
+        alphas=Numbers([0.0, 1.0]),
+    ),
+    "diagnostics.lerp": call(lambda a, b: diagnostics.lerp(a, b, 0.5), a=P, b=Tree(GRADS)),
+    "diagnostics.hessian_product": call(
+        lambda params, vector: diagnostics.hessian_product(lambda p: loss(p, BATCHES[0]), params, vector),
+        params=U,
+        vector=G,
+    ),
+    "diagnostics.hessian_top": call(
+        lambda params, mask, key, n: diagnostics.hessian_top(
+            lambda p: loss(p, BATCHES[0]), params, key=key, mask=mask, iterations=n
+        ),
+        params=U,
+        mask=OPTIONAL,
+        key=K,
+        n=N,
+    ),
+    "diagnostics.hessian_trace": call(
+        lambda params, mask, key, n: diagnostics.hessian_trace(
+            lambda p: loss(p, BATCHES[0]), params, key=key, mask=mask, samples=n
+        ),
+        params=U,
+        mask=OPTIONAL,
+        key=K,
+        n=N,
+    ),
+    "diagnostics.interval": on_host(diagnostics.interval, values=Numbers([1.0, 2.0, 3.0]), confidence=Fraction(0.95)),
+    "diagnostics.filter_quality": call(diagnostics.filter_quality, kernel=Array(jnp.ones((3, 3, 4, 5)))),
+    "diagnostics.cut_off": call(diagnostics.cut_off, mask=Array(jnp.ones((4, 6), bool))),
+    "diagnostics.dead_neurons": call(
+        diagnostics.dead_neurons, activations=Array(jnp.ones((4, 6))), cut=Array(jnp.ones(6, bool))
+    ),
+    "diagnostics.overlaps": on_host(lambda params, mask: diagnostics.overlaps(params, [OTHER, mask]), params=P, mask=M),
+    "diagnostics.effective_mask": call(
+        lambda params, mask: diagnostics.effective_mask(network, params, mask, jnp.ones((2, 4))), params=U, mask=M
+    ),
+    "diagnostics.linear_cka": call(diagnostics.linear_cka, x=Array(jnp.ones((4, 6))), y=Array(jnp.ones((4, 3)))),
+    "diagnostics.early_stopping_step": on_host(
+        diagnostics.early_stopping_step, steps=Numbers([1, 2, 3]), losses=Numbers([3.0, 1.0, 2.0])
+    ),
+    "diagnostics.steps_to_reach": on_host(
+        lambda target, steps, values: diagnostics.steps_to_reach(target, steps=steps, values=values),
+        target=Number(2.0),
+        steps=Numbers([1, 2, 3]),
+        values=Numbers([1.0, 2.0, 3.0]),
+    ),
+    "diagnostics.verdict": on_host(
+        lambda dense, found, best: diagnostics.verdict(dense, found, [0.1, 0.2], [0.1, 0.2], best=best),
+        dense=Numbers([0.1, 0.2]),
+        found=Numbers([0.1, 0.2]),
+        best=Fraction(0.9),
+    ),
+    "tickets.rewinds.fine_tune": on_host(rewinds.fine_tune, step=N),
+    "tickets.rewinds.weights": call(
+        lambda mask: rewinds.weights()(ticket(), Trained(GRADS, None, {}), mask), mask=MASK_ALONE
+    ),
+    "tickets.rewinds.learning_rate": call(
+        lambda params: rewinds.learning_rate()(ticket(), Trained(params, None, {}), MASK), params=ALONE
+    ),
+    "tickets.rewinds.everything": call(
+        lambda mask: rewinds.everything()(ticket(opt_state=TX.init(PARAMS)), Trained(GRADS, None, {}), mask), mask=M
+    ),
+    "tickets.rewinds.mask_state": call(
+        lambda params, mask: rewinds.mask_state(TX.init(PARAMS), params, mask), params=P, mask=M
+    ),
+    "tickets.Ticket": on_host(lambda step: ticket(step=step), step=N),
+    "tickets.rewind": call(lambda params, mask: jt.rewind(ticket(params, mask)), params=P, mask=M),
+    "schedules.constant": on_host(lambda density: schedules.constant(density)(3), density=D),
+    "schedules.one_shot": on_host(lambda density, step: schedules.one_shot(density, step=step)(3), density=D, step=N),
+    "schedules.cubic": on_host(
+        lambda density, start, stop, initial: schedules.cubic(density, start=start, stop=stop, initial=initial)(3),
+        density=D,
+        start=Count(1),
+        stop=N,
+        initial=Fraction(1.0),
+    ),
+    "schedules.levels": on_host(lambda n, rate: schedules.levels(n, rate=rate), n=N, rate=Fraction(0.2)),
+    "schedules.cosine": on_host(
+        lambda initial, stop, final: schedules.cosine(initial, stop=stop, final=final)(jnp.int32(3)),
+        initial=Fraction(0.3),
+        stop=N,
+        final=Fraction(0.1),
+    ),
+    "schedules.power": on_host(
+        lambda initial, stop, exponent: schedules.power(initial, stop=stop, exponent=exponent)(jnp.int32(3)),
+        initial=Fraction(0.3),
+        stop=N,
+        exponent=Positive(1.0),
+    ),
+    "schedules.fixed": on_host(lambda value: schedules.fixed(value)(jnp.int32(3)), value=Fraction(0.3)),
+    "schedules.every": on_host(
+        lambda n, start, stop: schedules.every(n, start=start, stop=stop)(jnp.int32(3)), n=N, start=Count(1), stop=N
+    ),
+    "schedules.at": on_host(lambda steps: schedules.at(steps)(jnp.int32(3)), steps=Numbers([1, 2])),
+}

@@ -1,0 +1,159 @@
+"""Whatever a public function is given: it works, or one clear exception says what is wrong, also under jit.
+
+Every public function has a row in the table (or a reason below); the default suite takes some of the wrong
+values, `make slow` all of them.
+"""
+
+import inspect
+import pathlib
+import types
+import warnings
+
+import jax
+import pytest
+
+import jaxticket
+from jaxticket.errors import JaxticketError
+from tests.conformance.bad_input.core import CORE
+from tests.conformance.bad_input.plans import PLANS
+from tests.conformance.bad_input.training import TRAINING
+
+TABLE = CORE | PLANS | TRAINING
+CASES = [
+    (name, argument, number)
+    for name, call in TABLE.items()
+    for argument, role in call.arguments.items()
+    for number, _ in enumerate(role.wrong())
+]
+EXEMPT = {
+    "units.mean": "a reducer, which units call with arrays",
+    "units.total": "a reducer, which units call with arrays",
+    "units.largest": "a reducer, which units call with arrays",
+    "units.l2": "a reducer, which units call with arrays",
+    "units.normalise_axis": "what units and scopes check axes with",
+    "units.element": "takes nothing",
+    "scopes.tree": "takes nothing",
+    "scopes.leaf": "takes nothing",
+    "masks.unpack": "takes what pack gives",
+    "schedules.either": "takes two functions",
+    "registry.get": "takes a name: tests/test_registry.py",
+    "tickets.save": "a file: tests/test_tickets_save.py",
+    "tickets.load": "a file: tests/trust",
+    "tickets.describe": "a file: tests/trust",
+    "reparam.expected_l0": "takes what hard_concrete gives",
+    "reparam.sign_mask": "takes what signed_supermask gives",
+    "reparam.threshold_decay": "takes what soft_threshold gives",
+    "transforms.mask_of": "takes what sparsify gives: tests/transforms",
+    "transforms.explored_of": "takes what exploring gives: tests/transforms",
+    "loops.replicate": "takes a function and a placement: tests/test_loops_replicate.py",
+    "loops.place": "tests/test_loops_replicate.py",
+    "loops.distilled": "takes functions, and checks as divergence does",
+    "loops.branches.rewinding_sweep": "trains: tests/test_loops_branches.py",
+    "loops.branches.small_dense": "takes a function of widths: tests/test_loops_branches.py",
+    "loops.branches.widest": "takes a function of widths: tests/test_loops_branches.py",
+    "loops.early_bird.alive": "takes what init gives",
+    "loops.early_bird.worm": "takes functions: tests/test_loops_early_bird.py",
+    "loops.early_bird.bird_of": "takes what worm gives",
+    "loops.soups.recalibrate": "calls a function of the user's: tests/test_loops_soups.py",
+    "loops.soups.at_once": "trains: tests/test_loops_soups.py",
+    "loops.soups.in_turn": "trains: tests/test_loops_soups.py",
+    "loops.soups.vary": "takes a recipe: tests/test_loops_soups.py",
+    "loops.soups.search": "a search, and checks as imp does",
+    "loops.soups.greedy": "takes functions: tests/test_loops_soups.py",
+    "loops.soups.souped": "takes functions: tests/test_loops_soups.py",
+    "loops.soups.uniform": "takes functions: tests/test_loops_soups.py",
+    "loops.placed_fit": "takes a recipe: tests/test_loops_fit.py",
+    "loops.scan_fit": "takes a recipe: tests/test_loops_fit.py",
+    "loops.scan_train": "takes a recipe: tests/test_loops_fit.py",
+    "loops.step_fit": "takes a recipe: tests/test_loops_fit.py",
+    "loops.train_fn": "takes what they give: tests/test_loops_fit.py",
+}
+ELSEWHERE = (
+    "errors.",
+    "sharding.",
+    "loops.rundir.",
+    "loops.nonfinite.",
+)  # tests/test_sharding.py, tests/test_loops_*.py
+# Classes that check what they are made of; all others are results, protocols and files.
+CLASSES = {"tickets.Ticket"}
+
+
+def public(module):
+    """Names and callables that a package re-exports, or that a module defines."""
+    package = hasattr(module, "__path__")
+    source = pathlib.Path(module.__file__).read_text()
+    for name, value in vars(module).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, types.ModuleType):
+            if package and f"import {name} as {name}\n" in source:
+                yield from public(value)
+        elif callable(value) and (value.__module__ == module.__name__ or (package and _is_ours(value))):
+            yield f"{module.__name__}.{name}".removeprefix("jaxticket."), value
+
+
+def _is_ours(value):
+    return value.__module__.startswith("jaxticket")
+
+
+def test_every_public_function_has_a_row():
+    named = {}
+    for name, value in public(jaxticket):
+        if not inspect.isclass(value) or name in CLASSES:
+            named.setdefault(id(value), set()).add(name)
+    missing = [names for names in named.values() if not names & {*TABLE, *EXEMPT}]
+    assert [names for names in missing if not any(name.startswith(ELSEWHERE) for name in names)] == []
+    assert {*TABLE, *EXEMPT} <= set().union(*named.values())
+    assert len(TABLE) > 150
+
+
+def attempt(call, arguments):
+    """Under jit wherever shapes suffice: what is wrong is then found while tracing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call.function(**arguments) if call.eager else jax.eval_shape(lambda: call.function(**arguments))
+
+
+def complaint(name, argument, number):
+    """What is to be said against how a function takes a wrong value, or None."""
+    call = TABLE[name]
+    wrong = list(call.arguments[argument].wrong())[number]
+    where = f"{name}({argument}: {wrong.what})"
+    try:
+        attempt(call, {**{key: role.value for key, role in call.arguments.items()}, argument: wrong.value})
+    except JaxticketError as error:
+        if not isinstance(error, ValueError | TypeError) or not str(error):
+            return f"{where} ends in {error!r}"
+        if wrong.refused and wrong.leaf is not None and wrong.leaf not in str(error):
+            return f"{where} does not name the leaf {wrong.leaf}: {error}"
+    except Exception as error:
+        return f"{where} ends in {type(error).__name__}: {error}"
+    else:
+        if wrong.refused:
+            return f"{where} is taken in silence"
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+def test_all_that_is_wrong(name):
+    attempt(TABLE[name], {key: role.value for key, role in TABLE[name].arguments.items()})
+    assert [found for case in CASES if case[0] == name and (found := complaint(*case))] == []
+
+
+SAMPLE = [case for case in CASES if case[0].partition(".")[0] in ("masks", "filters", "schedules", "allocate")]
+
+
+def test_a_sample():
+    assert [found for case in SAMPLE[::29] if (found := complaint(*case))] == []
+
+
+def test_a_function_that_checks_nothing_is_found(monkeypatch):
+    call = TABLE["masks.apply_mask"]
+    for careless, words in [
+        (lambda params, mask: None, "in silence"),
+        (lambda params, mask: params["a"]["kernel"].sum(), "ends in AttributeError"),
+    ]:
+        monkeypatch.setitem(TABLE, "masks.apply_mask", call._replace(function=careless))
+        found = [complaint(*case) for case in CASES if case[:2] == ("masks.apply_mask", "params")]
+        assert any(words in text for text in found if text)
