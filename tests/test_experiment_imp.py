@@ -1,5 +1,6 @@
 """The main job: it is extended, and errs in one line; tests/drill kills it."""
 
+import errno
 import html
 import importlib.util
 import json
@@ -7,6 +8,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -59,6 +61,23 @@ def test_replicates_side_by_side_find_what_each_finds_alone(finished, tmp_path):
     expected = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
     same = lambda record: record["replicate"] == 0 and record["level"] < 2
     assert [r for r in records if same(r)] == [r for r in expected if same(r)]
+
+
+def test_a_machine_that_gives_notice_ends_it_without_an_error(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, _cli.one_line_errors():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not end.value.code
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.ECONNREFUSED, None)])
+def test_what_disks_do_is_said_in_one_line_and_what_else_happens_is_not_hidden(number, code, capsys):
+    with pytest.raises((SystemExit, OSError)) as end, _cli.one_line_errors():
+        raise OSError(number, os.strerror(number), "runs/accuracy.png")
+    assert getattr(end.value, "code", None) == code
+    assert ("error: runs/accuracy.png: No space left on device; " in capsys.readouterr().err) == (code == 2)
 
 
 def test_only_one_process_runs_it(finished, capsys):

@@ -39,17 +39,21 @@ def test_preempted_killed_out_of_room_damaged_and_refused_it_ends_in_the_same_bi
     assert f"set aside as damaged_{newest.name}; going on from the state before" in errors
 
 
-def test_a_search_killed_three_times_ends_in_the_bits_of_the_unbroken_one(broken, unbroken):
+def test_a_search_killed_twice_and_preempted_ends_in_the_bits_of_the_unbroken_one(broken, unbroken):
     run, chance = broken(_runs.IMP), random.Random(0)
     for reached in (
         _runs.present(run.out, "checkpoint/state_*/record.json"),  # inside the training before the rewind point
         _runs.lines(run.out, 2),  # after some levels and controls, from here at any moment of the next
-        _runs.lines(run.out, 7),
     ):
         process = run.start()
         assert _runs.wait_until(reached, process)
         time.sleep(chance.uniform(0, 0.2))
         _runs.kill(process)
         run.fault()
+    process = run.start()
+    assert _runs.wait_until(_runs.lines(run.out, 5), process)
+    process.send_signal(signal.SIGTERM)
+    assert "the same command goes on from here" in _runs.finish(process)[1]
+    run.fault()
     run.ends_as(unbroken(_runs.IMP))
     assert len(_runs.results(run.out)) == 2 * (2 * 3 + 1)
