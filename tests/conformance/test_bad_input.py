@@ -145,7 +145,7 @@ SAMPLE = [case for case in CASES if case[0].partition(".")[0] in ("masks", "filt
 
 
 def test_a_sample():
-    assert [found for case in SAMPLE[::29] if (found := complaint(*case))] == []
+    assert [found for case in SAMPLE[::61] if (found := complaint(*case))] == []
 
 
 def test_a_function_that_checks_nothing_is_found(monkeypatch):

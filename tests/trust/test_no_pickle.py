@@ -110,7 +110,7 @@ def test_the_bomb_goes_off_where_it_is_unpickled(tmp_path, saved):
     assert UNPICKLED
 
 
-@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("sealed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_bomb_in_every_file(tmp_path, saved, sealed):
     """Also with checksums that fit: they tell damage, not malice."""
     bomb = pickle.dumps(Bomb(tmp_path / "mark"))

@@ -221,10 +221,11 @@ def test_files_that_orbax_cannot_read(folder):
         tickets.load(folder)
 
 
+@pytest.mark.slow
 def test_the_most_compressible_ticket_is_read(tmp_path):
-    zeros = {f"w{i}": jnp.zeros((64, 1024)) for i in range(3)} | {"large": jnp.zeros(2**22)}
+    zeros = {f"w{i}": jnp.zeros((64, 1024)) for i in range(3)} | {"large": jnp.zeros(2**24)}
     tickets.save(tmp_path / "t", Ticket(zeros, jax.tree.map(lambda w: w == 0, zeros)))
-    assert tickets.load(tmp_path / "t").params["large"].shape == (2**22,)
+    assert tickets.load(tmp_path / "t").params["large"].shape == (2**24,)
 
 
 def test_arrays_of_64_bits_are_not_halved(tmp_path):

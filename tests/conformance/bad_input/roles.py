@@ -167,8 +167,8 @@ class Regex(Role):
     """A regular expression that some leaf must match."""
 
     def wrong(self) -> Iterator[Wrong]:
-        for value in ("(", None, 3):
-            yield Wrong(repr(value), value, True)
+        for value in ("(", "a{99999999999999}", "(" * 9999 + ")" * 9999, None, 3):
+            yield Wrong(repr(value)[:20], value, True)
 
 
 class Filter(Role):
