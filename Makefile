@@ -12,7 +12,7 @@ export TORCH_PYTHON
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test science slow lint format docs notebooks bench clean
+.PHONY: help demo test science slow multihost drill lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +28,12 @@ science: $(VENV)/text.stamp ## slow checks that something is learnt, with replic
 
 slow: $(VENV)/test.stamp ## the full products that the default tests sample, runs that are killed and go on
 	$(PYTEST) -m slow $(ARGS)
+
+multihost: $(VENV)/test.stamp ## runs on 1, 2 and 4 processes, whose bits are compared (minutes)
+	$(BIN)/python -m pytest tests/multihost $(ARGS)
+
+drill: $(VENV)/test.stamp ## runs that are killed, starved of disk and damaged, and must lose nothing (minutes)
+	$(BIN)/python -m pytest -m slow tests/drill $(ARGS)
 
 lint: $(VENV)/test.stamp ## formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -14,8 +14,8 @@ from jaxticket.loops import Recipe
 DEVICES = (1, 2, 4, 8)
 
 
-def make_mesh(devices, name="data"):
-    return jax.make_mesh((devices,), (name,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+def make_mesh(devices, kind=AxisType.Auto):
+    return jax.make_mesh((devices,), ("data",), axis_types=(kind,), devices=jax.devices()[:devices])
 
 
 def loss(params, state, batch, key):
@@ -34,10 +34,8 @@ def problem():
 
 
 def test_a_fixed_order_has_the_same_bits_on_every_mesh():
-    found = [
-        jax.jit(sharding.value_and_grad(loss, mesh=make_mesh(devices), reduction="fixed"))(*problem())
-        for devices in DEVICES
-    ]
+    meshes = [*map(make_mesh, DEVICES), make_mesh(8, AxisType.Explicit)]
+    found = [jax.jit(sharding.value_and_grad(loss, mesh=mesh, reduction="fixed"))(*problem()) for mesh in meshes]
     for other in found[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), other, found[0])
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Params, PyTree
@@ -58,7 +58,7 @@ def value_and_grad(
     if axis not in mesh.shape:
         raise InputError(f"axis={axis!r} is not one of the mesh, {list(mesh.shape)}")
     if reduction == "any":
-        return _split(gradient, NamedSharding(mesh, PartitionSpec(axis)))
+        return _split(gradient, mesh, PartitionSpec(axis))
     devices = mesh.shape[axis]
     if shards < 1 or shards & (shards - 1) or shards % devices:
         raise InputError(f"shards={shards} must be a power of 2 that {devices} devices divide")
@@ -87,16 +87,23 @@ def value_and_grad(
 
     def fixed(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
         _check_batch(batch, shards)
-        return each(params, state, batch, key, jnp.arange(shards, dtype=jnp.int32))
+        arguments = (params, state, batch, key, jnp.arange(shards, dtype=jnp.int32))
+        return each(*(_laid(x, mesh, spec) for x, spec in zip(arguments, specs, strict=True)))
 
     return fixed
 
 
-def _split(gradient: GradientFn, sharding: NamedSharding) -> GradientFn:
+def _split(gradient: GradientFn, mesh: Mesh, spec: PartitionSpec) -> GradientFn:
     def split(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
-        return gradient(params, state, jax.lax.with_sharding_constraint(batch, sharding), key)
+        return gradient(params, state, _laid(batch, mesh, spec), key)
 
     return split
+
+
+def _laid(tree: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
+    """The arrays, laid out on the mesh: a constraint where GSPMD decides, a new type where types tell."""
+    move = jax.reshard if AxisType.Explicit in mesh.axis_types else jax.lax.with_sharding_constraint
+    return jax.tree.map(lambda x: move(x, NamedSharding(mesh, spec)), tree)
 
 
 def _mean(x: jax.Array, axis: str, devices: int) -> jax.Array:
