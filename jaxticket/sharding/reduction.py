@@ -1,5 +1,6 @@
 """Gradients over a batch that is split between devices: summed as XLA likes, or in an order that no layout changes."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ def value_and_grad(
     Sums of floats depend on their order, and XLA's order on the number of devices. `reduction="fixed"` cuts the batch
     into `shards` equal parts whatever the devices are, takes the mean of the loss, the state and the gradient over
     them in one fixed binary tree, and so gives the same bits on 1, 2, … `shards` devices or processes of one backend
-    and version. It costs an exchange of shards / devices gradients (all-to-all) and one gathering of the sum, and
+    and version. It costs an exchange of shards / devices gradients (all-to-all) and one gathering of the mean, and
     every device computes its parts one after the other. Weights are whole on each device while they are used.
 
     Args:
@@ -78,7 +79,7 @@ def value_and_grad(
         # A bound that XLA does not know, or it would unroll a loop of one turn and fuse (and round) otherwise.
         count = jnp.sum(numbers >= 0, dtype=jnp.int32)
         found = jax.lax.fori_loop(0, count, one, found)
-        mean = jax.tree.map(lambda x: _mean(x, axis, devices), found)
+        mean = _means(found, axis, devices)
         return jax.lax.optimization_barrier(mean)  # or sum and optimizer would be fused, and rounded, in several ways
 
     whole, cut = PartitionSpec(), PartitionSpec(axis)
@@ -106,17 +107,24 @@ def _laid(tree: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
     return jax.tree.map(lambda x: move(x, NamedSharding(mesh, spec)), tree)
 
 
-def _mean(x: jax.Array, axis: str, devices: int) -> jax.Array:
-    """Over the leading axis of `x` and the devices, which hold consecutive parts of it, in a fixed binary tree.
+def _means(parts: PyTree, axis: str, devices: int) -> PyTree:
+    """Over the leading axis of each leaf and the devices, which hold consecutive parts of it, in a fixed binary tree.
 
-    Each device sums a slice of all parts, and the slices are gathered: a sum moves about as much as an all-reduce.
+    All leaves of a dtype travel as one vector. Each device sums a slice of all parts, and the slices are gathered.
     """
-    shape = x.shape[1:]
-    x = x.reshape(x.shape[0], -1)
-    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % devices)))
-    x = jax.lax.all_to_all(x, axis, split_axis=1, concat_axis=0, tiled=True)
-    x = jax.lax.all_gather(_tree_mean(x), axis, tiled=True)
-    return x[: math.prod(shape)].reshape(shape)
+    leaves, structure = jax.tree.flatten(parts)
+    means: list[Any] = [None] * len(leaves)
+    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
+        alike = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        flat = jnp.concatenate([leaves[i].reshape(leaves[i].shape[0], -1) for i in alike], axis=1)
+        flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % devices)))
+        slices = jax.lax.all_to_all(flat, axis, split_axis=1, concat_axis=0, tiled=True)
+        mean = jax.lax.all_gather(_tree_mean(slices), axis, tiled=True)
+        shapes = [leaves[i].shape[1:] for i in alike]
+        ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+        for i, shape, part in zip(alike, shapes, jnp.split(mean, ends), strict=False):  # the last part is padding
+            means[i] = part.reshape(shape)
+    return jax.tree.unflatten(structure, means)
 
 
 def _tree_mean(x: jax.Array) -> jax.Array:
