@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket.errors import CheckpointError
+from jaxticket.errors import CheckpointError, InputError
 
 FORMAT = "jaxticket.ticket"
 VERSION = 1
@@ -77,6 +77,14 @@ def parse(path: pathlib.Path) -> dict[str, Any]:
     except (_Wrong, RecursionError) as error:
         raise CheckpointError(f"{file}: {error}; restore the directory from a copy or delete it") from error
     return body
+
+
+def check_writable(entries: list[dict[str, Any]]) -> None:
+    """Raises InputError for what `parse` would refuse: what is saved can be loaded."""
+    try:
+        _check_entries(entries)
+    except _Wrong as error:
+        raise InputError(f"such a pytree cannot be saved: {error}") from error
 
 
 def self_digest(body: Mapping[str, Any]) -> str:

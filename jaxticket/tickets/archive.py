@@ -36,7 +36,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
     Everything is first written into a temporary directory beside `path`, which is then renamed: a process that dies
     leaves no half a checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them call it,
     with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot be
-    written, and MissingExtraError without orbax.
+    written, InputError for trees that `read` would refuse, and MissingExtraError without orbax.
     """
     path = pathlib.Path(path).absolute()
     entries, arrays = [], {}
@@ -46,6 +46,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
             entries.append({"tree": name, "path": [step_of(key) for key in keys], **entry})
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
                 arrays[str(len(entries) - 1)] = stored
+    _record.check_writable(entries)
     with _new_directory(path) as directory:
         _agree.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}

@@ -3,6 +3,7 @@
 Every record here has the right checksums: they guard against damage, and whoever wrote a record can compute them.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ import pytest
 import tensorstore
 
 from jaxticket import tickets
-from jaxticket.errors import CheckpointError
+from jaxticket.errors import CheckpointError, InputError
 from jaxticket.tickets import Ticket, archive
 from tests.trust.tampering import change, entry_of, seal, seal_files, ticket
 
@@ -244,6 +245,14 @@ def test_a_template_finds_its_arrays_by_path_in_any_order(tmp_path, saved):
     tickets.save(tmp_path / "t", Ticket({"a": jnp.ones(2), "b": jnp.full(2, 2.0)}, {"a": None, "b": None}))
     loaded = tickets.load(tmp_path / "t", like=Ticket(like, {"a": None, "b": None}))
     np.testing.assert_array_equal(loaded.params["b"], [2.0, 2.0])
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    deep = functools.reduce(lambda tree, _: {"x": tree}, range(101), jnp.ones(2))
+    for params, words in [(deep, "at most 100 steps"), ({"x" * 5000: jnp.ones(2)}, "steps such as")]:
+        with pytest.raises(InputError, match=words):
+            tickets.save(tmp_path / "t", Ticket(params, jax.tree.map(lambda _: None, params)))
+    assert not (tmp_path / "t").exists()
 
 
 LIMITED = """
