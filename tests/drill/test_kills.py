@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import signal
 import time
 
 import pytest
@@ -67,4 +68,14 @@ def test_methods_killed_again_and_again_end_in_the_same_bits(broken, unbroken):
         assert _runs.wait_until(_runs.new(run.out, wanted), process), wanted
         _runs.kill(process)
         run.fault()
+    run.ends_as(unbroken(_runs.TRAIN))
+
+
+def test_a_method_that_is_preempted_ends_in_the_same_bits(broken, unbroken):
+    run = broken(_runs.TRAIN)
+    process = run.start()
+    assert _runs.wait_until(_runs.present(run.out, "checkpoint/state_*/record.json"), process)
+    process.send_signal(signal.SIGTERM)
+    assert "the same command goes on from here" in _runs.finish(process)[1]
+    run.fault()
     run.ends_as(unbroken(_runs.TRAIN))
