@@ -38,7 +38,8 @@ def test_scores_of_a_mesh_are_those_of_one_device(name):
         equal(spread, score(params, grads))
 
 
-@pytest.mark.parametrize("plan", [p if p == "static" else pytest.param(p, marks=pytest.mark.slow) for p in PLANS])
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", PLANS)
 def test_training_on_an_explicit_mesh_has_the_bits_of_one_device(plan):
     mesh, params = make_mesh("explicit"), make_params()
     tx = jt.sparsify(optax.adam(0.1), PLANS[plan](), key=jax.random.key(0))
@@ -63,7 +64,14 @@ def test_training_on_an_explicit_mesh_has_the_bits_of_one_device(plan):
         assert spread[name]["kernel"].sharding.is_equivalent_to(make_shardings(mesh)[name]["kernel"], 2)
 
 
-@pytest.mark.parametrize("scope", [scopes.leaf(), scopes.tree(), scopes.slices(0), scopes.groups(4)], ids=repr)
+@pytest.mark.parametrize(
+    "scope",
+    [
+        scopes.leaf(),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (scopes.tree(), scopes.slices(0), scopes.groups(4))),
+    ],
+    ids=repr,
+)
 def test_inside_shard_map_each_device_selects_in_what_it_holds(scope):
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
     held = make_params()["b"]["kernel"]
