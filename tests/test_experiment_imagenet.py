@@ -34,7 +34,7 @@ from tests.models.zoo import shallow
 
 EXAMPLES = 29  # of each split: three batches of 8 and a rest
 FAST = ["--model", "narrow", "--image-size", "16", "--batch-size", "8", "--epochs", "6", "--warmup-epochs", "1"]
-FAST += ["--precision", "float32"]
+FAST += ["--precision", "float32", "--checkpoint-steps", "2"]
 STEPS = 6 * (EXAMPLES // 8)
 ALL = ("--mesh", "fsdp=2,tensor=2")  # and data=2, on eight devices
 

@@ -74,8 +74,8 @@ class Trainer:
                 seen, timed, began = [], at, time.monotonic()
             stop = self._stopping()
             if at < last and (stop or at % config.checkpoint_steps == 0):
-                seen = _numbers(name, at, seen)
-                self._checkpoints.save(carry, training=seed, step=at, seen=seen, iterator=batches.get_state())
+                numbers = _numbers(name, at, seen)
+                self._checkpoints.save(carry, training=seed, step=at, seen=numbers, iterator=batches.get_state())
                 if stop:
                     self._checkpoints.close()
                     raise StoppedError(f"stopped as asked, after step {at} of {name}")
@@ -177,7 +177,8 @@ class _Checkpoints:
             ) from error
 
     def save(self, carry: Carry, **about: Any) -> None:
-        """Begins to write a state; the carry may be donated at once."""
+        """Begins to write a state, once the one before is written; the carry may be donated at once."""
+        self._kept.wait()  # orbax 0.12 loses track of a state that is still being written when another save begins
         self._kept.save_async(self._next, carry, force=True, custom_metadata=about)
         self._next += 1
 
