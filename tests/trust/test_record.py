@@ -277,7 +277,7 @@ def test_in_little_memory(folder, shape):
 
 
 def test_what_stays_as_it_was_is_read(folder, saved):
-    """The helpers of these tests change nothing by themselves."""
+    """Sealing a ticket anew changes nothing by itself."""
     seal(folder, json.loads((folder / archive.RECORD).read_text()))
     seal_files(folder)
     assert tickets.load(folder).step == tickets.load(saved).step == 100
