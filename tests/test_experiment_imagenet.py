@@ -166,6 +166,21 @@ def test_two_processes_train_what_one_does_and_one_goes_on(folder, unbroken):
 
 
 @pytest.mark.slow
+def test_a_tensor_axis_across_processes(folder):
+    """Both processes then read the same examples; and a run that ends in two processes is whole."""
+    short = ["--mesh", "tensor=4", "--method", "static", "--epochs", "2"]
+    both = start_two(folder / "tensor", *short)
+    finish(start(folder / "alone", *short, devices=4))
+    for process in both:
+        finish(process)
+    (run, found), (alone, expected) = run_of(folder / "tensor"), run_of(folder / "alone")
+    losses = lambda lines: [line["loss"] for line in lines if "loss" in line]
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-4)
+    assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
+    assert jt.load(run / "ticket").meta["density"] == jt.load(alone / "ticket").meta["density"]
+
+
+@pytest.mark.slow
 def test_levels_that_two_processes_found_are_kept_and_one_goes_on(folder):
     search = ["--method", "imp", "--density", "0.64", "--rewind-epochs", "1", "--epochs", "2", "--ema", "0.5"]
     processes = start_two(folder / "levels", *search, "--mesh", "fsdp=2")
