@@ -158,18 +158,21 @@ class Broken:
       tally: where its faults are counted.
       command: of the run.
       out: the folder in which it gets its own.
+      environment: variables of its processes.
     """
 
-    def __init__(self, tally, command, out):
+    def __init__(self, tally, command, out, environment=None):
         self.tally, self.command, self.out = tally, command, out
+        self.environment = environment or {}
         self._results, self._records = {}, []
 
     @property
     def folder(self):
         return folder_in(self.out)
 
-    def start(self, *arguments, **options):
-        return start(self.command, self.out, *arguments, **options)
+    def start(self, *arguments, environment=None, **options):
+        both = {**self.environment, **(environment or {})}
+        return start(self.command, self.out, *arguments, environment=both, **options)
 
     def fault(self):
         """Counts a fault, after which nothing that was finished may be missing. Call it when the process is dead."""

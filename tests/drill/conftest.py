@@ -35,7 +35,7 @@ def unbroken(tmp_path_factory):
 @pytest.fixture
 def broken(tally, tmp_path):
     """Makes a run to break."""
-    return lambda command, out=tmp_path / "broken": _runs.Broken(tally, command, out)
+    return lambda command, out=tmp_path / "broken", **options: _runs.Broken(tally, command, out, **options)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -109,6 +109,14 @@ def test_nan_stops_names_the_replicate_and_keeps_what_is_good(broken, tally):
     _runs.finish(run.start("--on-nan", "record"))
 
 
+def test_skipped_steps_are_counted_in_each_record(tmp_path):
+    for command in (_runs.TRAIN, _runs.IMP):
+        out = tmp_path / command[0]
+        _runs.finish(_runs.start(command, out, "--on-nan", "skip"))
+        assert all(json.loads(line)["skipped_steps"] == 0 for line in _runs.records(out))
+        assert json.loads((_runs.folder_in(out) / "config.json").read_text())["on_nan"] == "skip"
+
+
 def test_names_with_spaces_and_signs_that_a_log_cannot_spell(broken, unbroken, tmp_path):
     run = broken(_runs.TRAIN, tmp_path / "läufe mit leerzeichen 彩票 'x'")
     process = run.start(environment={"PYTHONIOENCODING": "ascii"})

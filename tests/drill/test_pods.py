@@ -11,6 +11,7 @@ from tests.drill import _runs
 pytestmark = pytest.mark.slow
 
 PROCESSES = 2
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}  # of each process: devices that share a core wait too long for each other
 # In a fixed order of sums, so that two processes and one find the same bits.
 COMMAND = (
     *("train.py", "--method", "rigl", "--seeds", "1", "--epochs", "6"),
@@ -22,9 +23,8 @@ def start(out, **options):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    one_device = {"JAX_NUM_CPU_DEVICES": "1"}
     pod = ["--coordinator", address, "--num-processes", str(PROCESSES), "--process-id"]
-    return [_runs.start(COMMAND, out, *pod, str(i), environment=one_device, **options) for i in range(PROCESSES)]
+    return [_runs.start(COMMAND, out, *pod, str(i), environment=ONE_DEVICE, **options) for i in range(PROCESSES)]
 
 
 def ended(processes, within):
@@ -41,7 +41,7 @@ def ended(processes, within):
 def whole(tmp_path_factory):
     """The unbroken run, of one process."""
     out = tmp_path_factory.mktemp("whole")
-    _runs.finish(_runs.start(COMMAND, out))
+    _runs.finish(_runs.start(COMMAND, out, environment=ONE_DEVICE))
     return out
 
 
@@ -55,7 +55,7 @@ def begun(run):
 
 @pytest.mark.parametrize("victim", range(PROCESSES))
 def test_one_process_dies(broken, whole, victim):
-    run = broken(COMMAND)
+    run = broken(COMMAND, environment=ONE_DEVICE)
     processes = begun(run)
     processes[victim].send_signal(signal.SIGKILL)
     ended(processes, within=240)
@@ -67,7 +67,7 @@ def test_one_process_dies(broken, whole, victim):
 
 
 def test_one_process_is_told_to_stop(broken, whole):
-    run = broken(COMMAND)
+    run = broken(COMMAND, environment=ONE_DEVICE)
     processes = begun(run)
     processes[1].send_signal(signal.SIGTERM)
     printed = ended(processes, within=240)
@@ -80,8 +80,8 @@ def test_one_process_is_told_to_stop(broken, whole):
 
 
 def test_a_second_run_of_two_processes_is_refused(broken, whole):
-    run = broken(COMMAND)
-    first = _runs.start(COMMAND, run.out)
+    run = broken(COMMAND, environment=ONE_DEVICE)
+    first = run.start()
     assert _runs.wait_until(_runs.present(run.out, "checkpoint/state_*/record.json"), first)
     first.send_signal(signal.SIGSTOP)
     printed = ended(processes := start(run.out), within=240)
