@@ -72,7 +72,7 @@ def test_masks_of_none_stay_none():
     assert sharding.tensor_parallel(params, make_mesh(), {"b": P("tensor")})["a"] is None
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("kind", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)], ids=str)
 def test_a_step_on_data_fsdp_and_tensor_axes_is_that_of_one_device(kind):
     """Small whole numbers, so that sums are exact in any order."""
     mesh = make_mesh(kind)

@@ -62,7 +62,7 @@ def test_random_transforms_differ_from_example_to_example_and_epoch_to_epoch():
     assert len(set(noise.tolist())) == 27
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_the_order_does_not_depend_on_the_number_of_processes(count):
     whole = stream(SOURCE, batch_size=4, seed=0, transform=noisy)
     parts = [stream(SOURCE, batch_size=4, seed=0, transform=noisy, part=Part(i, count)) for i in range(count)]
