@@ -57,20 +57,18 @@ def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
 @pytest.mark.parametrize(
     ("name", "flags", "same", "other"),
     [
-        # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
-        (
-            "learning_rate_sweep",
-            ["--learning-rates", "0.0012", "0.1", "--checkpoint-seconds", "0"],
-            "ticket_0.0012",
-            "ticket_0.1",
-        ),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
-                ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
-            ]
-        ),
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in [
+            # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
+            (
+                "learning_rate_sweep",
+                ["--learning-rates", "0.0012", "0.1", "--checkpoint-seconds", "0"],
+                "ticket_0.0012",
+                "ticket_0.1",
+            ),
+            ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
+            ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
+        ]
     ],
 )
 def test_the_searchs_own_settings_give_the_tickets_own_numbers(run, name, flags, same, other):

@@ -52,6 +52,7 @@ def test_levels_and_replicates_extend_the_same_run(finished, capsys):
     assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_replicates_side_by_side_find_what_each_finds_alone(finished, tmp_path):
     arguments, out = finished
     (alone,) = out.iterdir()

@@ -149,7 +149,7 @@ def test_a_zero_counts_as_positive_for_sign_reinit():
 
 
 def test_sign_reinit_refuses_other_shapes(ticket):
-    with pytest.raises(StructureError, match=r"shape \(5,\) at 'c'"):
+    with pytest.raises(StructureError, match=r"at 'c' has shape \(5,\)"):
         branches.sign_reinit(ticket, lambda key: (init(key)[0] | {"c": jnp.zeros(5)}, None), key=KEY)
 
 

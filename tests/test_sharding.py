@@ -123,7 +123,7 @@ def test_collectives_of_selection_do_not_grow_with_the_leaves(kind, scope):
     assert sum(size for _, size in large) < 4096
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", [p if p in TRAINED else pytest.param(p, marks=pytest.mark.slow) for p in PLANS])
 def test_a_step_moves_no_more_than_plain_optax_beyond_counts(plan):
     """Beyond plain adam's own, the collectives of a sparse step have the same bytes at 64 times the leaf size.
 

@@ -51,6 +51,15 @@ class Contest(NamedTuple):
         return [self.key(s, a) for s, a in zip(self.scores if scores is None else scores, alive, strict=True)]
 
     @property
+    def large(self) -> bool:
+        """Would keys take more memory than they save time?"""
+        return sum(s.size for s in self.scores) > _STORED
+
+    def stored(self) -> "Contest":
+        """The same contest, between keys that are made once, unless it is large."""
+        return self if self.large else self._replace(scores=self.keys(), key=lambda keys, _: keys)
+
+    @property
     def stacked(self) -> bool:
         """Each leaf is one group: their thresholds live in one vector, so that many leaves cost one loop."""
         return not self.joint and all(len(a) == s.ndim for a, s in zip(self.axes, self.scores, strict=True))
@@ -100,6 +109,7 @@ def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
 
     Where fewer than k are alive, all of them are kept.
     """
+    contest = contest.stored()
     thresholds, exact = _separate(contest, k, until_exact=True)
     at = contest.spread(thresholds)
 
@@ -202,7 +212,7 @@ def _bisect(
         one = jnp.ones((), dtype)
         spread = [contest.spread([v + ((one * j) << shift) for v in values]) for j in (1, 2, 3)]
         scores, origin = contest.scores, jnp.uint32(0)
-        if sum(s.size for s in scores) > _STORED:
+        if contest.large:
             # To XLA these are others in each pass; else it would make keys and positions once, outside, and store them.
             scores, origin, _ = jax.lax.optimization_barrier((scores, origin, i))
         counts = contest.tally(
