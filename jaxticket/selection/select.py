@@ -16,8 +16,9 @@ from jaxticket.errors import InputError, StructureError
 from jaxticket.masks.apply import in_shapes_of
 from jaxticket.scopes import Scope
 from jaxticket.selection import counting, keys
+from jaxticket.selection.contest import Contest, KeyFn
 from jaxticket.selection.counting import Count
-from jaxticket.selection.threshold import Contest, KeyFn, keep_top
+from jaxticket.selection.threshold import keep_top
 from jaxticket.typing import Density, Mask, Scores
 from jaxticket.units import Unit
 
