@@ -31,6 +31,7 @@ from experiments import _cli, _html, _plot, _pod, _report
 from experiments._phase_diagram import Config, Lab
 from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops
+from jaxticket.errors import CheckpointError
 from jaxticket.methods.analysis.three_regimes import regime
 
 _PANELS = {
@@ -46,7 +47,10 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     config = lab.config
     file = config.folder() / "columns" / f"{config.temperature}_{temperature}.json"
     if file.exists():
-        return json.loads(file.read_text())
+        try:
+            return json.loads(file.read_text())
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is measured again") from error
     ends = iter(lab.retrained(lab.dense(temperature)))
     cells = [(density, seed) for density in config.densities for seed in range(config.seeds)]
     found = [

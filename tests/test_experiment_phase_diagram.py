@@ -5,6 +5,7 @@ Whole runs are in the slow tier: compiling, plots and checkpoints take them seco
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 
 from experiments import _phase_diagram, _problem, phase_diagram
 from jaxticket import loops
-from jaxticket.errors import InputError
+from jaxticket.errors import CheckpointError, InputError
 from jaxticket.methods.analysis import three_regimes
 from tests.test_experiment_compare import cheap  # noqa: F401  # used by every test here
 
@@ -153,6 +154,15 @@ def test_the_report(finished):
     assert {cell["regime"] for cell in cells} <= {"I", "II-A", "II-B", "–"}
     assert (finished / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
     assert "experiments/phase_diagram.py" in (finished / "report.html").read_text()
+
+
+def test_a_damaged_column_is_named(tmp_path):
+    config = _phase_diagram.Config(out=tmp_path)
+    file = config.folder() / "columns" / f"{config.temperature}_2.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("[{")
+    with pytest.raises(CheckpointError, match=r"_2.json is damaged .* delete it"):
+        phase_diagram.column(SimpleNamespace(config=config), 2)
 
 
 def test_dry_run(tmp_path, capsys):

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from jaxticket import loops, tickets
-from jaxticket.errors import CheckpointWarning, DivergedError, InputError, StoppedError
+from jaxticket.errors import CheckpointError, CheckpointWarning, DivergedError, InputError, StoppedError
+from jaxticket.loops import store
+from jaxticket.tickets.checkpoint import save_with
 
 X = jax.random.normal(jax.random.key(0), (50, 6))
 MASK = {"kernel": jnp.arange(12).reshape(6, 2) % 3 > 0, "bias": None}
@@ -300,3 +302,19 @@ def test_bad_arguments():
     for make_train in (lambda: loops.train_fn(make(), steps=-1), lambda: loops.scan_train(recipe(), steps=-1)):
         with pytest.raises(InputError, match="steps=-1"):
             make_train()
+
+
+def test_a_saved_ticket_that_is_no_state_of_a_training_is_refused(tmp_path):
+    ticket = tickets.Ticket({"w": jnp.ones(2)}, {"w": None})
+    save_with(tmp_path / "state_000000000", ticket, record={"origin": "here", "values": [1]})
+    with pytest.raises(CheckpointError, match="state_000000000 holds no values of a training; delete it"):
+        loops.StepCheckpoint(tmp_path, every=0).load("here", ticket)
+    key = jax.random.key(0)
+    save_with(
+        loops.Store(tmp_path).path(0),
+        ticket,
+        trees={"trained_params": ticket.params, "trained_state": None},
+        record={"origin": store._origin(ticket, key)},
+    )
+    with pytest.raises(CheckpointError, match="level_000 holds no metrics of a level"):
+        loops.Store(tmp_path).load(0, ticket, key=key)

@@ -68,7 +68,7 @@ def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     if file.exists():
         try:
             found = json.loads(file.read_text())
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise CheckpointError(f"{file} is not the configuration of a run; choose another folder or delete this one")

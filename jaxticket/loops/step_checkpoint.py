@@ -55,6 +55,8 @@ class StepCheckpoint:
         if number < 0:
             return None
         ticket, _, more = load_with(self._path(number), like=like)
+        if not isinstance(more.get("values"), dict):
+            raise CheckpointError(f"{self._path(number)} holds no values of a training; delete it")
         return ticket, more["values"]
 
     def due(self) -> bool:

@@ -49,6 +49,8 @@ class Store:
             raise CheckpointError(
                 f"{path} was trained from another ticket or key; give this search a store of its own, or delete it"
             )
+        if not isinstance(more.get("metrics"), dict):
+            raise CheckpointError(f"{path} holds no metrics of a level; restore it from a copy or delete it")
         return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
 
     def trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
