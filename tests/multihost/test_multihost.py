@@ -97,7 +97,8 @@ def test_any_order_stays_within_the_seeds(run, capsys):
             # One more seed would lie there, 95 times of 100: the interval of the mean is for means.
             half = spread.half_width * np.sqrt(len(of_seeds) + 1)
             last = name if name in PLANS else TICKETS[-1]
-            iou = float(masks.iou(jt.load(folder / last).mask, jt.load(run(ONE, "any") / last).mask))
+            ticket, other = jt.load(folder / last), jt.load(run(ONE, "any") / last)
+            iou = float(masks.iou(ticket.params, ticket.mask, other.mask))
             with capsys.disabled():
                 seeds = f"{spread.mean:.3f} ± {half:.3f}"
                 print(
