@@ -3,9 +3,9 @@
 import resource
 
 
-def no_large_files():
-    """For a new process: files above 200 kB cannot be written, as on a disk that is nearly full."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+def no_large_files(process):
+    """From now on the process cannot write files above 200 kB, as on a disk that is nearly full."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
 def largest_file(folder):

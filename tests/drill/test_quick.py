@@ -21,7 +21,9 @@ def test_preempted_out_of_room_damaged_and_killed_a_search_ends_in_the_same_bits
     assert "the same command goes on from here" in errors
     run.fault()
 
-    error = _runs.one_line_error(run.start(preexec_fn=_damage.no_large_files))
+    process = run.start()
+    _damage.no_large_files(process)
+    error = _runs.one_line_error(process)
     assert "cannot be written (File too large); make room" in error
     assert str(run.folder) in error
     run.fault()
