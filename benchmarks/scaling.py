@@ -2,10 +2,9 @@
 
 Four leaves of equal size, 10 % kept, on one device. The slope is that of log time over log parameters: 1 is linear.
 `reads` is the time over that of one pass that only reads the scores, and the slope of reading alone stands beside the
-other: what fits into caches is read faster, so that a slope across them is above 1, and on either side it is 1. The
-threshold alone makes 16 passes whatever the scores are. A selection stops once its counts are exact, which takes more
-passes the more entries there are, and makes up to 16 more where entries at the threshold are equal, as some are among
-ten millions of float32.
+other: what fits into caches is read faster, so that a slope across them is above 1. The threshold alone makes 16 passes
+whatever the scores are. A selection stops once its counts are exact, which takes more passes the more entries there
+are, and makes up to 16 more where entries at the threshold are equal, as some are among ten millions of float32.
 `extra B` is what the compiled program takes beside its arguments, in bytes a parameter: its masks, which take one, and
 temporaries.
 """
