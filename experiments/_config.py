@@ -22,13 +22,15 @@ class Run(Pod):
     EXPERIMENT: ClassVar[str]
     # What does not change any number of the run: asking for more of these extends it.
     NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
-        {"data_dir", "out", "dry_run", *(field.name for field in dataclasses.fields(Pod))}
+        {"data_dir", "out", "dry_run", "evidence", *(field.name for field in dataclasses.fields(Pod))}
     )
 
     seed: int = 0
     """Of everything random."""
     out: pathlib.Path = pathlib.Path("runs")
     """The folder in which the run gets its own, named by a hash of what defines it."""
+    evidence: pathlib.Path | None = None
+    """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -52,7 +54,7 @@ class Run(Pod):
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != field.default and field.name != "dry_run":
+            if value != field.default and field.name not in ("dry_run", "evidence"):
                 values = value if isinstance(value, tuple) else (value,)
                 flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
         return flags
