@@ -59,7 +59,7 @@ def record(folder: pathlib.Path) -> None:
     start = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         **versions(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
@@ -89,6 +89,18 @@ def memory(
     )
 
 
+def commit(*, digits: int = 40) -> str | None:
+    """The commit of this checkout, with a mark if tracked files differ from it; None where there is none."""
+    command = ["git", "describe", "--always", "--exclude=*", f"--abbrev={digits}", "--dirty"]
+    try:
+        done = subprocess.run(
+            command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def _available() -> str:
     devices = jax.local_devices()
     name = f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
@@ -112,15 +124,3 @@ def _starts(file: pathlib.Path) -> list[Any]:
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
-
-
-def _commit() -> str | None:
-    """The commit of this checkout, with a mark if files differ from it; None where there is none."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        done = subprocess.run(
-            command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -1,0 +1,173 @@
+"""The file in which claims are stored: what is in it, and reading it with care."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jaxticket.errors import InputError
+
+Verdict = Literal["holds", "fails", "not testable at this size"]
+HOLDS, FAILS, UNDECIDED = VERDICTS = ("holds", "fails", "not testable at this size")
+Point = tuple[float, float, float]  # x, mean, and half its 95 % interval (NaN for a single value)
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a paper says, and what was found here.
+
+    Attributes:
+      paper: as it stands in a table of methods, such as "Evci et al. 2020, RigL": what links both.
+      claim: one sentence, without what was measured, so that it can be linked to.
+      expected: the paper's number, with the setting in which it was found.
+      measured: ours, with its unit. value, half_width: the same as numbers, the second half the 95 % interval; None
+        where there is none, as of a training that diverged.
+      seeds: how many repetitions the numbers come from.
+      why: what the verdict rests on.
+    """
+
+    paper: str
+    claim: str
+    expected: str
+    measured: str
+    value: float | None
+    half_width: float | None
+    seeds: int
+    verdict: Verdict
+    why: str
+
+    @property
+    def id(self) -> str:
+        """Stable as long as the claim's words are."""
+        return slug(self.claim)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The claims that one run tested, and what they rest on.
+
+    Attributes:
+      hash: of the configuration. command: of the user, without paths of a machine. commit: of what wrote the file.
+      date: when it was written. series: curves to plot, by name. axes: their names.
+    """
+
+    experiment: str
+    hash: str
+    command: str
+    commit: str
+    date: str
+    versions: Mapping[str, str]
+    claims: tuple[Claim, ...]
+    series: Mapping[str, tuple[Point, ...]]
+    axes: tuple[str, str] | None
+
+    @property
+    def id(self) -> str:
+        """The name of its file."""
+        return f"{self.experiment}-{self.hash}"
+
+
+def load(folder: pathlib.Path) -> list[Evidence]:
+    """All that is stored in a folder, by name. Raises InputError, naming file and field, where one is damaged."""
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            found.append(parse(file.read_text(encoding="utf-8"), file))
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{file} cannot be read ({error}); store the claims again, or delete it") from error
+        if file.stem != found[-1].id:
+            raise InputError(f"{file} holds {found[-1].id}; name it {found[-1].id}.json")
+    return found
+
+
+def parse(text: str, file: pathlib.Path) -> Evidence:
+    """What `store` wrote. Raises InputError, naming the file and the field, for anything else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, f"is no JSON ({error})") from error
+    top = _fields(file, "", values, {"version", *(f.name for f in dataclasses.fields(Evidence))})
+    if top.pop("version") != VERSION:
+        raise _damaged(file, f"field version is {values['version']!r:.80}, but must be {VERSION}")
+    for name in ("experiment", "hash", "command", "commit", "date"):
+        _require(bool(top[name]) and isinstance(top[name], str), file, name, top[name], "a text")
+    _require(re.fullmatch(r"\d{4}-\d\d-\d\d", top["date"]), file, "date", top["date"], "a date such as 2025-01-31")
+    _require(_texts(top["versions"]), file, "versions", top["versions"], "texts by name")
+    _require(isinstance(top["claims"], list), file, "claims", top["claims"], "a list")
+    top["claims"] = tuple(_claim(file, f"claims[{at}].", each) for at, each in enumerate(top["claims"]))
+    ids = [claim.id for claim in top["claims"]]
+    _require(len(set(ids)) == len(ids), file, "claims", ids, "claims of different words")
+    top["series"] = _series(file, top["series"])
+    axes = top["axes"]
+    named = isinstance(axes, list) and len(axes) == 2 and all(isinstance(name, str) for name in axes)
+    _require(named or (axes is None and not top["series"]), file, "axes", axes, "the names of both axes")
+    return Evidence(**{**top, "axes": tuple(axes) if axes else None})
+
+
+def slug(text: str) -> str:
+    """The text as an anchor: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _claim(file: pathlib.Path, at: str, values: Any) -> Claim:
+    found = _fields(file, at, values, {"id", *(field.name for field in dataclasses.fields(Claim))})
+    for name in ("paper", "claim", "expected", "measured", "why"):
+        _require(bool(found[name]) and isinstance(found[name], str), file, at + name, found[name], "a text")
+    value = found["value"]
+    known = _finite(value) or (value is None and found["verdict"] == UNDECIDED)
+    _require(known, file, f"{at}value", value, "a finite number, or null if nothing was decided")
+    half = found["half_width"]
+    _require(
+        half is None or (_finite(half) and half >= 0), file, f"{at}half_width", half, "a number from 0 on, or null"
+    )
+    seeds = found["seeds"]
+    _require(type(seeds) is int and seeds > 0, file, f"{at}seeds", seeds, "a whole number from 1 on")
+    _require(found["verdict"] in VERDICTS, file, f"{at}verdict", found["verdict"], f"one of {', '.join(VERDICTS)}")
+    stored = found.pop("id")
+    claim = Claim(**found)
+    _require(stored == claim.id, file, f"{at}id", stored, f"{claim.id}, which is made of the claim")
+    return claim
+
+
+def _series(file: pathlib.Path, values: Any) -> dict[str, tuple[Point, ...]]:
+    _require(isinstance(values, dict), file, "series", values, "curves by name")
+    curves = {}
+    for name, curve in values.items():
+        at = f"series[{name!r}]"
+        _require(isinstance(curve, list), file, at, curve, "a list of points")
+        for p in curve:
+            good = isinstance(p, list) and len(p) == 3 and all(map(_finite, p[:2])) and (p[2] is None or _finite(p[2]))
+            _require(good, file, at, p, "points [x, mean, half width or null]")
+        curves[name] = tuple((x, mean, math.nan if half is None else half) for x, mean, half in curve)
+    return curves
+
+
+def _fields(file: pathlib.Path, at: str, values: Any, names: set[str]) -> dict[str, Any]:
+    """The values, of exactly these names."""
+    _require(isinstance(values, dict), file, at.rstrip(".") or "the whole", values, "an object of claims")
+    for name in sorted(names - values.keys()):
+        raise _damaged(file, f"has no field {at}{name}")
+    for name in sorted(values.keys() - names):
+        raise _damaged(file, f"has a field {at}{name:.80}, which claims have not")
+    return dict(values)
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())
+
+
+def _require(condition: Any, file: pathlib.Path, name: str, value: Any, what: str) -> None:
+    if not condition:
+        raise _damaged(file, f"field {name} is {value!r:.80}, but must be {what}")
+
+
+def _damaged(file: pathlib.Path, what: str) -> InputError:
+    return InputError(f"{file}: {what}; store the claims again, or delete it")
