@@ -1,6 +1,7 @@
 """Sparse training in JAX: masks are pytrees, chosen, applied and evolved by pure functions and optax transforms."""
 
 from jaxticket import allocate as allocate
+from jaxticket import data_pruning as data_pruning
 from jaxticket import diagnostics as diagnostics
 from jaxticket import errors as errors
 from jaxticket import filters as filters

@@ -20,7 +20,7 @@ from jaxticket.loops.store import fingerprint
 from jaxticket.tickets.ticket import Ticket
 from jaxticket.typing import Key, Mask, Params, PyTree, Trained, TrainFn
 
-_STEPS_AT_A_TIME = 50  # of `step_fit`, between reports of progress
+STEPS_AT_A_TIME = 50  # of `step_fit`, between reports of progress
 
 
 class Fitted(NamedTuple):
@@ -73,7 +73,14 @@ def scan_fit(
     def epoch(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
         return run(recipe.data, mask, key, shift, first, last, carry=carry)
 
-    return _fit(recipe, epoch, recipe.steps_per_epoch, checkpoint, progress, on_nan)
+    return driven(
+        jax.jit(recipe.begin),
+        epoch,
+        per_epoch=recipe.steps_per_epoch,
+        checkpoint=checkpoint,
+        progress=progress,
+        on_nan=on_nan,
+    )
 
 
 def step_fit(
@@ -99,7 +106,17 @@ def step_fit(
             carry = one(at, carry=carry, data=recipe.data, order=order, mask=mask, key=key, shift=shift)
         return carry
 
-    return _fit(recipe, some, _STEPS_AT_A_TIME, checkpoint, progress, on_nan)
+    looks = functools.partial(driven, checkpoint=checkpoint, progress=progress, on_nan=on_nan)
+    return driven(
+        jax.jit(recipe.begin),
+        some,
+        per_epoch=recipe.steps_per_epoch,
+        at_a_time=STEPS_AT_A_TIME,
+        **options,
+        checkpoint=checkpoint,
+        progress=progress,
+        on_nan=on_nan,
+    )
 
 
 def placed_fit(
@@ -141,7 +158,14 @@ def placed_fit(
     def run(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
         return everywhere((data, shift, first, last), carry, mask, key)
 
-    return _fit(recipe, run, recipe.steps_per_epoch, checkpoint, progress, on_nan, begin=jax.vmap(recipe.begin))
+    return driven(
+        jax.jit(jax.vmap(recipe.begin)),
+        run,
+        per_epoch=recipe.steps_per_epoch,
+        checkpoint=checkpoint,
+        progress=progress,
+        on_nan=on_nan,
+    )
 
 
 def scan_train(
@@ -192,18 +216,25 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
     return train
 
 
-def _fit(
-    recipe: Recipe,
+def driven(
+    begin: Callable[[Params, PyTree, PyTree | None], Progressing],
     run: RunFn,
-    longest: int,
-    checkpoint: StepCheckpoint | None,
-    progress: ProgressFn | None,
-    on_nan: OnNan,
-    begin: Callable[[Params, PyTree, PyTree | None], Progressing] | None = None,
+    *,
+    per_epoch: int,
+    at_a_time: int | None = None,
+    identity: tuple[PyTree, ...] = (),
+    checkpoint: StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
+    on_nan: OnNan = "record",
 ) -> FitFn:
-    """Runs of at most `longest` steps, none across the end of an epoch, with checkpoints and progress between them."""
-    begin = jax.jit(begin or recipe.begin)
-    per_epoch = recipe.steps_per_epoch
+    """The `FitFn` that runs parts of epochs, with checkpoints and progress between them.
+
+    Args:
+      begin: makes the carry. run: the steps of a part: `at_a_time` of them, or all that are left of an epoch.
+      identity: what the training depends on beside the arguments of the `FitFn`; checkpoints of others are not its own.
+      checkpoint, progress, on_nan: as of `scan_fit`.
+    """
+    longest = per_epoch if at_a_time is None else at_a_time
 
     def fit(
         params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, steps: int, opt_state: PyTree | None = None
@@ -211,7 +242,7 @@ def _fit(
         # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
         shift = step if opt_state is None else 0
         end, at = step + steps, step
-        origin = fingerprint(params, state, mask, key, opt_state, step, steps) if checkpoint else ""
+        origin = fingerprint(params, state, mask, key, opt_state, step, steps, *identity) if checkpoint else ""
         carry = begin(params, state, opt_state)
         mean_loss = np.zeros(carry.total.shape)
         like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)

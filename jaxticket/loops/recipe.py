@@ -113,12 +113,22 @@ class Recipe:
 
         `data` is passed and not taken from the recipe, so that a compiled step does not hold it as a constant.
         """
-        params, state, opt_state, total = carry
-        tx = self.optimizer(lambda count: self.learning_rate(count + shift))
-        _, noise_key = jax.random.split(key)
         rows = jax.lax.dynamic_slice_in_dim(order, (at % self.steps_per_epoch) * self.batch_size, self.batch_size)
         batch = jax.tree.map(lambda x: x[rows], data)
-        (value, state), grads = self.gradient(params, state, batch, jax.random.fold_in(noise_key, at))
+        return self.update(carry, batch, mask=mask, noise=self.noise(key, at), clock=lambda count: count + shift)
+
+    def noise(self, key: Key, at: int | jax.Array) -> Key:
+        """The key of what is random in the loss of step `at`."""
+        _, noise_key = jax.random.split(key)
+        return jax.random.fold_in(noise_key, at)
+
+    def update(
+        self, carry: Progressing, batch: PyTree, *, mask: Mask, noise: Key, clock: Callable[[jax.Array], jax.Array]
+    ) -> Progressing:
+        """A step on this batch; `clock` turns the optimizer's count of steps into the step of the learning rate."""
+        params, state, opt_state, total = carry
+        tx = self.optimizer(lambda count: self.learning_rate(clock(count)))
+        (value, state), grads = self.gradient(params, state, batch, noise)
         updates, opt_state = tx.update(apply_mask(grads, mask), opt_state, params)
         params = apply_mask(optax.apply_updates(params, updates), mask)
         return Progressing(params, state, opt_state, total + value)

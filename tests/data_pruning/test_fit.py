@@ -1,0 +1,229 @@
+"""Training on subsets: batches of one shape, one program for all, each example once an epoch, and what is watched."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+
+from jaxticket import data_pruning, loops
+from jaxticket.errors import InputError
+
+EXAMPLES, BATCH = 50, 8
+KEY = jax.random.key(0)
+
+
+def logits(params, state, batch, key):
+    return batch.examples[0] @ params["kernel"] + params["bias"][None], state
+
+
+def loss(params, state, batch, key):
+    found, state = logits(params, state, batch, key)
+    values = optax.softmax_cross_entropy_with_integer_labels(found, batch.examples[1])
+    return data_pruning.mean(values, batch.real), state
+
+
+def data():
+    x = jax.random.normal(jax.random.key(7), (EXAMPLES, 5))
+    return x, jnp.argmax(x[:, :3] + 0.8 * jax.random.normal(jax.random.key(8), (EXAMPLES, 3)), -1)
+
+
+def recipe(**others):
+    rate = optax.piecewise_constant_schedule(0.5, {20: 0.1})
+    return loops.Recipe(**{"loss": loss, "data": data(), "learning_rate": rate, "batch_size": BATCH, **others})
+
+
+def begin():
+    return {"kernel": jnp.zeros((5, 3)), "bias": jnp.zeros(3)}, {"kernel": None, "bias": None}
+
+
+observe = data_pruning.observer(
+    logits, labels=lambda examples: examples[1], measures={"entropy": lambda z, y: -jnp.sum(jax.nn.softmax(z) * z, -1)}
+)
+
+
+def tracked(**others):
+    params, mask = begin()
+    state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("entropy",)))
+    return {"params": params, "state": state, "mask": mask, "key": KEY, "opt_state": None, "step": 0, **others}
+
+
+@functools.cache
+def watched_fit():
+    return data_pruning.subset_fit(recipe(), observe=observe)
+
+
+def test_an_epoch_covers_each_example_of_the_subset_once():
+    for size in (1, 8, 9, 50):
+        subset = data_pruning.random_subset(jax.random.key(size), EXAMPLES, size)
+        for epoch in (0, size):
+            rows = np.asarray(data_pruning.epoch_rows(recipe(), subset, KEY, epoch))
+            assert len(rows) == 56
+            assert sorted(rows[:size]) == np.flatnonzero(subset).tolist()
+            assert (rows[size:] == EXAMPLES).all()
+        steps = -(-size // BATCH)
+        fitted = watched_fit()(subset)(**tracked(), steps=2 * steps)
+        assert (np.asarray(data_pruning.statistics_of(fitted.state).seen) == 2 * np.asarray(subset)).all()
+
+
+def test_epochs_have_different_orders_and_all_examples_the_order_of_the_recipe():
+    everything = jnp.ones(EXAMPLES, bool)
+    first, second = (data_pruning.epoch_rows(recipe(), everything, KEY, epoch)[:EXAMPLES] for epoch in (0, 1))
+    assert (first != second).any()
+    assert (first == recipe().order(KEY, 0)).all()
+
+
+def test_padding_trains_nothing_and_the_last_batch_counts_what_is_real():
+    """Against a loop in numpy, in which a batch has only what is real."""
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 13)
+    params, mask = begin()
+    fitted = data_pruning.subset_fit(recipe(optimizer=optax.sgd))(subset, stretch=5.0)(
+        params, None, mask, KEY, step=0, steps=8, opt_state=None
+    )
+    x, y = (np.asarray(part, np.float64) for part in data())
+    kernel, bias = np.zeros((5, 3)), np.zeros(3)
+    for step in range(8):
+        order = np.asarray(data_pruning.epoch_rows(recipe(), subset, KEY, step // 2))
+        rows = [row for row in order[step % 2 * BATCH :][:BATCH] if row < EXAMPLES]
+        scores = x[rows] @ kernel + bias
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        error = (p / p.sum(1, keepdims=True) - np.eye(3)[y[rows].astype(int)]) / len(rows)
+        rate = 0.5 if 5 * step < 20 else 0.05  # the schedule falls at its step 20
+        kernel, bias = kernel - rate * x[rows].T @ error, bias - rate * error.sum(0)
+    np.testing.assert_allclose(fitted.params["kernel"], kernel, atol=1e-5)
+    np.testing.assert_allclose(fitted.params["bias"], bias, atol=1e-5)
+
+
+def test_no_subset_compiles_anew():
+    count = 0
+
+    def counted(*arguments):
+        nonlocal count
+        count += 1
+        return loss(*arguments)
+
+    fit = data_pruning.subset_fit(recipe(loss=counted))
+    params, mask = begin()
+    for size in (3, 17, 50):
+        fit(data_pruning.random_subset(KEY, EXAMPLES, size), stretch=50 / size)(
+            params, None, mask, KEY, step=0, steps=4, opt_state=None
+        )
+    assert count == 1
+
+
+def test_forgetting_is_that_of_predictions_before_each_step():
+    """Replayed by hand: the batch's predictions with the weights that it then changes."""
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    fitted = watched_fit()(subset)(**tracked(), steps=12)
+    one = data_pruning.subset_fit(recipe())(subset)
+    params, mask = begin()
+    history = {row: [] for row in np.flatnonzero(subset).tolist()}
+    opt_state = None
+    for step in range(12):
+        rows = np.asarray(data_pruning.epoch_rows(recipe(), subset, KEY, step // 3))[step % 3 * BATCH :][:BATCH]
+        found = np.asarray(data()[0] @ params["kernel"] + params["bias"][None]).argmax(1)
+        for row in rows[rows < EXAMPLES].tolist():
+            history[row].append(bool(found[row] == data()[1][row]))
+        params, _, opt_state, _ = one(params, None, mask, KEY, step=step, steps=1, opt_state=opt_state)
+    statistics = data_pruning.statistics_of(fitted.state)
+    forgotten = {row: sum(a and not b for a, b in itertools.pairwise(h)) for row, h in history.items()}
+    wanted = [forgotten[r] if any(history[r]) else 200_000 for r in history]
+    assert data_pruning.forgetting(statistics)[subset].tolist() == wanted
+    assert sum(0 < events < 200_000 for events in wanted) > 0  # something was forgotten
+    assert (data_pruning.forgetting(statistics)[~subset] == -1).all()
+
+
+@pytest.mark.parametrize("each", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
+def test_replicates_side_by_side_are_those_trained_alone(each):
+    subsets = jnp.stack([data_pruning.random_subset(jax.random.key(i), EXAMPLES, 20) for i in range(2)])
+    stacked = tracked()
+    for name in ("params", "state"):
+        stacked[name] = jax.tree.map(lambda x: jnp.stack([x] * 2), stacked[name])
+    placement = loops.Placement(tuple(jax.devices()[: 2 if each == "map" else 1]), each, "")
+    fit = data_pruning.subset_fit(recipe(), observe=observe, placement=placement)
+    together = fit(subsets)(**{**stacked, "key": jnp.stack([KEY] * 2)}, steps=6)
+    for index, subset in enumerate(subsets):
+        alone = watched_fit()(subset)(**tracked(), steps=6)
+        found = jax.tree.map(lambda x, i=index: x[i], together.state.statistics)
+        np.testing.assert_array_equal(found.forgotten, alone.state.statistics.forgotten)
+        np.testing.assert_array_equal(found.seen, alone.state.statistics.seen)
+        np.testing.assert_allclose(together.params["kernel"][index], alone.params["kernel"], atol=1e-5)
+
+
+def test_step_by_step_and_on_a_mesh_it_is_the_same():
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 30)
+    wanted = watched_fit()(subset)(**tracked(), steps=8)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    in_turn = loops.Placement((jax.devices()[0],), "sequence", "")
+    for fit in (
+        data_pruning.subset_fit(recipe(), observe=observe, placement=in_turn),
+        data_pruning.subset_fit(recipe(mesh=mesh), observe=observe),
+    ):
+        found = fit(subset)(**tracked(), steps=8)
+        np.testing.assert_allclose(found.params["kernel"], wanted.params["kernel"], atol=1e-5)
+        for name in ("seen", "correct", "forgotten", "first_learned"):
+            np.testing.assert_array_equal(getattr(found.state.statistics, name), getattr(wanted.state.statistics, name))
+        np.testing.assert_allclose(
+            data_pruning.means(found.state.statistics, "entropy"),
+            data_pruning.means(wanted.state.statistics, "entropy"),
+            atol=1e-5,
+        )
+
+
+def test_what_is_interrupted_goes_on_to_the_same_statistics(tmp_path):
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    whole = watched_fit()(subset)(**tracked(), steps=9)
+
+    def stop(step, _):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    checkpoint = loops.StepCheckpoint(tmp_path, every=0)
+    with pytest.raises(KeyboardInterrupt):
+        data_pruning.subset_fit(recipe(), observe=observe, checkpoint=checkpoint, progress=stop)(subset)(
+            **tracked(), steps=9
+        )
+    seen = []
+    again = data_pruning.subset_fit(
+        recipe(), observe=observe, checkpoint=checkpoint, progress=lambda step, _: seen.append(step)
+    )
+    other = data_pruning.random_subset(jax.random.key(1), EXAMPLES, 20)
+    found = again(subset)(**tracked(), steps=9)
+    assert seen == [9]
+    jax.tree.map(np.testing.assert_array_equal, found.state, whole.state)
+    seen.clear()
+    again(other)(**tracked(), steps=9)
+    assert seen[0] == 3  # the checkpoint of another subset is not its own
+
+
+@pytest.mark.parametrize(
+    ("subset", "words"),
+    [
+        (jnp.zeros(EXAMPLES, bool), "at least one"),
+        (jnp.ones(EXAMPLES - 1, bool), "shape"),
+        (jnp.ones((2, EXAMPLES), bool), "shape"),
+        (jnp.ones(EXAMPLES), "bool"),
+        ([True] * EXAMPLES, "not an array"),
+    ],
+)
+def test_a_subset_that_does_not_fit(subset, words):
+    with pytest.raises(InputError, match=words):
+        watched_fit()(subset)
+
+
+def test_a_reduction_in_parts_is_refused():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    with pytest.raises(InputError, match="reduction"):
+        data_pruning.subset_fit(dataclasses.replace(recipe(), mesh=mesh, reduction="fixed"))
+
+
+def test_replicates_need_subsets_of_one_size():
+    placement = loops.Placement((jax.devices()[0],), "vmap", "")
+    fit = data_pruning.subset_fit(recipe(), placement=placement)
+    with pytest.raises(InputError, match="as many"):
+        fit(jnp.stack([jnp.ones(EXAMPLES, bool), jnp.arange(EXAMPLES) < 3]))
