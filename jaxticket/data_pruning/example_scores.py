@@ -1,0 +1,185 @@
+"""How hard each example is, from what a network says about it: one number an example, higher = harder.
+
+Pure functions of logits and labels, and two of gradients. Scores of one network are noisy: average them over replicates
+(Paul et al., 2021, take ten).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree
+from jaxticket._checks import check_count
+from jaxticket.errors import InputError
+from jaxticket.typing import Params, PyTree
+
+
+def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The norm ‖p − y‖ of the error, of probabilities p and the label y as a one-hot vector: EL2N (Paul et al., 2021).
+
+    Between 0 and √2. The paper takes it early in training, in evaluation mode and without augmentation. In float32 at
+    least; what a network is all but sure of keeps its order, where p − 1 would round to 0.
+
+    Args:
+      logits: (batch, classes), at least two classes. labels: (batch,) integers; a traced one out of range scores NaN.
+
+    Returns:
+      (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    >>> el2n(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3
+    Array([0.8165], dtype=float32)
+    """
+    logits, own = _checked(logits, labels)
+    others = jnp.where(own, 0, jax.nn.softmax(logits))
+    error = jnp.sum(others, -1)  # 1 − p, without its rounding
+    shares = others / jnp.where(error > 0, error, 1)[:, None]  # so that no square underflows
+    return _defined(own, error * jnp.sqrt(1 + jnp.sum(jnp.square(shares), -1)))
+
+
+def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The probability of the likeliest wrong class less that of the label, between −1 and 1; above 0 it is mistaken.
+
+    The max_margin of Data Diet's code (Paul et al., 2021). Arguments and errors are those of `el2n`.
+
+    >>> margin(jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([1]))
+    Array([0.25], dtype=float32)
+    """
+    logits, own = _checked(logits, labels)
+    p = jax.nn.softmax(logits)
+    return _defined(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
+
+
+def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The entropy of the probabilities in nats, between 0 and log(classes): how unsure the network is.
+
+    The label does not matter; it is an argument as it is one of the others. Arguments and errors are those of `el2n`.
+
+    >>> entropy(jnp.zeros((1, 4)), jnp.array([0])).round(4)  # log 4
+    Array([1.3863], dtype=float32)
+    """
+    logits, own = _checked(logits, labels)
+    return _defined(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The loss −log p of the label, in nats. Arguments and errors are those of `el2n`.
+
+    Losses far below 1e-7, where p itself rounds to 1, keep their order.
+
+    >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
+    '4.25e-18'
+    """
+    logits, own = _checked(logits, labels)
+    against = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
+    return _defined(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
+
+
+def grand(loss: Callable[[Params, Any], jax.Array], params: Params, examples: PyTree, *, batch_size: int) -> jax.Array:
+    """The norm of the gradient by all parameters, of each example alone: GraNd (Paul et al., 2021), exactly.
+
+    Args:
+      loss: (params, example) -> scalar, of one example, without a batch axis. Model state is closed over, in evaluation
+        mode. params: float leaves.
+      examples: pytree of arrays with examples first, any number of them; sharded ones stay so where the devices divide
+        `batch_size`.
+      batch_size: of how many examples gradients are held at once. The last batch may be smaller.
+
+    Returns:
+      (examples,). To be jitted, with the functions that it is part of; for convolutions on CPU, which XLA slows inside
+      loops, call it on one batch after the other.
+
+    Raises:
+      InputError: no examples, arrays of different lengths, parameters that are no floats, a loss that is no scalar.
+
+    >>> grand(lambda params, x: params["w"] @ x, {"w": jnp.ones(2)}, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
+    Array([5., 1.], dtype=float32)
+    """
+    check_count(1, batch_size=batch_size)
+    _check_params(params)
+    count = _length(examples)
+    width = min(int(batch_size), count)
+    batches = -(-count // width)
+
+    def norm(example: PyTree) -> jax.Array:
+        grads = jax.tree.leaves(jax.grad(_scalar(loss))(params, example))
+        return jnp.sqrt(sum((jnp.sum(jnp.square(_wide(g))) for g in grads), start=jnp.zeros(())))
+
+    def split(x: jax.Array) -> jax.Array:
+        """Every so many examples make a batch, so that each device has its part of all of them; the last repeats."""
+        padded = jnp.concatenate([x, jnp.repeat(x[-1:], batches * width - count, 0)])
+        return jnp.swapaxes(padded.reshape(width, batches, *x.shape[1:]), 0, 1)
+
+    return jax.lax.map(jax.vmap(norm), jax.tree.map(split, examples)).T.ravel()[:count]
+
+
+def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The norm of the gradient by the last layer alone, its weights and its bias: ‖p − y‖ · √(‖h‖² + 1).
+
+    Exact for softmax regression, an approximation of `grand` otherwise, at the cost of a forward pass.
+
+    Args:
+      features: (batch, width), h, what the last layer gets. The others, and errors: as of `el2n`.
+
+    >>> grand_last_layer(jnp.ones((1, 5)), jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3 · √6
+    Array([2.], dtype=float32)
+    """
+    _tree.check_array("features", features, np.floating)
+    _, own = _checked(logits, labels)
+    if features.ndim != 2 or len(features) != len(own):
+        raise InputError(f"features has shape {features.shape}; pass ({len(own)}, width), a row for each of the logits")
+    return el2n(logits, labels) * jnp.sqrt(jnp.sum(jnp.square(_wide(features)), -1) + 1)
+
+
+def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The logits in float32 at least, and (batch, classes) bool: is it the label's?"""
+    _tree.check_array("logits", logits, np.floating)
+    _tree.check_array("labels", labels, np.integer)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(f"logits has shape {logits.shape}; pass (batch, classes), of two classes or more")
+    if labels.shape != logits.shape[:1]:
+        raise InputError(f"labels has shape {labels.shape}; pass {logits.shape[:1]}, one class for each row of logits")
+    classes = logits.shape[1]
+    if not isinstance(labels, jax.core.Tracer) and labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        wrong = labels[(labels < 0) | (labels >= classes)][0]
+        raise InputError(f"labels holds {wrong}, but there are {classes} classes; pass 0 … {classes - 1}")
+    return _wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
+
+
+def _defined(own: jax.Array, scores: jax.Array) -> jax.Array:
+    return jnp.where(jnp.any(own, -1), scores, jnp.nan)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _scalar(loss: Callable[[Params, Any], jax.Array]) -> Callable[[Params, Any], jax.Array]:
+    def scalar(params: Params, example: PyTree) -> jax.Array:
+        value = loss(params, example)
+        if jnp.shape(value) != ():
+            raise InputError(f"loss has shape {jnp.shape(value)}; return a scalar, of one example without a batch axis")
+        return value
+
+    return scalar
+
+
+def _check_params(params: Params) -> None:
+    _tree.check_arrays("params", params)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            name = _tree.path_name(path)
+            raise InputError(f"params at {name!r} has dtype {leaf.dtype}, not a float; close over it in the loss")
+
+
+def _length(examples: PyTree) -> int:
+    _tree.check_arrays("examples", examples)
+    lengths = {x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(examples)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(f"examples has arrays of lengths {lengths}; pass as many examples in each, at least one")
+    return int(lengths.pop())
