@@ -106,13 +106,11 @@ def step_fit(
             carry = one(at, carry=carry, data=recipe.data, order=order, mask=mask, key=key, shift=shift)
         return carry
 
-    looks = functools.partial(driven, checkpoint=checkpoint, progress=progress, on_nan=on_nan)
     return driven(
         jax.jit(recipe.begin),
         some,
         per_epoch=recipe.steps_per_epoch,
         at_a_time=STEPS_AT_A_TIME,
-        **options,
         checkpoint=checkpoint,
         progress=progress,
         on_nan=on_nan,
