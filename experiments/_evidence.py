@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from experiments import _environment, _report
@@ -22,6 +22,7 @@ _OWN = {
     f"--{name.replace('_', '-')}"
     for name in ("data_dir", "out", "evidence", *(f.name for f in dataclasses.fields(Pod)))
 }
+AXES = ("weights kept (%)", "test accuracy (%)")  # of curves of accuracy
 _HIDDEN = "platform"  # of the environment: names a kernel's build, which no number depends on
 
 
@@ -72,9 +73,53 @@ def above(differences: Sequence[float], *, least: float = 0.0, unit: str = "poin
     return Finding(measured, found.mean, found.half_width, seeds, verdict, why)
 
 
-def points(better: Mapping[Any, float], worse: Mapping[Any, float]) -> list[float]:
+class Contest(NamedTuple):
+    """A claim that one thing is more accurate than another.
+
+    Attributes:
+      above, below: their names among the records. density: at which they are compared.
+      least: points by which the first must be above; a negative number asks for no worse by that much.
+    """
+
+    paper: str
+    claim: str
+    expected: str
+    above: str
+    below: str
+    density: float
+    least: float = 0.0
+
+    def judged(self, first: Mapping[int, float], second: Mapping[int, float], *, unit: str = "points") -> list[Claim]:
+        """The claim, of the accuracies of both by seed; none where no seed has both."""
+        differences = points(first, second)
+        found = [above(differences, least=self.least, unit=unit)] if differences else []
+        return [Claim(self.paper, self.claim, self.expected, *each) for each in found]
+
+
+def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
     """Differences of accuracies, given as fractions, in points: one for each seed that both have."""
     return [100 * (better[seed] - worse[seed]) for seed in sorted(better.keys() & worse.keys())]
+
+
+def by_seed(records: Iterable[_report.Record], **fields: Any) -> dict[int, float]:
+    """The test accuracy of each seed (or replicate) among the records with these fields.
+
+    >>> by_seed([{"seed": 0, "width": 8, "test_accuracy": 0.9}, {"seed": 0, "width": 9, "test_accuracy": 1}], width=8)
+    {0: 0.9}
+    """
+    mine = [r for r in records if all(r[name] == value for name, value in fields.items())]
+    return {r["seed" if "seed" in r else "replicate"]: r["test_accuracy"] for r in mine}
+
+
+def curves(records: Iterable[_report.Record], branches: Sequence[str]) -> dict[str, list[Point]]:
+    """The curve of each branch over the levels of a search, in %, along `AXES`."""
+    rows = _report.summarise(records, branches)
+    return {_report.plain(branch): percent(_report.curve(rows, branch)) for branch in branches}
+
+
+def percent(curve: Iterable[Point]) -> list[Point]:
+    """Points of accuracy against density, given as fractions, in %."""
+    return [(100 * x, 100 * mean, 100 * half) for x, mean, half in curve]
 
 
 def store(
@@ -108,10 +153,11 @@ def store(
     text = json.dumps(_report.finite(found), indent=1, ensure_ascii=False) + "\n"
     files = [config.folder() / "claims.json"]
     if config.evidence is not None:
-        config.evidence.mkdir(parents=True, exist_ok=True)
         files.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
     for file in files:
         parse(text, file)
+        with rundir.writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
         rundir.write_text(file, text)
 
 

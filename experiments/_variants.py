@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 
@@ -34,6 +34,8 @@ BRANCHES = (
 class Config(Pod):
     """Train the levels of a finished search again, with one thing changed."""
 
+    EXPERIMENT: ClassVar[str] = "branch"
+
     run: pathlib.Path
     """The folder of the search."""
     branch: Literal[BRANCHES] = "sign_reinit"
@@ -57,6 +59,8 @@ class Config(Pod):
     """Where the data set of the search lies, as for the search."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
+    evidence: pathlib.Path | None = None
+    """Also store the claims that the branch tests in this folder, such as docs/evidence, for `make report`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,10 +86,18 @@ class Config(Pod):
         values = [*self.rewind_steps, *self.learning_rates, self.to_data, self.to_optimizer]
         return "_".join([self.branch, *(f"{value}" for value in values if value is not None)])
 
+    def hash(self) -> str:
+        """Of the search, with the name of the branch."""
+        return f"{self.run.resolve().name.rpartition('-')[2]}-{self.name()}"
+
+    def folder(self) -> pathlib.Path:
+        """Where the branch lives."""
+        return self.run / "branches" / self.name()
+
     def flags(self) -> list[str]:
         """The flags that make this configuration."""
         given = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        of_process = {"checkpoint_seconds", *(field.name for field in dataclasses.fields(Pod))}
+        of_process = {"checkpoint_seconds", "evidence", *(field.name for field in dataclasses.fields(Pod))}
         given = [(name, value) for name, value in given if value not in (None, ()) and name not in of_process]
         values = lambda value: map(str, value if isinstance(value, tuple) else (value,))
         return list(itertools.chain.from_iterable((_flag(name), *values(value)) for name, value in given))

@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _config, _pod, _problem, _report, _variants, imp
+from experiments import _cli, _config, _evidence, _pod, _problem, _report, _search_claims, _variants, imp
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
 
@@ -34,7 +34,7 @@ def run(config: _variants.Config) -> list[_report.Record]:
     if search.on_nan == "stop":
         search = dataclasses.replace(search, on_nan="record")  # at another learning rate, divergence is a result
     found = _finished(config)
-    folder = config.run / "branches" / config.name()
+    folder = config.folder()
     variants = _variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in variants)]
@@ -57,14 +57,11 @@ def run(config: _variants.Config) -> list[_report.Record]:
         if _pod.is_main():
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if _pod.is_main():
-        _report.write(
-            folder,
-            records,
-            names,
-            title=f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}",
-            config=dataclasses.asdict(search),
-            command=["python", "experiments/branch.py", *config.flags()],
-        )
+        title = f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}"
+        command = ["python", "experiments/branch.py", *config.flags()]
+        _report.write(folder, records, names, title=title, config=dataclasses.asdict(search), command=command)
+        series, claims = _evidence.curves(records, names), _search_claims.of_branch(config.branch, records)
+        _evidence.store(config, claims, command=command, series=series, axes=_evidence.AXES)
     return records
 
 

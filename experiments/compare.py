@@ -21,8 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _html, _plot, _pod, _report
+from experiments import _cli, _evidence, _html, _plot, _pod, _report
 from experiments._cells import Trainer
+from experiments._comparison_claims import claims
 from experiments._config import Training, require
 from experiments._kinds import DENSE, Cell
 from experiments.imp import PRESETS
@@ -101,6 +102,8 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         page=functools.partial(_html.page, title, columns=head, rows=rows, config=values, command=command),
         others="metrics.jsonl, and the tickets of all cells",
     )
+    series = {name: _evidence.percent(curve) for name, curve in curves.items()}
+    _evidence.store(config, claims(records), command=command, series=series, axes=_evidence.AXES)
 
 
 def summarise(records: Sequence[_report.Record]) -> dict[str, list[dict[str, Any]]]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _environment, _events, _pod, _report
+from experiments import _cli, _environment, _events, _evidence, _pod, _report, _search_claims
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
@@ -159,9 +159,11 @@ def run(config: Config) -> list[_report.Record]:
 
 
 def report(config: Config, records: Sequence[_report.Record], *, title: str) -> None:
-    """Writes and prints the table, the plot, the page, and with --tensorboard the event files."""
+    """Writes and prints the table, the plot, the page, the claims, and with --tensorboard the event files."""
     folder, command = config.folder(), ["python", "experiments/imp.py", *config.flags()]
     _report.write(folder, records, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
+    series = _evidence.curves(records, BRANCHES)
+    _evidence.store(config, _search_claims.of_search(records), command=command, series=series, axes=_evidence.AXES)
     if config.tensorboard:
         _events.write(folder / "tensorboard", _events.over_levels(records))
 

@@ -23,8 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _pod, _problem, _report
-from experiments._soups import Config, Lab, dense, lab, trainer
+from experiments import _cli, _evidence, _pod, _problem, _report
+from experiments._soups import Config, Lab, claims, dense, lab, trainer
 from experiments._together import Together
 from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops, masks
@@ -117,14 +117,11 @@ def run(config: Config) -> list[_report.Record]:
         with _cli.run_folder(config, progress):
             found = _report.keep(search(config, shared, folder, progress.step), folder / "metrics.jsonl", progress)
     if _pod.is_main():
-        _report.write(
-            folder,
-            found,
-            BRANCHES,
-            title=f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}",
-            config=dataclasses.asdict(config),
-            command=["python", "experiments/soups.py", *config.flags()],
-        )
+        title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
+        command = ["python", "experiments/soups.py", *config.flags()]
+        _report.write(folder, found, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
+        series = _evidence.curves(found, BRANCHES)
+        _evidence.store(config, claims(config, found), command=command, series=series, axes=_evidence.AXES)
     return found
 
 

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` it
 
 import jax
 
-from experiments import _cli, _html, _plot, _pod, _report, compare
+from experiments import _cli, _evidence, _html, _plot, _pod, _report, compare
 from experiments._cells import Trainer
 from experiments._kinds import DENSE
-from experiments._strong import Config, trainer
+from experiments._strong import Config, claims, trainer
 from experiments.configs import strong_mnist5k
 
 PRESETS = {"strong_mnist5k": strong_mnist5k}
@@ -77,6 +77,8 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         page=functools.partial(_html.page, title, columns=columns, rows=rows, config=values, command=command),
         others="metrics.jsonl, and the tickets of all cells",
     )
+    series = {name: _evidence.percent(curve) for name, curve in curves.items()}
+    _evidence.store(config, claims(config, records), command=command, series=series, axes=_evidence.AXES)
 
 
 def plan(config: Config) -> str:

@@ -12,11 +12,11 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _report
+from experiments import _cli, _config, _evidence, _report, _search_claims
 from jaxticket import diagnostics
 from jaxticket.errors import InputError
 from jaxticket.loops import rundir
@@ -26,6 +26,8 @@ from jaxticket.loops import rundir
 class Config:
     """Judge the levels of a finished search, of which the branch `retrained` was trained."""
 
+    EXPERIMENT: ClassVar[str] = "verdict"
+
     run: pathlib.Path
     """The folder of the search."""
     best: float | None = None
@@ -33,6 +35,16 @@ class Config:
     is found bad."""
     margin: float = 0.005
     """The least difference of accuracies that counts; 0.005 is half a point."""
+    evidence: pathlib.Path | None = None
+    """Also store the claims that the verdicts test in this folder, such as docs/evidence, for `make report`."""
+
+    def hash(self) -> str:
+        """Of the search."""
+        return self.run.resolve().name.rpartition("-")[2]
+
+    def folder(self) -> pathlib.Path:
+        """Where verdicts and claims go."""
+        return self.run / "verdict"
 
 
 def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
@@ -55,7 +67,7 @@ def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
 
 
 def judge(config: Config) -> str:
-    """Writes verdict.txt and verdict.json into the run, and returns the text."""
+    """Writes verdict.txt, verdict.json and the claims into the run, and returns the text."""
     found = verdicts(config)
     lines = [
         "Differences of mean test accuracies in points; * beyond its margin.",
@@ -68,6 +80,9 @@ def judge(config: Config) -> str:
     text = "\n".join(lines) + "\n"
     rundir.write_text(config.run / "verdict.txt", text)
     rundir.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in found.items()}, indent=1))
+    best = [] if config.best is None else ["--best", str(config.best)]
+    command = ["python", "experiments/verdict.py", "--run", str(config.run), *best, "--margin", str(config.margin)]
+    _evidence.store(config, _search_claims.of_verdicts(found), command=command)
     return text
 
 
