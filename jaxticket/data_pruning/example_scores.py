@@ -60,8 +60,8 @@ def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     The label does not matter; it is an argument as it is one of the others. Arguments and errors are those of `el2n`.
 
-    >>> entropy(jnp.zeros((1, 4)), jnp.array([0])).round(4)  # log 4
-    Array([1.3863], dtype=float32)
+    >>> entropy(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # log 3
+    Array([1.0986], dtype=float32)
     """
     logits, own = _checked(logits, labels)
     return _defined(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
@@ -72,7 +72,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Losses far below 1e-7, where p itself rounds to 1, keep their order.
 
-    >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
+    >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0, -9.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
     '4.25e-18'
     """
     logits, own = _checked(logits, labels)
@@ -145,9 +145,11 @@ def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array
     if labels.shape != logits.shape[:1]:
         raise InputError(f"labels has shape {labels.shape}; pass {logits.shape[:1]}, one class for each row of logits")
     classes = logits.shape[1]
-    if not isinstance(labels, jax.core.Tracer) and labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        wrong = labels[(labels < 0) | (labels >= classes)][0]
-        raise InputError(f"labels holds {wrong}, but there are {classes} classes; pass 0 … {classes - 1}")
+    if not isinstance(labels, jax.core.Tracer) and labels.size:
+        with jax.ensure_compile_time_eval():  # what a function that is traced closes over is checked too
+            least, most = int(labels.min()), int(labels.max())
+        if not 0 <= least <= most < classes:
+            raise InputError(f"labels lie in {least} … {most}; pass integers in 0 … {classes - 1}")
     return _wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
 
 

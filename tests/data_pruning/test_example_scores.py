@@ -180,7 +180,7 @@ def test_on_a_mesh_and_for_replicates():
         ("logits has dtype int32", jnp.ones((3, 2), int), jnp.zeros(3, int)),
         (r"labels has shape \(4,\); pass \(3,\)", jnp.ones((3, 2)), jnp.zeros(4, int)),
         ("labels has dtype float32", jnp.ones((3, 2)), jnp.zeros(3)),
-        ("labels holds 2, but there are 2 classes", jnp.ones((3, 2)), jnp.array([0, 2, -1])),
+        ("labels lie in -1 … 2; pass integers in 0 … 1", jnp.ones((3, 2)), jnp.array([0, 2, -1])),
     ],
 )
 def test_bad_logits_and_labels(words, logits, labels):
@@ -194,6 +194,9 @@ def test_bad_logits_and_labels(words, logits, labels):
 def test_a_traced_label_out_of_range_is_nan():
     scores = jax.jit(example_scores.el2n)(jnp.ones((2, 3)), jnp.array([0, 3]))
     assert np.isnan(scores).tolist() == [False, True]
+    known = jnp.array([0, 3])
+    with pytest.raises(InputError, match="labels lie in 0 … 3"):
+        jax.eval_shape(lambda logits: example_scores.el2n(logits, known), jnp.ones((2, 3)))
 
 
 @pytest.mark.parametrize(

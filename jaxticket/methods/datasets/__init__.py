@@ -1,0 +1,1 @@
+"""Which examples are worth training on."""
