@@ -1,0 +1,121 @@
+"""Data pruning: which examples are worth training on, and how much is lost without the others?
+
+    python experiments/data_pruning.py                              digits: three scores, four fractions, three seeds
+    python experiments/data_pruning.py --preset data_pruning_fashion --scores el2n,grand,prototypes,random
+    python experiments/data_pruning.py --sizes 500,1000,3500        the turn from easy to hard with the budget of data
+    python experiments/data_pruning.py --label-noise 0.2            do the scores find wrong labels?
+    python experiments/data_pruning.py --distil el2n,random         students of a network that was trained on all data
+    python experiments/data_pruning.py --score-width 30             scores by a narrower network than is trained
+    python experiments/data_pruning.py --dry-run                    the plan, and nothing else
+
+Networks with seeds of their own score the training examples; their mean ranks them. The hardest, the easiest and random
+parts are then trained on, each as many steps as all data. A seed has the same first weights under all of them. Scores
+and subsets see training examples only, and nothing is chosen by validation or test. A run that was killed goes on when
+the same command is given again; more scores, orders, fractions, sizes or seeds extend it.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
+
+import jax
+
+from experiments import _cli, _data_findings, _data_report, _example_scores, _pod, _report
+from experiments._data_pruning import Config, Study, studies
+from experiments._data_report import Scored
+from experiments._example_scores import Scorer
+from experiments._subset_training import Students
+from experiments.configs import data_pruning_fashion, lenet_mnist5k
+
+PRESETS = {"lenet_mnist5k": lenet_mnist5k, "data_pruning_fashion": data_pruning_fashion}
+
+
+def run(config: Config) -> list[_report.Record]:
+    """Scores and trains what is not there yet, and reports. Returns the records of all cells."""
+    folder, cells = config.folder(), config.cells()
+    with _report.Progress(len(cells), _lines(config.seeds)) as progress:
+        made = studies(config)
+        with _cli.run_folder(config, progress):
+            checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+            options = {"checkpoint": checkpoint, "progress": progress.step}
+            scored = [score(config, study, tell=progress.tell, **options) for study in made]
+
+            def trained() -> Iterator[dict[str, Any]]:
+                for study, scores, _ in scored:
+                    students = Students(config, study, _example_scores.averaged(scores), **options)
+                    yield from students.train([cell for cell in cells if cell.size == study.size])
+
+            records = _report.keep(trained(), folder / "metrics.jsonl", progress)
+            checkpoint.clear()
+    _data_report.write(config, records, scored)
+    return records
+
+
+def score(config: Config, study: Study, *, tell: Callable[[str], None], **options: Any) -> Scored:
+    """The scores of a study's examples, and how far they can be trusted."""
+    names = config.scored()
+    if not names:
+        return Scored(study, {}, {})
+    tell(f"scoring {len(study.labels):,} examples by {config.score_replicates} networks")
+    width = f"_{config.score_width}" if config.score_width else ""
+    model = _example_scores.score_model(config, study)
+    scores = Scorer(config, study, model=model, name=f"{config.score_model}{width}", **options).scores(names)
+    own = None
+    if config.transfers():
+        own = Scorer(config, study, model=study.basis.model, name="same", **options).scores(names)
+    return Scored(study, scores, _data_findings.trust(study, scores, own))
+
+
+def plan(config: Config) -> str:
+    """What the command would do."""
+    folder, cells, made = config.folder(), config.cells(), studies(config)
+    finished = sum(cell.path(folder).exists() for cell in cells)
+    lines = [f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})"]
+    for study in made:
+        params, _ = jax.eval_shape(study.basis.init, jax.random.key(0))
+        scoring, _ = jax.eval_shape(_example_scores.score_model(config, study).init, jax.random.key(0))
+        students = Students(config, study, {})
+        mine = [cell for cell in cells if cell.size == study.size]
+        lines += [
+            f"examples     {len(study.labels):,} to train on, {study.changed.sum():,} of them with wrong labels",
+            f"scores       {config.score_replicates if config.scored() else 0} networks of {_count(scoring):,} "
+            f"parameters, each {study.basis.steps:,} steps",
+            f"trainings    {len(mine)} of networks of {_count(params):,} parameters, in "
+            f"{len([*students.programs(mine)])} programs, {students.trainer(taught=False).where}",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            f"finished     {finished} of {len(cells)} trainings",
+            f"each         {made[0].basis.steps:,} steps of {config.batch_size} examples, "
+            + ("also on a part of the data" if config.budget == "steps" else "fewer on a part of the data"),
+            "time         unknown before the first program has run; the progress line then says what is left",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _lines(seeds: int) -> _report.Rows:
+    """A line for each subset."""
+
+    def line(row: Sequence[_report.Record]) -> str:
+        accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
+        return f"{_report.plain(row[0]['name']):31} {row[0]['examples']:>6,} examples  {accuracies}"
+
+    return _report.Rows(lambda record: (record["size"], record["name"], record["fraction"]), seeds, line)
+
+
+if __name__ == "__main__":
+    _pod.host_devices()  # trainings side by side, one a core
+    sys.exit(main())
