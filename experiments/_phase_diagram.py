@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from experiments import _cli, _problem
+from experiments import _cli, _problem, _report
+from experiments._claims import FAILS, HOLDS, Claim
 from experiments._config import Training, require
+from experiments._evidence import Contest, by_seed
 from jaxticket import diagnostics, filters, loops, scores
 from jaxticket.loops.nonfinite import OnNan
-from jaxticket.methods.analysis.three_regimes import mode_connectivity
+from jaxticket.methods.analysis.three_regimes import Regime, mode_connectivity
 from jaxticket.typing import Mask, Params, PyTree
 
+_PAPER = "Zhou et al. 2023, three regimes"
 _ALPHAS = np.linspace(0, 1, 11)  # as published
 
 
@@ -133,6 +136,33 @@ class Lab:
             return fitted.params, fitted.state
         fitted = train(*stacked)
         return jax.device_put((fitted.params, fitted.state), jax.devices()[0])
+
+
+def claims(config: Config, records: Sequence[_report.Record], regimes: Sequence[str]) -> list[Claim]:
+    """What Zhou et al. (2023) say of temperatures, of these records and the regime of each cell."""
+    seen = sorted(set(regimes) & {kind.value for kind in Regime})
+    made = [
+        Claim(
+            _PAPER,
+            "Over temperatures and densities, retrainings of a pruned network show three regimes.",
+            f"{len(Regime)}, ResNets and VGG on CIFAR and SVHN",
+            f"{len(seen)} ({', '.join(seen)})",
+            len(seen),
+            None,
+            config.seeds,
+            HOLDS if len(seen) == len(Regime) else FAILS,
+            f"of {len(regimes)} cells, each by the means of its seeds",
+        )
+    ]
+    # More epochs, and larger batches, are colder.
+    hot, cold = min(config.temperatures), max(config.temperatures)
+    for density, better, worse in ((max(config.densities), hot, cold), (min(config.densities), cold, hot)):
+        warmth = "hotter" if better == hot else "colder"
+        claim = f"At {100 * density:g} % of the weights a {warmth} dense training makes a more accurate pruned network."
+        expected = "a sharp transition: heat helps or harms, as the density says (no single number)"
+        first, second = (by_seed(records, density=density, temperature=t) for t in (better, worse))
+        made += Contest(_PAPER, claim, expected, str(better), str(worse), density).judged(first, second)
+    return made
 
 
 @jax.jit

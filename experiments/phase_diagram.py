@@ -27,8 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _html, _plot, _pod, _report
-from experiments._phase_diagram import Config, Lab
+from experiments import _cli, _evidence, _html, _plot, _pod, _report
+from experiments._phase_diagram import Config, Lab, claims
 from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops
 from jaxticket.errors import CheckpointError
@@ -113,6 +113,12 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         plot="heatmaps.png",
         others="metrics.jsonl, and the dense networks",
     )
+    series = {
+        f"{config.temperature} {t}": _evidence.percent((c["density"], *c["test_accuracy"].values()) for c in row)
+        for t, row in zip(config.temperatures, rows, strict=True)
+    }
+    made = claims(config, records, [c["regime"] for c in cells])
+    _evidence.store(config, made, command=command, series=series, axes=_evidence.AXES)
 
 
 def run(config: Config) -> list[_report.Record]:
