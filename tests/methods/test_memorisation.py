@@ -36,6 +36,7 @@ def test_float64():
     np.testing.assert_allclose(found, by_hand(CORRECT_TEST, INCLUDED), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_random_label_is_memorised_and_nothing_else():
     """Five examples each in ten places, one of them mislabelled: it is right if it is there, and never otherwise.
 
@@ -53,6 +54,7 @@ def test_a_random_label_is_memorised_and_nothing_else():
     np.testing.assert_allclose(jnp.diag(others), scores, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_subsets_have_exactly_their_size():
     included = draw_subsets(KEY, 200, 11, 0.7)
     assert included.sum(-1).tolist() == [8] * 200  # 7.7, to the nearest
@@ -61,6 +63,7 @@ def test_subsets_have_exactly_their_size():
     assert np.abs(np.asarray(included).mean(0) - 8 / 11).max() < 0.12  # every example is drawn as often as others
 
 
+@pytest.mark.slow
 def test_examples_that_all_or_no_models_had():
     correct, included = jnp.asarray(CORRECT), jnp.asarray(INCLUDED).at[:, 7].set(True).at[:, 9].set(False)
     with pytest.raises(InputError, match=r"example 7 in 30 of 30 subsets.*train more models"):
@@ -74,6 +77,7 @@ def test_examples_that_all_or_no_models_had():
     assert np.isnan(traced).tolist() == unknown.tolist()
 
 
+@pytest.mark.slow
 def test_a_minimum():
     having = INCLUDED.sum(0)
     scarce = np.minimum(having, 30 - having)

@@ -21,6 +21,7 @@ X = jnp.asarray(np.repeat(CENTRES, 10, 0) + RNG.normal(size=(40, 3)), jnp.float3
 LABELS = jnp.repeat(jnp.arange(4), 10)
 
 
+@pytest.mark.slow
 def test_planted_clusters_are_found():
     clusters = prototypes.kmeans(KEY, X, 4)
     found = np.asarray(clusters.members).reshape(4, 10)
@@ -46,6 +47,7 @@ def test_distances_that_a_product_would_round_to_zero():
     assert float(nearer) == pytest.approx(5e-11, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_odd_one_of_a_class_is_the_hardest():
     x = X.at[3].set(-5 * X[3])
     scores = prototypes.supervised(x, LABELS, classes=5)  # one class without an example
@@ -65,6 +67,7 @@ def test_lengths_do_not_matter():
     assert len(np.unique(scores)) > 30
 
 
+@pytest.mark.slow
 def test_an_empty_cluster_moves_to_the_farthest_example():
     x = jnp.array([[0.0], [1.0], [2.0], [100.0], [103.0]])
     far = prototypes.lloyd(x, jnp.array([[1.0], [-500.0], [-900.0]]), steps=1)

@@ -51,10 +51,7 @@ def supervised(x: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
     Embeddings are scaled to length 1 before they are averaged.
 
     Args:
-      x: (examples, width), embeddings. labels: (examples,) integers in 0 … classes − 1.
-
-    Raises:
-      InputError: other shapes or types, embeddings that are not finite, or labels out of range.
+      x: (examples, width), embeddings. labels: (examples,) integers in 0 … classes − 1. Errors: `prototype_distance`'s.
 
     >>> supervised(jnp.array([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0, 1]), classes=2).max() < 1e-9
     Array(True, dtype=bool)
@@ -103,6 +100,7 @@ def kmeans(key: Key, x: jax.Array, k: int, *, steps: int = 100) -> Clusters:
     check_key("key", key)
     _check_embeddings(x)
     check_count(1, k=k)
+    check_count(0, steps=steps)
     if known(k) > len(x):
         raise InputError(f"k={k} clusters of {len(x)} examples; pass at most as many")
     return lloyd(x, _plus_plus(key, _wide(x), int(k)), steps=steps)
