@@ -3,6 +3,12 @@
 Scores are (examples,) arrays, higher = harder; a subset is a (examples,) mask.
 """
 
+from jaxticket.data_pruning.example_scores import cross_entropy as cross_entropy
+from jaxticket.data_pruning.example_scores import el2n as el2n
+from jaxticket.data_pruning.example_scores import entropy as entropy
+from jaxticket.data_pruning.example_scores import grand as grand
+from jaxticket.data_pruning.example_scores import grand_last_layer as grand_last_layer
+from jaxticket.data_pruning.example_scores import margin as margin
 from jaxticket.data_pruning.fit import Batch as Batch
 from jaxticket.data_pruning.fit import SubsetFit as SubsetFit
 from jaxticket.data_pruning.fit import epoch_rows as epoch_rows

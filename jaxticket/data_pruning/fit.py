@@ -119,7 +119,7 @@ def subset_fit(
     at_a_time = STEPS_AT_A_TIME if placement is not None and not stacked else None
 
     def fit_on(subset: jax.Array, *, stretch: float = 1.0) -> FitFn:
-        size = _checked_size(subset, recipe.examples, stacked=stacked)
+        size = size_of(subset, recipe.examples, stacked=stacked)
         return driven(
             begin,
             functools.partial(run, subset, stretch),
@@ -221,8 +221,8 @@ def _side_by_side(recipe: Recipe, one: StepFn, placement: Placement) -> RunFn:
     return run
 
 
-def _checked_size(subset: Any, examples: int, *, stacked: bool) -> int:
-    """How many examples a subset has, or each of several; checked."""
+def size_of(subset: Any, examples: int, *, stacked: bool = False) -> int:
+    """How many examples a subset keeps, or each of several. Raises InputError for what cannot be trained on."""
     _tree.check_array("subset", subset, np.bool_)
     shape = ("replicates", examples) if stacked else (examples,)
     if subset.ndim != len(shape) or subset.shape[-1] != examples:

@@ -1,0 +1,65 @@
+"""Which examples a round leaves for the next one."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import data_pruning, masks
+from jaxticket._checks import check_count, check_fraction
+from jaxticket.data_pruning import Statistics
+
+
+class Found(NamedTuple):
+    """What a round shows of the examples: `dense` and `sparse` are the classes that round 0 and this one predict."""
+
+    round: int
+    statistics: Statistics
+    dense: jax.Array  # (examples,) int32
+    sparse: jax.Array  # (examples,) int32
+
+
+def prac_set(
+    found: Found, *, threshold: int = 0, size: int | None = None, minimum: float = 0.0, measure: str = "el2n"
+) -> jax.Array:
+    """The examples hard to memorise in this round, and from round 1 on those that its ticket sees differently.
+
+    Hard are those with more than `threshold` forgetting events; or with a `size`, that many with the most, and none
+    for 0 (the published code then takes all). Never seen is not hard.
+
+    Args:
+      minimum: the fraction of all examples to keep at least, for data that are too easy: filled up with those of this
+        round of the highest mean `measure`, which the statistics must have then.
+
+    Raises InputError for a negative threshold or size, or a minimum outside [0, 1].
+    """
+    check_count(0, threshold=threshold)
+    check_fraction("minimum", minimum)
+    subset = hard(found.statistics, threshold) if size is None else most_forgotten(found.statistics, size)
+    if found.round > 0:
+        subset = masks.union(subset, found.dense != found.sparse)
+    least = math.ceil(minimum * len(subset))
+    if int(subset.sum()) >= least:
+        return subset
+    order = data_pruning.means(found.statistics, measure)
+    above = 1 + jnp.abs(order).max()
+    return data_pruning.hardest(jnp.where(subset, above, order), least)
+
+
+def hard(statistics: Statistics, threshold: int = 0) -> jax.Array:
+    """Which examples were forgotten more than `threshold` times, or never learned: (examples,) bool."""
+    return data_pruning.forgetting(statistics) > threshold
+
+
+def most_forgotten(statistics: Statistics, size: int) -> jax.Array:
+    """The `size` examples with the most forgetting events among those seen; fewer if fewer were, none for 0.
+
+    >>> most_forgotten(data_pruning.init(4), 0).tolist()
+    [False, False, False, False]
+    """
+    check_count(0, size=size)
+    seen = statistics.seen > 0
+    if not size:
+        return jnp.zeros_like(seen)
+    return seen & data_pruning.hardest(data_pruning.forgetting(statistics), min(size, len(seen)))

@@ -1,0 +1,223 @@
+"""PrAC sets: forgetting and disagreement make the sets, the mask ends the rounds, and the accounting is the paper's."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxticket import data_pruning, loops, masks, schedules, tickets
+from jaxticket.errors import InputError
+from jaxticket.methods.datasets import prac
+
+EXAMPLES, BATCH = 40, 8
+
+
+def statistics(histories):
+    """Of examples that were right or wrong so, one list each; [] was not seen."""
+    found = data_pruning.init(len(histories), ("el2n",))
+    for at in range(max(map(len, histories))):
+        seen = [row for row, history in enumerate(histories) if at < len(history)]
+        right = jnp.array([bool(histories[row][at]) for row in seen])
+        observed = {"correct": right, "el2n": jnp.array([row / 10 for row in seen])}
+        found = data_pruning.update(found, jnp.array(seen), observed)
+    return found
+
+
+HISTORIES = [[1, 1, 1], [1, 0, 1], [0, 0, 0], [], [0, 1, 1], [1, 0, 0]]
+
+
+def found(round_, dense=(0, 0, 0, 0, 0, 0), sparse=(0, 0, 0, 0, 0, 0)):
+    return prac.Found(round_, statistics(HISTORIES), jnp.array(dense), jnp.array(sparse))
+
+
+def rows(subset):
+    return np.flatnonzero(np.asarray(subset)).tolist()
+
+
+def test_hard_are_the_forgotten_and_the_never_learned():
+    assert rows(prac.hard(statistics(HISTORIES))) == [1, 2, 5]
+    assert rows(prac.hard(statistics(HISTORIES), 1)) == [2]
+
+
+def test_the_most_forgotten_are_never_the_unseen_and_none_are_none():
+    assert rows(prac.most_forgotten(statistics(HISTORIES), 1)) == [2]
+    assert rows(prac.most_forgotten(statistics(HISTORIES), 6)) == [0, 1, 2, 4, 5]
+    assert rows(prac.most_forgotten(statistics(HISTORIES), 0)) == []  # argsort()[-0:] would be all
+
+
+def test_what_the_ticket_sees_differently_joins_from_the_second_round_on():
+    differently = {"dense": (0, 0, 0, 3, 0, 0), "sparse": (1, 0, 0, 0, 0, 0)}
+    assert rows(prac.prac_set(found(0, **differently))) == [1, 2, 5]
+    assert rows(prac.prac_set(found(1, **differently))) == [0, 1, 2, 3, 5]
+    assert rows(prac.prac_set(found(1, **differently), size=0)) == [0, 3]
+
+
+def test_an_empty_hard_set_stays_empty_and_a_floor_fills_it_with_the_hardest_seen():
+    easy = prac.Found(0, statistics([[1, 1], [1, 1], [1, 1], []]), jnp.zeros(4, int), jnp.zeros(4, int))
+    assert rows(prac.prac_set(easy)) == []
+    assert rows(prac.prac_set(easy, minimum=0.3)) == [1, 2]  # ⌈1.2⌉, and their EL2N rises with the row
+    assert rows(prac.prac_set(found(0), minimum=0.5)) == [1, 2, 5]
+    assert rows(prac.prac_set(found(0), minimum=0.6)) == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("distances", "stop"),
+    [
+        ([0.5, 0.2, 0.09, 0.05, 0.04, 0.03, 0.02, 0.01], 8),
+        ([0.01] * 20, None),  # it never moved, so that nothing can have settled
+        ([0.01, 0.5, 0.01, 0.01, 0.01, 0.01, 0.01], 7),
+        ([0.5, 0.01, 0.01, 0.01, 0.09, 0.01, 0.01, 0.01, 0.01, 0.01], 10),
+    ],
+)
+def test_a_mask_has_settled_after_five_small_distances_that_follow_a_large_one(distances, stop):
+    state, stopped = prac.settling(), None
+    for number, distance in enumerate(distances, 1):
+        state, settled = jax.jit(prac.settle)(state, distance)
+        stopped = number if stopped is None and settled else stopped
+    assert stopped == stop
+
+
+def test_distances_count_what_differs_of_what_is_left():
+    params, whole = {"w": jnp.ones(10)}, {"w": jnp.arange(10) < 8}
+    old, swapped = {"w": jnp.arange(10) < 4}, {"w": jnp.array([1, 1, 1, 0, 1, 0, 0, 0, 0, 0], bool)}
+    assert prac.mask_distance(params, whole, old, old) == 0
+    np.testing.assert_allclose(prac.mask_distance(params, whole, old, swapped), 2 / 8, rtol=1e-6)
+
+
+def test_the_accounting():
+    assert prac.allowed_epochs(182, 22_500, 45_000) == 91
+    assert prac.allowed_epochs(182, 100, 45_000) == 1
+    plan = prac.Plan()
+    assert prac.iterations_saved([(182, 45_000)] * 16, plan, examples=45_000) == 0
+    costs = [(182, 45_000), (60, 15_000), *[(1, 4_500)] * 14]
+    spent = 182 * 45_000 + 60 * 15_000 + 14 * 4_500
+    assert prac.iterations_saved(costs, plan, examples=45_000) == 1 - spent / (16 * 182 * 45_000)
+
+
+def logits(params, state, batch, key):
+    return batch.examples[0] @ params["kernel"] + params["bias"][None], state
+
+
+def loss(params, state, batch, key):
+    ours, state = logits(params, state, batch, key)
+    values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples[1])
+    return data_pruning.mean(values, batch.real), state
+
+
+@functools.cache
+def problem():
+    x = jax.random.normal(jax.random.key(7), (EXAMPLES, 6))
+    y = jnp.argmax(x[:, :3] + 0.7 * jax.random.normal(jax.random.key(8), (EXAMPLES, 3)), -1)
+    rate = optax.constant_schedule(0.1)
+    recipe = loops.Recipe(loss=loss, data=(x, y), learning_rate=rate, batch_size=BATCH)
+    observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    fit = data_pruning.subset_fit(recipe, observe=observe)
+    params = {"kernel": 0.1 * jax.random.normal(jax.random.key(9), (6, 3)), "bias": jnp.zeros(3)}
+    ticket = tickets.Ticket(params, {"kernel": jnp.ones((6, 3), bool), "bias": None})
+    predict = lambda params, state: jnp.argmax(x @ params["kernel"] + params["bias"][None], -1)
+    evaluate = lambda params, state: float((predict(params, state) == y).mean())
+    return {"fit": fit, "ticket": ticket, "recipe": recipe, "predict": predict, "evaluate": evaluate}
+
+
+PLAN = prac.Plan(rounds=3, epochs=8, tolerance=0.08)
+
+
+def search(plan=PLAN, **options):
+    given = {**problem(), "key": jax.random.key(0), **options}
+    return prac.prac(given.pop("fit"), given.pop("ticket"), plan, **given)
+
+
+def test_a_search_prunes_rewinds_and_trains_on_its_sets():
+    rounds = list(search())
+    assert rounds[0].subset.all()
+    for before, after in itertools.pairwise(rounds):
+        assert (after.subset == prac.prac_set(before.found, minimum=0.2)).all()
+        assert after.level.trained.metrics["examples"] == int(after.subset.sum()) >= 0.2 * EXAMPLES
+        assert (data_pruning.forgetting(after.found.statistics)[~after.subset] == -1).all()
+        assert not masks.difference(after.ticket.mask, before.ticket.mask)["kernel"].any()
+    for number, each in enumerate(rounds, 1):
+        assert int(each.ticket.mask["kernel"].sum()) == round(0.8**number * 18)
+        np.testing.assert_array_equal(each.ticket.params["kernel"], problem()["ticket"].params["kernel"])
+        epochs, size = each.cost
+        assert 1 <= epochs <= prac.allowed_epochs(PLAN.epochs, size, EXAMPLES)
+        seen = each.found.statistics.seen
+        assert (seen == epochs * each.subset).all()  # each example of the set once an epoch
+    assert len({id(r.found.dense) for r in rounds}) == 1
+
+
+def test_on_all_examples_to_the_end_it_is_iterative_pruning():
+    everything = lambda found: jnp.ones(EXAMPLES, bool)
+    plan = PLAN._replace(tolerance=0.0)
+    rounds = list(search(plan, choose=everything))
+    assert [r.cost for r in rounds] == [(8, EXAMPLES)] * 3
+    given = problem()
+    train = loops.train_fn(data_pruning.subset_fit(given["recipe"])(jnp.ones(EXAMPLES, bool)), steps=8 * 5)
+    densities = schedules.levels(4)
+    levels = list(loops.imp(train, given["ticket"], densities=densities, prune=loops.prune.by(), key=jax.random.key(0)))
+    for mine, level in zip(rounds, levels[1:], strict=True):
+        np.testing.assert_array_equal(mine.ticket.mask["kernel"], level.ticket.mask["kernel"])
+
+
+def test_the_best_epoch_predicts():
+    """An evaluation that falls from epoch to epoch makes the first one the best."""
+    given, falling = problem(), iter(range(0, -100, -1))
+    (first,) = search(PLAN._replace(rounds=1, tolerance=0.0), evaluate=lambda params, state: float(next(falling)))
+    assert first.level.trained.metrics["best"] == 0
+    everything = jnp.ones(EXAMPLES, bool)
+    state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
+    train_key, _ = loops.level_keys(jax.random.key(0), 0)
+    after_one = given["fit"](everything)(
+        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, opt_state=None
+    )
+    np.testing.assert_array_equal(first.found.sparse, given["predict"](after_one.params, None))
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_to_the_same_bits(tmp_path):
+    whole = list(search())
+    trained = 0
+
+    def interrupted(params, state):
+        nonlocal trained
+        trained += 1
+        if trained == 11:  # in the second round
+            raise KeyboardInterrupt
+        return problem()["evaluate"](params, state)
+
+    kept = {"store": loops.Store(tmp_path / "rounds"), "checkpoint": loops.StepCheckpoint(tmp_path / "at", every=0)}
+    with pytest.raises(KeyboardInterrupt):
+        list(search(evaluate=interrupted, **kept))
+    trained = 100
+    again = list(search(evaluate=interrupted, **kept))
+    assert trained - 100 == sum(r.cost[0] for r in whole) - 10
+    for mine, theirs in zip(again, whole, strict=True):
+        assert mine.level.trained.metrics == theirs.level.trained.metrics
+        for name in ("subset", "found", "ticket"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(mine, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: search(PLAN._replace(rounds=0)), "rounds=0"),
+        (lambda: search(PLAN._replace(epochs=2.5)), "epochs=2.5"),
+        (lambda: search(PLAN._replace(rate=1.0)), "rate=1.0"),
+        (lambda: search(PLAN._replace(tolerance=-1.0)), "tolerance=-1"),
+        (lambda: search({"rounds": 3}), "plan is a dict"),
+        (lambda: list(search(choose=lambda found: jnp.zeros(EXAMPLES, bool))), "at least one"),
+        (lambda: prac.prac_set(found(0), threshold=-1), "threshold=-1"),
+        (lambda: prac.prac_set(found(0), minimum=2.0), "minimum=2"),
+        (lambda: prac.most_forgotten(statistics(HISTORIES), -1), "size=-1"),
+    ],
+)
+def test_what_is_wrong_is_named(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_a_plan_is_the_papers():
+    assert tuple(prac.Plan()) == (16, 0.2, 182, 0.08)
