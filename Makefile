@@ -12,13 +12,16 @@ export TORCH_PYTHON
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test science slow multihost drill lint format docs notebooks bench clean
+.PHONY: help demo report test science slow multihost drill lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/demo.stamp ## search for winning tickets on real digits: live progress, a table and a plot (minutes)
 	$(BIN)/python experiments/imp.py $(ARGS)
+
+report: $(VENV)/demo.stamp ## the dashboard of claims, build/report/index.html, of all that is stored in docs/evidence
+	$(BIN)/python experiments/report.py $(ARGS)
 
 test: $(VENV)/test.stamp ## the default tests and the doctests
 	$(PYTEST) $(ARGS)

@@ -1,16 +1,24 @@
-"""Writes registry.md, the page of methods that the registry makes.
+"""Writes registry.md, the page of methods that the registry makes, and links papers to the claims tested of them.
 
     python docs/methods_table.py
 
-A test compares the page with what this would write.
+Tests compare the pages with what this would write.
 """
 
 import pathlib
+import re
+import sys
 from collections.abc import Iterable, Sequence
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for `experiments`, when run as a script
+
+from experiments import _claims
 from jaxticket import registry
 
 PAGE = pathlib.Path(__file__).with_name("registry.md")
+METHODS = pathlib.Path(__file__).with_name("methods.md")
+_EVIDENCE = pathlib.Path(__file__).with_name("evidence")
+_REPORT = "evidence/report.html"  # which the hook of the site adds
 
 _ABOUT = """\
 # Registry of methods
@@ -51,11 +59,19 @@ def page() -> str:
         (f"`{m.name}`", f"`{m.arguments}`", ", ".join(f"`{path}`" for path in m.evidence))
         for m in registry.METHODS.values()
     ]
-    return (
+    return linked(
         f"{_ABOUT}{_table(taxonomy, rows)}\n## Arguments and evidence\n\n"
         "The code is that of a training of 1,000 steps.\n\n"
         f"{_table(('name', 'arguments', 'evidence'), code)}"
     )
+
+
+def linked(text: str) -> str:
+    """A page of tables in which each paper links to its claims, where some are stored; other links stay."""
+    text = re.sub(rf"\[([^]]+)]\({re.escape(_REPORT)}#[^)]*\)", r"\1", text)
+    for paper in {claim.paper for run in _claims.load(_EVIDENCE) for claim in run.claims}:
+        text = text.replace(f"| {paper} |", f"| [{paper}]({_REPORT}#{_claims.slug(paper)}) |")
+    return text
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -65,3 +81,4 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    METHODS.write_text(linked(METHODS.read_text()))

@@ -1,0 +1,21 @@
+"""What the site has beside the pages in this folder: the page of claims, made of what is stored in evidence/."""
+
+import pathlib
+import sys
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for `experiments`
+
+from experiments import _claims, _dashboard
+
+_EVIDENCE = pathlib.Path(__file__).with_name("evidence")
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Adds evidence/report.html."""
+    tables = [("Methods", "../methods/"), ("Registry", "../registry/")]
+    page = _dashboard.page(_claims.load(_EVIDENCE), tables=tables)
+    files.append(File.generated(config, "evidence/report.html", content=page))
+    return files
