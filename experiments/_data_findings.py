@@ -57,26 +57,35 @@ def by_seed(records: Sequence[_report.Record], **wanted: Any) -> dict[int, float
     return {r["seed"]: r["test_accuracy"] for r in alike}
 
 
-def lead(config: Config, records: Sequence[_report.Record], size: int, score: str) -> list[tuple[float, float]]:
-    """For each fraction, from small to large, by how many points hard first is ahead of easy first."""
+class Lead(NamedTuple):
+    """By how many points hard first is ahead of easy first at a fraction: the mean over seeds, half its interval."""
+
+    fraction: float
+    mean: float
+    half_width: float
+
+
+def leads(config: Config, records: Sequence[_report.Record], size: int, score: str) -> list[Lead]:
+    """From the smallest fraction to the largest, of subsets that no teacher teaches."""
     of = lambda order, f: by_seed(records, size=size, score=score, order=order, taught=False, fraction=f)
-    return [(f, statistics.fmean(_evidence.points(of("hard", f), of("easy", f)))) for f in sorted(config.fractions)]
+    differences = {f: _evidence.points(of("hard", f), of("easy", f)) for f in sorted(config.fractions)}
+    return [Lead(f, *diagnostics.interval(each)) for f, each in differences.items()]
 
 
-def turn(leads: Sequence[tuple[float, float]]) -> float | None:
-    """The fraction from which on hard first stays ahead, between two fractions on the line that joins their leads.
+def turn(found: Sequence[Lead]) -> float | None:
+    """The fraction from which on hard first stays ahead, where the line that joins the leads of two fractions says 0.
 
-    0 if it is ahead everywhere, None if it is not at the largest fraction.
+    0 if it is ahead at all fractions, None if it is not at the largest.
 
-    >>> turn([(0.1, -3.0), (0.3, -1.0), (0.5, 1.0)])
+    >>> turn([Lead(0.1, -3.0, 0.0), Lead(0.3, -1.0, 0.0), Lead(0.5, 1.0, 0.0)])
     0.4
     """
-    if leads[-1][1] <= 0:
+    if not found[-1].mean > 0:
         return None
-    behind = [at for at, (_, points) in enumerate(leads) if points <= 0]
+    behind = [at for at, each in enumerate(found) if not each.mean > 0]
     if not behind:
         return 0.0
-    (f, before), (g, after) = leads[behind[-1]], leads[behind[-1] + 1]
+    (f, before, _), (g, after, _) = found[behind[-1] : behind[-1] + 2]
     return round(f + (g - f) * before / (before - after), 6)
 
 
@@ -86,8 +95,11 @@ def turns(config: Config, records: Sequence[_report.Record], studies: Sequence[S
         return {}
     found: dict[str, dict[str, Any]] = {}
     for score, study in itertools.product(config.scored(), studies):
-        leads = lead(config, records, study.size, score)
-        found.setdefault(score, {})[str(len(study.labels))] = {"fraction": turn(leads), "leads": leads}
+        each = leads(config, records, study.size, score)
+        found.setdefault(score, {})[str(len(study.labels))] = {
+            "fraction": turn(each),
+            "leads": [lead._asdict() for lead in each],
+        }
     return found
 
 
@@ -96,12 +108,14 @@ def told(found: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for score, sizes in found.items():
         for there, values in sizes.items():
-            fraction, count = values["fraction"], int(there)
-            where = "never overtakes easy first" if fraction is None else "is ahead of easy first at every fraction"
+            fraction, of = values["fraction"], f"of {int(there):,} examples, {_report.plain(score)}: hard first"
+            where = "is not ahead of easy first at the largest fraction" if fraction is None else "is ahead everywhere"
             if fraction:
-                where = f"overtakes easy first at {100 * fraction:.0f} % ({round(fraction * count):,} examples)"
-            leads = "  ".join(f"{100 * f:g} %: {points:+.1f}" for f, points in values["leads"])
-            lines.append(f"of {count:,} examples, {_report.plain(score)}: hard first {where}; lead in points {leads}\n")
+                where = f"overtakes easy first at {100 * fraction:.0f} % ({round(fraction * int(there)):,} examples)"
+            shown = "  ".join(
+                "{fraction:.0%}: {mean:+.2f} ± {half_width:.2f}".format(**lead) for lead in values["leads"]
+            )
+            lines.append(f"{of} {where}; its lead in points  {shown.replace(' ± nan', '')}\n")
     return "".join(lines)
 
 
@@ -126,6 +140,11 @@ def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.n
             averaged,
         )
     return found
+
+
+def as_json(trusted: Mapping[str, Trust]) -> dict[str, dict[str, Any]]:
+    """What is known of each score, in numbers."""
+    return {name: {**t._asdict(), "precision": t.precision._asdict()} for name, t in trusted.items()}
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

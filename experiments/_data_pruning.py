@@ -103,6 +103,14 @@ class Config(Training):
         """Is it another network that scores?"""
         return self.score_model != "same" or self.score_width > 0
 
+    def scorer(self) -> str:
+        """The name of the network that scores."""
+        return f"{self.score_model}_{self.score_width}" if self.score_width else self.score_model
+
+    def networks(self) -> int:
+        """How many score the examples of each size."""
+        return (1 + self.transfers()) * self.score_replicates * bool(self.scored())
+
     def cells(self) -> list["Cell"]:
         """Everything to train: size by size all data first, then from large to small subsets."""
         names = [(score, order) for score in self.scores for order in (self.kept() if score != RANDOM else ("",))]

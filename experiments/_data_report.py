@@ -14,7 +14,7 @@ from experiments._data_findings import Trust
 from experiments._data_pruning import ALL, RANDOM, Config, Study
 
 Row = Mapping[str, Any]
-_LINES = {"easy first": "--", "middle": "-."}
+_LINES = {"easy first": "--", "middle": ":"}
 
 
 class Scored(NamedTuple):
@@ -71,7 +71,7 @@ def write(config: Config, records: Sequence[_report.Record], scored: Sequence[Sc
         results={
             "rows": rows,
             "turns": turns,
-            "scores": {str(len(s.study.labels)): {k: v._asdict() for k, v in s.trust.items()} for s in scored},
+            "scores": {str(len(s.study.labels)): _data_findings.as_json(s.trust) for s in scored},
         },
         warnings="",
         page=page,
@@ -150,6 +150,9 @@ def _curves(rows: Sequence[Row], file: pathlib.Path, *, title: str) -> None:
             _plot.band(axes, [100 * p.density for p in points], points, label=name, marker=marker, **style)
         axes.axhline(100 * everything.mean, color="grey", linewidth=1, label="all data")
         axes.set(xscale="log", xlabel="training examples kept (%)", ylabel="test accuracy (%)", title=title)
+        low, high = (of(100 * row["test_accuracy"]["mean"] for row in rows) for of in (min, max))
+        edge = 0.1 * (high - low) + 1  # wider intervals, of few seeds, would leave no room for the curves
+        axes.set_ylim(low - edge, high + edge)
         fractions = sorted({100 * row["fraction"] for row in rows})
         axes.set_xticks(fractions, minor=False)
         axes.set_xticks([], minor=True)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,13 +33,23 @@ class Scorer:
 
     Args:
       model: of the networks that score. name: of the files in which the scores of such networks are kept.
+      finished: called with a record after each network, or None.
       options: checkpoint and progress, as of `data_pruning.subset_fit`.
     """
 
-    def __init__(self, config: Config, study: Study, *, model: Any, name: str, **options: Any):
+    def __init__(
+        self,
+        config: Config,
+        study: Study,
+        *,
+        model: Any,
+        name: str,
+        finished: Callable[[Mapping[str, Any]], None] | None = None,
+        **options: Any,
+    ):
         self._config, self._study, self._model = config, study, model
         self._folder = config.folder() / "scores" / f"size_{study.size}"
-        self._name, self._options = name, options
+        self._name, self._options, self._finished = name, options, finished
 
     def scores(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """(replicates, examples) of each name, higher = harder; what is in the folder already is not made again."""
@@ -50,6 +60,10 @@ class Scorer:
                 scores |= self._of_prototypes(replicate)
             for name in names:
                 found[name].append(scores[name])
+            if self._finished:
+                number, size = replicate + 1, self._study.size
+                name = f"scores by network {number}, {self._name}"
+                self._finished({"size": size, "name": name, "fraction": 1.0, "examples": len(self._study.labels)})
         return {name: np.stack(values) for name, values in found.items()}
 
     def _of_network(self, replicate: int, names: set[str]) -> dict[str, np.ndarray]:

@@ -16,18 +16,18 @@ the same command is given again; more scores, orders, fractions, sizes or seeds 
 
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 import jax
 
-from experiments import _cli, _data_findings, _data_report, _example_scores, _pod, _report
+from experiments import _cli, _data_findings, _data_report, _example_scores, _pod, _report, _subset_training
 from experiments._data_pruning import Config, Study, studies
 from experiments._data_report import Scored
 from experiments._example_scores import Scorer
-from experiments._subset_training import Students
+from experiments._students import Students
 from experiments.configs import data_pruning_fashion, lenet_mnist5k
 
 PRESETS = {"lenet_mnist5k": lenet_mnist5k, "data_pruning_fashion": data_pruning_fashion}
@@ -36,15 +36,17 @@ PRESETS = {"lenet_mnist5k": lenet_mnist5k, "data_pruning_fashion": data_pruning_
 def run(config: Config) -> list[_report.Record]:
     """Scores and trains what is not there yet, and reports. Returns the records of all cells."""
     folder, cells = config.folder(), config.cells()
-    with _report.Progress(len(cells), _lines(config.seeds)) as progress:
+    networks = len(config.sizes) * config.networks()
+    with _report.Progress(networks + len(cells), _lines(config.seeds)) as progress:
         made = studies(config)
         with _cli.run_folder(config, progress):
             checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
             options = {"checkpoint": checkpoint, "progress": progress.step}
-            scored = [score(config, study, tell=progress.tell, **options) for study in made]
+            scored = [score(config, study, finished=progress.finished, **options) for study in made]
 
             def trained() -> Iterator[dict[str, Any]]:
                 for study, scores, _ in scored:
+                    progress.steps = _subset_training.steps(config, len(study.labels))
                     students = Students(config, study, _example_scores.averaged(scores), **options)
                     yield from students.train([cell for cell in cells if cell.size == study.size])
 
@@ -54,19 +56,16 @@ def run(config: Config) -> list[_report.Record]:
     return records
 
 
-def score(config: Config, study: Study, *, tell: Callable[[str], None], **options: Any) -> Scored:
+def score(config: Config, study: Study, **options: Any) -> Scored:
     """The scores of a study's examples, and how far they can be trusted."""
     names = config.scored()
     if not names:
         return Scored(study, {}, {})
-    tell(f"scoring {len(study.labels):,} examples by {config.score_replicates} networks")
-    width = f"_{config.score_width}" if config.score_width else ""
-    model = _example_scores.score_model(config, study)
-    scores = Scorer(config, study, model=model, name=f"{config.score_model}{width}", **options).scores(names)
-    own = None
+    scores = Scorer(config, study, model=_example_scores.score_model(config, study), name=config.scorer(), **options)
+    found, own = scores.scores(names), None
     if config.transfers():
         own = Scorer(config, study, model=study.basis.model, name="same", **options).scores(names)
-    return Scored(study, scores, _data_findings.trust(study, scores, own))
+    return Scored(study, found, _data_findings.trust(study, found, own))
 
 
 def plan(config: Config) -> str:
@@ -81,7 +80,7 @@ def plan(config: Config) -> str:
         mine = [cell for cell in cells if cell.size == study.size]
         lines += [
             f"examples     {len(study.labels):,} to train on, {study.changed.sum():,} of them with wrong labels",
-            f"scores       {config.score_replicates if config.scored() else 0} networks of {_count(scoring):,} "
+            f"scores       {config.networks()} networks of {_count(scoring):,} "
             f"parameters, each {study.basis.steps:,} steps",
             f"trainings    {len(mine)} of networks of {_count(params):,} parameters, in "
             f"{len([*students.programs(mine)])} programs, {students.trainer(taught=False).where}",
@@ -107,10 +106,10 @@ def _count(params: Any) -> int:
 
 
 def _lines(seeds: int) -> _report.Rows:
-    """A line for each subset."""
+    """A line for each subset; networks that score count as trainings."""
 
     def line(row: Sequence[_report.Record]) -> str:
-        accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
+        accuracies = "  ".join(f"{100 * r['test_accuracy']:5.1f}" for r in row if "test_accuracy" in r)
         return f"{_report.plain(row[0]['name']):31} {row[0]['examples']:>6,} examples  {accuracies}"
 
     return _report.Rows(lambda record: (record["size"], record["name"], record["fraction"]), seeds, line)

@@ -2,4 +2,4 @@
 
 from experiments._config import Training
 
-CONFIG = Training(data="fashion_mnist", validation=5000, epochs=10, batch_size=128, decay="cosine")
+CONFIG = Training(data="fashion_mnist", validation=5000, epochs=6, batch_size=128, decay="cosine")

@@ -1,0 +1,463 @@
+"""Data pruning: scores and subsets of training examples only, cells that are kept, and a killed run's same numbers."""
+
+import dataclasses
+import html
+import json
+import math
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import _arrays, _cli, _data_findings, _problem, _students, _subset_training, data_pruning
+from experiments._data_findings import Lead
+from experiments._data_pruning import Cell, Config, Study, noisy, studies
+from experiments._example_scores import Scorer, score_model
+from experiments._students import Students, choose
+from experiments._subset_training import Taught
+from jaxticket import data, loops, models
+from jaxticket.errors import CheckpointError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SMALL = ["--epochs", "2", "--score-epochs", "1", "--score-replicates", "2", "--seeds", "2", "--fractions", "0.2,0.5"]
+SCORES = ["--scores", "el2n,random"]
+
+
+def blobs(*, seed, validation, test):
+    """Ten classes that are easy to tell apart, 300 examples of each split, with as many values as the digits."""
+    rng = np.random.default_rng(0)
+    y = np.arange(900) % 10
+    x = rng.normal(size=(10, 784))[y] + 2 * rng.normal(size=(900, 784))
+    return data.stratified(x, y, seed=seed, validation=300, test=300)
+
+
+def small_model(config, dataset, width=None):
+    return models.lenet_300_100(width=20 if width is None else width)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap(tmp_path_factory):
+    """Compiling is nearly all the time that these runs take: once and quickly, for a small network."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "mnist5k", blobs)
+        patched.setattr(_problem, "make_model", small_model)
+        for name, value in options.items():
+            jax.config.update(name, value)
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    flags = ["--scores", "el2n,grand,forgetting,prototypes,random", "--label-noise", "0.2", "--distil", "random"]
+    assert data_pruning.main([*SMALL, *flags, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return run
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def made_study(changed=None, **others):
+    """A study of 300 examples without anything compiled."""
+    config = Config(**{"scores": ("el2n", "random"), **others})
+    (study,) = studies(config)
+    return config, study if changed is None else study._replace(changed=changed)
+
+
+# What is chosen, and of what.
+
+
+def test_subsets_are_the_hardest_the_easiest_and_those_between():
+    config, study = made_study(label_noise=0.1)
+    scores = {"el2n": np.arange(300.0, dtype=np.float32)}
+    rows = lambda order, **cell: np.flatnonzero(choose(config, study, Cell(0, "el2n", order, False, 0.2, 0), scores))
+    assert rows("hard").tolist() == [*range(240, 300)]
+    assert rows("easy").tolist() == [*range(60)]
+    assert rows("middle").tolist() == [*range(210, 270)]  # without the hardest tenth
+    everything = choose(config, study, Cell(0, "all", "", False, 1.0, 0), scores)
+    assert everything.all()
+    drawn = [np.asarray(choose(config, study, Cell(0, "random", "", False, 0.2, seed), scores)) for seed in (0, 0, 1)]
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).any()
+    assert [one.sum() for one in drawn] == [60] * 3
+
+
+def test_classes_keep_their_part_where_they_shall():
+    config, study = made_study(balance=0.5)
+    scores = {"el2n": np.asarray(study.labels, np.float32)}  # one class is the hardest of all
+    cell = Cell(0, "el2n", "hard", False, 0.2, 0)
+    held = study.composition(np.asarray(choose(config, study, cell, scores)))
+    assert held["rarest_class"] == pytest.approx(3 / 60)
+    without = study.composition(np.asarray(choose(dataclasses.replace(config, balance=0.0), study, cell, scores)))
+    assert without["rarest_class"] == 0
+    assert without["class_entropy"] == pytest.approx(1)  # two classes of ten
+    assert (without["commonest_class"], held["commonest_class"]) == (0.5, pytest.approx(30 / 60 - 3 / 60, abs=0.1))
+
+
+def test_a_part_of_the_training_labels_is_wrong_and_no_other():
+    clean, changed = noisy(jnp.arange(1000, dtype=jnp.int32) % 10, 0.0, seed=0)
+    labels, wrong = noisy(clean, 0.2, seed=0)
+    assert not changed.any()
+    assert wrong.sum() == 200
+    assert (np.asarray(labels != clean) == wrong).all()
+    shifts = np.bincount(np.asarray(labels - clean)[wrong] % 10, minlength=10)
+    assert shifts[0] == 0
+    assert shifts[1:].min() > 5
+    (study,), (plain,) = (studies(Config(label_noise=part)) for part in (0.2, 0.0))
+    for split in ("validation", "test"):
+        pairs = zip(getattr(study.basis.dataset, split), getattr(plain.basis.dataset, split), strict=True)
+        assert all((mine == its).all() for mine, its in pairs)
+    assert int((study.labels != plain.labels).sum()) == study.changed.sum() == 60
+
+
+def test_sizes_are_parts_of_each_other():
+    small, large = studies(Config(sizes=(100, 0)))
+    assert [len(study.labels) for study in (small, large)] == [100, 300]
+    rows = {row.tobytes() for row in np.asarray(large.basis.dataset.train.x)}
+    assert all(row.tobytes() in rows for row in np.asarray(small.basis.dataset.train.x))
+    assert np.bincount(small.labels).tolist() == [10] * 10
+
+
+def test_cells_pair_all_subsets_by_seed():
+    config = Config(scores=("el2n", "random"), fractions=(0.1, 0.5), distil=("random",), seeds=2, label_noise=0.1)
+    cells = config.cells()
+    assert len({*cells}) == len(cells) == 2 * (1 + 2 * (3 + 1 + 1))
+    assert [cell.name for cell in cells[2::2]] == 2 * [
+        *("el2n, hard first", "el2n, easy first", "el2n, middle", "random", "random, taught")
+    ]
+    assert len({cell.path(pathlib.Path()) for cell in cells}) == len(cells)
+    began = [Students(config, made_study()[1], {})._begin(cell, jnp.ones(300, bool)) for cell in cells[:3:2]]
+    assert all(map(np.array_equal, *(jax.tree.leaves(lane.params) for lane in began)))
+    assert config.weight_of_teacher(0.1) == pytest.approx(0.9)
+    assert config.weight_of_teacher(0.8) == 0.5
+
+
+# What is found.
+
+
+def test_the_turn_from_easy_to_hard():
+    along = lambda *means: [Lead(f, mean, 0.0) for f, mean in zip((0.1, 0.3, 0.5), means, strict=True)]
+    assert _data_findings.turn(along(-3.0, -1.0, 1.0)) == pytest.approx(0.4)
+    assert _data_findings.turn(along(-3.0, 1.0, 1.0)) == pytest.approx(0.25)
+    assert _data_findings.turn(along(1.0, -1.0, 3.0)) == pytest.approx(0.35)  # the last one
+    assert _data_findings.turn(along(1.0, 2.0, 3.0)) == 0
+    assert _data_findings.turn(along(1.0, 2.0, -3.0)) is None
+    assert _data_findings.turn(along(1.0, 2.0, math.nan)) is None
+
+
+def test_how_far_scores_are_trusted():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=300)
+    noise = [rng.normal(size=300) for _ in range(4)]
+    scores = {"el2n": np.stack([truth + each for each in noise]), "margin": np.stack([truth, truth])}
+    _, study = made_study(changed=truth > np.quantile(truth, 0.8))
+    trusted = _data_findings.trust(study, scores, {"el2n": -scores["el2n"], "margin": scores["margin"]})
+    assert trusted["margin"].replicates == trusted["margin"].transfer == pytest.approx(1)
+    assert trusted["el2n"].transfer == pytest.approx(-1)
+    assert 0.3 < trusted["el2n"].replicates < trusted["el2n"].halves < 0.9  # averaging helps
+    assert trusted["margin"].precision.mean == trusted["margin"].averaged == pytest.approx(1)
+    assert 0.2 < trusted["el2n"].precision.high < trusted["el2n"].averaged < 1
+    assert math.isnan(_data_findings.trust(study, {"el2n": scores["el2n"][:1]}, None)["el2n"].halves)
+
+
+def test_claims_follow_the_numbers():
+    config, study = made_study(fractions=(0.1, 0.5), distil=("random",), seeds=3)
+    hard, easy, random, taught, everything = {0.1: 0.2, 0.5: 0.9}, {0.1: 0.6, 0.5: 0.7}, 0.8, 0.85, 0.9
+    accuracy = lambda cell: {
+        "all": everything,
+        "random": taught if cell.taught else random,
+        "el2n": {"hard": hard, "easy": easy}.get(cell.order),
+    }[cell.score]
+    found = []
+    for cell in config.cells():
+        value = accuracy(cell)
+        value = value[cell.fraction] if isinstance(value, dict) else value
+        found.append(
+            {
+                **cell._asdict(),
+                "name": cell.name,
+                "test_accuracy": value + 0.001 * cell.seed**2 * (cell.score == "el2n"),
+            }
+        )
+    claims = _data_findings.claims(config, found, study, {})
+    assert {claim.claim.split(" (")[0]: (claim.verdict, round(claim.value)) for claim in claims} == {
+        "The hardest 50 % by el2n train better than a random 50 %": ("holds", 10),
+        "Of 10 % of the data, the easiest by el2n train better than the hardest": ("holds", 40),
+        "Half of the data by el2n train as well as all, within half a point": ("holds", 0),
+        "A teacher trained on all data makes students of 10 % of the data, random, better": ("holds", 5),
+    }
+    swapped = [{**r, "order": {"hard": "easy", "easy": "hard"}.get(r["order"], "")} for r in found]
+    assert [claim.verdict for claim in _data_findings.claims(config, swapped, study, {})][:3] == ["fails"] * 3
+
+
+# What is kept.
+
+
+def test_arrays_are_kept_and_those_of_other_examples_refused(tmp_path):
+    file, made = tmp_path / "scores" / "one.npz", []
+
+    def make():
+        made.append(1)
+        return {"el2n": np.arange(3.0)}
+
+    kept = lambda names, examples: _arrays.kept(file, names, make, data=examples)
+    ours, others = jnp.arange(3.0), jnp.arange(3.0) + 1
+    assert kept({"el2n"}, ours)["el2n"].tolist() == [0, 1, 2]
+    assert kept({"el2n"}, ours)["el2n"].tolist() == [0, 1, 2]
+    assert len(made) == 1
+    with pytest.raises(CheckpointError, match="other training examples"):
+        kept({"el2n"}, others)
+    whole = file.read_bytes()
+    for damaged in (whole[:-100], b"", b"PK" + bytes(50)):
+        file.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            kept({"el2n"}, ours)
+
+
+def test_a_damaged_record_is_told(tmp_path):
+    config = Config(out=tmp_path)
+    cell, other = config.cells()[:2]
+    file = cell.path(config.folder())
+    file.parent.mkdir(parents=True)
+    for content in ("", "[]", "{}", json.dumps(other._asdict())):
+        file.write_text(content)
+        with pytest.raises(CheckpointError, match="damaged"):
+            _students.read(cell, config)
+
+
+def test_dry_runs_print_plans_and_write_nothing(tmp_path, capsys):
+    flags = ["--sizes", "0,100", "--label-noise", "0.1", "--distil", "el2n"]
+    assert data_pruning.main([*SMALL, *SCORES, *flags, "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "300 to train on, 30 of them with wrong labels" in printed
+    assert "100 to train on, 10 of them with wrong labels" in printed
+    assert "0 of 60 trainings" in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fractions", "0.1,1.5"], "--fractions is (0.1, 1.5), but must be above 0 and at most 1"),
+        (["--fractions", "0"], "--fractions is (0.0,), but must be above 0"),
+        (["--fractions", "0.1,0.1"], "--fractions is (0.1, 0.1), but must be different values"),
+        (["--scores", "el2n,grnd"], "grnd"),
+        (["--orders", "hardest"], "hardest"),
+        (["--label-noise", "1"], "--label-noise is 1.0, but must be at least 0 and below 1"),
+        (["--balance", "2"], "--balance is 2.0, but must be at least 0 and at most 1"),
+        (["--orders", "middle", "--skip", "0.5"], "--skip is 0.5, but must be at most"),
+        (["--distil", "grand"], "--distil is ('grand',), but must be among --scores"),
+        (["--score-epochs", "17"], "--score-epochs is 17, but must be 1 to the 16"),
+        (["--sizes", "301"], "--sizes is (301,), but must be at most the 300 training examples"),
+        (["--sizes", "10"], "--batch-size is 60, but must be at most the 10 training examples"),
+        (["--temperature", "0"], "--temperature is 0.0, but must be above 0"),
+        (["--teacher-weight", "1.1"], "--teacher-weight is 1.1"),
+        (["--placement", "data"], "--placement is data"),
+        (["--on-nan", "skip"], "--on-nan is skip"),
+        (["--seeds", "0"], "--seeds is 0, but must be at least 1"),
+        (["--fraction", "0.1"], "perhaps --fractions was meant"),
+    ],
+)
+def test_bad_flags(arguments, words, capsys, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        data_pruning.main([*arguments, "--out", str(tmp_path / "runs")])
+    message = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message.startswith("error: ")
+    assert words in message
+    assert message.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# What is trained.
+
+
+def test_a_loss_counts_what_is_real_and_the_teacher_by_its_weight():
+    """Against numpy, on a batch with a row that only fills it."""
+    config, study = made_study()
+    basis, (x, y, *_) = study.basis, study.basis.dataset.train
+    params, state = basis.init(jax.random.key(0))
+    teacher = jax.random.normal(jax.random.key(1), (300, 10))
+    batch = _subset_training.Batch((x[:3], y[:3]), jnp.arange(3), jnp.array([True, True, False]))
+    logits = np.asarray(basis.model.apply(params, state, x[:3], train=False, key=None)[0], np.float64)
+    softmax = lambda z: np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True)
+    hard = -np.log(softmax(logits)[np.arange(3), y[:3]])
+    soft, its = softmax(logits / 4), softmax(np.asarray(teacher[:3], np.float64) / 4)
+    apart = 16 * (its * (np.log(its) - np.log(soft))).sum(1)
+    plain = _subset_training.recipe(config, basis)
+    split = batch._replace(examples=data.Split(x[:3], y[:3]))
+    assert float(plain.loss(params, state, split, jax.random.key(0))[0]) == pytest.approx(hard[:2].mean(), rel=1e-5)
+    taught = _subset_training.distilled(config, basis, teacher, temperature=4.0)
+    lesson = batch._replace(examples=jax.tree.map(lambda rows: rows[:3], taught.data))
+    for weight in (0.0, 0.3, 1.0):
+        value, _ = taught.loss(params, Taught(state, jnp.float32(weight)), lesson, jax.random.key(0))
+        assert float(value) == pytest.approx((1 - weight) * hard[:2].mean() + weight * apart[:2].mean(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_no_example_but_those_to_train_on_enters_a_score_or_a_subset(tmp_path):
+    """Test and validation examples are not a number: whatever looked at one would be none either."""
+    config, study = made_study(epochs=2, score_epochs=1, score_replicates=1, out=tmp_path, placement="map")
+    spoilt = lambda split: split._replace(x=jnp.full_like(split.x, jnp.nan))
+    dataset = study.basis.dataset
+    dataset = dataset._replace(validation=spoilt(dataset.validation), test=spoilt(dataset.test))
+    spoiling = Study(0, _problem.basis(config, dataset), study.changed)
+    names = ("el2n", "grand", "margin", "entropy", "loss", "forgetting", "first_learned", "mean_loss", "prototypes")
+    scores = Scorer(config, spoiling, model=spoiling.basis.model, name="same").scores(names)
+    for name in names:
+        assert scores[name].shape == (1, len(dataset.train.y))
+        assert np.isfinite(scores[name]).all()
+        assert len(np.unique(scores[name])) > 1
+    for cell in config.cells():
+        rows = choose(config, spoiling, cell, {name: values[0] for name, values in scores.items()})
+        assert rows.shape == (len(dataset.train.y),)
+    record = next(Students(config, spoiling, {}).train([Cell(0, "random", "", False, 0.5, 0)]))
+    assert math.isfinite(record["loss"])
+    assert record["test_accuracy"] < 0.3  # as often as it says the first class
+
+
+@pytest.mark.slow
+def test_every_cell_is_trained_and_kept(finished):
+    found = records(finished)
+    assert len(found) == 2 * (1 + 2 * (4 * 3 + 1 + 1))
+    assert len({(r["name"], r["fraction"], r["seed"]) for r in found}) == len(found)
+    assert len({r["loss"] for r in found}) == len(found)  # no two cells are one
+    for record in found:
+        assert record["examples"] == round(record["fraction"] * 300)
+        assert record["loss"] > 0
+    assert not (finished / "checkpoint").exists()
+    files = {path.name for path in (finished / "scores" / "size_0").iterdir()}
+    assert files == {"same_0.npz", "same_1.npz", "prototypes_0.npz", "prototypes_1.npz"}
+
+
+@pytest.mark.slow
+def test_wrong_labels_are_found_by_what_knows_the_labels(finished):
+    trusted = json.loads((finished / "results.json").read_text())["scores"]["300"]
+    for score in ("el2n", "grand"):
+        assert trusted[score]["precision"]["mean"] > 0.5  # of a fifth by chance
+    assert trusted["prototypes"]["precision"]["mean"] < 0.3  # the control, which knows none
+    of = lambda name: [r["changed_labels"] for r in records(finished) if r["name"] == name and r["fraction"] == 0.2]
+    assert min(of("el2n, hard first")) > 0.5
+    assert max(of("el2n, easy first")) < 0.05
+
+
+@pytest.mark.slow
+def test_the_report(finished):
+    results = json.loads((finished / "results.json").read_text())
+    mine = [r["test_accuracy"] for r in records(finished) if (r["name"], r["fraction"]) == ("grand, easy first", 0.5)]
+    (row,) = [r for r in results["rows"] if (r["name"], r["fraction"]) == ("grand, easy first", 0.5)]
+    assert row["test_accuracy"]["mean"] == pytest.approx(sum(mine) / 2)
+    table = (finished / "table.txt").read_text()
+    assert f"{100 * row['test_accuracy']['mean']:.2f} ±" in table
+    assert "wrong labels in %" in table
+    assert [lead["fraction"] for lead in results["turns"]["grand"]["300"]["leads"]] == [0.2, 0.5]
+    for plot in ("accuracy.png", "wrong_labels.png"):
+        assert (finished / plot).read_bytes().startswith(b"\x89PNG")
+    (command,) = re.findall(r"<pre>(.*)</pre>", (finished / "report.html").read_text())
+    script, *flags = shlex.split(html.unescape(command))[1:]
+    assert script == "experiments/data_pruning.py"
+    assert _cli.training_config(Config(), flags, data_pruning.PRESETS, description="").folder() == finished
+    stored = json.loads((finished / "claims.json").read_text())
+    assert len(stored["claims"]) == len({claim["id"] for claim in stored["claims"]}) >= 10
+    assert {*stored["series"]} == {row["name"] for row in results["rows"]} - {"all"}
+
+
+@pytest.mark.slow
+def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
+    flags = [*SMALL, "--label-noise", "0.2", "--checkpoint-seconds", "0", "--out", str(tmp_path)]
+    save, saved = loops.StepCheckpoint.save, []
+
+    def interrupted(self, origin, ticket, values):
+        save(self, origin, ticket, values)
+        saved.append(ticket.step)
+        if len(saved) in (2, 7):  # while a network scores, and while one is trained
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loops.StepCheckpoint, "save", interrupted)
+        for _ in range(2):
+            with pytest.raises(SystemExit) as end:
+                data_pruning.main([*flags, "--scores", "el2n,random"])
+            assert end.value.code == 130
+    assert data_pruning.main([*flags, "--scores", "el2n,random"]) == 0
+    (run,) = tmp_path.iterdir()
+    trained = {path: path.stat().st_mtime_ns for path in run.glob("cells/**/*.json")}
+    more = ["--scores", "el2n,grand,forgetting,prototypes,random", "--distil", "random"]
+    assert data_pruning.main([*flags, *more]) == 0
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained  # read, not trained again
+    assert records(run) == records(finished)
+
+
+@pytest.mark.slow
+def test_scores_of_another_network(tmp_path):
+    flags = [*SMALL, "--scores", "el2n", "--out", str(tmp_path), "--score-model", "conv_2", "--score-width", "2"]
+    assert data_pruning.main([*flags, "--seeds", "1"]) == 0
+    (run,) = tmp_path.iterdir()
+    assert {path.name for path in run.glob("scores/size_0/*")} == {
+        f"{name}_{replicate}.npz" for name in ("conv_2_2", "same") for replicate in (0, 1)
+    }
+    assert 0 < json.loads((run / "results.json").read_text())["scores"]["300"]["el2n"]["transfer"] < 1
+    assert "with scores by" in (run / "table.txt").read_text()
+    config = dataclasses.replace(Config(), score_width=7)
+    params, _ = score_model(config, made_study()[1]).init(jax.random.key(0))
+    assert params["hidden1"]["kernel"].shape == (784, 21)
+
+
+@pytest.mark.slow
+def test_a_budget_of_epochs_takes_fewer_steps(tmp_path, monkeypatch):
+    counted = []
+    train = _subset_training.Trainer.train
+
+    def noted(self, lanes, **clock):
+        counted.append((int(np.asarray(lanes[0].subset).sum()), clock["steps"], clock["stretch"]))
+        return train(self, lanes, **clock)
+
+    monkeypatch.setattr(_subset_training.Trainer, "train", noted)
+    for budget in ("steps", "epochs"):
+        flags = [*SMALL, "--scores", "random", "--seeds", "1", "--budget", budget, "--out", str(tmp_path)]
+        assert data_pruning.main(flags) == 0
+    assert counted == [(300, 10, 1.0), (150, 10, 1.0), (60, 10, 1.0), (300, 10, 1.0), (150, 6, 10 / 6), (60, 2, 5.0)]
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_same_numbers(tmp_path):
+    """SIGKILL, wherever it strikes, and then the same command again."""
+    flags = ["--epochs", "1", "--score-epochs", "1", "--score-replicates", "1", "--fractions", "0.2", "--seeds", "2"]
+    flags += [*SCORES, "--checkpoint-seconds", "0"]
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "2"}
+
+    def start(out):
+        command = [sys.executable, "experiments/data_pruning.py", *flags, "--out", str(out)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(timeout=300) == 0
+    for kept in (1, 3):  # records of all data, then of the first subsets
+        process = start(killed)
+        while len([*killed.glob("*/cells/**/*.json")]) < kept:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    assert start(killed).wait(timeout=300) == 0
+    ((run,), (again,)) = ([*out.iterdir()] for out in (whole, killed))
+    assert records(again) == records(run)
