@@ -54,6 +54,8 @@ class Config(Training):
         require(0 <= self.tolerance <= 1, self, "tolerance", "at least 0 and at most 1")
         require(self.threshold >= 0, self, "threshold", "at least 0")
         require(0 <= self.minimum <= 1, self, "minimum", "at least 0 and at most 1")
+        found = self.sets_from is None or list(self.sets_from.glob("seed_0/sets/round_*.json"))
+        require(bool(found), self, "sets_from", "the folder of a run of experiments/prac.py")
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
