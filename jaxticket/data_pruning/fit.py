@@ -120,9 +120,13 @@ def subset_fit(
 
     def fit_on(subset: jax.Array, *, stretch: float = 1.0) -> FitFn:
         size = size_of(subset, recipe.examples, stacked=stacked)
+
+        def some(carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int) -> Progressing:
+            return run(carry, _Part(mask, key, subset, shift, stretch, first, last))
+
         return driven(
             begin,
-            functools.partial(run, subset, stretch),
+            some,
             per_epoch=-(-size // recipe.batch_size),
             at_a_time=at_a_time,
             identity=(subset, stretch),
@@ -134,35 +138,45 @@ def subset_fit(
     return fit_on
 
 
-# One step: (carry, step, data, rows of the epoch, subset, mask, key, shift, stretch) -> carry
-StepFn = Callable[..., Progressing]
-# Part of an epoch: (subset, stretch, carry, mask, key, shift, first, last) -> carry
-RunFn = Callable[..., Progressing]
+class _Part(NamedTuple):
+    """What is trained on what, and which steps of an epoch."""
+
+    mask: Mask
+    key: Key
+    subset: jax.Array
+    shift: Any  # the step at which a fresh optimizer began
+    stretch: Any
+    first: Any
+    last: Any
+
+
+RunFn = Callable[[Progressing, _Part], Progressing]
+# One step: (carry, its number, rows of the epoch, data, part) -> carry
+StepFn = Callable[[Progressing, Any, jax.Array, PyTree, _Part], Progressing]
 
 
 def _step(
     recipe: Recipe,
     observe: ObserveFn | None,
     carry: Progressing,
-    at: jax.Array,
-    *,
-    data: PyTree,
+    at: Any,
     order: jax.Array,
-    subset: jax.Array,
-    mask: Mask,
-    key: Key,
-    shift: jax.Array,
-    stretch: jax.Array,
+    data: PyTree,
+    part: _Part,
 ) -> Progressing:
-    rows = jax.lax.dynamic_slice_in_dim(order, (at % _per_epoch(recipe, subset)) * recipe.batch_size, recipe.batch_size)
+    first_row = (at % _per_epoch(recipe, part.subset)) * recipe.batch_size
+    rows = jax.lax.dynamic_slice_in_dim(order, first_row, recipe.batch_size)
     index = jnp.minimum(rows, recipe.examples - 1)
     batch = Batch(jax.tree.map(lambda x: x[index], data), index, rows < recipe.examples)
-    noise, clock = recipe.noise(key, at), lambda count: (count + shift) * stretch
+    noise = recipe.noise(part.key, at)
+    update = functools.partial(
+        recipe.update, batch=batch, mask=part.mask, noise=noise, clock=lambda count: (count + part.shift) * part.stretch
+    )
     if observe is None:
-        return recipe.update(carry, batch, mask=mask, noise=noise, clock=clock)
+        return update(carry)
     model, watched = carry.state
     seen = observe(carry.params, model, batch, noise)
-    carry = recipe.update(carry._replace(state=model), batch, mask=mask, noise=noise, clock=clock)
+    carry = update(carry._replace(state=model))
     return carry._replace(state=Tracked(carry.state, statistics.update(watched, index, seen, real=batch.real)))
 
 
@@ -170,55 +184,41 @@ def _per_epoch(recipe: Recipe, subset: jax.Array) -> jax.Array:
     return -(-jnp.sum(subset, dtype=jnp.int32) // recipe.batch_size)
 
 
-def _loop(recipe: Recipe, one: StepFn, carry: Progressing, first: Any, last: Any, **others: Any) -> Progressing:
-    epoch = first // _per_epoch(recipe, others["subset"])
-    order = epoch_rows(recipe, others["subset"], others["key"], epoch)
-    return jax.lax.fori_loop(first, last, lambda at, carry: one(carry, at, order=order, **others), carry)
+def _order(recipe: Recipe, part: _Part) -> jax.Array:
+    return epoch_rows(recipe, part.subset, part.key, part.first // _per_epoch(recipe, part.subset))
+
+
+def _loop(recipe: Recipe, one: StepFn, carry: Progressing, data: PyTree, part: _Part) -> Progressing:
+    order = _order(recipe, part)
+    return jax.lax.fori_loop(part.first, part.last, lambda at, carry: one(carry, at, order, data, part), carry)
 
 
 def _in_a_loop(recipe: Recipe, one: StepFn) -> RunFn:
-    compiled = jax.jit(functools.partial(_loop, recipe, one), donate_argnames="carry")
-
-    def run(
-        subset: jax.Array, stretch: float, carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int
-    ) -> Progressing:
-        others = {"data": recipe.data, "subset": subset, "mask": mask, "key": key, "shift": shift, "stretch": stretch}
-        return compiled(carry=carry, first=first, last=last, **others)
-
-    return run
+    compiled = jax.jit(functools.partial(_loop, recipe, one), donate_argnums=0)
+    return lambda carry, part: compiled(carry, recipe.data, part)
 
 
 def _step_by_step(recipe: Recipe, one: StepFn) -> RunFn:
-    compiled = jax.jit(one, donate_argnames="carry")
-    order_of = jax.jit(functools.partial(epoch_rows, recipe))
+    compiled = jax.jit(one, donate_argnums=0)
+    order_of = jax.jit(functools.partial(_order, recipe))
 
-    def run(
-        subset: jax.Array, stretch: float, carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int
-    ) -> Progressing:
-        order = order_of(subset, key, first // -(-int(subset.sum()) // recipe.batch_size))
-        others = {"data": recipe.data, "subset": subset, "mask": mask, "key": key, "shift": shift, "stretch": stretch}
-        for at in range(first, last):
-            carry = compiled(carry=carry, at=at, order=order, **others)
+    def run(carry: Progressing, part: _Part) -> Progressing:
+        order = order_of(part)
+        for at in range(part.first, part.last):
+            carry = compiled(carry, at, order, recipe.data, part)
         return carry
 
     return run
 
 
 def _side_by_side(recipe: Recipe, one: StepFn, placement: Placement) -> RunFn:
-    def part(shared: PyTree, carry: Progressing, mask: Mask, key: Key, subset: jax.Array) -> Progressing:
-        data, shift, stretch, first, last = shared
-        others = {"data": data, "subset": subset, "mask": mask, "key": key, "shift": shift, "stretch": stretch}
-        return _loop(recipe, one, carry, first, last, **others)
+    def each(shared: PyTree, carry: Progressing, *own: Any) -> Progressing:
+        data, steps = shared
+        return _loop(recipe, one, carry, data, _Part(*own, *steps))
 
-    everywhere = replicate(part, placement=placement)
+    everywhere = replicate(each, placement=placement)
     data = jax.device_put(recipe.data, NamedSharding(placement.mesh, PartitionSpec()))
-
-    def run(
-        subset: jax.Array, stretch: float, carry: Progressing, mask: Mask, key: Key, shift: int, first: int, last: int
-    ) -> Progressing:
-        return everywhere((data, shift, stretch, first, last), carry, mask, key, subset)
-
-    return run
+    return lambda carry, part: everywhere((data, part[3:]), carry, *part[:3])
 
 
 def size_of(subset: Any, examples: int, *, stacked: bool = False) -> int:
