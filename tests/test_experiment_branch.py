@@ -34,6 +34,7 @@ def accuracies(records):
     return [record["test_accuracy"] for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inverted_mask", "small_dense"])
 def test_one_thing_changed(run, name, capsys):
     columns = train(run, name)
@@ -43,6 +44,7 @@ def test_one_thing_changed(run, name, capsys):
     assert columns["ticket"][0]["density"] == columns[name][0]["density"] == pytest.approx(0.25, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
     train(run, "small_dense")
     folder = run / "replicate_0"
@@ -54,21 +56,19 @@ def test_a_small_dense_network_is_no_larger_than_the_ticket(run):
     assert small.params["hidden1"]["kernel"].shape[1] == 3 * small.params["hidden2"]["kernel"].shape[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "flags", "same", "other"),
     [
-        pytest.param(*case, marks=pytest.mark.slow)
-        for case in [
-            # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
-            (
-                "learning_rate_sweep",
-                ["--learning-rates", "0.0012", "0.1", "--checkpoint-seconds", "0"],
-                "ticket_0.0012",
-                "ticket_0.1",
-            ),
-            ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
-            ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
-        ]
+        # A checkpoint at every epoch's end, which a training at another rate must not take for its own.
+        (
+            "learning_rate_sweep",
+            ["--learning-rates", "0.0012", "0.1", "--checkpoint-seconds", "0"],
+            "ticket_0.0012",
+            "ticket_0.1",
+        ),
+        ("rewinding_sweep", ["--rewind-steps", "0", "20"], "rewound_to_20", "rewound_to_0"),
+        ("transfer", ["--to-optimizer", "adam"], "transfer", "random_ticket_there"),
     ],
 )
 def test_the_searchs_own_settings_give_the_tickets_own_numbers(run, name, flags, same, other):
@@ -82,6 +82,7 @@ def test_the_searchs_own_settings_give_the_tickets_own_numbers(run, name, flags,
     assert accuracies(columns[other]) != expected
 
 
+@pytest.mark.slow
 def test_verdicts_need_and_judge_what_was_retrained(run, capsys):
     assert branch.main(["--run", str(run), "--branch", "retrained"]) == 0
     capsys.readouterr()
@@ -96,6 +97,7 @@ def test_verdicts_need_and_judge_what_was_retrained(run, capsys):
     assert capsys.readouterr().out.count("bad_recipe") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -123,6 +125,7 @@ def test_a_folder_without_a_search(tmp_path, capsys):
         assert "holds no search of experiments/imp.py" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_without_retrained_levels(run, capsys, monkeypatch):
     monkeypatch.setattr(verdict, "_accuracies", lambda file, branch: {})
     with pytest.raises(SystemExit):

@@ -66,6 +66,7 @@ def ticket(run, record):
     return jt.load(cell.path(run / f"width_{record['width']}"))
 
 
+@pytest.mark.slow
 def test_weights_are_chosen_and_not_trained(finished):
     """Every kept weight is one of the first weights of its leaf."""
     found = records(finished)
@@ -93,6 +94,7 @@ def init():
     return _strong.trainer(_strong.Config(), 4).basis.init
 
 
+@pytest.mark.slow
 def test_the_report(finished):
     results = json.loads((finished / "results.json").read_text())
     assert [*results] == ["dense, width 4", f"{RECYCLING}, width 4"]
