@@ -167,9 +167,9 @@ def test_a_teacher_of_all_examples_helps_where_few_are_kept():
             loss = loops.distilled(logits, lambda batch: batch[2], **options)
             return digits.accuracy(trained(loss, data, student_key, 400), test)
 
-        return student(0.0), student(0.9)
+        return jax.vmap(student)(jnp.array([0.0, 0.9]))
 
-    alone, taught = (np.asarray(a) for a in jax.jit(jax.vmap(accuracies))(jax.random.split(jax.random.key(0), 5)))
+    alone, taught = np.asarray(jax.jit(jax.vmap(accuracies))(jax.random.split(jax.random.key(0), 5))).T
     mean, least, most = difference(taught, alone)
     print(f"{alone.mean():.1f} % alone, {taught.mean():.1f} % taught: {mean:+.1f} ({least:.1f} … {most:.1f}) points")
     assert least >= 3
