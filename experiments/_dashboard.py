@@ -11,7 +11,7 @@ from experiments._claims import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Eviden
 from experiments._evidence import AXES
 
 _SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}  # beside the words and the colours
-_COLUMNS = {"claim": 21, "the paper": 17, "here": 12, "seeds": 5, "verdict": 19, "command": 13, "commit": 6, "date": 7}
+_COLUMNS = {"claim": 20, "the paper": 15, "here": 10, "seeds": 5, "verdict": 17, "command": 19, "commit": 7, "date": 7}
 _INK = "#010203"  # of texts and axes in a plot, in the place of the page's own colour
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #f3f3f3; --line: #ddd; --link: #0b57d0;
@@ -171,6 +171,7 @@ def _run(run: Evidence) -> str:
 def _plot(run: Evidence) -> str:
     """The curves of a run as an SVG whose texts and axes have the page's colour."""
     import matplotlib
+    from matplotlib import ticker
     from matplotlib.figure import Figure
 
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
@@ -185,6 +186,7 @@ def _plot(run: Evidence) -> str:
         if run.axes == AXES:  # as every plot of accuracy against density: dense at the left
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:.3g}")
+            axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
             axes.invert_xaxis()
         made.legend(loc="outside lower center", ncols=3, frameon=False)
         text = io.StringIO()
