@@ -145,31 +145,34 @@ def test_wrong_labels_are_among_the_hardest():
 def test_a_teacher_of_all_examples_helps_where_few_are_kept():
     """60 of 1,200 at random (Ben-Baruch et al., 2025): its logits of these are worth three points and more."""
     (x, y), test = digits.digits()
-    widths, kept = (64, 100, 10), 60
+    replicates, kept = 5, 60
+    init = jax.jit(jax.vmap(lambda key: digits.init(key, (64, 100, 10))))
+    teacher_keys, student_keys, subset_keys = jax.random.split(jax.random.key(0), (3, replicates))
 
-    def trained(loss, data, key, steps):
-        rate, params = optax.constant_schedule(1.2e-3), digits.init(key, widths)
+    def trained(loss, data, params, key):
+        rate = optax.constant_schedule(1.2e-3)
         recipe = loops.Recipe(loss=loss, data=data, learning_rate=rate, batch_size=30)
         masks = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
-        return loops.scan_train(recipe, steps=steps)(params, None, masks, key, step=0, opt_state=None).params
+        return loops.scan_train(recipe, steps=500)(params, None, masks, key, step=0, opt_state=None).params
 
-    def accuracies(key):
-        teacher_key, student_key, subset_key = jax.random.split(key, 3)
-        teacher = trained(
-            lambda params, state, batch, key: (digits.loss(params, batch), state), (x, y), teacher_key, 800
-        )
+    def teach(params, key):
+        return trained(lambda params, state, batch, key: (digits.loss(params, batch), state), (x, y), params, key)
+
+    def students(teacher, params, key, subset_key):
         rows = jnp.nonzero(data_pruning.random_subset(subset_key, len(y), kept), size=kept)[0]
         data = (x[rows], y[rows], digits.apply(teacher, x[rows]))
 
-        def student(weight):
+        def accuracy(weight):
             logits = lambda params, state, batch, key: (digits.apply(params, batch[0]), state)
             options = {"labels": lambda batch: batch[1], "temperature": 4.0, "weight": weight}
             loss = loops.distilled(logits, lambda batch: batch[2], **options)
-            return digits.accuracy(trained(loss, data, student_key, 400), test)
+            return digits.accuracy(trained(loss, data, params, key), test)
 
-        return jax.vmap(student)(jnp.array([0.0, 0.9]))
+        return jax.vmap(accuracy)(jnp.array([0.0, 0.9]))
 
-    alone, taught = np.asarray(jax.jit(jax.vmap(accuracies))(jax.random.split(jax.random.key(0), 5))).T
+    teachers = jax.jit(jax.vmap(teach))(init(teacher_keys), teacher_keys)
+    found = jax.jit(jax.vmap(students))(teachers, init(student_keys), student_keys, subset_keys)
+    alone, taught = np.asarray(found).T
     mean, least, most = difference(taught, alone)
     print(f"{alone.mean():.1f} % alone, {taught.mean():.1f} % taught: {mean:+.1f} ({least:.1f} … {most:.1f}) points")
     assert least >= 3
