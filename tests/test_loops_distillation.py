@@ -48,6 +48,23 @@ def test_the_gradient_has_the_size_that_it_has_at_temperature_one():
         np.testing.assert_allclose(grad, temperature * (ours - theirs) / 7, rtol=1e-4, atol=1e-6)
 
 
+def test_without_weight_the_teacher_has_no_say():
+    """To the bit the gradient of cross-entropy; and with all the weight none where the ticket is its teacher."""
+    of = lambda weight, batch: jax.grad(lambda p: make(weight=weight)(p, 0, batch, None)[0])(jnp.ones(BATCH[0].shape))
+    hard = lambda p: optax.softmax_cross_entropy_with_integer_labels(p * BATCH[0], BATCH[2]).mean()
+    np.testing.assert_array_equal(of(0.0, BATCH), jax.grad(hard)(jnp.ones(BATCH[0].shape)))
+    np.testing.assert_allclose(of(1.0, (BATCH[0], BATCH[0], BATCH[2])), 0, atol=1e-7)
+
+
+def test_a_high_temperature_is_regression_on_logits():
+    """(z − z_T) / classes, centred (Hinton et al., 2015, equation 4): what is added to all logits does not count."""
+    student, teacher = (jnp.asarray(x / 30, jnp.float32) for x in (STUDENT, TEACHER))
+    grad = jax.grad(lambda x: loops.divergence(x, teacher + 3, temperature=20.0))(student)
+    difference = student - teacher
+    centred = difference - difference.mean(1, keepdims=True)
+    np.testing.assert_allclose(grad, centred / 5 / 7, rtol=0.02, atol=2e-5)
+
+
 def test_nothing_flows_into_the_teacher():
     grads = jax.grad(lambda teacher: loops.divergence(BATCH[0], teacher, temperature=2.0))(BATCH[1])
     assert not np.any(grads)
