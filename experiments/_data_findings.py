@@ -202,10 +202,10 @@ def claims(
 
 
 def _detections(config: Config, study: Study, scores: Mapping[str, np.ndarray], on: str) -> list[Claim]:
-    from sklearn.metrics import average_precision_score
-
     if not study.changed.any():
         return []
+    from sklearn.metrics import average_precision_score
+
     made, chance = [], study.changed.mean()
     for score, values in scores.items():
         above = [100 * (float(average_precision_score(study.changed, one)) - chance) for one in values]

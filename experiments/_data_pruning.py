@@ -11,6 +11,7 @@ import numpy as np
 from experiments import _problem
 from experiments._config import Training, require
 from jaxticket import data
+from jaxticket.loops.nonfinite import OnNan
 from jaxticket.typing import Key
 
 RANDOM, ALL = "random", "all"  # subsets that no score chooses
@@ -26,6 +27,8 @@ class Config(Training):
     EXPERIMENT = "data_pruning"
     NOT_HASHED = Training.NOT_HASHED | {"scores", "orders", "fractions", "sizes", "distil", "seeds"}
 
+    on_nan: OnNan = "record"
+    """At a loss that is not finite: record what comes of it, as befits a comparison, or stop."""
     scores: tuple[Literal[*SCORES, RANDOM], ...] = ("el2n", "forgetting", RANDOM)
     """How hard an example is. The first five are read once, after --score-epochs; first_learned, forgetting and the
     means watch a whole training; prototypes need no labels. random is the control."""
@@ -85,7 +88,12 @@ class Config(Training):
         for name in ("score_replicates", "seeds"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
-        require(self.placement != "data" and self.reduction == "any", self, "placement", "of whole trainings here")
+        require(self.placement != "data", self, "placement", "auto, vmap, map or sequence here")
+        require(self.reduction == "any", self, "reduction", "any: the last batch of a subset is not full")
+        require(not self.distributed, self, "distributed", "off: trainings run side by side in one process")
+        require(not self.coordinator, self, "coordinator", "empty: trainings run side by side in one process")
+        taught = "none with --distil, whose teacher sees images as they are"
+        require(not self.distil or self.augment == "none", self, "augment", taught)
 
     def kept(self) -> tuple[str, ...]:
         """The orders to train."""

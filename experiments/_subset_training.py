@@ -56,9 +56,8 @@ class Trainer:
         placement = _problem.place(config, model, min(together, _TOGETHER))
         self._stacked = placement.each != "sequence"
         # What runs in turn gains nothing from longer programs, and fills the last one worse.
-        filled = together if placement.each == "vmap" else 1
-        devices = len(placement.devices)
-        self.lanes = min(filled, _TOGETHER) + -min(filled, _TOGETHER) % devices
+        wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
+        self.lanes = wanted + -wanted % len(placement.devices)
         self.where = placement.why
         self._fit = data_pruning.subset_fit(recipe, placement=placement, on_nan=config.on_nan, **options)
 

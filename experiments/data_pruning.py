@@ -42,7 +42,10 @@ def run(config: Config) -> list[_report.Record]:
         with _cli.run_folder(config, progress):
             checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
             options = {"checkpoint": checkpoint, "progress": progress.step}
-            scored = [score(config, study, finished=progress.finished, **options) for study in made]
+            scored = []
+            for study in made:
+                progress.steps = _subset_training.steps(config, len(study.labels))
+                scored.append(score(config, study, finished=progress.finished, **options))
 
             def trained() -> Iterator[dict[str, Any]]:
                 for study, scores, _ in scored:
