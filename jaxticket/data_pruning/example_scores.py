@@ -95,7 +95,7 @@ def grand(loss: Callable[[Params, Any], jax.Array], params: Params, examples: Py
       loops, call it on one batch after the other.
 
     Raises:
-      InputError: no examples, arrays of different lengths, parameters that are no floats, a loss that is no scalar.
+      InputError: no examples, arrays of different lengths, parameters that are no floats, a loss that is no float scalar.
 
     >>> grand(lambda params, x: params["w"] @ x, {"w": jnp.ones(2)}, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
     Array([5., 1.], dtype=float32)
@@ -164,8 +164,9 @@ def _wide(x: jax.Array) -> jax.Array:
 def _scalar(loss: Callable[[Params, Any], jax.Array]) -> Callable[[Params, Any], jax.Array]:
     def scalar(params: Params, example: PyTree) -> jax.Array:
         value = loss(params, example)
-        if jnp.shape(value) != ():
-            raise InputError(f"loss has shape {jnp.shape(value)}; return a scalar, of one example without a batch axis")
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(f"loss is {dtype} of shape {shape}; return a float scalar, of one example")
         return value
 
     return scalar

@@ -211,7 +211,7 @@ def test_a_traced_label_out_of_range_is_nan():
         ("examples has arrays of lengths", {"examples": (jnp.ones(3), jnp.ones(4))}),
         ("examples has arrays of lengths {0}", {"examples": jnp.ones((0, 2))}),
         ("params at 'count' has dtype int32", {"params": {"count": jnp.zeros(2, int)}}),
-        (r"loss has shape \(2,\)", {"loss": lambda params, x: params["w"] * x}),
+        (r"loss is float32 of shape \(2,\)", {"loss": lambda params, x: params["w"] * x}),
     ],
 )
 def test_bad_gradients(words, changes):
