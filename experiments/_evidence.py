@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import pathlib
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -150,7 +151,7 @@ def store(
         "series": {name: [list(p) for p in curve if math.isfinite(p[1])] for name, curve in (series or {}).items()},
         "axes": None if axes is None else list(axes),
     }
-    text = json.dumps(_report.finite(found), indent=1, ensure_ascii=False) + "\n"
+    text = _short(json.dumps(_report.finite(found), indent=1, ensure_ascii=False)) + "\n"
     files = [config.folder() / "claims.json"]
     if config.evidence is not None:
         files.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
@@ -159,6 +160,11 @@ def store(
         with rundir.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         rundir.write_text(file, text)
+
+
+def _short(text: str) -> str:
+    """The same JSON, with each list of numbers in one line: the points of a curve."""
+    return re.sub(r"\[\n([^]\[{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _shareable(command: Sequence[str]) -> str:

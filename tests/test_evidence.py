@@ -94,6 +94,7 @@ def test_what_is_stored_is_read(tmp_path):
     assert found.command == "python experiments/imp.py --levels 3 --levels 3"
     assert found.axes == ("x", "y")
     first, last = found.series["curve"]  # what diverged is no point
+    assert "   [1.0, 2.0, null],\n" in file.read_text()
     assert first[:2] == (1.0, 2.0)
     assert math.isnan(first[2])
     assert last == (3.0, 4.0, 0.5)
