@@ -11,7 +11,7 @@ from experiments._claims import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Eviden
 from experiments._evidence import AXES
 
 _SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}  # beside the words and the colours
-_COLUMNS = {"claim": 20, "the paper": 15, "here": 10, "seeds": 5, "verdict": 17, "command": 19, "commit": 7, "date": 7}
+_COLUMNS = {"claim": 20, "the paper": 15, "here": 10, "seeds": 5, "verdict": 19, "command": 17, "commit": 7, "date": 7}
 _INK = "#010203"  # of texts and axes in a plot, in the place of the page's own colour
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #f3f3f3; --line: #ddd; --link: #0b57d0;
@@ -35,6 +35,7 @@ th[scope=rowgroup] { padding-top: 1.6rem; font-size: 1.05rem; }
 tr:target, tbody:target th, section:target > h3 { background: var(--soft); }
 code { font-size: 0.85rem; overflow-wrap: anywhere; }
 .verdict { font-weight: 600; white-space: nowrap; }
+td .verdict { white-space: normal; }
 .holds { color: var(--holds); } .fails { color: var(--fails); } .undecided { color: var(--undecided); }
 .why { display: block; font-size: 0.8rem; opacity: 0.85; }
 svg { display: block; width: 100%; max-width: 46rem; height: auto; }
@@ -181,7 +182,7 @@ def _plot(run: Evidence) -> str:
         axes = made.subplots()
         for number, (name, curve) in enumerate(run.series.items()):
             _draw(axes, name, curve, number)
-        axes.grid(alpha=0.3)
+        axes.grid(color="#808080", alpha=0.3)
         axes.set(xlabel=(run.axes or AXES)[0], ylabel=(run.axes or AXES)[1])
         if run.axes == AXES:  # as every plot of accuracy against density: dense at the left
             axes.set_xscale("log")
