@@ -95,7 +95,7 @@ def grand(loss: Callable[[Params, Any], jax.Array], params: Params, examples: Py
       loops, call it on one batch after the other.
 
     Raises:
-      InputError: no examples, arrays of different lengths, parameters that are no floats, a loss that is no float scalar.
+      InputError: no examples, arrays of different lengths, parameters or a loss that are no floats.
 
     >>> grand(lambda params, x: params["w"] @ x, {"w": jnp.ones(2)}, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
     Array([5., 1.], dtype=float32)

@@ -143,7 +143,7 @@ def test_wrong_labels_are_among_the_hardest():
 
 
 def test_a_teacher_of_all_examples_helps_where_few_are_kept():
-    """60 of 1,200 at random (Ben-Baruch et al., 2025): its logits of these are worth three points and more."""
+    """60 of 1,200 at random (Ben-Baruch et al., 2024): its logits of these are worth three points and more."""
     (x, y), test = digits.digits()
     replicates, kept = 5, 60
     init = jax.jit(jax.vmap(lambda key: digits.init(key, (64, 100, 10))))
