@@ -39,8 +39,8 @@ class Config(Training):
     """A round ends once the mask has settled within this part of the remaining weights; 0 runs each to its end."""
     threshold: int = 0
     """Examples that were forgotten more often in a round are hard to memorise."""
-    minimum: float = 0.2
-    """Part of the training examples that each round keeps at least."""
+    minimum: float = 0.35
+    """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
     sets_from: pathlib.Path | None = None
     """The folder of another run, of another network: prac trains on the sets that were found there."""
     seeds: int = 3

@@ -7,4 +7,4 @@ Hardware   2 CPU cores, 2 GiB of memory, 300 MiB of disk
 
 from experiments._config import Config
 
-CONFIG = Config(data="fashion_mnist", validation=5000, epochs=20, batch_size=128)
+CONFIG = Config(data="fashion_mnist", validation=5000, epochs=20, batch_size=128, decay="cosine")

@@ -15,11 +15,12 @@ import pytest
 import jaxticket
 from jaxticket.errors import JaxticketError
 from tests.conformance.bad_input.core import CORE
+from tests.conformance.bad_input.data_pruning import DATA_PRUNING, EXEMPT_DATA_PRUNING
 from tests.conformance.bad_input.plans import PLANS
 from tests.conformance.bad_input.training import TRAINING
 
-TABLE = CORE | PLANS | TRAINING
-EXEMPT = {
+TABLE = CORE | PLANS | TRAINING | DATA_PRUNING
+EXEMPT = EXEMPT_DATA_PRUNING | {
     "units.mean": "a reducer, which units call with arrays",
     "units.total": "a reducer, which units call with arrays",
     "units.largest": "a reducer, which units call with arrays",
