@@ -1,4 +1,4 @@
-"""What data pruning found: accuracies by row, the turn from easy to hard, how far scores can be trusted, claims."""
+"""What data pruning found: accuracies of subsets, the turn from easy to hard, how far scores can be trusted."""
 
 import itertools
 import statistics
@@ -8,18 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import _evidence, _report
-from experiments._data_pruning import ALL, RANDOM, Config, Study
-from experiments._evidence import Claim
+from experiments._data_pruning import Config, Study
 from jaxticket import diagnostics
-
-_PAPERS = {
-    "forgetting": "Toneva et al. 2019, forgetting events",
-    "prototypes": "Sorscher et al. 2022, beyond neural scaling laws",
-    "mean_margin": "Pleiss et al. 2020, area under the margin",
-}
-_DATA_DIET = "Paul et al. 2021, Data Diet"
-_SCALING = "Sorscher et al. 2022, beyond neural scaling laws"
-_DISTILLED = "Ben-Baruch et al. 2024, distilling the knowledge in data pruning"
 
 
 class Trust(NamedTuple):
@@ -152,65 +142,3 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic)
-
-
-def claims(
-    config: Config, records: Sequence[_report.Record], study: Study, scores: Mapping[str, np.ndarray]
-) -> list[Claim]:
-    """What papers say of pruned data, held against this run on the examples of one study."""
-    of = lambda **wanted: by_seed(records, **{"size": study.size, "taught": False, "order": "", **wanted})
-    least, most = min(config.fractions), max(config.fractions)
-    everything, control = of(score=ALL), of(score=RANDOM, fraction=most)
-    noise = f" with {100 * config.label_noise:g} % wrong labels" if config.label_noise else ""
-    on = f"{config.model} on {len(study.labels):,} examples of {config.data}{noise}"
-    made = []
-
-    def compare(paper: str, claim: str, expected: str, better: Any, worse: Any, *, at_least: float = 0.0) -> None:
-        differences = _evidence.points(better, worse)
-        if differences:
-            finding = _evidence.above(differences, least=at_least)
-            made.append(Claim(paper, f"{claim} ({on})", expected, **finding._asdict()))
-
-    for score in config.scored():
-        paper, name = _PAPERS.get(score, _DATA_DIET), _report.plain(score)
-        hard = lambda f, score=score: of(score=score, order="hard", fraction=f)
-        if most < 1:
-            claim = f"The hardest {100 * most:g} % by {name} train better than a random {100 * most:g} %"
-            compare(paper, claim, "above random at mild pruning (CIFAR-10, ResNet-18)", hard(most), control)
-        claim = f"Of {100 * least:g} % of the data, the easiest by {name} train better than the hardest"
-        easy = of(score=score, order="easy", fraction=least)
-        compare(_SCALING, claim, "easy examples where data are scarce (theory, CIFAR-10)", easy, hard(least))
-        claim = f"Half of the data by {name} train as well as all, within half a point"
-        half = hard(0.5) if score in ("el2n", "grand") else {}
-        compare(paper, claim, "50 % of CIFAR-10 pruned without loss", half, everything, at_least=-0.5)
-        claim = (
-            f"Without the {100 * config.skip:g} % hardest of all, the hardest {100 * most:g} % by {name} train better"
-        )
-        middle = of(score=score, order="middle", fraction=most)
-        compare(_DATA_DIET, claim, "an offset helps where labels are wrong", middle, hard(most))
-    for score in config.distil:
-        for order in config.kept() if score != RANDOM else ("",):
-            kept = {"score": score, "order": order, "fraction": least}
-            chosen = (
-                f"{100 * least:g} % of the data, {' '.join(part for part in (_report.plain(score), order) if part)}"
-            )
-            claim = f"A teacher trained on all data makes students of {chosen}, better"
-            compare(
-                _DISTILLED, claim, "gains at every fraction (CIFAR-100, ImageNet)", of(**kept, taught=True), of(**kept)
-            )
-    return made + _detections(config, study, scores, on)
-
-
-def _detections(config: Config, study: Study, scores: Mapping[str, np.ndarray], on: str) -> list[Claim]:
-    if not study.changed.any():
-        return []
-    from sklearn.metrics import average_precision_score
-
-    made, chance = [], study.changed.mean()
-    for score, values in scores.items():
-        above = [100 * (float(average_precision_score(study.changed, one)) - chance) for one in values]
-        finding = _evidence.above(above, unit="points of average precision above chance")
-        claim = f"{_report.plain(score)} finds wrong labels better than chance ({on})"
-        paper = _PAPERS.get(score, _DATA_DIET)
-        made.append(Claim(paper, claim, "wrong labels are among the highest scores", **finding._asdict()))
-    return made

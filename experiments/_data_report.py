@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import _data_findings, _evidence, _html, _plot, _report
+from experiments import _data_claims, _data_findings, _evidence, _html, _plot, _report
 from experiments._data_findings import Trust
 from experiments._data_pruning import ALL, RANDOM, Config, Study
 
@@ -51,7 +51,7 @@ def write(config: Config, records: Sequence[_report.Record], scored: Sequence[Sc
     command = ["python", "experiments/data_pruning.py", *config.flags()]
     _evidence.store(
         config,
-        _data_findings.claims(config, records, first.study, first.scores),
+        _data_claims.claims(config, records, first.study, first.scores),
         command=command,
         series={name: [(p.density, p.mean, p.half_width) for p in curve] for name, curve in _points(mine).items()},
         axes=("part of the training examples kept", "test accuracy"),
