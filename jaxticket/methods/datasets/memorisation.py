@@ -4,6 +4,7 @@ Many networks are trained, each on a random subset. An example is memorised as f
 right and those that had it not do not; it influences a test example as far as that one's fate depends on it.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -60,7 +61,7 @@ def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -
     if correct.shape != included.shape:
         raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; of the same examples?")
     right = jnp.sum(correct & included, 0)
-    return _difference(right, jnp.sum(correct, 0), having, len(included), minimum)
+    return _difference(right, jnp.sum(correct, 0), having, len(included), int(minimum))
 
 
 def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1) -> jax.Array:
@@ -81,9 +82,10 @@ def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1)
     _check_results("correct_test", correct_test, included)
     # Counts, which float32 holds exactly for up to 16 million models.
     right = jnp.matmul(*(jnp.asarray(x, jnp.float32) for x in (included.T, correct_test)))
-    return _difference(right, jnp.sum(correct_test, 0)[None], having[:, None], len(included), minimum)
+    return _difference(right, jnp.sum(correct_test, 0)[None], having[:, None], len(included), int(minimum))
 
 
+@functools.partial(jax.jit, static_argnames=("models", "minimum"))
 def _difference(right: jax.Array, right_in_all: jax.Array, having: jax.Array, models: int, minimum: int) -> jax.Array:
     """Of the models that had an example the part that is right, less that of the others; NaN where they are too few."""
     lacking = models - having
