@@ -145,9 +145,9 @@ def _curves(rows: Sequence[Row], file: pathlib.Path, *, title: str) -> None:
         for name, points in _points(rows).items():
             score, *order = name.removesuffix(", taught").split(", ")
             style = {"color": "black" if score == RANDOM else colours.setdefault(score, f"C{len(colours)}")}
-            style |= {"linestyle": _LINES.get(*order, "-") if order else "-"}
-            marker = "*" if name.endswith(", taught") else "o"
-            _plot.band(axes, [100 * p.density for p in points], points, label=name, marker=marker, **style)
+            style |= {"linestyle": _LINES.get("".join(order), "-")}
+            taught = {"marker": "*", "alpha": 0.5} if name.endswith(", taught") else {}
+            _plot.band(axes, [100 * p.density for p in points], points, label=name, **style, **taught)
         axes.axhline(100 * everything.mean, color="grey", linewidth=1, label="all data")
         axes.set(xscale="log", xlabel="training examples kept (%)", ylabel="test accuracy (%)", title=title)
         low, high = (of(100 * row["test_accuracy"]["mean"] for row in rows) for of in (min, max))

@@ -65,7 +65,7 @@ class Trainer:
         self, lanes: Sequence[Lane], *, steps: int, step: int = 0, stretch: float = 1.0
     ) -> list[tuple[Lane, float]]:
         """The lanes after so many steps from `step` on, and the mean loss of the last epoch of each."""
-        done = []
+        done: list[tuple[Lane, float]] = []
         for at in range(0, len(lanes), self.lanes):
             some = lanes[at : at + self.lanes]
             carry = self._join(some)
