@@ -75,7 +75,7 @@ def write(config: Config, records: Sequence[_report.Record], scored: Sequence[Sc
         },
         warnings="",
         page=page,
-        others="claims.json, metrics.jsonl, and the scores of all examples",
+        others="claims.json, metrics.jsonl, the scores of all examples, and the subsets",
     )
 
 

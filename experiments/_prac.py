@@ -54,6 +54,10 @@ class Config(Training):
         require(0 <= self.tolerance <= 1, self, "tolerance", "at least 0 and at most 1")
         require(self.threshold >= 0, self, "threshold", "at least 0")
         require(0 <= self.minimum <= 1, self, "minimum", "at least 0 and at most 1")
+        require(self.on_nan != "skip", self, "on_nan", "record or stop here")
+        require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
+        require(not self.distributed, self, "distributed", "off: searches run in one process")
+        require(not self.coordinator, self, "coordinator", "empty: searches run in one process")
         found = self.sets_from is None or list(self.sets_from.glob("seed_0/sets/round_*.json"))
         require(bool(found), self, "sets_from", "the folder of a run of experiments/prac.py")
 

@@ -370,6 +370,10 @@ def test_every_cell_is_trained_and_kept(finished):
     assert not (finished / "checkpoint").exists()
     files = {path.name for path in (finished / "scores" / "size_0").iterdir()}
     assert files == {"same_0.npz", "same_1.npz", "prototypes_0.npz", "prototypes_1.npz"}
+    subsets = {file.name: json.loads(file.read_text()) for file in (finished / "subsets" / "size_0").iterdir()}
+    assert len(subsets) == 4 * 3 * 2
+    assert len(subsets["el2n-hard-0.5.json"]["rows"]) == 150
+    assert not {*subsets["el2n-hard-0.2.json"]["rows"]} & {*subsets["el2n-easy-0.2.json"]["rows"]}
 
 
 @pytest.mark.slow
