@@ -13,39 +13,12 @@ import jaxticket as jt
 from experiments import _cells, _cli, _kinds, _problem, compare, train
 from experiments._config import Training
 from experiments.imp import PRESETS
-from jaxticket import data, models
 from jaxticket.loops import Fitted
+from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 RECIPE = ["--epochs", "2", "--placement", "map"]
 SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2"]
 METHODS = ["--methods", "gradual,ste"]
-
-
-def blobs(*, seed, validation, test):
-    """Ten classes that are easy to tell apart, 300 examples of each split, with as many values as the digits."""
-    rng = np.random.default_rng(0)
-    y = np.arange(900) % 10
-    x = rng.normal(size=(10, 784))[y] + 2 * rng.normal(size=(900, 784))
-    return data.stratified(x, y, seed=seed, validation=300, test=300)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap(tmp_path_factory):
-    """Compiling is nearly all the time that these runs take: once and quickly, for a small network."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {name: jax.config.values[name] for name in options}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(data, "mnist5k", blobs)
-        patched.setattr(_problem, "make_model", lambda config, dataset: models.lenet_300_100(width=20))
-        for name, value in options.items():
-            jax.config.update(name, value)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +33,7 @@ def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_cell_is_trained_and_kept(finished):
     found = [(r["method"], r["density"], r["seed"]) for r in records(finished)]
     sparse = [(method, density, seed) for method in ("gradual", "ste") for density in (0.2, 0.1) for seed in (0, 1)]
@@ -75,6 +49,7 @@ def test_every_cell_is_trained_and_kept(finished):
     assert not (finished / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_the_report(finished):
     results = json.loads((finished / "results.json").read_text())
     assert [*results] == ["dense", "gradual", "ste"]
@@ -128,6 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
     assert not (run / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_fewer_of_a_finished_run_are_reported_without_training(finished, monkeypatch, capsys):
     monkeypatch.setattr(_cells.Trainer, "_train", None)
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
@@ -138,6 +114,7 @@ def test_fewer_of_a_finished_run_are_reported_without_training(finished, monkeyp
         path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, monkeypatch, capsys):
     flags = ["--method", "gradual", "--density", "0.1", "--seeds", "1", "--checkpoint-seconds", "0"]
     arguments = [*RECIPE, *flags, "--out", str(tmp_path)]

@@ -16,7 +16,7 @@ from experiments import _phase_diagram, _problem, phase_diagram
 from jaxticket import loops
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.methods.analysis import three_regimes
-from tests.test_experiment_compare import cheap  # noqa: F401  # used by every test here
+from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "loops.json").read_text())["mode_connectivity"]
 SMALL = ["--epochs", "1", "--batch-size", "20", "--densities", "0.5,0.1", "--seeds", "2", "--placement", "map"]

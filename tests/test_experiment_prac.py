@@ -12,7 +12,7 @@ import pytest
 import jaxticket as jt
 from experiments import _prac, _prac_claims, prac
 from jaxticket import data, data_pruning, loops
-from tests.test_experiment_compare import cheap  # noqa: F401  # used by every test here
+from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 ARMS = (*_prac.ARMS, *_prac.OTHERS)
 SMALL = ["--epochs", "3", "--rounds", "2", "--seeds", "2", "--minimum", "0.3", "--preset", "lenet_mnist5k"]

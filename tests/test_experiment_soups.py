@@ -13,7 +13,7 @@ import pytest
 import jaxticket as jt
 from experiments import _soups, soups
 from jaxticket import loops
-from tests.test_experiment_compare import cheap  # noqa: F401  # used by every test here
+from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 SMALL = ["--epochs", "1", "--retrain-epochs", "1", "--members", "2", "--phases", "2", "--seeds", "2"]
 ARGUMENTS = [*SMALL, "--densities", "0.25", "--vary", "lengths", "--placement", "map", "--checkpoint-seconds", "0"]

@@ -15,38 +15,13 @@ import pytest
 import jaxticket as jt
 from experiments import _cells, _cli, _problem, _strong, strong_tickets
 from experiments._kinds import Lane
-from jaxticket import data, reparam
+from jaxticket import reparam
 from jaxticket.registry import Setting
+from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 RECYCLING = "edge_popup+recycling"
 SMALL = ["--methods", RECYCLING, "--epochs", "3", "--densities", "0.2", "--seeds", "2", "--placement", "map"]
 WIDTH = ["--widths", "4"]
-
-
-def blobs(*, seed, validation, test):
-    """Ten classes that are easy to tell apart, 300 examples of each split, with as many values as the digits."""
-    rng = np.random.default_rng(0)
-    y = np.arange(900) % 10
-    x = rng.normal(size=(10, 784))[y] + 2 * rng.normal(size=(900, 784))
-    return data.stratified(x, y, seed=seed, validation=300, test=300)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap(tmp_path_factory):
-    """Compiling is nearly all the time that these runs take: once and quickly."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {name: jax.config.values[name] for name in options}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(data, "mnist5k", blobs)
-        for name, value in options.items():
-            jax.config.update(name, value)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

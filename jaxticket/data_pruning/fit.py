@@ -15,7 +15,7 @@ from jaxticket.data_pruning.statistics import Tracked
 from jaxticket.errors import InputError
 from jaxticket.loops import FitFn, Placement, ProgressFn, Recipe, StepCheckpoint, replicate
 from jaxticket.loops.distillation import LogitsFn
-from jaxticket.loops.fit import STEPS_AT_A_TIME, driven
+from jaxticket.loops.fit import STEPS_AT_A_TIME, Looks, driven
 from jaxticket.loops.nonfinite import OnNan
 from jaxticket.loops.recipe import Progressing
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -130,9 +130,7 @@ def subset_fit(
             per_epoch=-(-size // recipe.batch_size),
             at_a_time=at_a_time,
             identity=(subset, stretch),
-            checkpoint=checkpoint,
-            progress=progress,
-            on_nan=on_nan,
+            looks=Looks(checkpoint, progress, on_nan),
         )
 
     return fit_on

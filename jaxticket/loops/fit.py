@@ -40,6 +40,14 @@ class FitFn(Protocol):
     ) -> Fitted: ...
 
 
+class Looks(NamedTuple):
+    """What is done between parts of a training, as `scan_fit` says."""
+
+    checkpoint: StepCheckpoint | None
+    progress: ProgressFn | None
+    on_nan: OnNan
+
+
 # Steps first … last − 1 of one epoch: (carry, mask, key, shift, first, last) -> carry
 RunFn = Callable[[Progressing, Mask, Key, int, int, int], Progressing]
 
@@ -77,9 +85,7 @@ def scan_fit(
         jax.jit(recipe.begin),
         epoch,
         per_epoch=recipe.steps_per_epoch,
-        checkpoint=checkpoint,
-        progress=progress,
-        on_nan=on_nan,
+        looks=Looks(checkpoint, progress, on_nan),
     )
 
 
@@ -111,9 +117,7 @@ def step_fit(
         some,
         per_epoch=recipe.steps_per_epoch,
         at_a_time=STEPS_AT_A_TIME,
-        checkpoint=checkpoint,
-        progress=progress,
-        on_nan=on_nan,
+        looks=Looks(checkpoint, progress, on_nan),
     )
 
 
@@ -160,9 +164,7 @@ def placed_fit(
         jax.jit(jax.vmap(recipe.begin)),
         run,
         per_epoch=recipe.steps_per_epoch,
-        checkpoint=checkpoint,
-        progress=progress,
-        on_nan=on_nan,
+        looks=Looks(checkpoint, progress, on_nan),
     )
 
 
@@ -221,18 +223,17 @@ def driven(
     per_epoch: int,
     at_a_time: int | None = None,
     identity: tuple[PyTree, ...] = (),
-    checkpoint: StepCheckpoint | None = None,
-    progress: ProgressFn | None = None,
-    on_nan: OnNan = "record",
+    looks: Looks,
 ) -> FitFn:
     """The `FitFn` that runs parts of epochs, with checkpoints and progress between them.
 
     Args:
       begin: makes the carry. run: the steps of a part: `at_a_time` of them, or all that are left of an epoch.
       identity: what the training depends on beside the arguments of the `FitFn`; checkpoints of others are not its own.
-      checkpoint, progress, on_nan: as of `scan_fit`.
+      looks: what is done between them.
     """
     longest = per_epoch if at_a_time is None else at_a_time
+    checkpoint, progress, on_nan = looks
 
     def fit(
         params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, steps: int, opt_state: PyTree | None = None
