@@ -175,6 +175,31 @@ def test_step_by_step_and_on_a_mesh_it_is_the_same():
         )
 
 
+@pytest.mark.slow
+def test_gradients_of_each_example_are_watched_inside_the_step():
+    """GraNd of the weights that each step begins with; of a linear model the last-layer one is exact as well."""
+
+    def alone(params, example):
+        x, y = example
+        return optax.softmax_cross_entropy_with_integer_labels(x @ params["kernel"] + params["bias"], y)
+
+    def observe(params, state, batch, key):
+        found, _ = logits(params, state, batch, key)
+        x, y = batch.examples
+        return {
+            "correct": found.argmax(-1) == y,
+            "grand": data_pruning.grand(alone, params, batch.examples, batch_size=BATCH),
+            "last_layer": data_pruning.grand_last_layer(x, found, y),
+        }
+
+    state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("grand", "last_layer")))
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    fitted = data_pruning.subset_fit(recipe(), observe=observe)(subset)(**tracked(state=state), steps=9)
+    exact, last = (data_pruning.means(fitted.state.statistics, name)[subset] for name in ("grand", "last_layer"))
+    np.testing.assert_allclose(exact, last, rtol=1e-4)
+    assert len({round(float(value), 5) for value in exact}) == 20
+
+
 def test_what_is_interrupted_goes_on_to_the_same_statistics(tmp_path):
     subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
     whole = watched_fit()(subset)(**tracked(), steps=9)

@@ -1,5 +1,6 @@
 """PrAC sets: forgetting and disagreement make the sets, the mask ends the rounds, and the accounting is the paper's."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -160,6 +161,24 @@ def test_on_all_examples_to_the_end_it_is_iterative_pruning():
     levels = list(loops.imp(train, given["ticket"], densities=densities, prune=loops.prune.by(), key=jax.random.key(0)))
     for mine, level in zip(rounds, levels[1:], strict=True):
         np.testing.assert_array_equal(mine.ticket.mask["kernel"], level.ticket.mask["kernel"])
+
+
+def test_each_round_runs_the_whole_schedule():
+    """With a rate of 0 in its second half, masks stand still in the second half of every round, however short."""
+    given = problem()
+    half = optax.piecewise_constant_schedule(0.3, {PLAN.epochs * EXAMPLES // BATCH // 2: 0.0})
+    recipe = dataclasses.replace(given["recipe"], learning_rate=half)
+    observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    part = lambda found: jnp.arange(EXAMPLES) < EXAMPLES // 2
+    options = {"recipe": recipe, "fit": data_pruning.subset_fit(recipe, observe=observe), "choose": part}
+    lengths = []
+    for each in search(PLAN._replace(rounds=2, tolerance=0.0), **options):
+        distances, epochs = each.level.trained.metrics["distances"], each.cost[0]
+        assert len(distances) == epochs - 1
+        assert max(distances[: epochs // 2]) > 0
+        assert set(distances[epochs // 2 :]) == {0.0}
+        lengths.append(epochs)
+    assert lengths == [8, 4]
 
 
 def test_the_best_epoch_predicts():
