@@ -145,7 +145,7 @@ def _seed(config: Config, shared: Lab, folder: pathlib.Path, seed: int) -> Itera
             record = _trained(config, shared, found[arm], keys, {"seed": seed, "branch": arm, **told})
             folder.mkdir(parents=True, exist_ok=True)
             tickets.save(path, dataclasses.replace(found[arm], meta=record))
-            shutil.rmtree(_rounds(folder, arm), ignore_errors=True)
+        shutil.rmtree(_rounds(folder, arm), ignore_errors=True)  # also what a killed process left of it
         found[arm] = tickets.load(path, like=found["dense"])
         record = dict(found[arm].meta)
         sizes = record["examples"] if arm == "prac" else sizes
