@@ -170,14 +170,16 @@ def _search(
     """The ticket of an arm, and what its rounds trained on and saved."""
     choose = _chooser(config, shared, arm, keys, sizes, seed)
     options = {"choose": choose, "key": keys.search, "store": loops.Store(_rounds(folder, arm)), **shared.options}
-    costs, classes = [], list[int]()
+    costs, free, classes = [], [shared.recipe.examples], list[int]()
     for each in prac.prac(shared.fit, dense, config.plan(arm), **options):
         costs.append(each.cost)
+        free.append(int(prac.prac_set(each.found, threshold=config.threshold).sum()))
         classes = np.bincount(np.asarray(shared.basis.dataset.train.y)[np.asarray(each.subset)]).tolist()
         if arm == "prac":
             _keep_set(config, shared, each, folder / "sets", seed)
     told = {
         "examples": [size for _, size in costs],
+        "without_minimum": free[:-1],  # what a PrAC set would hold in each round if --minimum were 0
         "epochs": [epochs for epochs, _ in costs],
         "saved": prac.iterations_saved(costs, config.plan(arm), examples=shared.recipe.examples),
         "classes": classes,

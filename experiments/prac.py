@@ -34,6 +34,7 @@ PRESETS = {
     module.__name__.rpartition(".")[2]: module for module in (prac_fashion, lenet_mnist5k, conv4_cifar, resnet20_cifar)
 }
 AXES = ("round", "examples (%)")
+FREE = "prac_without_minimum"  # the sets of prac, had there been no floor in this round
 
 
 def run(config: Config) -> list[_report.Record]:
@@ -56,8 +57,9 @@ def report(config: Config, records: Sequence[_report.Record], *, examples: int) 
     title = f"PrAC sets of {config.model} on {config.data} ({examples:,} training examples), run {config.hash()}"
     columns = ("ticket of", "weights kept", "test", "validation", "iterations saved", "examples, mean")
     rows = [_row(arm, [r for r in records if r["branch"] == arm], examples) for arm in (*ARMS, *OTHERS)]
-    sizes = {arm: _sizes([r for r in records if r["branch"] == arm], examples) for arm in ARMS}
-    by_round = [(str(at), *(_shown(sizes[arm][at]) for arm in ARMS)) for at in range(config.rounds)]
+    sizes = {arm: _sizes([r["examples"] for r in records if r["branch"] == arm], examples) for arm in ARMS}
+    sizes[FREE] = _sizes([r["without_minimum"] for r in records if r["branch"] == "prac"], examples)
+    by_round = [(str(at), *(_shown(points[at]) for points in sizes.values())) for at in range(config.rounds)]
     with _plot.figure(folder / "sets.png") as axes:
         for arm, points in sizes.items():
             _plot.band(axes, range(config.rounds), points, label=_report.plain(arm))
@@ -68,10 +70,13 @@ def report(config: Config, records: Sequence[_report.Record], *, examples: int) 
         text=f"{title}: in %, ± 95 % interval over {config.seeds} seeds\n\n"
         + _report.grid(columns, rows, title="tickets, trained on all examples")
         + "\n"
-        + _report.grid(("round", *map(_report.plain, ARMS)), by_round, title="examples of each round")
+        + _report.grid(("round", *map(_report.plain, sizes)), by_round, title="examples of each round")
         + f"\niterations saved by the paper's PrAC sets: {SAVED[0]} to {SAVED[1]} %, networks on CIFAR-10\n"
         + _classes([r for r in records if r["branch"] == "prac"]),
-        results={"tickets": list(records), "sizes": {arm: [p._asdict() for p in sizes[arm]] for arm in ARMS}},
+        results={
+            "tickets": list(records),
+            "sizes": {arm: [p._asdict() for p in points] for arm, points in sizes.items()},
+        },
         warnings=_report.collapse(records, advice="no signal passes it"),
         page=functools.partial(
             _html.page,
@@ -141,9 +146,9 @@ def _row(arm: str, records: Sequence[_report.Record], examples: int) -> tuple[st
     return _report.plain(arm), kept, test, validation, saved, part
 
 
-def _sizes(records: Sequence[_report.Record], examples: int) -> list[_plot.Point]:
-    """The part of the examples that each round trains on."""
-    rounds = zip(*(r["examples"] for r in records), strict=True)
+def _sizes(counts: Sequence[Sequence[int]], examples: int) -> list[_plot.Point]:
+    """The part of the examples that each round trains on, of counts by seed and round."""
+    rounds = zip(*counts, strict=True)
     return [_point(at, [size / examples for size in sizes]) for at, sizes in enumerate(rounds)]
 
 

@@ -4,6 +4,7 @@ Whole runs are in the slow tier: compiling, plots and checkpoints take them seco
 """
 
 import json
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +50,10 @@ def test_every_arm_of_every_seed_is_recorded(finished):
         sizes = found[seed, "prac"]["examples"]
         assert arm != "random_subset" or record["examples"] == sizes
         assert arm != "imp" or (record["examples"] == [examples] * 2 and record["saved"] == 0)
-    assert all(min(found[seed, "prac"]["examples"]) >= 0.3 * examples for seed in range(2))
+    for seed in range(2):
+        kept, free = (found[seed, "prac"][name] for name in ("examples", "without_minimum"))
+        assert kept == [max(size, math.ceil(0.3 * examples)) for size in free]
+        assert found[seed, "imp"]["without_minimum"][0] == examples
 
 
 @pytest.mark.slow
@@ -71,7 +75,7 @@ def test_the_report_and_the_claims(finished):
     assert (finished / "sets.png").read_bytes().startswith(b"\x89PNG")
     stored = json.loads((finished / "claims.json").read_text())
     assert [c["seeds"] for c in stored["claims"]] == [2] * 5
-    assert set(stored["series"]) == {"imp", "prac", "random subset", "hard"}
+    assert set(stored["series"]) == {"imp", "prac", "random subset", "hard", "prac without minimum"}
 
 
 @pytest.mark.slow
