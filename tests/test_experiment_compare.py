@@ -135,6 +135,7 @@ def test_one_method_alone_finds_what_it_finds_among_others(finished, tmp_path, m
     assert (run / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
     config = Training()
     basis = _problem.basis(config)
@@ -149,6 +150,7 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
     assert len({tuple(jax.random.key_data(lane.key).tolist()) for lane in lanes}) == 1
 
 
+@pytest.mark.slow
 def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_checkpoints(tmp_path):
     began = []
 

@@ -247,6 +247,7 @@ def test_events_for_tensorboard_hold_the_numbers(finished):
     assert len(found) == 4 * len(mine)
 
 
+@pytest.mark.slow
 def test_searches_side_by_side(finished, tmp_path, capsys):
     arguments, out = finished
     (run,) = out.iterdir()
