@@ -181,6 +181,18 @@ def test_each_round_runs_the_whole_schedule():
     assert lengths == [8, 4]
 
 
+def test_nothing_is_chosen_after_the_last_round():
+    """On easy data that choice may be empty, which must not end a search that has found its ticket."""
+    chosen = []
+
+    def everything_once(found):
+        chosen.append(found.round)
+        return jnp.full(EXAMPLES, found.round == 0)
+
+    assert len(list(search(PLAN._replace(rounds=2, epochs=2), choose=everything_once))) == 2
+    assert chosen == [0]
+
+
 def test_the_best_epoch_predicts():
     """An evaluation that falls from epoch to epoch makes the first one the best."""
     given, falling = problem(), iter(range(0, -100, -1))

@@ -132,8 +132,11 @@ def _rounds(
 ) -> Iterator[Round]:
     plan, model = search.plan, ticket.state
     densities = schedules.levels(plan.rounds + 1, rate=plan.rate)
-    subset, dense = jnp.ones(search.recipe.examples, bool), None
+    subset, dense, found = jnp.ones(search.recipe.examples, bool), None, None
     for index in range(plan.rounds):
+        if found is not None:
+            subset = choose(found)
+            size_of(subset, search.recipe.examples)
         train_key, prune_key = loops.level_keys(key, index)
         prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
         train = functools.partial(_train, search, prune)
@@ -146,8 +149,6 @@ def _rounds(
         mask = prune(level.trained.params, ticket.mask)
         ticket = rewinds.weights()(ticket, level.trained, mask)
         yield Round(level, subset, found, ticket)
-        subset = choose(found)
-        size_of(subset, search.recipe.examples)
 
 
 def _begin(search: _Search, ticket: Ticket, model: PyTree, subset: jax.Array) -> _Carried:
