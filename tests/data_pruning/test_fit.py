@@ -13,24 +13,15 @@ from jax.sharding import AxisType
 
 from jaxticket import data_pruning, loops
 from jaxticket.errors import InputError
+from tests import classifier
 
 EXAMPLES, BATCH = 50, 8
 KEY = jax.random.key(0)
-
-
-def logits(params, state, batch, key):
-    return batch.examples[0] @ params["kernel"] + params["bias"][None], state
-
-
-def loss(params, state, batch, key):
-    found, state = logits(params, state, batch, key)
-    values = optax.softmax_cross_entropy_with_integer_labels(found, batch.examples[1])
-    return data_pruning.mean(values, batch.real), state
+logits, loss = classifier.logits, classifier.loss_of(classifier.logits)
 
 
 def data():
-    x = jax.random.normal(jax.random.key(7), (EXAMPLES, 5))
-    return x, jnp.argmax(x[:, :3] + 0.8 * jax.random.normal(jax.random.key(8), (EXAMPLES, 3)), -1)
+    return classifier.examples(EXAMPLES, 5, noise=0.8)
 
 
 def recipe(**others):

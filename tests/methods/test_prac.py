@@ -13,6 +13,7 @@ import pytest
 from jaxticket import data_pruning, loops, masks, schedules, tickets
 from jaxticket.errors import InputError
 from jaxticket.methods.datasets import prac
+from tests import classifier
 
 EXAMPLES, BATCH = 40, 8
 
@@ -99,23 +100,14 @@ def test_the_accounting():
     assert prac.iterations_saved(costs, plan, examples=45_000) == 1 - spent / (16 * 182 * 45_000)
 
 
-def logits(params, state, batch, key):
-    return batch.examples[0] @ params["kernel"] + params["bias"][None], state
-
-
-def loss(params, state, batch, key):
-    ours, state = logits(params, state, batch, key)
-    values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples[1])
-    return data_pruning.mean(values, batch.real), state
-
-
 @functools.cache
 def problem():
-    x = jax.random.normal(jax.random.key(7), (EXAMPLES, 6))
-    y = jnp.argmax(x[:, :3] + 0.7 * jax.random.normal(jax.random.key(8), (EXAMPLES, 3)), -1)
+    x, y = classifier.examples(EXAMPLES, 6, noise=0.7)
     rate = optax.constant_schedule(0.1)
-    recipe = loops.Recipe(loss=loss, data=(x, y), learning_rate=rate, batch_size=BATCH)
-    observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    recipe = loops.Recipe(loss=classifier.loss_of(classifier.logits), data=(x, y), learning_rate=rate, batch_size=BATCH)
+    observe = data_pruning.observer(
+        classifier.logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n}
+    )
     fit = data_pruning.subset_fit(recipe, observe=observe)
     params = {"kernel": 0.1 * jax.random.normal(jax.random.key(9), (6, 3)), "bias": jnp.zeros(3)}
     ticket = tickets.Ticket(params, {"kernel": jnp.ones((6, 3), bool), "bias": None})
@@ -168,7 +160,9 @@ def test_each_round_runs_the_whole_schedule():
     given = problem()
     half = optax.piecewise_constant_schedule(0.3, {PLAN.epochs * EXAMPLES // BATCH // 2: 0.0})
     recipe = dataclasses.replace(given["recipe"], learning_rate=half)
-    observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    observe = data_pruning.observer(
+        classifier.logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n}
+    )
     part = lambda found: jnp.arange(EXAMPLES) < EXAMPLES // 2
     options = {"recipe": recipe, "fit": data_pruning.subset_fit(recipe, observe=observe), "choose": part}
     lengths = []

@@ -12,6 +12,7 @@ from scipy import stats
 import jaxticket as jt
 from jaxticket import data_pruning, diagnostics, filters, loops
 from jaxticket.methods.datasets import prac
+from tests import classifier
 from tests.science import digits
 
 pytestmark = pytest.mark.science
@@ -27,15 +28,11 @@ def logits(params, state, batch, key):
     return digits.apply(params, batch.examples[0]), state
 
 
-def loss(params, state, batch, key):
-    ours, state = logits(params, state, batch, key)
-    values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples[1])
-    return data_pruning.mean(values, batch.real), state
-
-
 @functools.cache
 def lab():
-    recipe = loops.Recipe(loss=loss, data=TRAIN, learning_rate=optax.constant_schedule(1.2e-3), batch_size=digits.BATCH)
+    rate = optax.constant_schedule(1.2e-3)
+    loss = classifier.loss_of(logits)
+    recipe = loops.Recipe(loss=loss, data=TRAIN, learning_rate=rate, batch_size=digits.BATCH)
     observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
     return recipe, data_pruning.subset_fit(recipe, observe=observe), data_pruning.subset_fit(recipe)
 
