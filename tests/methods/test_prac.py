@@ -139,7 +139,8 @@ def test_a_search_prunes_rewinds_and_trains_on_its_sets():
         assert 1 <= epochs <= prac.allowed_epochs(PLAN.epochs, size, EXAMPLES)
         seen = each.found.statistics.seen
         assert (seen == epochs * each.subset).all()  # each example of the set once an epoch
-    assert len({id(r.found.dense) for r in rounds}) == 1
+    assert all(r.found.dense is rounds[0].found.sparse for r in rounds)
+    assert any((r.found.sparse != r.found.dense).any() for r in rounds)
 
 
 def test_on_all_examples_to_the_end_it_is_iterative_pruning():
@@ -155,24 +156,61 @@ def test_on_all_examples_to_the_end_it_is_iterative_pruning():
         np.testing.assert_array_equal(mine.ticket.mask["kernel"], level.ticket.mask["kernel"])
 
 
-def test_each_round_runs_the_whole_schedule():
-    """With a rate of 0 in its second half, masks stand still in the second half of every round, however short."""
+def held_from_half_on(epochs):
+    """What a search takes whose rate is 0 in the second half of all rounds, so that masks stand still there."""
     given = problem()
-    half = optax.piecewise_constant_schedule(0.3, {PLAN.epochs * EXAMPLES // BATCH // 2: 0.0})
+    half = optax.piecewise_constant_schedule(0.3, {epochs * EXAMPLES // BATCH // 2: 0.0})
     recipe = dataclasses.replace(given["recipe"], learning_rate=half)
-    observe = data_pruning.observer(
-        classifier.logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n}
-    )
+    observe = data_pruning.observer(classifier.logits, labels=lambda rows: rows[1])
     part = lambda found: jnp.arange(EXAMPLES) < EXAMPLES // 2
-    options = {"recipe": recipe, "fit": data_pruning.subset_fit(recipe, observe=observe), "choose": part}
-    lengths = []
-    for each in search(PLAN._replace(rounds=2, tolerance=0.0), **options):
+    fit = data_pruning.subset_fit(recipe, observe=observe)
+    return {"recipe": recipe, "fit": fit, "choose": part, "measures": ()}
+
+
+def test_each_round_runs_the_whole_schedule_and_ends_once_its_mask_has_settled():
+    options, plan = held_from_half_on(16), PLAN._replace(rounds=2, epochs=16, tolerance=0.0)
+    whole = list(search(plan, **options))
+    assert [r.cost for r in whole] == [(16, EXAMPLES), (8, EXAMPLES // 2)]
+    for each in whole:
         distances, epochs = each.level.trained.metrics["distances"], each.cost[0]
         assert len(distances) == epochs - 1
-        assert max(distances[: epochs // 2]) > 0
+        assert max(distances[: epochs // 2]) > 0.1
         assert set(distances[epochs // 2 :]) == {0.0}
-        lengths.append(epochs)
-    assert lengths == [8, 4]
+    first, second = search(plan._replace(tolerance=0.1), **options)
+    moved = max(at for at, distance in enumerate(whole[0].level.trained.metrics["distances"]) if distance >= 0.1)
+    assert first.cost == (moved + 1 + 5 + 1, EXAMPLES)  # the first epoch has no distance, and the last five are small
+    assert second.cost == (8, EXAMPLES // 2)  # too short for five
+    np.testing.assert_array_equal(first.ticket.mask["kernel"], whole[0].ticket.mask["kernel"])
+
+
+def test_rounds_start_from_early_weights_which_round_0_passes():
+    """Seven steps are an epoch and two more; round 0 itself, its cost and its sets stay as they are."""
+    plan = PLAN._replace(rewind_step=7)
+    rounds, others = list(search(plan)), list(search())
+    everything = jnp.ones(EXAMPLES, bool)
+    train_key, _ = loops.level_keys(jax.random.key(0), 0)
+    given = problem()
+    alone = data_pruning.subset_fit(given["recipe"])(everything)
+    early = alone(
+        tickets.rewind(given["ticket"]), None, given["ticket"].mask, train_key, step=0, steps=7, opt_state=None
+    )
+    assert rounds[0].cost == others[0].cost
+    jax.tree.map(np.testing.assert_array_equal, rounds[0].found, others[0].found)
+    np.testing.assert_array_equal(rounds[0].ticket.mask["kernel"], others[0].ticket.mask["kernel"])
+    for each in rounds:
+        np.testing.assert_array_equal(each.ticket.params["kernel"], early.params["kernel"])
+        assert each.ticket.step == 7
+    for before, after in itertools.pairwise(rounds):
+        np.testing.assert_array_equal(after.level.ticket.params["kernel"], before.ticket.params["kernel"])
+        assert after.cost[0] >= 1
+    assert (rounds[1].level.trained.params["kernel"] != others[1].level.trained.params["kernel"]).any()
+
+
+def test_round_0_does_not_end_before_the_weights_that_it_is_rewound_to():
+    options, plan = held_from_half_on(16), PLAN._replace(rounds=1, epochs=16, tolerance=0.1)
+    (short,), (longer,) = (search(plan._replace(rewind_step=step), **options) for step in (0, 71))
+    assert short.cost[0] < 15
+    assert longer.cost[0] == 15  # the 71st step is in epoch 15
 
 
 def test_nothing_is_chosen_after_the_last_round():
@@ -233,6 +271,8 @@ def test_a_killed_search_goes_on_to_the_same_bits(tmp_path):
         (lambda: search(PLAN._replace(rate=1.0)), "rate=1.0"),
         (lambda: search(PLAN._replace(tolerance=-1.0)), "tolerance=-1"),
         (lambda: search({"rounds": 3}), "plan is a dict"),
+        (lambda: search(PLAN._replace(rewind_step=-1)), "rewind_step=-1"),
+        (lambda: search(PLAN._replace(rewind_step=40)), "rewind_step=40 must be below the 40 steps"),
         (lambda: list(search(choose=lambda found: jnp.zeros(EXAMPLES, bool))), "at least one"),
         (lambda: prac.prac_set(found(0), threshold=-1), "threshold=-1"),
         (lambda: prac.prac_set(found(0), minimum=2.0), "minimum=2"),
@@ -245,4 +285,4 @@ def test_what_is_wrong_is_named(call, words):
 
 
 def test_a_plan_is_the_papers():
-    assert tuple(prac.Plan()) == (16, 0.2, 182, 0.08)
+    assert tuple(prac.Plan()) == (16, 0.2, 182, 0.08, 0)

@@ -81,13 +81,14 @@ def prac(
     """Searches for a ticket on PrAC sets (Zhang et al., "Less Data is More", ICML 2021).
 
     With a `choose` that keeps all examples and tolerance 0 it is iterative pruning on the full data. Each round starts
-    from the ticket's weights with a fresh optimizer, and its learning rates are those of a whole training, in less
-    time. Best is the epoch of the highest `evaluate`, whose weights predict; round 0's are the dense reference.
+    from the weights of `ticket`, or of `plan.rewind_step`, with a fresh optimizer, and its learning rates are those of
+    a whole training, in less time. Best is the epoch of the highest `evaluate`, whose weights predict; round 0's are
+    the dense reference.
 
     Args:
       fit: data_pruning.subset_fit(recipe, observe=observe) for one training at a time, whose observer sees the examples
         as the loss does, in training mode and augmented, and the `measures` named.
-      ticket: the weights to rewind to, at init or early in training, and the mask that says what can be pruned.
+      ticket: the weights to begin with, and the mask that says what can be pruned.
       recipe: its learning-rate schedule is that of plan.epochs epochs of ⌈examples / batch⌉ steps.
       predict: classes of all training examples, in evaluation mode, without augmentation.
       choose: the next part; `functools.partial(prac_set, minimum=0.2)` by default.
@@ -100,7 +101,7 @@ def prac(
       InputError: a plan out of range, before anything is trained; a choice that is no subset. CheckpointError: the
         store holds rounds of another search.
     """
-    stopping.check_plan(plan)
+    plan = stopping.checked(plan, recipe)
     choose = functools.partial(prac_set, minimum=0.2) if choose is None else choose
     search = _Search(
         fit=fit,
@@ -130,36 +131,47 @@ class _Search:
 def _rounds(
     search: _Search, ticket: Ticket, predict: PredictFn, choose: ChooseFn, key: Key, store: LevelStore | None
 ) -> Iterator[Round]:
-    plan, model = search.plan, ticket.state
+    plan, recipe = search.plan, search.recipe
     densities = schedules.levels(plan.rounds + 1, rate=plan.rate)
-    subset, dense, found = jnp.ones(search.recipe.examples, bool), None, None
+    subset, dense, found = jnp.ones(recipe.examples, bool), None, None
     for index in range(plan.rounds):
         if found is not None:
             subset = choose(found)
-            size_of(subset, search.recipe.examples)
+            size_of(subset, recipe.examples)
         train_key, prune_key = loops.level_keys(key, index)
         prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
-        train = functools.partial(_train, search, prune)
-        carried = dataclasses.replace(ticket, state=_begin(search, ticket, model, subset), opt_state=None)
+        least = -(-plan.rewind_step // stopping.epoch_steps(recipe, recipe.examples)) if index == 0 else 1
+        train = functools.partial(_train, search, prune, least)
+        carried = dataclasses.replace(ticket, state=_begin(search, ticket, subset), opt_state=None)
         level = loops.train_level(train, carried, index=index, density=densities[index], key=train_key, store=store)
         best = level.trained.state.best
         sparse = predict(best.params, best.model)
         dense = sparse if dense is None else dense
         found = Found(index, level.trained.state.tracked.statistics, dense, sparse)
         mask = prune(level.trained.params, ticket.mask)
-        ticket = rewinds.weights()(ticket, level.trained, mask)
+        start = _early(search, ticket, train_key) if index == 0 and plan.rewind_step else ticket
+        ticket = rewinds.weights()(start, level.trained, mask)
         yield Round(level, subset, found, ticket)
 
 
-def _begin(search: _Search, ticket: Ticket, model: PyTree, subset: jax.Array) -> _Carried:
+def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
     statistics = data_pruning.init(search.recipe.examples, search.measures)
     params = rewind(ticket)
-    return _Carried(Tracked(model, statistics), Best(params, model), ticket.mask, subset)
+    return _Carried(Tracked(ticket.state, statistics), Best(params, ticket.state), ticket.mask, subset)
+
+
+def _early(search: _Search, ticket: Ticket, key: Key) -> Ticket:
+    """What round 0 was at plan.rewind_step: trained once more up to there, by the same program to the same bits."""
+    step, everything = search.plan.rewind_step, jnp.ones(search.recipe.examples, bool)
+    state, mask = copy((_begin(search, ticket, everything).tracked, ticket.mask))
+    fitted = search.fit(everything)(rewind(ticket), state, mask, key, step=0, steps=step, opt_state=None)
+    return dataclasses.replace(ticket, params=fitted.params, state=fitted.state.model, step=ticket.step + step)
 
 
 def _train(
     search: _Search,
     prune: Callable[[Params, Mask], Mask],
+    least: int,
     params: Params,
     carried: _Carried,
     mask: Mask,
@@ -168,11 +180,12 @@ def _train(
     step: int,
     opt_state: PyTree | None,
 ) -> Trained:
-    """Trains a round, epoch by epoch. It begins the schedule anew, wherever the weights were rewound to."""
+    """Trains a round, for `least` epochs or more. It begins the schedule anew, wherever it was rewound to."""
     del step
-    size, batch = int(carried.subset.sum()), search.recipe.batch_size
-    steps, whole = -(-size // batch), search.plan.epochs * -(-search.recipe.examples // batch)
-    allowed = stopping.allowed_epochs(search.plan.epochs, size, search.recipe.examples)
+    size, examples = int(carried.subset.sum()), search.recipe.examples
+    steps = stopping.epoch_steps(search.recipe, size)
+    whole = search.plan.epochs * stopping.epoch_steps(search.recipe, examples)
+    allowed = stopping.allowed_epochs(search.plan.epochs, size, examples)
     fit = search.fit(carried.subset, stretch=whole / (allowed * steps))
     at, distances, best, loss = 0, list[float](), -math.inf, math.nan
     origin = fingerprint(params, carried, mask, key, allowed, whole) if search.checkpoint else ""
@@ -181,7 +194,7 @@ def _train(
         reached, values = saved
         params, carried, opt_state, at = reached.params, reached.state, reached.opt_state, reached.step
         distances, best, loss = values["distances"], values["best"], values["loss"]
-    while at < allowed and not _settled(distances, search.plan.tolerance):
+    while at < allowed and (at < least or not _settled(distances, search.plan.tolerance)):
         fitted = fit(params, carried.tracked, mask, key, step=at * steps, steps=steps, opt_state=opt_state)
         params, tracked, opt_state, loss = fitted
         candidate, accuracy = prune(params, mask), search.evaluate(params, tracked.model)

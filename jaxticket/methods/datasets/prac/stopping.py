@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxticket import masks
 from jaxticket._checks import check_count, check_number, known
 from jaxticket.errors import InputError
+from jaxticket.loops import Recipe
 from jaxticket.typing import Mask, Params
 
 _QUEUE = 5  # distances that must be small
@@ -21,24 +22,37 @@ class Plan(NamedTuple):
       rounds: how often is pruned. rate: the part of the survivors that each prunes.
       epochs: of a training on all examples; a round on a part p of them gets ⌊p · epochs⌋, at least one.
       tolerance: a round ends once its mask settled within this distance; 0 lets each run to its end.
+      rewind_step: all later rounds, and the ticket, start from the weights that round 0 has after so many steps, and
+        round 0 ends no earlier; 0: from those that it starts from.
     """
 
     rounds: int = 16
     rate: float = 0.2
     epochs: int = 182
     tolerance: float = 0.08
+    rewind_step: int = 0
 
 
-def check_plan(plan: Plan) -> None:
-    """Raises InputError for what is no plan, naming the field."""
+def checked(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan, its counts as ints. Raises InputError for what is none to train by this recipe, naming the field."""
     if not isinstance(plan, Plan):
         raise InputError(f"plan is a {type(plan).__name__}; pass prac.Plan(rounds=16, epochs=182)")
     check_count(1, rounds=plan.rounds, epochs=plan.epochs)
+    check_count(0, rewind_step=plan.rewind_step)
     check_number(rate=plan.rate, tolerance=plan.tolerance)
     if not 0 < known(plan.rate) < 1:
         raise InputError(f"rate={plan.rate} must lie between 0 and 1; 0.2 prunes a fifth of the survivors in a round")
     if not 0 <= known(plan.tolerance) <= 1:
         raise InputError(f"tolerance={plan.tolerance} must lie between 0 (no early stop) and 1")
+    steps = int(plan.epochs) * epoch_steps(recipe, recipe.examples)
+    if plan.rewind_step >= steps:
+        raise InputError(f"rewind_step={plan.rewind_step} must be below the {steps} steps of round 0")
+    return plan._replace(**{name: int(getattr(plan, name)) for name in ("rounds", "epochs", "rewind_step")})
+
+
+def epoch_steps(recipe: Recipe, size: int) -> int:
+    """The steps of an epoch of so many examples, the last of which may not be full."""
+    return -(-size // recipe.batch_size)
 
 
 class Settling(NamedTuple):
