@@ -160,6 +160,11 @@ class Trainer:
         return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
 
 
+def finished(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of all cells in a folder, by whichever commands they were trained."""
+    return [tickets.describe(path)["meta"] for path in sorted((folder / "cells").glob("*/density_*/seed_*"))]
+
+
 @contextlib.contextmanager
 def _named(cells: Sequence[Cell]) -> Iterator[None]:
     """Says which cells a training that diverges is of; the replicates in its message are counted in this order."""

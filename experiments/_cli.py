@@ -9,21 +9,22 @@ import logging
 import os
 import pathlib
 import re
-import signal
 import sys
-import threading
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from experiments import _environment, _pod, _report
-from experiments._config import Training
+from experiments import _environment, _notice, _pod, _report
+from experiments._config import Run, Training
 from experiments._profile import Profile
 from jaxticket import loops, registry
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
+_python_warning = warnings.formatwarning
 ConfigT = TypeVar("ConfigT")
 PresetT = TypeVar("PresetT")
+RunT = TypeVar("RunT", bound=Run)
 TrainingT = TypeVar("TrainingT", bound=Training)
 
 _EXTRAS = {
@@ -44,42 +45,6 @@ _DISK = {
 }
 
 
-class _Notice:
-    """SIGTERM, by which a machine says that it will be taken away: a flag where a step checkpoint asks, else the end.
-
-    A handler belongs to the process, and so this does.
-    """
-
-    def __init__(self) -> None:
-        self.ready = self.asked = self.came = False
-
-    def __call__(self, *_: object) -> None:
-        if not self.asked:
-            raise StoppedError("stopped as asked, before anything was trained")
-        self.came = True
-
-    def listen(self) -> None:
-        signal.signal(signal.SIGTERM, self)
-
-
-_notice = _Notice()
-
-
-@contextlib.contextmanager
-def _noticing() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    _notice.ready, _notice.asked, _notice.came = True, False, False
-    _notice.listen()
-    try:
-        yield
-    finally:
-        _notice.ready = False
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted.
@@ -92,7 +57,7 @@ def one_line_errors() -> Iterator[None]:
     formatting, warnings.formatwarning = warnings.formatwarning, _one_line_warning
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises, at length
     try:
-        with _noticing():
+        with _notice.heard():
             yield
         sys.stdout.flush()
     except StoppedError as stopped:
@@ -119,14 +84,21 @@ def one_line_errors() -> Iterator[None]:
 
 def step_checkpoint(directory: pathlib.Path, *, every: float) -> loops.StepCheckpoint:
     """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
-    if _notice.ready:
-        _notice.asked = True
-        _notice.listen()  # again: jax.distributed has put a handler of its own in between
-    return loops.StepCheckpoint(directory, every=every, stop=lambda: _notice.came)
+    _notice.ask()
+    return loops.StepCheckpoint(directory, every=every, stop=_notice.came)
+
+
+class Opened(Protocol):
+    """A configuration whose run has a folder of its own: `_config.Run`, or alike."""
+
+    @property
+    def EXPERIMENT(self) -> str: ...
+    def identity(self) -> dict[str, Any]: ...
+    def folder(self) -> pathlib.Path: ...
 
 
 @contextlib.contextmanager
-def run_folder(config: Training, progress: _report.Progress) -> Iterator[pathlib.Path]:
+def opened(config: Opened) -> Iterator[pathlib.Path]:
     """The folder of the run, which no other process can have meanwhile; it notes what this one runs on.
 
     Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
@@ -134,10 +106,16 @@ def run_folder(config: Training, progress: _report.Progress) -> Iterator[pathlib
     folder = config.folder()
     with loops.rundir.lock(folder):
         loops.rundir.claim(folder, {"experiment": config.EXPERIMENT, **config.identity()})
-        if _pod.is_main():
-            _environment.record(folder)
-            if config.profile:
-                progress.profile = Profile(folder / "profile")
+        _environment.record(folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def run_folder(config: Training, progress: _report.Progress) -> Iterator[pathlib.Path]:
+    """`opened`, of a run that `progress` follows and that may be profiled."""
+    with opened(config) as folder:
+        if config.profile and _pod.is_main():
+            progress.profile = Profile(folder / "profile")
         yield folder
 
 
@@ -158,16 +136,16 @@ def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, descri
         raise InputError(f"{_message(printed.getvalue())} (--help lists all flags)") from None
 
 
-def take_preset(argv: Sequence[str], presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:
-    """What `--preset NAME` names (the first preset without it), and the other arguments.
+def take_preset(argv: Sequence[str] | None, presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:
+    """What `--preset NAME` names (the first preset without it), and the other arguments; None: those of the process.
 
     It comes before the others are read, since it sets their defaults. Raises InputError for a name that is none.
     """
-    others = list(argv)
+    others = list(sys.argv[1:] if argv is None else argv)
     name = next(iter(presets))
-    for at, argument in enumerate(argv):
+    for at, argument in enumerate(others):
         if argument.partition("=")[0] == "--preset":
-            name = argument.partition("=")[2] if "=" in argument else "".join(argv[at + 1 : at + 2])
+            name = argument.partition("=")[2] if "=" in argument else "".join(others[at + 1 : at + 2])
             del others[at : at + (1 if "=" in argument else 2)]
             break
     if name not in presets:
@@ -175,8 +153,18 @@ def take_preset(argv: Sequence[str], presets: Mapping[str, PresetT]) -> tuple[Pr
     return presets[name], others
 
 
+def preset_config(argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str | None) -> Any:
+    """The configuration of an experiment whose presets hold whole ones: flags over that of a preset.
+
+    The first preset's are the defaults. Raises InputError for bad flags.
+    """
+    preset, others = take_preset(argv, presets)
+    about = f"{description}\n--preset NAME ({', '.join(presets)}) sets other defaults. These are:\n\n"
+    return parse(preset.CONFIG, others, description=about + textwrap.indent(preset.__doc__ or "", "  "))
+
+
 def training_config(
-    default: TrainingT, argv: Sequence[str], presets: Mapping[str, Any], *, description: str
+    default: TrainingT, argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str
 ) -> TrainingT:
     """The configuration of an experiment that trains: flags over what a preset says of training over the default.
 
@@ -210,16 +198,20 @@ def train_or_plan(
 ) -> int:
     """Runs an experiment that trains, or with --dry-run prints its plan. Returns the exit code."""
     with one_line_errors():
-        given = sys.argv[1:] if argv is None else argv
-        config = training_config(default, given, presets, description=description or "")
-        shown = ["tensorboard"] * getattr(config, "tensorboard", False)
-        require_extras("experiments", "models", "io", "data", "plots", *shown)
-        _pod.start(config)
-        if config.dry_run:
-            print(plan(config))
-        else:
-            run(config)
+        config = training_config(default, argv, presets, description=description or "")
+        run_or_plan(config, plan=plan, run=run)
     return 0
+
+
+def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:
+    """Runs an experiment, or with --dry-run prints its plan. Raises MissingExtraError if an extra is not installed."""
+    events = ["tensorboard"] * getattr(config, "tensorboard", False)
+    require_extras("experiments", "models", "io", "data", "plots", *events)
+    _pod.start(config)
+    if config.dry_run:
+        print(plan(config))
+    else:
+        run(config)
 
 
 def require_extras(*names: str) -> None:
@@ -240,9 +232,6 @@ def _say(line: str) -> None:
 
 def _one_line_warning(message: Any, category: Any, *where: Any, **others: Any) -> str:
     return f"warning: {message}\n" if category is CheckpointWarning else _python_warning(message, category, *where)
-
-
-_python_warning = warnings.formatwarning
 
 
 def _message(box: str) -> str:

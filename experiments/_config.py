@@ -51,13 +51,11 @@ class Run(Pod):
 
     def flags(self) -> list[str]:
         """The flags that make this configuration of the defaults."""
-        flags = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default and field.name not in ("dry_run", "evidence"):
-                values = value if isinstance(value, tuple) else (value,)
-                flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
-        return flags
+        return changed_flags(self)
+
+    def command(self) -> list[str]:
+        """What a user types to run this configuration."""
+        return ["python", f"experiments/{self.EXPERIMENT}.py", *self.flags()]
 
     def folder(self) -> pathlib.Path:
         """Where the run lives."""
@@ -183,6 +181,17 @@ def of_run(folder: pathlib.Path, **changes: Any) -> Config:
         raise InputError(
             f"{folder} holds no search of experiments/imp.py ({error}); name the folder of a run"
         ) from error
+
+
+def changed_flags(config: Any) -> list[str]:
+    """The flags of a dataclass that are not the defaults, but for those that change no run."""
+    flags = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default and field.name not in ("dry_run", "evidence"):
+            values = value if isinstance(value, tuple) else (value,)
+            flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    return flags
 
 
 def check_types(config: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from experiments import _pod
 from jaxticket import filters
 from jaxticket.loops import rundir
 from jaxticket.typing import Params, PyTree
@@ -53,8 +54,10 @@ def versions() -> dict[str, str]:
 def record(folder: pathlib.Path) -> None:
     """Adds this start of the run to environment.json, a list of them. Neither names of machines nor secrets are kept.
 
-    Raises CheckpointError if it cannot be written.
+    Of several processes the first one writes it. Raises CheckpointError if it cannot be written.
     """
+    if not _pod.is_main():
+        return
     file = folder / "environment.json"
     start = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

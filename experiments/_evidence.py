@@ -8,14 +8,16 @@ import math
 import pathlib
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from experiments import _environment, _report
-from experiments._claims import FAILS, HOLDS, UNDECIDED, VERSION, Point, Verdict, parse
+from experiments import _environment, _levels, _report
+from experiments._claims import FAILS, HOLDS, UNDECIDED, VERSION, Evidence, Point, Verdict, parse
 from experiments._claims import Claim as Claim
 from experiments._pod import Pod
 from jaxticket import diagnostics
+from jaxticket.errors import InputError
 from jaxticket.loops import rundir
 
 # Flags that say where things lie on one machine, or on which machines.
@@ -114,8 +116,8 @@ def by_seed(records: Iterable[_report.Record], **fields: Any) -> dict[int, float
 
 def curves(records: Iterable[_report.Record], branches: Sequence[str]) -> dict[str, list[Point]]:
     """The curve of each branch over the levels of a search, in %, along `AXES`."""
-    rows = _report.summarise(records, branches)
-    return {_report.plain(branch): percent(_report.curve(rows, branch)) for branch in branches}
+    rows = _levels.summarise(records, branches)
+    return {_report.plain(branch): percent(_levels.curve(rows, branch)) for branch in branches}
 
 
 def percent(curve: Iterable[Point]) -> list[Point]:
@@ -137,7 +139,8 @@ def store(
       command: what the user typed. Where things lie on this machine is left out of it.
       series: curves to plot, (x, mean, half its interval) each. axes: their names, needed where there are series.
 
-    Raises InputError for claims that `read` would refuse, CheckpointError if a file cannot be written.
+    A file of the same run is replaced; what it held and this one does not is told. Raises InputError for claims that
+    `parse` would refuse, CheckpointError if a file cannot be written.
     """
     found = {
         "version": VERSION,
@@ -156,10 +159,22 @@ def store(
     if config.evidence is not None:
         files.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
     for file in files:
-        parse(text, file)
+        made = parse(text, file)
         with rundir.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
+        _tell_lost(file, made)
         rundir.write_text(file, text)
+
+
+def _tell_lost(file: pathlib.Path, made: Evidence) -> None:
+    """Of the same run with another selection, such as fewer densities."""
+    try:
+        before = parse(file.read_text(encoding="utf-8"), file).claims
+    except (OSError, UnicodeError, InputError):
+        return  # none, or one to be written anew
+    if lost := {claim.claim for claim in before} - {claim.claim for claim in made.claims}:
+        fix = "a command that asks for more keeps them"
+        print(f"warning: {file} no longer holds: {' '.join(sorted(lost))} ({fix})", file=sys.stderr)
 
 
 def _short(text: str) -> str:

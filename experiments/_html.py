@@ -1,12 +1,14 @@
 """A report in one file: what was found, with which settings, on what machine, and how to run it again."""
 
 import base64
+import dataclasses
 import datetime
+import functools
 import html
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from experiments import _environment
 
@@ -18,6 +20,14 @@ th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; }
 pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; }
 """
+
+
+class Made(Protocol):
+    """A dataclass that says by which command its run is made: `_config.Run`, or alike."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def command(self) -> list[str]: ...
 
 
 def page(
@@ -54,6 +64,11 @@ def page(
 </body>
 </html>
 """
+
+
+def page_of(config: Made, title: str, **shown: Any) -> Callable[..., str]:
+    """`page`, with what a configuration says, for `_report.publish` to add the plot and the warnings to."""
+    return functools.partial(page, title, config=dataclasses.asdict(config), command=config.command(), **shown)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,21 +1,18 @@
 """What every experiment shows: progress while it runs, then a table, a plot and the numbers behind them."""
 
 import contextlib
-import functools
 import io
 import json
 import math
 import pathlib
-import statistics
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import _html, _plot, _pod
-from experiments._plot import Point
+from experiments import _pod
 from experiments._profile import Profile
-from jaxticket import diagnostics
+from jaxticket import diagnostics, tickets
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
@@ -28,18 +25,6 @@ class Rows(NamedTuple):
     of: Callable[[Record], Hashable]  # those of equal values share a line …
     size: int  # … which is shown when there are so many
     line: Callable[[Sequence[Record]], str]
-
-
-def by_level(replicates: int, branches: Sequence[str]) -> Rows:
-    """A line for each level of each replicate."""
-
-    def line(row: Sequence[Record]) -> str:
-        first = row[0]
-        accuracies = "  ".join(f"{plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
-        start = f"replicate {first['replicate'] + 1}/{replicates}  level {first['level']:2}  density "
-        return f"{start}{first['density']:.4f}  {accuracies}"
-
-    return Rows(lambda record: record["replicate"], len(branches), line)
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
@@ -159,51 +144,18 @@ def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> l
     return kept
 
 
-def read(file: pathlib.Path, branch: str) -> list[Record]:
-    """The records of a branch that `keep` wrote; none if there is no such file."""
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [record for record in records if record["branch"] == branch]
-
-
-def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
-    by_level: dict[int, list[Record]] = {}
-    for record in records:
-        by_level.setdefault(record["level"], []).append(record)
-    rows = []
-    for level, members in sorted(by_level.items()):
-        row: dict[str, Any] = {"level": level, "density": statistics.fmean(m["density"] for m in members)}
-        for branch in branches:
-            mine = [m for m in members if m["branch"] == branch]
-            row[branch] = {"replicates": len(mine), **accuracies(mine)}
-        rows.append(row)
-    return rows
-
-
-def write(
-    folder: pathlib.Path,
-    records: Sequence[Record],
-    branches: Sequence[str],
-    *,
-    title: str,
-    config: Mapping[str, Any],
-    command: Sequence[str],
-) -> None:
-    """Prints the table and writes table.txt, results.json, accuracy.png and report.html into the folder."""
-    rows = summarise(records, branches)
-    replicates = rows[0][branches[0]]["replicates"]
-    text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
-    columns = ("level", "density", *map(plain, branches))
-    cells = [(str(r["level"]), f"{r['density']:.4f}", *(shown(r[b]["test_accuracy"]) for b in branches)) for r in rows]
-    _plot.accuracy({plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
-    publish(
-        folder,
-        text=text,
-        results=rows,
-        warnings=collapse(records),
-        page=functools.partial(_html.page, title, columns=columns, rows=cells, config=config, command=command),
-        others="metrics.jsonl, and the tickets of every level",
-    )
+def whole(file: pathlib.Path) -> list[Record]:
+    """The records in a file that `keep` writes, up to a line that is torn or damaged; none if there is no such file."""
+    found: list[Record] = []
+    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return found
+        if not line.endswith(b"\n") or not isinstance(record, dict):
+            return found
+        found.append(record)
+    return found
 
 
 def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -229,22 +181,6 @@ def publish(
     print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
 
 
-def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
-    """Accuracy by level: on test with its interval, then the mean on validation; of many branches below."""
-    levels = [(str(row["level"]), f"{row['density']:.4f}") for row in rows]
-    test = [[shown(row[branch]["test_accuracy"]) for branch in branches] for row in rows]
-    validation = [[f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches] for row in rows]
-    names = [plain(branch) for branch in branches]
-    if len(branches) > 4:
-        columns = ("level", "density", *names)
-        on_test = grid(columns, [(*level, *cells) for level, cells in zip(levels, test)], title=title)
-        others = [(*level, *cells) for level, cells in zip(levels, validation)]
-        return f"{on_test}\n{grid(columns, others, title='on validation')}"
-    columns = ("level", "density", *names, *(f"{name}\nvalidation" for name in names))
-    cells = [(*level, *own, *others) for level, own, others in zip(levels, test, validation)]
-    return grid(columns, cells, title=title)
-
-
 def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) -> str:
     """A table as text."""
     from rich import box
@@ -261,6 +197,13 @@ def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) 
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
+def layers(ticket: pathlib.Path, *, title: str) -> str:
+    """What a saved ticket keeps of each layer, as a table."""
+    kept = tickets.describe(ticket)["density"]
+    cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in kept.items()]
+    return grid(("layer", "kept", "of", "density"), cells, title=title)
+
+
 def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some of each") -> str:
     """A line for each layer and branch that came to keep no weight at all: from which density on, and what helps."""
     first: dict[tuple[str, str], float] = {}
@@ -272,11 +215,6 @@ def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some o
         f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; {advice}\n"
         for (branch, layer), density in sorted(first.items())
     )
-
-
-def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:
-    """Test accuracy of one branch at each level, as fractions."""
-    return [Point(row["density"], *row[branch]["test_accuracy"].values()) for row in rows]
 
 
 def shown(accuracy: Mapping[str, float]) -> str:

@@ -94,6 +94,10 @@ class Config(Pod):
         """Where the branch lives."""
         return self.run / "branches" / self.name()
 
+    def command(self) -> list[str]:
+        """What a user types to train this branch."""
+        return ["python", f"experiments/{self.EXPERIMENT}.py", *self.flags()]
+
     def flags(self) -> list[str]:
         """The flags that make this configuration."""
         given = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]

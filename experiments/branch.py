@@ -21,7 +21,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _config, _evidence, _pod, _problem, _report, _search_claims, _variants, imp
+from experiments import (
+    _cli,
+    _config,
+    _environment,
+    _evidence,
+    _levels,
+    _pod,
+    _problem,
+    _report,
+    _search_claims,
+    _variants,
+    imp,
+)
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
 
@@ -39,9 +51,10 @@ def run(config: _variants.Config) -> list[_report.Record]:
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in variants)]
     replicates = len({record["replicate"] for record in found})
-    total, rows = len(found) * len(names), _report.by_level(replicates, names)
+    total, rows = len(found) * len(names), _levels.by_level(replicates, names)
     with loops.rundir.lock(config.run), _report.Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
+        _environment.record(folder)
 
         @functools.cache
         def problem_of(search: _config.Config) -> _problem.Problem:
@@ -58,8 +71,8 @@ def run(config: _variants.Config) -> list[_report.Record]:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if _pod.is_main():
         title = f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}"
-        command = ["python", "experiments/branch.py", *config.flags()]
-        _report.write(folder, records, names, title=title, config=dataclasses.asdict(search), command=command)
+        command = config.command()
+        _levels.write(folder, records, names, title=title, config=dataclasses.asdict(search), command=command)
         series, claims = _evidence.curves(records, names), _search_claims.of_branch(config.branch, records)
         _evidence.store(config, claims, command=command, series=series, axes=_evidence.AXES)
     return records
@@ -67,7 +80,7 @@ def run(config: _variants.Config) -> list[_report.Record]:
 
 def _finished(config: _variants.Config) -> list[_report.Record]:
     """The records of the search's tickets at the wanted levels."""
-    records = _report.read(config.run / "metrics.jsonl", "ticket")
+    records = _levels.read(config.run / "metrics.jsonl", "ticket")
     levels = {record["level"] for record in records}
     if not levels:
         raise InputError(f"{config.run} has no finished level; run the search first")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _evidence, _html, _plot, _pod, _report
+from experiments import _cells, _cli, _evidence, _html, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._comparison_claims import claims
 from experiments._config import Training, require
@@ -85,25 +85,38 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     results = summarise(records)
     columns = ("method", *(f"{100 * density:g} %" for density in sorted(config.densities, reverse=True)))
     tables = {split: [columns, *_table(config, results, f"{split}_accuracy")] for split in ("test", "validation")}
-    curves = {
-        _report.plain(method): [_plot.Point(r["density"], *r["test_accuracy"].values()) for r in results[method]]
-        for method in config.methods
-    }
     dense = _plot.Point(1.0, *results[DENSE][0]["test_accuracy"].values())
-    _plot.accuracy(curves, folder / "accuracy.png", title=title, dense=dense)
-    (head, *rows), command = tables["test"], ["python", "experiments/compare.py", *config.flags()]
-    values = dataclasses.asdict(config)
+    _plot.accuracy(_curves(results), folder / "accuracy.png", title=title, dense=dense)
+    head, *rows = tables["test"]
     _report.publish(
         folder,
         text=f"{title}: accuracy in %, ± 95 % interval over {config.seeds} seeds, by the weights kept\n\n"
         + "\n".join(_report.grid(head, rows, title=f"on {split}") for split, (head, *rows) in tables.items()),
         results=results,
         warnings=warnings(records),
-        page=functools.partial(_html.page, title, columns=head, rows=rows, config=values, command=command),
+        page=_html.page_of(config, title, columns=head, rows=rows),
         others="metrics.jsonl, and the tickets of all cells",
     )
-    series = {name: _evidence.percent(curve) for name, curve in curves.items()}
-    _evidence.store(config, claims(records), command=command, series=series, axes=_evidence.AXES)
+    store_claims(config)
+
+
+def store_claims(config: Config) -> None:
+    """Of all that the run holds, so that another selection takes nothing away from what was stored before."""
+    kept = _cells.finished(config.folder())
+    series = {name: _evidence.percent(curve) for name, curve in _curves(summarise(kept)).items()}
+    command = asking_for(config, kept).command()
+    _evidence.store(config, claims(kept), command=command, series=series, axes=_evidence.AXES)
+
+
+def asking_for(config: Config, records: Sequence[_report.Record]) -> Config:
+    """The configuration that asks for what it does, and for the other methods, densities and seeds of the records."""
+    sparse = [record for record in records if record["method"] != DENSE]
+    return dataclasses.replace(
+        config,
+        methods=tuple(dict.fromkeys([*config.methods, *(record["method"] for record in sparse)])),
+        densities=tuple(sorted({*config.densities, *(record["density"] for record in sparse)}, reverse=True)),
+        seeds=max(config.seeds, *(1 + record["seed"] for record in records)),
+    )
 
 
 def summarise(records: Sequence[_report.Record]) -> dict[str, list[dict[str, Any]]]:
@@ -176,6 +189,15 @@ def _lines(seeds: int) -> _report.Rows:
         return f"{_report.plain(row[0]['method']):19} density {row[0]['density']:<6g}  {accuracies}"
 
     return _report.Rows(lambda record: (record["method"], record["density"]), seeds, line)
+
+
+def _curves(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[_plot.Point]]:
+    """Test accuracy against density of each sparse method."""
+    return {
+        _report.plain(method): [_plot.Point(r["density"], *r["test_accuracy"].values()) for r in rows]
+        for method, rows in results.items()
+        if method != DENSE
+    }
 
 
 def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _plot, _report
+from experiments import _cli, _config, _levels, _plot
 from jaxticket.errors import InputError
 from jaxticket.loops import rundir
 
@@ -43,10 +43,10 @@ def labels(runs: Sequence[pathlib.Path]) -> list[str]:
 
 def rows(run: pathlib.Path, branch: str) -> list[dict[str, Any]]:
     """One row a level of a run. Raises InputError if it has none of this branch."""
-    mine = _report.read(run / "metrics.jsonl", branch)
+    mine = _levels.read(run / "metrics.jsonl", branch)
     if not mine:
         raise InputError(f"{run} has no results of the branch {branch!r}; name a branch of a search that has run")
-    return _report.summarise(mine, [branch])
+    return _levels.summarise(mine, [branch])
 
 
 def compare(config: Config) -> str:
@@ -55,7 +55,7 @@ def compare(config: Config) -> str:
         raise InputError(f"--runs names {len(config.runs)} run; name at least two")
     names = labels(config.runs)
     curves = {
-        name: _report.curve(rows(run, config.branch), config.branch)
+        name: _levels.curve(rows(run, config.branch), config.branch)
         for name, run in zip(names, config.runs, strict=True)
     }
     lines = [f"{config.branch.replace('_', ' ')}: test accuracy in %, ± 95 % interval over replicates"]

@@ -15,6 +15,7 @@ same command is given again. After Jaiswal et al., "The Emergence of Essential S
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -26,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _essential_claims, _evidence, _html, _plot, _report, _sentences
+from experiments import _cli, _config, _essential_claims, _evidence, _html, _plot, _report, _sentences
 from jaxticket import diagnostics, filters, loops, models, scopes, scores
 from jaxticket.errors import InputError
 from jaxticket.loops.level import PruneFn
@@ -75,12 +76,17 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
-        values = dataclasses.asdict(self)
-        return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in values.items() if name not in _HOW}
+        values = dataclasses.asdict(self).items()
+        numbers = {name: value for name, value in values if name not in ("out", "dry_run", "evidence")}
+        return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in numbers.items()}
 
     def hash(self) -> str:
         """Of the identity."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
+
+    def command(self) -> list[str]:
+        """What a user types to run this configuration."""
+        return ["python", f"experiments/{self.EXPERIMENT}.py", *_config.changed_flags(self)]
 
     def folder(self) -> pathlib.Path:
         """Where the run lives."""
@@ -95,20 +101,17 @@ class Config:
         return self.seeds if curve == "random" else 1
 
 
-_HOW = ("out", "dry_run", "evidence")
-
-
-def points(config: Config, known: Sequence[_report.Record], tell: Callable[[str], None]) -> Iterator[_report.Record]:
-    """A record for each cell; those known already are not computed again. `tell` hears what is being computed."""
-    cells = config.cells()
-    yield from known[: len(cells)]
-    if len(known) >= len(cells):
+def points(config: Config, finished: Sequence[_report.Record], tell: Callable[[str], None]) -> Iterator[_report.Record]:
+    """A record for each cell; those of the finished ones come as they are. `tell` hears what is being computed."""
+    yield from finished
+    missing = config.cells()[len(finished) :]
+    if not missing:
         return
     found = models.minilm(config.weights)
     quality = jax.jit(_sentences.agreement(found, _texts(config)))
     matrices = _sentences.as_matrices(found.params)
     sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
-    for curve, sparsity, seed in cells[len(known) :]:
+    for curve, sparsity, seed in missing:
         tell(f"{curve}, sparsity {sparsity:.2f}")
         prune, density = _pruning(curve, sparsity)
         (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
@@ -125,13 +128,10 @@ def points(config: Config, known: Sequence[_report.Record], tell: Callable[[str]
 
 def run(config: Config) -> list[_report.Record]:
     """Computes what is not there yet, and reports."""
-    folder = config.folder()
-    line = lambda row: f"{row[0]['curve']:7} sparsity {row[0]['sparsity']:.2f}  cosine {row[0]['cosine']:.4f}"
+    line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0])
     rows = _report.Rows(lambda record: (record["curve"], record["sparsity"], record["seed"]), 1, line)
-    with loops.rundir.lock(folder), _report.Progress(len(config.cells()), rows) as progress:
-        loops.rundir.claim(folder, {"experiment": "essential_sparsity", **config.identity()})
-        file = folder / "metrics.jsonl"
-        records = _report.keep(points(config, _known(file), progress.at), file, progress)
+    with _cli.opened(config) as folder, _report.Progress(len(config.cells()), rows) as progress:
+        records = _report.keep(points(config, known(config), progress.at), folder / "metrics.jsonl", progress)
     report(config, records)
     return records
 
@@ -158,19 +158,16 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         for name, k in knees.items()
     )
     columns = ("pruning", "removed %", "cosine", "same neighbour %")
-    command = ["python", "experiments/essential_sparsity.py", *_flags(config)]
     _report.publish(
         folder,
         text=_report.grid(columns, rows, title=f"{title}; ± 95 % interval over sentences (random: over seeds)") + said,
         results={"points": curves, "knees": {name: k._asdict() for name, k in knees.items()}},
         warnings="",
-        page=functools.partial(
-            _html.page,
+        page=_html.page_of(
+            config,
             title,
             columns=columns,
             rows=rows,
-            config=config.identity(),
-            command=command,
             shows="Cosine to the dense embedding against the weights removed",
             heading="What is left of the embeddings",
         ),
@@ -179,7 +176,24 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     series = {name: [(100 * s, cosine, half) for s, cosine, half, _ in curve] for name, curve in curves.items()}
     axes = ("weights removed (%)", "cosine to the dense embedding")
     made = _essential_claims.claims(curves, knees["global"], texts=config.sentences)
-    _evidence.store(config, made, command=command, series=series, axes=axes)
+    _evidence.store(config, made, command=config.command(), series=series, axes=axes)
+
+
+def known(config: Config) -> list[_report.Record]:
+    """The records of the first cells, of a run that was killed; from a torn or damaged one on, none."""
+    pairs = zip(_report.whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
+    return [record for record, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
+
+
+def plan(config: Config) -> str:
+    """What the command would do."""
+    return "\n".join(
+        [
+            f"run folder   {config.folder()}",
+            f"points       {len(config.cells())}, of which {len(known(config))} are there",
+            f"each         {len(_texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,9 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _cli.parse(Config, given, description=__doc__)
         _cli.require_extras("experiments", "models", "plots", "text")
         if config.dry_run:
-            cells, known = config.cells(), _known(config.folder() / "metrics.jsonl")
-            print(f"run folder   {config.folder()}\npoints       {len(cells)}, of which {len(known)} are there")
-            print(f"each         {len(_texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores")
+            print(plan(config))
         else:
             run(config)
     return 0
@@ -222,19 +234,10 @@ def _curve(records: Sequence[_report.Record], name: str) -> list[tuple[float, fl
     return found
 
 
-def _known(file: pathlib.Path) -> list[_report.Record]:
-    """The records of a run that was killed; a torn last line is not one."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def _flags(config: Config) -> list[str]:
-    flags: list[str] = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value != field.default and field.name not in _HOW:
-            flags += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return flags
+def _is_of(record: _report.Record, cell: tuple[str, float, int]) -> bool:
+    """Is this the whole record of the cell?"""
+    same = tuple(record.get(name) for name in ("curve", "sparsity", "seed")) == cell
+    return same and all(isinstance(record.get(name), float) for name in ("cosine", "half_width", "neighbours"))
 
 
 def _split(word: str) -> list[str]:

@@ -11,12 +11,9 @@ A run that was killed goes on when the same command is given again, also on anot
 has it save its state and exit with code 0. docs/imagenet.md says more.
 """
 
-import dataclasses
-import functools
 import math
 import pathlib
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
@@ -25,7 +22,7 @@ import jax
 from jax.sharding import AxisType
 
 import jaxticket as jt
-from experiments import _cli, _environment, _html, _plot, _pod, _report
+from experiments import _cli, _html, _plot, _pod, _report
 from experiments._config import require
 from experiments._imagenet import lowering, reading, training
 from experiments._imagenet.config import Config
@@ -118,10 +115,7 @@ def run(config: Config) -> list[_report.Record]:
     found = reading.find(config)
     require(config.batch_size <= len(found.train), config, "batch_size", f"at most the {len(found.train)} examples")
     program = Program(config, mesh, examples=len(found.train), classes=found.classes)
-    with loops.rundir.lock(folder), training.noticing() as stopping:
-        loops.rundir.claim(folder, {"experiment": "imagenet", **config.identity()})
-        if _pod.is_main():
-            _environment.record(folder)
+    with _cli.opened(config), training.noticing() as stopping:
         trainer = training.Trainer(config, program, found, folder=folder, stopping=stopping)
         if config.method == "imp":
             records = list(search(config, program, trainer, folder))
@@ -139,8 +133,6 @@ def report(config: Config, records: Sequence[_report.Record], folder: pathlib.Pa
     columns = ("training", "weights kept", "validation accuracy")
     rows = [(r["training"], f"{r['density']:.4f}", f"{100 * r['validation_accuracy']:.2f}") for r in records]
     newest = folder / ("ticket" if config.method != "imp" else f"levels/level_{len(records) - 1:03d}")
-    layers = tickets.describe(newest)["density"]
-    cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in layers.items()]
     seen = [r for r in training.read(folder / "metrics.jsonl") if "validation_accuracy" in r]
     with _plot.figure(folder / "accuracy.png") as axes:
         for record in records:
@@ -153,16 +145,14 @@ def report(config: Config, records: Sequence[_report.Record], folder: pathlib.Pa
         text=f"{title}\n\n"
         + _report.grid(columns, rows, title="accuracy in % on the validation split")
         + "\n"
-        + _report.grid(("layer", "kept", "of", "density"), cells, title=f"what {rows[-1][0]} keeps of each layer"),
+        + _report.layers(newest, title=f"what {rows[-1][0]} keeps of each layer"),
         results=list(records),
         warnings="",
-        page=functools.partial(
-            _html.page,
+        page=_html.page_of(
+            config,
             title,
             columns=columns,
             rows=rows,
-            config=dataclasses.asdict(config),
-            command=["python", "experiments/imagenet.py", *config.flags()],
             shows="Validation accuracy over the training",
             heading="Accuracy in % on the validation split, which is what papers report; one seed",
         ),
@@ -204,24 +194,18 @@ def make_mesh(config: Config) -> jax.sharding.Mesh:
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
+def lower(config: Config) -> None:
+    """Prints what a step would cost each of the imagined devices."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", config.lower)
+    print(lowering.table(config, make_mesh(config)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     with _cli.one_line_errors():
-        preset, others = _cli.take_preset(sys.argv[1:] if argv is None else argv, PRESETS)
-        about = f"--preset NAME ({', '.join(PRESETS)}) sets other defaults. These are:\n\n"
-        description = f"{__doc__}\n{about}{textwrap.indent(preset.__doc__ or '', '  ')}"
-        config = _cli.parse(preset.CONFIG, others, description=description)
-        _cli.require_extras("experiments", "models", "io", "data", "plots")
-        if config.lower:
-            jax.config.update("jax_platforms", "cpu")
-            jax.config.update("jax_num_cpu_devices", config.lower)
-            print(lowering.table(config, make_mesh(config)))
-            return 0
-        _pod.start(config)
-        if config.dry_run:
-            print(plan(config))
-        else:
-            run(config)
+        config = _cli.preset_config(argv, PRESETS, description=__doc__)
+        _cli.run_or_plan(config, plan=plan, run=lower if config.lower else run)
     return 0
 
 

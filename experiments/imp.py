@@ -14,7 +14,6 @@ import functools
 import itertools
 import pathlib
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _environment, _events, _evidence, _pod, _report, _search_claims
+from experiments import _cli, _environment, _events, _evidence, _levels, _pod, _report, _search_claims
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
@@ -145,7 +144,7 @@ def run(config: Config) -> list[_report.Record]:
     folder = config.folder()
     checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     total = config.replicates * config.levels * len(BRANCHES)
-    with _report.Progress(total, _report.by_level(config.replicates, BRANCHES)) as progress:
+    with _report.Progress(total, _levels.by_level(config.replicates, BRANCHES)) as progress:
         problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
         lanes = config.replicates if problem.fit_together else 1
         progress.tell(_environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes))
@@ -160,8 +159,8 @@ def run(config: Config) -> list[_report.Record]:
 
 def report(config: Config, records: Sequence[_report.Record], *, title: str) -> None:
     """Writes and prints the table, the plot, the page, the claims, and with --tensorboard the event files."""
-    folder, command = config.folder(), ["python", "experiments/imp.py", *config.flags()]
-    _report.write(folder, records, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
+    folder, command = config.folder(), config.command()
+    _levels.write(folder, records, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
     series = _evidence.curves(records, BRANCHES)
     _evidence.store(config, _search_claims.of_search(records), command=command, series=series, axes=_evidence.AXES)
     if config.tensorboard:
@@ -203,16 +202,8 @@ def plan(config: Config) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     with _cli.one_line_errors():
-        preset, others = _cli.take_preset(sys.argv[1:] if argv is None else argv, PRESETS)
-        about = f"--preset NAME ({', '.join(PRESETS)}) sets other defaults. These are:\n\n"
-        description = f"{__doc__}\n{about}{textwrap.indent(preset.__doc__ or '', '  ')}"
-        config = _cli.parse(preset.CONFIG, others, description=description)
-        _cli.require_extras("experiments", "models", "io", "data", "plots", *["tensorboard"] * config.tensorboard)
-        _pod.start(config)
-        if config.dry_run:
-            print(plan(config))
-        else:
-            run(config)
+        config = _cli.preset_config(argv, PRESETS, description=__doc__)
+        _cli.run_or_plan(config, plan=plan, run=run)
     return 0
 
 

@@ -13,8 +13,6 @@ killed goes on when the same command is given again; more temperatures extend it
 time.
 """
 
-import dataclasses
-import functools
 import itertools
 import json
 import pathlib
@@ -91,7 +89,7 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         notes=[row[1:] for row in regimes],
         title=title,
     )
-    command = ["python", "experiments/phase_diagram.py", *config.flags()]
+    command = config.command()
     grids = [_report.grid(columns, regimes, title="regime (–: trained badly, but no barrier)")]
     grids += [_report.grid(columns, shown[name], title=label) for name, label in _PANELS.items()]
     _report.publish(
@@ -100,13 +98,11 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         + "\n".join(grids),
         results=cells,
         warnings="",
-        page=functools.partial(
-            _html.page,
+        page=_html.page_of(
+            config,
             title,
             columns=columns,
             rows=[[t, *map("{}, {}".format, a, r)] for (t, *a), (_, *r) in zip(shown["test_accuracy"], regimes)],
-            config=dataclasses.asdict(config),
-            command=command,
             shows="Heat maps over temperature and density",
             heading="Accuracy on test examples, in %, with 95 % intervals over seeds, and the regime",
         ),

@@ -12,8 +12,6 @@ examples in the end, as is the PrAC ticket with its weights in random places, an
 killed goes on when the same command is given again; more seeds extend it.
 """
 
-import dataclasses
-import functools
 import statistics
 import sys
 from collections.abc import Sequence
@@ -53,7 +51,7 @@ def run(config: Config) -> list[_report.Record]:
 
 def report(config: Config, records: Sequence[_report.Record], *, examples: int) -> None:
     """Writes and prints the tables, the plot, the page and the claims."""
-    folder, command = config.folder(), ["python", "experiments/prac.py", *config.flags()]
+    folder, command = config.folder(), config.command()
     title = f"PrAC sets of {config.model} on {config.data} ({examples:,} training examples), run {config.hash()}"
     columns = ("ticket of", "weights kept", "test", "validation", "iterations saved", "examples, mean")
     rows = [_row(arm, [r for r in records if r["branch"] == arm], examples) for arm in (*ARMS, *OTHERS)]
@@ -78,13 +76,11 @@ def report(config: Config, records: Sequence[_report.Record], *, examples: int) 
             "sizes": {arm: [p._asdict() for p in points] for arm, points in sizes.items()},
         },
         warnings=_report.collapse(records, advice="no signal passes it"),
-        page=functools.partial(
-            _html.page,
+        page=_html.page_of(
+            config,
             title,
             columns=columns,
             rows=rows,
-            config=dataclasses.asdict(config),
-            command=command,
             shows="Examples of each round",
             heading="Tickets trained on all examples, in %, with 95 % intervals over seeds",
         ),

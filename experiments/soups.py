@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _evidence, _pod, _problem, _report
+from experiments import _cli, _evidence, _levels, _pod, _problem, _report
 from experiments._soups import Config, Lab, claims, dense, lab, trainer
 from experiments._together import Together
 from experiments.imp import PRESETS
@@ -112,14 +112,14 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
 def run(config: Config) -> list[_report.Record]:
     """Trains what is not trained yet, and reports. Returns the records of all phases, branches and seeds."""
     folder, total = config.folder(), config.seeds * len(config.levels()) * len(BRANCHES)
-    with _report.Progress(total, _report.by_level(config.seeds, BRANCHES)) as progress:
+    with _report.Progress(total, _levels.by_level(config.seeds, BRANCHES)) as progress:
         shared = lab(config)
         with _cli.run_folder(config, progress):
             found = _report.keep(search(config, shared, folder, progress.step), folder / "metrics.jsonl", progress)
     if _pod.is_main():
         title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
-        command = ["python", "experiments/soups.py", *config.flags()]
-        _report.write(folder, found, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
+        command = config.command()
+        _levels.write(folder, found, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
         series = _evidence.curves(found, BRANCHES)
         _evidence.store(config, claims(config, found), command=command, series=series, axes=_evidence.AXES)
     return found

@@ -11,8 +11,6 @@ same order of examples under all methods. A run that was killed goes on when the
 methods, densities, widths or seeds extend it.
 """
 
-import dataclasses
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,8 +63,7 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     curves = {_report.plain(name): points(results[name]) for name in names}
     (dense,) = points(results[_name(DENSE, max(config.widths))])
     _plot.accuracy(curves, folder / "accuracy.png", title=title, dense=dense)
-    rows, command = tables["test"], ["python", "experiments/strong_tickets.py", *config.flags()]
-    values = dataclasses.asdict(config)
+    rows, command = tables["test"], config.command()
     _report.publish(
         folder,
         text=f"{title}: accuracy in %, ± 95 % interval over {config.seeds} seeds, by the weights kept\n"
@@ -74,7 +71,7 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         + "\n".join(_report.grid(columns, cells, title=f"on {split}") for split, cells in tables.items()),
         results=results,
         warnings=_report.collapse(named, advice="no signal passes it"),
-        page=functools.partial(_html.page, title, columns=columns, rows=rows, config=values, command=command),
+        page=_html.page_of(config, title, columns=columns, rows=rows),
         others="metrics.jsonl, and the tickets of all cells",
     )
     series = {name: _evidence.percent(curve) for name, curve in curves.items()}

@@ -24,7 +24,7 @@ from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import Cell
 from experiments.imp import PRESETS
-from jaxticket import diagnostics, registry, tickets
+from jaxticket import diagnostics, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +89,6 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
     ]
     found = _report.accuracies(records)
     rows.append(("mean", "", *(_report.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
-    layers = tickets.describe(config.cells()[0].path(folder))["density"]
-    cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in layers.items()]
     plot(records, folder / "accuracy.png", title=title)
     named = [{**record, "branch": record["method"]} for record in records]
     _report.publish(
@@ -98,16 +96,14 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
         text=f"{title}\n\n"
         + _report.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
         + "\n"
-        + _report.grid(("layer", "kept", "of", "density"), cells, title="what seed 0 keeps of each layer"),
+        + _report.layers(config.cells()[0].path(folder), title="what seed 0 keeps of each layer"),
         results={"seeds": list(records), "mean": found},
         warnings=_report.collapse(named, advice="no signal passes it"),
-        page=functools.partial(
-            _html.page,
+        page=_html.page_of(
+            config,
             title,
             columns=columns,
             rows=rows,
-            config=dataclasses.asdict(config),
-            command=["python", "experiments/train.py", *config.flags()],
             shows="Validation accuracy and density over the training",
             heading="Accuracy in %, the mean with its 95 % interval over seeds",
         ),

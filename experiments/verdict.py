@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _evidence, _report, _search_claims
+from experiments import _cli, _config, _evidence, _levels, _search_claims
 from jaxticket import diagnostics
 from jaxticket.errors import InputError
 from jaxticket.loops import rundir
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _accuracies(file: pathlib.Path, branch: str) -> dict[int, list[float]]:
     """Test accuracies of a branch, one a replicate, by level."""
     by_level: dict[int, list[float]] = {}
-    for record in _report.read(file, branch):
+    for record in _levels.read(file, branch):
         by_level.setdefault(record["level"], []).append(record["test_accuracy"])
     return by_level
 

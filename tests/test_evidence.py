@@ -1,6 +1,7 @@
 """Claims are stored as they were found, read with care, and shown without loss."""
 
 import collections
+import dataclasses
 import html.parser
 import json
 import math
@@ -119,6 +120,16 @@ def test_claims_that_could_not_be_read_are_not_stored(tmp_path):
     with pytest.raises(InputError, match=r"axes is None, but must be the names of both axes"):
         stored(tmp_path, series={"curve": [(1.0, 2.0, 3.0)]})
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_claims_that_go_are_told(tmp_path, capsys):
+    file, _ = stored(tmp_path, [CLAIM, dataclasses.replace(CLAIM, claim="Another.")])
+    assert not capsys.readouterr().err
+    stored(tmp_path)
+    assert f"warning: {file} no longer holds: Another. (" in capsys.readouterr().err
+    file.write_text("damaged")
+    stored(tmp_path)
+    assert not capsys.readouterr().err
 
 
 def test_evidence_changes_no_run(tmp_path):

@@ -5,8 +5,9 @@ import json
 import jax
 import pytest
 
-from experiments import _report, branch, imp, verdict
+from experiments import _levels, _report, branch, compare_runs, imp, verdict
 from jaxticket import tickets
+from jaxticket.loops import rundir
 
 FLAGS = ["--levels", "3", "--replicates", "2", "--epochs", "1", "--rewind-step", "20", "--rate", "0.5"]
 
@@ -40,6 +41,8 @@ def test_one_thing_changed(run, name, capsys):
     columns = train(run, name)
     assert (run / "branches" / name / "table.txt").read_text() in capsys.readouterr().out
     assert [*columns] == ["ticket", name]
+    (start,) = json.loads((run / "branches" / name / "environment.json").read_text())
+    assert start["commit"]
     assert accuracies(columns["ticket"]) != accuracies(columns[name])
     assert columns["ticket"][0]["density"] == columns[name][0]["density"] == pytest.approx(0.25, abs=1e-4)
 
@@ -123,6 +126,30 @@ def test_a_folder_without_a_search(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["--run", str(tmp_path)])
         assert "holds no search of experiments/imp.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [(branch.main, "--run {0}"), (verdict.main, "--run {0}"), (compare_runs.main, "--runs {0} {0}")],
+)
+def test_a_search_whose_records_are_damaged(main, words, tmp_path, capsys):
+    search = imp.Config(out=tmp_path)
+    search.folder().mkdir()
+    rundir.claim(search.folder(), {"experiment": "imp", **search.identity()})
+    records = [{"branch": "ticket", "level": level, "test_accuracy": 0.5} for level in range(3)]
+    file = search.folder() / "metrics.jsonl"
+    first, *others = [f"{json.dumps(record)}\n" for record in records]
+    for damaged in ("[1]\n", '{"branch": "ti\n', "\xff\n"):
+        file.write_bytes("".join([first, damaged, *others]).encode("latin1"))
+        with pytest.raises(SystemExit) as end:
+            main(words.format(search.folder()).split())
+        errors = capsys.readouterr().err
+        assert end.value.code == 2
+        assert f"{file}: line 2 is damaged; run the search again" in errors
+        assert errors.count("\n") == 1
+    file.write_text("".join([first, *others])[:-5])  # killed while it wrote the last line
+    assert [record["level"] for record in _levels.read(file, "ticket")] == [0, 1]
+    assert _levels.read(tmp_path / "absent", "ticket") == []
 
 
 @pytest.mark.slow

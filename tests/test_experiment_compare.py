@@ -1,5 +1,6 @@
 """Methods side by side: each cell is its own, finished ones are kept, and a killed run ends in the same numbers."""
 
+import dataclasses
 import html
 import json
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxticket as jt
-from experiments import _cells, _cli, _kinds, _problem, compare, train
+from experiments import _cells, _claims, _cli, _kinds, _problem, compare, train
 from experiments._config import Training
 from experiments.imp import PRESETS
 from jaxticket.loops import Fitted
@@ -211,6 +212,38 @@ def test_bad_flags(main, arguments, words, capsys, tmp_path):
     assert words in message
     assert message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_claims_are_of_every_selection_that_was_trained(tmp_path):
+    config = compare.Config(densities=(0.01,), seeds=2, out=tmp_path / "runs", evidence=tmp_path / "evidence")
+    accuracies = {"dense": 0.95, "static": 0.8, "rigl": 0.85, "sparse_evolutionary": 0.82}
+
+    def train(*methods):
+        asked = dataclasses.replace(config, methods=methods)
+        records = [
+            {**cell._asdict(), "kept": cell.density, "collapsed": [], "validation_accuracy": 0.5}
+            | {"test_accuracy": accuracies[cell.method] + 1e-4 * cell.seed}
+            for cell in asked.cells()
+        ]
+        for record, cell in zip(records, asked.cells(), strict=True):
+            path = cell.path(config.folder())
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                jt.save(path, jt.Ticket({"w": np.ones(2)}, {"w": None}, meta=record))
+        compare.store_claims(asked)
+        (found,) = _claims.load(config.evidence)
+        return found, sorted(claim.claim.partition("weights ")[2] for claim in found.claims)
+
+    _, first = train("static", "rigl")
+    assert first == ["RigL is more accurate than a static random mask."]
+    found, both = train("sparse_evolutionary", "rigl")
+    assert both == [
+        "RigL is more accurate than SET.",
+        "RigL is more accurate than a static random mask.",
+        "SET is more accurate than a static random mask.",
+    ]
+    assert "--methods sparse_evolutionary rigl static --densities 0.01 --seeds 2" in found.command
+    assert [*found.series] == ["rigl", "sparse evolutionary", "static"]
 
 
 def test_what_went_wrong_is_told():

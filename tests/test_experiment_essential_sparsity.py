@@ -51,6 +51,8 @@ def test_the_sweep_resumes_and_reports(small, tmp_path, capsys):
     assert drawn[0] != drawn[1]
     for name in ("report.html", "table.txt", "results.json", "accuracy.png"):
         assert (folder / name).stat().st_size > 0
+    (start,) = json.loads((folder / "environment.json").read_text())
+    assert start["devices"]
     # Killed in the middle of a line: the rest is computed again, what was there is not.
     (folder / "metrics.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
     assert essential_sparsity.main([*command, "--dry-run"]) == 0
@@ -60,6 +62,28 @@ def test_the_sweep_resumes_and_reports(small, tmp_path, capsys):
     assert len(small) == 2
     assert essential_sparsity.main(command) == 0
     assert len(small) == 2, "a finished sweep loads nothing"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:20] + "\n",
+        lambda line: "[]\n",
+        lambda line: line.replace('"seed": 0', '"seed": 1'),
+        lambda line: line.replace('"cosine": 1.0', '"cosine": null'),
+    ],
+)
+def test_what_is_damaged_is_computed_again(tmp_path, damage):
+    config = essential_sparsity.Config(sparsities=(0.0, 0.5, 0.9), out=tmp_path)
+    numbers = {"cosine": 1.0, "half_width": 0.0, "neighbours": 1.0}
+    records = [{"curve": c, "sparsity": s, "seed": seed, **numbers} for c, s, seed in config.cells()[:3]]
+    first, second, third = [f"{json.dumps(record)}\n" for record in records]
+    config.folder().mkdir()
+    file = config.folder() / "metrics.jsonl"
+    file.write_text(first + second + third)
+    assert essential_sparsity.known(config) == records
+    file.write_text(first + damage(second) + third)
+    assert essential_sparsity.known(config) == records[:1]
 
 
 def test_matrices_have_their_inputs_first():

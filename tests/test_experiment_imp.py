@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from experiments import _cli, _config, _events, _problem, _report, compare_runs, imp
+from experiments import _cli, _config, _events, _levels, _problem, compare_runs, imp
 from experiments._config import Config
 from jaxticket.loops import rundir
 
@@ -205,7 +205,7 @@ def test_a_single_replicate_has_no_interval():
         {"replicate": 0, "level": 0, "branch": b, "density": 1.0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
         for b in imp.BRANCHES
     ]
-    table = _report.table(_report.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
+    table = _levels.table(_levels.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
     assert "nan" not in table
     assert "50.00 ±" in table
 
