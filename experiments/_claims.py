@@ -13,7 +13,7 @@ from jaxticket.errors import InputError
 Verdict = Literal["holds", "fails", "not testable at this size"]
 HOLDS, FAILS, UNDECIDED = VERDICTS = ("holds", "fails", "not testable at this size")
 Point = tuple[float, float, float]  # x, mean, and half its 95 % interval (NaN for a single value)
-VERSION = 1
+VERSION = 2  # the first had no setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +51,14 @@ class Evidence:
     """The claims that one run tested, and what they rest on.
 
     Attributes:
-      hash: of the configuration. command: of the user, without paths of a machine. commit: of what wrote the file.
+      hash: of the configuration. setting: the network and the data; empty in files of the first version.
+      command: of the user, without paths of a machine. commit: of what wrote the file.
       date: when it was written. series: curves to plot, by name. axes: their names.
     """
 
     experiment: str
     hash: str
+    setting: str
     command: str
     commit: str
     date: str
@@ -90,9 +92,12 @@ def parse(text: str, file: pathlib.Path) -> Evidence:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _damaged(file, f"is no JSON ({error})") from error
+    if isinstance(values, dict) and values.get("version") == 1:
+        values = {"setting": "", **values}
     top = _fields(file, "", values, {"version", *(f.name for f in dataclasses.fields(Evidence))})
-    if top.pop("version") != VERSION:
-        raise _damaged(file, f"field version is {values['version']!r:.80}, but must be {VERSION}")
+    version = top.pop("version")
+    _require(version in (1, VERSION), file, "version", version, f"1 or {VERSION}")
+    _require(isinstance(top["setting"], str), file, "setting", top["setting"], "a text")
     for name in ("experiment", "hash", "command", "commit", "date"):
         _require(bool(top[name]) and isinstance(top[name], str), file, name, top[name], "a text")
     _require(re.fullmatch(r"\d{4}-\d\d-\d\d", top["date"]), file, "date", top["date"], "a date such as 2025-01-31")

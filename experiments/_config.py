@@ -125,6 +125,11 @@ class Training(Run):
         for name in ("validation", "test"):
             require(getattr(self, name) >= 1, self, name, "at least 1, to have something to report")
 
+    @property
+    def setting(self) -> str:
+        """What is trained on what, in words."""
+        return f"{self.model} on {self.data}"
+
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
         skips = {"on_nan": self.on_nan} if self.on_nan == "skip" else {}  # another program; to stop changes no number

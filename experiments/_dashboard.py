@@ -2,17 +2,15 @@
 
 import collections
 import html
-import io
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments._claims import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Evidence, Point, slug
-from experiments._evidence import AXES
+from experiments import _curves
+from experiments._claims import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Evidence, slug
 
+_KINDS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}  # verdicts as classes of CSS
 _SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}  # beside the words and the colours
-_COLUMNS = {"claim": 20, "the paper": 15, "here": 10, "seeds": 5, "verdict": 19, "command": 17, "commit": 7, "date": 7}
-_INK = "#010203"  # of texts and axes in a plot, in the place of the page's own colour
+_COLUMNS = {"claim": 25, "the paper": 20, "here": 13, "seeds": 6, "verdict": 19, "run": 17}  # widths in %
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #f3f3f3; --line: #ddd; --link: #0b57d0;
   --holds: #17692d; --fails: #a8261c; --undecided: #6b5200; }
@@ -24,20 +22,38 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; p
 a { color: var(--link); }
 h2 { margin-top: 2.5rem; }
 h3 { margin: 2rem 0 0.5rem; scroll-margin-top: 1rem; }
-.counts { display: flex; flex-wrap: wrap; gap: 1rem; padding: 0; list-style: none; }
-.counts li { background: var(--soft); padding: 0.6rem 1.2rem; border-radius: 0.5rem; }
-.counts b { font-size: 1.6rem; margin-right: 0.4rem; }
-.scroll { overflow-x: auto; }
+fieldset { display: flex; flex-wrap: wrap; gap: 0.8rem; padding: 0; margin: 1rem 0; border: 0; }
+legend { padding: 0; margin-bottom: 0.3rem; }
+fieldset label { background: var(--soft); padding: 0.6rem 1rem; border-radius: 0.5rem; cursor: pointer; }
+fieldset label:has(:checked) { outline: 2px solid var(--link); }
+fieldset b { font-size: 1.4rem; margin: 0 0.3rem; }
+.papers { columns: 30rem; padding-left: 1.2rem; }
+.papers li { break-inside: avoid; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; width: 100%;
-  min-width: 62rem; table-layout: fixed; }
-th, td { padding: 0.4rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+  table-layout: fixed; }
+th, td { padding: 0.4rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: anywhere; }
+thead th { position: sticky; top: 0; background: var(--paper); }
 th[scope=rowgroup] { padding-top: 1.6rem; font-size: 1.05rem; }
+tr, tbody { scroll-margin-top: 2.5rem; }
 tr:target, tbody:target th, section:target > h3 { background: var(--soft); }
 code { font-size: 0.85rem; overflow-wrap: anywhere; }
+.command { display: block; background: var(--soft); padding: 0.6rem 0.8rem; border-radius: 0.5rem; }
+summary { cursor: pointer; }
+.self { text-decoration: none; opacity: 0.5; margin-left: 0.3rem; }
+.self::after { content: "#"; }
 .verdict { font-weight: 600; white-space: nowrap; }
 td .verdict { white-space: normal; }
-.holds { color: var(--holds); } .fails { color: var(--fails); } .undecided { color: var(--undecided); }
+.verdict.holds { color: var(--holds); } .verdict.fails { color: var(--fails); }
+.verdict.undecided { color: var(--undecided); }
 .why { display: block; font-size: 0.8rem; opacity: 0.85; }
+@media (max-width: 50rem) { /* each claim a card */
+  thead, colgroup { display: none; }
+  table, tbody, tr, th, td { display: block; }
+  tr { padding: 0.6rem 0; border-bottom: 1px solid var(--line); }
+  th, td { border: 0; padding: 0.1rem 0; }
+  td[data-is]::before { content: attr(data-is) ": "; opacity: 0.7; }
+}
 svg { display: block; width: 100%; max-width: 46rem; height: auto; }
 """
 
@@ -66,7 +82,7 @@ def page(found: Sequence[Evidence], *, tables: Sequence[tuple[str, str]]) -> str
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
 <title>Claims of papers, tested</title>
-<style>{_STYLE}</style>
+<style>{_STYLE}{_filters()}</style>
 </head>
 <body>
 <h1>Claims of papers, tested</h1>
@@ -89,14 +105,15 @@ _NOTHING = """<p>No claims are stored yet. An experiment stores them when it is 
 
 def _body(found: Sequence[Evidence], papers: dict[str, list[_Row]]) -> str:
     contents = "".join(
-        f'<li><a href="#{slug(paper)}">{html.escape(paper)}</a>: {_tally(row.claim for row in rows)}</li>\n'
+        f'<li class="{_kinds(rows)}"><a href="#{slug(paper)}">{html.escape(paper)}</a>: '
+        f"{_tally(row.claim for row in rows)}</li>\n"
         for paper, rows in papers.items()
     )
     return "\n".join(
         [
-            _overview([claim for run in found for claim in run.claims]),
+            _overview(found),
             "<h2>Papers</h2>",
-            f"<ul>\n{contents}</ul>",
+            f'<ul class="papers">\n{contents}</ul>',
             "<h2>Claims</h2>",
             _table(papers),
             "<h2>Runs</h2>",
@@ -105,19 +122,48 @@ def _body(found: Sequence[Evidence], papers: dict[str, list[_Row]]) -> str:
     )
 
 
-def _overview(claims: Sequence[Claim]) -> str:
-    counts = collections.Counter(claim.verdict for claim in claims)
-    boxes = "".join(f"<li><b>{counts[verdict]}</b>{_verdict(verdict)}</li>\n" for verdict in VERDICTS)
-    return f"""<ul class="counts">
-{boxes}</ul>
+def _overview(found: Sequence[Evidence]) -> str:
+    """How many claims have which verdict; each number is a choice of what the page shows."""
+    claims = [claim for run in found for claim in run.claims]
+    papers, counts = {claim.paper for claim in claims}, collections.Counter(claim.verdict for claim in claims)
+    choices = [("all", f"<b>{len(claims)}</b>all", " checked")]
+    choices += [(_KINDS[verdict], f"<b>{counts[verdict]}</b>{_verdict(verdict)}", "") for verdict in VERDICTS]
+    labels = "\n".join(
+        f'<label><input type="radio" name="show" id="show-{kind}"{checked}>{words}</label>'
+        for kind, words, checked in choices
+    )
+    return f"""<p>{len(claims)} claims of {len(papers)} papers, from {len(found)} runs; the last of them on
+{max(run.date for run in found)}.</p>
+<fieldset>
+<legend>Show</legend>
+{labels}
+</fieldset>
 <p>A difference <b>holds</b> if its whole 95 % interval over seeds lies above what is claimed, and <b>fails</b> if it
 lies below. It is <b>not testable at this size</b> if the interval contains what is claimed: more seeds, data or larger
-networks would have to decide.</p>"""
+networks would have to decide. Counts have no interval. Each claim names its run, whose command tests it again.</p>"""
+
+
+def _filters() -> str:
+    """What hides claims of other verdicts than the chosen one, and papers that have only those: without scripts.
+
+    A claim that was followed by a link is shown all the same.
+    """
+    others = ":is(.papers li, tbody, tr[id])"
+    linked = ":target, :has(:target)"
+    return "".join(
+        f"body:has(#show-{kind}:checked) {others}:not(.{kind}, {linked}) {{ display: none; }}\n"
+        for kind in _KINDS.values()
+    )
+
+
+def _kinds(rows: Iterable[_Row]) -> str:
+    """The verdicts among the rows, as classes."""
+    return " ".join(dict.fromkeys(_KINDS[row.claim.verdict] for row in rows))
 
 
 def _tally(claims: Iterable[Claim]) -> str:
     counts = collections.Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{counts[verdict]} {_verdict(verdict)}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(f"{counts[verdict]}&nbsp;{_verdict(verdict)}" for verdict in VERDICTS if counts[verdict])
 
 
 def _table(papers: dict[str, list[_Row]]) -> str:
@@ -126,83 +172,52 @@ def _table(papers: dict[str, list[_Row]]) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     named = f'<th scope="rowgroup" colspan="{len(_COLUMNS)}">'
     groups = "\n".join(
-        "\n".join(
-            [f'<tbody id="{slug(paper)}">', f"<tr>{named}{html.escape(paper)}</th></tr>", *map(_line, rows), "</tbody>"]
-        )
+        f'<tbody id="{slug(paper)}" class="{_kinds(rows)}">\n<tr>{named}{html.escape(paper)}</th></tr>\n'
+        + "\n".join([*map(_line, rows), "</tbody>"])
         for paper, rows in papers.items()
     )
-    return f"""<div class="scroll" tabindex="0" role="region" aria-label="Claims"><table>
+    return f"""<table>
 <colgroup>{widths}</colgroup>
 <thead><tr>{head}</tr></thead>
 {groups}
-</table></div>"""
+</table>"""
 
 
 def _line(row: _Row) -> str:
     claim, run = row
+    at = anchor(run, claim)
     cells = (
-        html.escape(claim.claim),
+        f'{html.escape(claim.claim)}<a class="self" href="#{at}" aria-label="link to this claim"></a>',
         html.escape(claim.expected),
-        f'<data value="{claim.value}" data-half-width="{claim.half_width}">{html.escape(claim.measured)}</data>',
+        f'<data value="{claim.value}" data-half-width="{claim.half_width}">{html.escape(claim.measured)}</data>'
+        f'<span class="why">{html.escape(run.setting)}</span>',
         str(claim.seeds),
         f'{_verdict(claim.verdict)}<span class="why">{html.escape(claim.why)}</span>',
-        f'<a href="#{run.id}"><code>{html.escape(run.command)}</code></a>',
-        f"<code>{html.escape(run.commit)}</code>",
-        html.escape(run.date),
+        f'<a href="#{run.id}">{html.escape(run.id)}</a><br>commit <code>{html.escape(run.commit)}</code>, '
+        f"{html.escape(run.date)}<details><summary>command</summary><code>{html.escape(run.command)}</code></details>",
     )
-    return f'<tr id="{anchor(run, claim)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    first, *others = zip(_COLUMNS, cells, strict=True)
+    line = "".join([f"<td>{first[1]}</td>", *(f'<td data-is="{name}">{cell}</td>' for name, cell in others)])
+    return f'<tr id="{at}" class="{_KINDS[claim.verdict]}">{line}</tr>'
 
 
 def _verdict(verdict: str) -> str:
-    kind = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}[verdict]
-    return f'<span class="verdict {kind}">{_SIGNS[verdict]} {verdict}</span>'
+    return f'<span class="verdict {_KINDS[verdict]}">{_SIGNS[verdict]} {verdict}</span>'
 
 
 def _run(run: Evidence) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    plot = _plot(run) if run.series else ""
+    claims = "".join(
+        f'<li>{_verdict(claim.verdict)}: <a href="#{anchor(run, claim)}">{html.escape(claim.claim)}</a> '
+        f"{html.escape(claim.measured)}</li>\n"
+        for claim in run.claims
+    )
     return f"""<section id="{run.id}">
 <h3>{html.escape(run.experiment)}, run {html.escape(run.hash)}</h3>
-<p><code>{html.escape(run.command)}</code><br>commit {html.escape(run.commit)}, {html.escape(run.date)}:
-{_tally(run.claims)}<br><small>{html.escape(versions)}</small></p>
-{plot}
+<code class="command">{html.escape(run.command)}</code>
+<p>{html.escape(run.setting)}<br>
+commit {html.escape(run.commit)}, {html.escape(run.date)}<br><small>{html.escape(versions)}</small></p>
+<ul>
+{claims}</ul>
+{_curves.svg(run) if run.series else ""}
 </section>"""
-
-
-def _plot(run: Evidence) -> str:
-    """The curves of a run as an SVG whose texts and axes have the page's colour."""
-    import matplotlib
-    from matplotlib import ticker
-    from matplotlib.figure import Figure
-
-    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
-    options = {**dict.fromkeys(inked, _INK), "svg.fonttype": "none", "svg.hashsalt": run.id, "font.size": 9}
-    with matplotlib.rc_context(options):
-        made = Figure(figsize=(7, 4.2 + 0.1 * len(run.series)), layout="constrained")
-        axes = made.subplots()
-        for number, (name, curve) in enumerate(run.series.items()):
-            _draw(axes, name, curve, number)
-        axes.grid(color="#808080", alpha=0.3)
-        axes.set(xlabel=(run.axes or AXES)[0], ylabel=(run.axes or AXES)[1])
-        if run.axes == AXES:  # as every plot of accuracy against density: dense at the left
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:.3g}")
-            axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
-            axes.invert_xaxis()
-        made.legend(loc="outside lower center", ncols=3, frameon=False)
-        text = io.StringIO()
-        made.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    image = text.getvalue()[text.getvalue().index("<svg") :].replace(_INK, "currentColor")
-    # Names of parts must differ between the plots of a page.
-    image = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{run.id}-", image)
-    label = html.escape(f"{run.experiment}: {' against '.join(reversed(run.axes or AXES))}")
-    return image.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-
-
-def _draw(axes: object, name: str, curve: Sequence[Point], number: int) -> None:
-    """Colours come again after ten curves, with other lines."""
-    xs, means, halves = zip(*sorted(curve), strict=True) if curve else ((), (), ())
-    style = {"marker": "osv^Dp*XP<>hdH"[number % 14], "linestyle": "--" if number >= 10 else "-"}
-    (line,) = axes.plot(xs, means, markersize=3.5, linewidth=1.2, label=name, **style)
-    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
-    axes.fill_between(xs, low, high, alpha=0.15, color=line.get_color(), linewidth=0)

