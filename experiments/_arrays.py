@@ -10,8 +10,6 @@ import numpy as np
 
 from jaxticket.errors import CheckpointError
 from jaxticket.loops import rundir
-from jaxticket.loops.store import fingerprint
-from jaxticket.typing import PyTree
 
 _ABOUT = "about"  # the name of what is no array: where the others come from
 
@@ -21,17 +19,17 @@ def kept(
     names: Set[str],
     make: Callable[[], Mapping[str, np.ndarray]],
     *,
-    data: PyTree,
+    origin: str,
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of these names in the file, which `make` makes if they are not there yet.
 
     Args:
-      data: the training examples that they belong to; those of others are refused. about: where they come from.
+      origin: fingerprint of the training examples that they belong to; those of others are refused.
+      about: where they come from.
 
     Raises CheckpointError for a file that is damaged or of other examples, or that cannot be written.
     """
-    origin = fingerprint(data)
     found = _read(file, origin) if file.exists() else {}
     if names <= found.keys():
         return found

@@ -18,6 +18,7 @@ _PAPERS = {  # of scores; of all others the Data Diet
     "first_learned": "Toneva et al. 2019, forgetting events",
     "mean_margin": "Pleiss et al. 2020, area under the margin",
     "prototypes": _SCALING,
+    "memorisation": "Feldman & Zhang 2020, memorisation and influence",
 }
 
 

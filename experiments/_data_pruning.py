@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,11 @@ from experiments import _problem
 from experiments._config import Training, require
 from jaxticket import data
 from jaxticket.loops.nonfinite import OnNan
-from jaxticket.typing import Key
 
 RANDOM, ALL = "random", "all"  # subsets that no score chooses
 POINT_IN_TIME = ("el2n", "grand", "margin", "entropy", "loss")
 STREAMED = ("forgetting", "first_learned", "mean_el2n", "mean_margin", "mean_entropy", "mean_loss")
-SCORES = (*POINT_IN_TIME, *STREAMED, "prototypes")
+SCORES = (*POINT_IN_TIME, *STREAMED, "prototypes", "memorisation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Config(Training):
     """At a loss that is not finite: record what comes of it, as befits a comparison, or stop."""
     scores: tuple[Literal[*SCORES, RANDOM], ...] = ("el2n", "forgetting", RANDOM)
     """How hard an example is. The first five are read once, after --score-epochs; first_learned, forgetting and the
-    means watch a whole training; prototypes need no labels. random is the control."""
+    means watch a whole training; prototypes need no labels; memorisation compares networks that were trained on an
+    example with others that were not, and takes many. random is the control."""
     orders: tuple[Literal["hard", "easy", "middle"], ...] = ()
     """Which examples of a score are kept; middle are the hardest without the --skip hardest of all. If none is named:
     hard and easy, with --label-noise also middle."""
@@ -50,6 +50,10 @@ class Config(Training):
     """Epochs of training after which scores that are read once are read."""
     score_replicates: int = 3
     """Networks with seeds of their own, over which scores are averaged."""
+    memorisation_models: int = 60
+    """As many for each of these that memorisation is estimated by, each of them trained on a random 70 %."""
+    memorisation_epochs: int = 0
+    """Their epochs; 0 is --epochs. What is memorised shows once they fit all examples that they are trained on."""
     score_model: Literal["same", "lenet_300_100", "conv_2", "conv_4"] = "same"
     """The network that scores, where it is not the one that is trained."""
     score_width: int = 0
@@ -81,12 +85,14 @@ class Config(Training):
         require("middle" not in self.kept() or self.skip + largest <= 1, self, "skip", f"at most 1 − {largest:g}")
         require(1 <= self.score_epochs <= self.epochs, self, "score_epochs", f"1 to the {self.epochs} of a training")
         require(0 <= self.label_noise < 1, self, "label_noise", "at least 0 and below 1")
-        require(self.score_width >= 0, self, "score_width", "at least 0")
         require(self.temperature > 0, self, "temperature", "above 0")
         weight = self.teacher_weight
         require(weight is None or 0 <= weight <= 1, self, "teacher_weight", "at least 0 and at most 1")
+        for name in ("score_width", "memorisation_epochs"):
+            require(getattr(self, name) >= 0, self, name, "at least 0")
         for name in ("score_replicates", "seeds"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
+        require(self.memorisation_models >= 2, self, "memorisation_models", "at least 2")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
         require(self.placement != "data", self, "placement", "auto, vmap, map or sequence here")
         require(self.reduction == "any", self, "reduction", "any: the last batch of a subset is not full")
@@ -94,6 +100,11 @@ class Config(Training):
         require(not self.coordinator, self, "coordinator", "empty: trainings run side by side in one process")
         taught = "none with --distil, whose teacher sees images as they are"
         require(not self.distil or self.augment == "none", self, "augment", taught)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that define the numbers of the run, without defaults that runs of before do not know."""
+        later = {"memorisation_models": 60, "memorisation_epochs": 0}
+        return {name: value for name, value in super().identity().items() if later.get(name) != value}
 
     def kept(self) -> tuple[str, ...]:
         """The orders to train."""
@@ -116,8 +127,13 @@ class Config(Training):
         return f"{self.score_model}_{self.score_width}" if self.score_width else self.score_model
 
     def networks(self) -> int:
-        """How many score the examples of each size."""
-        return (1 + self.transfers()) * self.score_replicates * bool(self.scored())
+        """How many are trained to score the examples of each size."""
+        return (1 + self.transfers()) * self.score_replicates * bool(self.scored()) + self.memorising()
+
+    def memorising(self) -> int:
+        """How many of them are trained on random parts of these."""
+        replicates = (1 + self.transfers()) * self.score_replicates
+        return replicates * self.memorisation_models * ("memorisation" in self.scores)
 
     def cells(self) -> list["Cell"]:
         """Everything to train: size by size all data first, then from large to small subsets."""
@@ -184,20 +200,6 @@ class Study(NamedTuple):
         }
 
 
-class _Keys(NamedTuple):
-    """Each for a purpose of its own."""
-
-    cells: Key
-    networks: Key
-    teacher: Key
-    prototypes: Key
-
-
-def keys(config: Config) -> _Keys:
-    """What is random in the run, but for the split of the data."""
-    return _Keys(*jax.random.split(jax.random.key(config.seed), 4))
-
-
 def studies(config: Config) -> list[Study]:
     """One for each size. Subsets and scores index its training examples, and see no others.
 
@@ -223,8 +225,3 @@ def noisy(labels: jax.Array, part: float, *, seed: int) -> tuple[jax.Array, np.n
     classes = int(given.max()) + 1
     other = (given + rng.integers(1, classes, len(given))) % classes
     return jnp.asarray(np.where(changed, other, given), jnp.int32), changed
-
-
-def cell_keys(config: Config, seed: int) -> jax.Array:
-    """Of a seed: for weights, order of examples and random subsets. The same for all scores: they compare in pairs."""
-    return jax.random.split(jax.random.fold_in(keys(config).cells, seed), 3)

@@ -124,7 +124,7 @@ def _trusted(config: Config, scored: Scored) -> tuple[tuple[str, ...], list[tupl
 
 
 def _points(rows: Sequence[Row]) -> dict[str, list[_plot.Point]]:
-    """Curves over the part of the examples kept, each by its name; all data are the last point of the random ones."""
+    """Curves over the part of the examples kept, each by its name; all data, of one point, have none."""
     names = dict.fromkeys(row["name"] for row in rows if row["name"] != ALL)
     return {
         _report.plain(name): [

@@ -11,10 +11,13 @@ import numpy as np
 import optax
 
 from experiments import _arrays, _problem, _subset_training
-from experiments._data_pruning import Config, Study, keys
+from experiments._data_keys import keys
+from experiments._data_memorisation import Memorisation
+from experiments._data_pruning import Config, Study
 from experiments._subset_training import Lane, Trainer
 from jaxticket import data_pruning
 from jaxticket.data_pruning import Statistics, Tracked, example_scores
+from jaxticket.loops.store import fingerprint
 from jaxticket.methods.datasets import prototypes
 from jaxticket.typing import Params, PyTree
 
@@ -55,16 +58,20 @@ class Scorer:
         """(replicates, examples) of each name, higher = harder; what is in the folder already is not made again."""
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for replicate in range(self._config.score_replicates):
-            scores = self._of_network(replicate, {*names} - {"prototypes"})
+            scores = self._of_network(replicate, {*names} - {"prototypes", "memorisation"})
             if "prototypes" in names:
                 scores |= self._of_prototypes(replicate)
+            if "memorisation" in names:
+                scores["memorisation"] = self._memorisation.scores(replicate)
             for name in names:
                 found[name].append(scores[name])
-            if self._finished:
-                number, size = replicate + 1, self._study.size
-                name = f"scores by network {number}, {self._name}"
-                self._finished({"size": size, "name": name, "fraction": 1.0, "examples": len(self._study.labels)})
+            self._tell(f"scores by network {replicate + 1}")
         return {name: np.stack(values) for name, values in found.items()}
+
+    def _tell(self, name: str) -> None:
+        if self._finished:
+            record = {"name": f"{name}, {self._name}", "fraction": 1.0, "examples": len(self._study.labels)}
+            self._finished({"size": self._study.size, **record})
 
     def _of_network(self, replicate: int, names: set[str]) -> dict[str, np.ndarray]:
         if not names:
@@ -72,7 +79,7 @@ class Scorer:
         file = self._folder / f"{self._name}_{replicate}.npz"
         about = {"model": self._name, "replicate": replicate, "epochs": self._config.epochs}
         make = lambda: self._train(replicate, grand="grand" in names)
-        return _arrays.kept(file, names, make, data=self._study.basis.dataset.train, about=about)
+        return _arrays.kept(file, names, make, origin=self._origin, about=about)
 
     def _train(self, replicate: int, *, grand: bool) -> dict[str, np.ndarray]:
         """All scores of a network: those of one moment early in its training, and those that watch the whole of it."""
@@ -106,7 +113,7 @@ class Scorer:
     def _at(self, params: Params, state: PyTree, *, grand: bool) -> dict[str, np.ndarray]:
         """The scores of one moment, in evaluation mode and without augmentation."""
         x, y = self._study.basis.dataset.train
-        logits = jnp.asarray(_subset_training.evaluated(self._model, params, state, x))
+        logits = jnp.asarray(_subset_training.evaluation(self._model)(params, state, x))
         scores = {name: np.asarray(measure(logits, y)) for name, measure in _MEASURES.items()}
         return scores | ({"grand": _gradients(self._model, params, state, x, y)} if grand else {})
 
@@ -118,7 +125,17 @@ class Scorer:
 
         file = self._folder / f"prototypes_{replicate}.npz"
         about = {"model": f"principal components, {_COMPONENTS} at most", "replicate": replicate}
-        return _arrays.kept(file, {"prototypes"}, make, data=self._study.basis.dataset.train, about=about)
+        return _arrays.kept(file, {"prototypes"}, make, origin=self._origin, about=about)
+
+    @functools.cached_property
+    def _origin(self) -> str:
+        return fingerprint(self._study.basis.dataset.train)
+
+    @functools.cached_property
+    def _memorisation(self) -> Memorisation:
+        folder = self._folder / f"{self._name}_memorisation"
+        named = {"model": self._model, "folder": folder, "origin": self._origin, "finished": self._tell}
+        return Memorisation(self._config, self._study, **named, **self._options)
 
 
 def embeddings(study: Study, *, seed: int) -> jax.Array:

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _arrays, _subset_training
-from experiments._data_pruning import ALL, RANDOM, Cell, Config, Study, cell_keys, keys
+from experiments._data_keys import cell_keys, keys
+from experiments._data_pruning import ALL, RANDOM, Cell, Config, Study
 from experiments._subset_training import Lane, Taught, Trainer
 from jaxticket import data_pruning
 from jaxticket.errors import CheckpointError
 from jaxticket.loops import rundir
+from jaxticket.loops.store import fingerprint
 
 
 class Students:
@@ -61,25 +63,23 @@ class Students:
             init_key, train_key = jax.random.split(keys(self._config).teacher)
             everything = jnp.ones(len(study.labels), bool)
             lane = Lane(*basis.init(init_key), None, train_key, everything)
-            ((lane, _),) = self.trainer(taught=False).train([lane], **self._clock(len(study.labels)))
-            return {"logits": _subset_training.evaluated(basis.model, lane.params, lane.state, basis.dataset.train.x)}
+            ((lane, _),) = self.trainer(taught=False).train(
+                [lane], **clock(self._config, study, len(everything), epochs=self._config.epochs)
+            )
+            evaluated = _subset_training.evaluation(basis.model)
+            return {"logits": evaluated(lane.params, lane.state, basis.dataset.train.x)}
 
         file = self._config.folder() / "teachers" / f"size_{study.size}.npz"
-        return jnp.asarray(_arrays.kept(file, {"logits"}, trained, data=basis.dataset.train)["logits"])
-
-    def _clock(self, size: int) -> dict[str, Any]:
-        """Steps of a training on so many examples, and the learning rate's schedule fitted to them."""
-        count = _subset_training.steps(
-            self._config, size if self._config.budget == "epochs" else len(self._study.labels)
-        )
-        return {"steps": count, "stretch": self._study.basis.steps / count}
+        return jnp.asarray(_arrays.kept(file, {"logits"}, trained, origin=fingerprint(basis.dataset.train))["logits"])
 
     def _train(self, cells: Sequence[Cell]) -> None:
         basis, taught = self._study.basis, cells[0].taught
         subsets = [choose(self._config, self._study, cell, self._scores) for cell in cells]
         size = int(subsets[0].sum())
         lanes = [self._begin(cell, rows) for cell, rows in zip(cells, subsets, strict=True)]
-        trained = self.trainer(taught=taught).train(lanes, **self._clock(size))
+        trained = self.trainer(taught=taught).train(
+            lanes, **clock(self._config, self._study, size, epochs=self._config.epochs)
+        )
         for cell, rows, (lane, loss) in zip(cells, subsets, trained, strict=True):
             record = {
                 **cell._asdict(),
@@ -109,6 +109,12 @@ class Students:
         if cell.taught:
             state = Taught(state, jnp.float32(self._config.weight_of_teacher(cell.fraction)))
         return Lane(params, state, None, train_key, rows)
+
+
+def clock(config: Config, study: Study, size: int, *, epochs: int) -> dict[str, Any]:
+    """Steps of a training on so many of the examples, and the learning rate's schedule fitted to them."""
+    count = epochs * _subset_training.epoch(config, size if config.budget == "epochs" else len(study.labels))
+    return {"steps": count, "stretch": study.basis.steps / count}
 
 
 def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.ndarray]) -> jax.Array:

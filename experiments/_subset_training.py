@@ -1,7 +1,7 @@
 """Trains networks on subsets of the training examples, by their labels or under a teacher; several in one program."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -48,17 +48,27 @@ class Trainer:
     """Trains lanes whose subsets are of one size, `lanes` at a time.
 
     Args:
-      together: how many trainings there are.
+      together: how many trainings there are. until: called with the last step of each program, before it.
       observe, checkpoint, progress: as of `data_pruning.subset_fit`.
     """
 
-    def __init__(self, config: Training, model: Any, recipe: loops.Recipe, *, together: int, **options: Any):
+    def __init__(
+        self,
+        config: Training,
+        model: Any,
+        recipe: loops.Recipe,
+        *,
+        together: int,
+        until: Callable[[int], None] = lambda step: None,
+        **options: Any,
+    ):
         placement = _problem.place(config, model, min(together, _TOGETHER))
         self._stacked = placement.each != "sequence"
         # What runs in turn gains nothing from longer programs, and fills the last one worse.
         wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
         self.lanes = wanted + -wanted % len(placement.devices)
         self.where = placement.why
+        self._until = until
         self._fit = data_pruning.subset_fit(recipe, placement=placement, on_nan=config.on_nan, **options)
 
     def train(
@@ -66,6 +76,7 @@ class Trainer:
     ) -> list[tuple[Lane, float]]:
         """The lanes after so many steps from `step` on, and the mean loss of the last epoch of each."""
         done: list[tuple[Lane, float]] = []
+        self._until(step + steps)
         for at in range(0, len(lanes), self.lanes):
             some = lanes[at : at + self.lanes]
             carry = self._join(some)
@@ -143,7 +154,11 @@ def distilled(config: Training, basis: _problem.Basis, teacher: jax.Array, *, te
     return dataclasses.replace(basis.recipe, loss=loss, data=Lesson(*basis.dataset.train, teacher))
 
 
-def evaluated(model: Any, params: Params, state: PyTree, x: jax.Array) -> np.ndarray:
-    """(examples, classes) logits in evaluation mode, a thousand examples at a time."""
+def evaluation(model: Any) -> Callable[[Params, PyTree, jax.Array], np.ndarray]:
+    """(parameters, model state, x) -> (examples, classes) logits in evaluation mode, a thousand examples at a time."""
     apply = jax.jit(lambda params, state, x: model.apply(params, state, x, train=False, key=None)[0])
-    return np.concatenate([apply(params, state, x[at : at + 1000]) for at in range(0, len(x), 1000)])
+
+    def evaluated(params: Params, state: PyTree, x: jax.Array) -> np.ndarray:
+        return np.concatenate([apply(params, state, x[at : at + 1000]) for at in range(0, len(x), 1000)])
+
+    return evaluated

@@ -4,6 +4,7 @@
     python experiments/data_pruning.py --preset data_pruning_fashion --scores el2n,grand,prototypes,random
     python experiments/data_pruning.py --sizes 500,1000,3500        the turn from easy to hard with the budget of data
     python experiments/data_pruning.py --label-noise 0.2            do the scores find wrong labels?
+    python experiments/data_pruning.py --scores el2n,memorisation,random        180 more networks, on random parts
     python experiments/data_pruning.py --distil el2n,random         students of a network that was trained on all data
     python experiments/data_pruning.py --score-width 30             scores by a narrower network than is trained
     python experiments/data_pruning.py --dry-run                    the plan, and nothing else
@@ -14,6 +15,7 @@ and subsets see training examples only, and nothing is chosen by validation or t
 the same command is given again; more scores, orders, fractions, sizes or seeds extend it.
 """
 
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +25,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _data_findings, _data_report, _example_scores, _pod, _report, _subset_training
-from experiments._data_pruning import Config, Study, studies
+from experiments import (
+    _cli,
+    _data_findings,
+    _data_memorisation,
+    _data_report,
+    _example_scores,
+    _pod,
+    _report,
+    _subset_training,
+)
+from experiments._data_pruning import Cell, Config, Study, studies
 from experiments._data_report import Scored
 from experiments._example_scores import Scorer
 from experiments._students import Students
@@ -38,18 +49,15 @@ def run(config: Config) -> list[_report.Record]:
     folder, cells = config.folder(), config.cells()
     networks = len(config.sizes) * config.networks()
     with _report.Progress(networks + len(cells), _lines(config.seeds)) as progress:
-        made = studies(config)
+        made = _studies(config)
         with _cli.run_folder(config, progress):
             checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-            options = {"checkpoint": checkpoint, "progress": progress.step}
-            scored = []
-            for study in made:
-                progress.steps = _subset_training.steps(config, len(study.labels))
-                scored.append(score(config, study, finished=progress.finished, **options))
+            until = functools.partial(setattr, progress, "steps")
+            options = {"checkpoint": checkpoint, "progress": progress.step, "until": until}
+            scored = [score(config, study, finished=progress.finished, **options) for study in made]
 
             def trained() -> Iterator[dict[str, Any]]:
                 for study, scores, _ in scored:
-                    progress.steps = _subset_training.steps(config, len(study.labels))
                     students = Students(config, study, _example_scores.averaged(scores), **options)
                     yield from students.train([cell for cell in cells if cell.size == study.size])
 
@@ -57,6 +65,14 @@ def run(config: Config) -> list[_report.Record]:
             checkpoint.clear()
     _data_report.write(config, records, scored)
     return records
+
+
+def _studies(config: Config) -> list[Study]:
+    """Raises InputError for what does not fit the data, before anything is trained."""
+    made = studies(config)
+    for study in made:
+        _data_memorisation.check(config, study)
+    return made
 
 
 def score(config: Config, study: Study, **options: Any) -> Scored:
@@ -73,30 +89,35 @@ def score(config: Config, study: Study, **options: Any) -> Scored:
 
 def plan(config: Config) -> str:
     """What the command would do."""
-    folder, cells, made = config.folder(), config.cells(), studies(config)
+    folder, cells, made = config.folder(), config.cells(), _studies(config)
     finished = sum(cell.path(folder).exists() for cell in cells)
     lines = [f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})"]
     for study in made:
-        params, _ = jax.eval_shape(study.basis.init, jax.random.key(0))
-        scoring, _ = jax.eval_shape(_example_scores.score_model(config, study).init, jax.random.key(0))
-        students = Students(config, study, {})
-        mine = [cell for cell in cells if cell.size == study.size]
-        lines += [
-            f"examples     {len(study.labels):,} to train on, {study.changed.sum():,} of them with wrong labels",
-            f"scores       {config.networks()} networks of {_count(scoring):,} "
-            f"parameters, each {study.basis.steps:,} steps",
-            f"trainings    {len(mine)} of networks of {_count(params):,} parameters, in "
-            f"{len([*students.programs(mine)])} programs, {students.trainer(taught=False).where}",
-        ]
+        lines += _planned(config, study, [cell for cell in cells if cell.size == study.size])
     return "\n".join(
         [
             *lines,
             f"finished     {finished} of {len(cells)} trainings",
-            f"each         {made[0].basis.steps:,} steps of {config.batch_size} examples, "
-            + ("also on a part of the data" if config.budget == "steps" else "fewer on a part of the data"),
             "time         unknown before the first program has run; the progress line then says what is left",
         ]
     )
+
+
+def _planned(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Of the examples of one study."""
+    params, _ = jax.eval_shape(study.basis.init, jax.random.key(0))
+    scoring, _ = jax.eval_shape(_example_scores.score_model(config, study).init, jax.random.key(0))
+    students, memorising = Students(config, study, {}), config.memorising()
+    steps = f"{_subset_training.steps(config, len(study.labels)):,} steps of {config.batch_size} examples"
+    less = "fewer" if config.budget == "epochs" else "also"
+    yield f"examples     {len(study.labels):,} to train on, {study.changed.sum():,} of them with wrong labels"
+    yield f"scores       {config.networks() - memorising} networks of {_count(scoring):,} parameters, each {steps}"
+    if memorising:
+        epochs = config.memorisation_epochs or config.epochs
+        yield f"memorisation {memorising} more, of {epochs} epochs, each on a random part of the examples"
+    programs = f"{len([*students.programs(cells)])} programs, {students.trainer(taught=False).where}"
+    yield f"trainings    {len(cells)} of networks of {_count(params):,} parameters, in {programs}"
+    yield f"             each {steps}, {less} on a part of the data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

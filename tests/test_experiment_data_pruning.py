@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import itertools
 import json
 import math
 import os
@@ -17,21 +18,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from experiments import _arrays, _cli, _data_claims, _data_findings, _problem, _students, _subset_training, data_pruning
+from experiments import (
+    _arrays,
+    _cli,
+    _data_claims,
+    _data_findings,
+    _data_keys,
+    _data_memorisation,
+    _problem,
+    _students,
+    _subset_training,
+    data_pruning,
+)
 from experiments._data_findings import Lead
 from experiments._data_pruning import Cell, Config, Study, noisy, studies
 from experiments._example_scores import Scorer, score_model
 from experiments._students import Students, choose
 from experiments._subset_training import Taught
 from jaxticket import data, loops
+from jaxticket.data import mnist
 from jaxticket.errors import CheckpointError
+from jaxticket.loops.store import fingerprint
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = ["--epochs", "2", "--score-epochs", "1", "--score-replicates", "2", "--seeds", "2", "--fractions", "0.2,0.5"]
 SMALL += ["--learning-rate", "0.01", "--batch-size", "30"]
 SCORES = ["--scores", "el2n,random"]
+GOLDEN_KEYS = {  # of seed 3
+    "cells": [3716834203, 3481239269],
+    "networks": [1946498123, 2217676430],
+    "teacher": [1024511538, 2603795180],
+    "prototypes": [877192987, 3448417067],
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +141,29 @@ def test_cells_pair_all_subsets_by_seed():
     assert config.weight_of_teacher(0.8) == 0.5
 
 
+@pytest.mark.slow
+def test_networks_that_memorise_have_parts_of_their_own():
+    config, _ = made_study(scores=("memorisation",), memorisation_models=12)
+    first, again, other = (np.asarray(_data_memorisation.drawn(config, 300, replicate)) for replicate in (0, 0, 1))
+    assert first.shape == (12, 300)
+    assert first.sum(1).tolist() == [210] * 12
+    assert (first == again).all()
+    assert len({row.tobytes() for row in (*first, *other)}) == 24
+
+
+def test_memorisation_changes_nothing_of_runs_without_it():
+    """The keys that published numbers hang on, and what a folder of before holds."""
+    config = Config(seed=3)
+    found = {name: jax.random.key_data(key).tolist() for name, key in _data_keys.keys(config)._asdict().items()}
+    assert found.pop("memorisation") not in found.values()
+    assert found == GOLDEN_KEYS
+    assert not [name for name in config.identity() if name.startswith("memorisation")]
+    assert len({dataclasses.replace(config, memorisation_models=models).hash() for models in (60, 61)}) == 2
+    assert config.networks() == 3
+    more = dataclasses.replace(config, scores=("el2n", "memorisation"), score_width=9)
+    assert (more.networks(), more.memorising()) == (2 * (3 + 180), 2 * 180)
+
+
 # What is found.
 
 
@@ -189,7 +233,7 @@ def test_arrays_are_kept_and_those_of_other_examples_refused(tmp_path):
         made.append(1)
         return {"el2n": np.arange(3.0)}
 
-    kept = lambda names, examples: _arrays.kept(file, names, make, data=examples)
+    kept = lambda names, examples: _arrays.kept(file, names, make, origin=fingerprint(examples))
     ours, others = jnp.arange(3.0), jnp.arange(3.0) + 1
     assert kept({"el2n"}, ours)["el2n"].tolist() == [0, 1, 2]
     assert kept({"el2n"}, ours)["el2n"].tolist() == [0, 1, 2]
@@ -248,6 +292,9 @@ def test_dry_runs_print_plans_and_write_nothing(tmp_path, capsys):
         (["--distil", "el2n", "--augment", "crop-and-flip"], "--augment is crop-and-flip, but must be none"),
         (["--on-nan", "skip"], "--on-nan is skip"),
         (["--seeds", "0"], "--seeds is 0, but must be at least 1"),
+        (["--memorisation-models", "1"], "--memorisation-models is 1, but must be at least 2"),
+        (["--memorisation-epochs", "-1"], "--memorisation-epochs is -1, but must be at least 0"),
+        (["--scores", "memorisation", "--memorisation-models", "9"], "--memorisation-models is 9, but must be more"),
         (["--fraction", "0.1"], "perhaps --fractions was meant"),
     ],
 )
@@ -402,6 +449,54 @@ def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers
     assert data_pruning.main([*flags, *more]) == 0
     assert {path: path.stat().st_mtime_ns for path in trained} == trained  # read, not trained again
     assert records(run) == records(finished)
+
+
+@pytest.mark.slow
+def test_memorisation_from_networks_to_the_report(tmp_path, monkeypatch):
+    """300 digits: interrupted between networks it goes on; scores are those of the papers' formula, by hand."""
+    monkeypatch.setattr(data, "mnist5k", mnist.mnist5k)
+    flags = [*SMALL, "--scores", "memorisation,random", "--limit", "300", "--label-noise", "0.2", "--orders", "hard"]
+    flags += ["--memorisation-models", "24", "--memorisation-epochs", "20", "--out", str(tmp_path)]
+    train, trained = _data_memorisation.Memorisation._train, []
+
+    def interrupted(self, replicate, models, included):
+        if len(trained) == 3:
+            trained.append(None)
+            raise KeyboardInterrupt
+        trained.append((replicate, *models))
+        return train(self, replicate, models, included)
+
+    monkeypatch.setattr(_data_memorisation.Memorisation, "_train", interrupted)
+    with pytest.raises(SystemExit):
+        data_pruning.main(flags)
+    assert data_pruning.main(flags) == 0
+    some = [one for one in trained if one]
+    assert sorted((replicate, model) for replicate, *models in some for model in models) == [
+        *itertools.product(range(2), range(24))  # none was trained twice
+    ]
+    (run,) = tmp_path.iterdir()
+    config = _cli.training_config(Config(), flags, data_pruning.PRESETS, description="")
+    (study,) = studies(config)
+    scores = []
+    for replicate in range(2):
+        folder = run / "scores" / "size_0" / "same_memorisation" / str(replicate)
+        right = np.stack([np.load(folder / f"{model}.npz")["right"] for model in range(24)])
+        having = np.asarray(_data_memorisation.drawn(config, 300, replicate))
+        of = lambda which, right=right: (right & which).sum(0) / which.sum(0)
+        assert of(having)[study.changed].mean() > 0.9  # wrong labels, learned by heart …
+        assert of(~having)[study.changed].mean() < 0.1  # … and guessed by nobody
+        scores.append(of(having) - of(~having))
+    results = json.loads((run / "results.json").read_text())
+    trusted = results["scores"]["300"]["memorisation"]
+    assert trusted["averaged"] == pytest.approx(average_precision_score(study.changed, np.mean(scores, 0)))
+    assert trusted["precision"]["mean"] > 0.4  # of a fifth by chance
+    (subset,) = (run / "subsets" / "size_0").glob("memorisation-hard-0.2.json")
+    chosen = json.loads(subset.read_text())["rows"]
+    assert np.mean(scores, 0)[chosen].min() >= np.sort(np.mean(scores, 0))[-60]
+    claims = {claim["claim"].split(" (")[0]: claim for claim in json.loads((run / "claims.json").read_text())["claims"]}
+    found = claims["memorisation finds wrong labels better than chance"]
+    assert found["paper"].startswith("Feldman & Zhang")
+    assert found["value"] == pytest.approx(100 * (trusted["precision"]["mean"] - 0.2))
 
 
 @pytest.mark.slow
