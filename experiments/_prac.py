@@ -1,7 +1,6 @@
 """What a search on PrAC sets compares: its settings, and its arms."""
 
 import dataclasses
-import functools
 import math
 import pathlib
 import shutil
@@ -12,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _problem
+from experiments import _prac_sets, _problem
 from experiments._config import Training, require
-from experiments._subset_training import logits, recipe
+from experiments._subset_training import logits, recipe, steps
 from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets
 from jaxticket.methods.datasets import prac
 from jaxticket.typing import Params, PyTree
@@ -41,6 +40,10 @@ class Config(Training):
     """Examples that were forgotten more often in a round are hard to memorise."""
     minimum: float = 0.35
     """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
+    rewind_step: int = 0
+    """The step of the first round whose weights all later rounds and all tickets start from; 0 is before training."""
+    rewind_fraction: float = 0.0
+    """The same as a part of the first round, rounded up to a step; of both flags one must be 0."""
     sets_from: pathlib.Path | None = None
     """The folder of another run, of another network: prac trains on the sets that were found there."""
     seeds: int = 3
@@ -54,21 +57,31 @@ class Config(Training):
         require(0 <= self.tolerance <= 1, self, "tolerance", "at least 0 and at most 1")
         require(self.threshold >= 0, self, "threshold", "at least 0")
         require(0 <= self.minimum <= 1, self, "minimum", "at least 0 and at most 1")
+        require(self.rewind_step >= 0, self, "rewind_step", "at least 0")
+        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
+        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
         require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
         require(not self.distributed, self, "distributed", "off: searches run in one process")
         require(not self.coordinator, self, "coordinator", "empty: searches run in one process")
-        found = self.sets_from is None or list(self.sets_from.glob("seed_0/sets/round_*.json"))
-        require(bool(found), self, "sets_from", "the folder of a run of experiments/prac.py")
+        if self.sets_from is not None:
+            wanted = [_prac_sets.file(self.sets_from, s, r) for s in range(self.seeds) for r in range(self.rounds)]
+            told = "the folder of a run of experiments/prac.py with as many --seeds and --rounds"
+            require(all(map(pathlib.Path.exists, wanted)), self, "sets_from", told)
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
         return super().identity() | ({} if self.sets_from is None else {"sets_from": self.sets_from.name})
 
-    def plan(self, arm: str) -> prac.Plan:
-        """How long the rounds of an arm are; iterative pruning on all examples runs each to its end."""
-        tolerance = 0.0 if arm == "imp" else self.tolerance
-        return prac.Plan(rounds=self.rounds, rate=self.rate, epochs=self.epochs, tolerance=tolerance)
+    def plan(self, arm: str, steps: int) -> prac.Plan:
+        """How an arm goes, of so many steps on all examples; iterative pruning on these runs each round to its end."""
+        return prac.Plan(
+            rounds=self.rounds,
+            rate=self.rate,
+            epochs=self.epochs,
+            tolerance=0.0 if arm == "imp" else self.tolerance,
+            rewind_step=self.rewind_step or math.ceil(self.rewind_fraction * steps),
+        )
 
 
 class Lab(NamedTuple):
@@ -79,6 +92,7 @@ class Lab(NamedTuple):
     fit: data_pruning.SubsetFit  # of rounds, whose examples are watched
     train: data_pruning.SubsetFit  # of tickets
     options: dict[str, Any]  # of `prac.prac`
+    steps: int  # of a training on all examples
 
 
 class Keys(NamedTuple):
@@ -101,9 +115,11 @@ def lab(config: Config, **looks: Any) -> Lab:
     basis = _problem.basis(config)
     apart = _problem.place(config, basis.model, 1)
     placement = apart if apart.each == "sequence" else None
-    # An epoch ends with a batch that is not full.
-    steps = config.epochs * -(-len(basis.dataset.train.y) // config.batch_size)
-    shared = dataclasses.replace(recipe(config, basis), learning_rate=_problem.learning_rate(config, steps))
+    whole = steps(config, len(basis.dataset.train.y))
+    require(config.rewind_step < whole, config, "rewind_step", f"below the {whole} steps of a training")
+    if config.sets_from is not None:  # raises now, not after a round, if they are of other examples
+        data_pruning.load_subset(_prac_sets.file(config.sets_from, 0, 0), data=basis.dataset.train)
+    shared = dataclasses.replace(recipe(config, basis), learning_rate=_problem.learning_rate(config, whole))
     observe = data_pruning.observer(
         logits(config, basis.model), labels=lambda split: split.y, measures={"el2n": data_pruning.el2n}
     )
@@ -120,111 +136,92 @@ def lab(config: Config, **looks: Any) -> Lab:
     fit = data_pruning.subset_fit(shared, observe=observe, progress=looks.get("progress"), **how)
     train = data_pruning.subset_fit(shared, **how, **looks)
     options = {"predict": predict, "evaluate": validate, "recipe": shared, "checkpoint": looks.get("checkpoint")}
-    return Lab(basis, shared, fit, train, options)
+    return Lab(basis, shared, fit, train, options, whole)
 
 
 def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The records of all seeds and arms, each as soon as its ticket is trained on all examples."""
     for seed in range(config.seeds):
-        yield from _seed(config, shared, folder / f"seed_{seed}", seed)
+        keys = keys_of(config, seed)
+        params, state = shared.basis.init(keys.init)
+        begin = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
+        yield from _arms(config, shared, _Seed(seed, folder, keys, begin))
 
 
-def _seed(config: Config, shared: Lab, folder: pathlib.Path, seed: int) -> Iterator[dict[str, Any]]:
-    keys = keys_of(config, seed)
-    params, state = shared.basis.init(keys.init)
-    found = {"dense": tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)}
-    sizes = list[int]()
+class _Seed(NamedTuple):
+    """One repetition of everything."""
+
+    number: int
+    run: pathlib.Path  # the folder of all of them
+    keys: Keys
+    begin: tickets.Ticket  # what the searches begin with: untrained, not pruned
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where its tickets are."""
+        return self.run / f"seed_{self.number}"
+
+    def rounds(self, arm: str) -> pathlib.Path:
+        """Where finished rounds are kept until the ticket is."""
+        return self.folder / "rounds" / arm
+
+
+def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
+    found, sizes = dict[str, tickets.Ticket](), list[int]()
     for arm in ("prac", *(arm for arm in (*ARMS, *OTHERS) if arm != "prac")):
-        path = folder / arm
+        path = seed.folder / arm
         if not path.exists():
-            told = {}
+            told = {"seed": seed.number, "branch": arm}
             if arm in ARMS:
-                found[arm], told = _search(config, shared, folder, found["dense"], keys, seed, arm, sizes)
+                ticket, of_rounds = _search(config, shared, seed, arm, sizes)
+                told |= of_rounds
             elif arm == "random_mask":
-                found[arm] = loops.branches.random_ticket(found["prac"], key=keys.shuffle)
-            record = _trained(config, shared, found[arm], keys, {"seed": seed, "branch": arm, **told})
-            folder.mkdir(parents=True, exist_ok=True)
-            tickets.save(path, dataclasses.replace(found[arm], meta=record))
-        shutil.rmtree(_rounds(folder, arm), ignore_errors=True)  # also what a killed process left of it
-        found[arm] = tickets.load(path, like=found["dense"])
+                ticket = loops.branches.random_ticket(found["prac"], key=seed.keys.shuffle)
+            else:  # dense, from the weights that the tickets start from
+                ticket = dataclasses.replace(found["prac"], mask=seed.begin.mask)
+            record = _trained(config, shared, ticket, seed.keys, told)
+            seed.folder.mkdir(parents=True, exist_ok=True)
+            tickets.save(path, dataclasses.replace(ticket, meta=record))
+        shutil.rmtree(seed.rounds(arm), ignore_errors=True)  # also what a killed process left of it
+        found[arm] = tickets.load(path, like=seed.begin)
         record = dict(found[arm].meta)
         sizes = record["examples"] if arm == "prac" else sizes
         yield record
 
 
-def _rounds(folder: pathlib.Path, arm: str) -> pathlib.Path:
-    """Where finished rounds are kept until the ticket is."""
-    return folder / "rounds" / arm
-
-
 def _search(
-    config: Config,
-    shared: Lab,
-    folder: pathlib.Path,
-    dense: tickets.Ticket,
-    keys: Keys,
-    seed: int,
-    arm: str,
-    sizes: Sequence[int],
+    config: Config, shared: Lab, seed: _Seed, arm: str, sizes: Sequence[int]
 ) -> tuple[tickets.Ticket, dict[str, Any]]:
     """The ticket of an arm, and what its rounds trained on and saved."""
-    choose = _chooser(config, shared, arm, keys, sizes, seed)
-    options = {"choose": choose, "key": keys.search, "store": loops.Store(_rounds(folder, arm)), **shared.options}
-    costs, free, classes = [], [shared.recipe.examples], list[int]()
-    for each in prac.prac(shared.fit, dense, config.plan(arm), **options):
+    train, examples, plan = shared.basis.dataset.train, shared.recipe.examples, config.plan(arm, shared.steps)
+    rule = {"threshold": config.threshold, "minimum": config.minimum}
+    choose = _prac_sets.choosers(examples, sizes=sizes, key=seed.keys.subsets, **rule)[arm]
+    if arm == "prac" and config.sets_from is not None:
+        choose = _prac_sets.transferred(config.sets_from, seed.number, train)
+    options = {"choose": choose, "key": seed.keys.search, "store": loops.Store(seed.rounds(arm)), **shared.options}
+    costs, free, classes = [], [examples], list[int]()
+    for each in prac.prac(shared.fit, seed.begin, plan, **options):
         costs.append(each.cost)
         free.append(int(prac.prac_set(each.found, threshold=config.threshold).sum()))
-        classes = np.bincount(np.asarray(shared.basis.dataset.train.y)[np.asarray(each.subset)]).tolist()
+        classes = np.bincount(np.asarray(train.y)[np.asarray(each.subset)]).tolist()
         if arm == "prac":
-            _keep_set(config, shared, each, folder / "sets", seed)
+            file = _prac_sets.file(seed.run, seed.number, each.level.index)
+            _prac_sets.keep(file, each, train, {"seed": seed.number, "config": config.identity()})
     told = {
         "examples": [size for _, size in costs],
         "without_minimum": free[:-1],  # what a PrAC set would hold in each round if --minimum were 0
         "epochs": [epochs for epochs, _ in costs],
-        "saved": prac.iterations_saved(costs, config.plan(arm), examples=shared.recipe.examples),
+        "saved": prac.iterations_saved(costs, plan, examples=examples),
         "classes": classes,
     }
     return each.ticket, told
 
 
-def _chooser(config: Config, shared: Lab, arm: str, keys: Keys, sizes: Sequence[int], seed: int) -> prac.ChooseFn:
-    """What each round of an arm leaves for the next one."""
-    examples, rule = shared.recipe.examples, {"threshold": config.threshold, "minimum": config.minimum}
-
-    def random_subset(found: prac.Found) -> jax.Array:
-        after = min(found.round + 1, len(sizes) - 1)  # nothing is trained on what the last round chooses
-        return data_pruning.random_subset(jax.random.fold_in(keys.subsets, found.round), examples, sizes[after])
-
-    def hard(found: prac.Found) -> jax.Array:
-        return prac.prac_set(found._replace(sparse=found.dense), **rule)
-
-    def transferred(found: prac.Found) -> jax.Array:
-        after = min(found.round + 1, config.rounds - 1)
-        file = config.sets_from / f"seed_{seed}" / "sets" / f"round_{after:03d}.json"
-        return data_pruning.load_subset(file, data=shared.basis.dataset.train)[0]
-
-    return {
-        "imp": lambda found: jnp.ones(examples, bool),
-        "prac": functools.partial(prac.prac_set, **rule) if config.sets_from is None else transferred,
-        "random_subset": random_subset,
-        "hard": hard,
-    }[arm]
-
-
-def _keep_set(config: Config, shared: Lab, found: prac.Round, folder: pathlib.Path, seed: int) -> None:
-    """The set of a round as a file, for other networks to be trained on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    provenance = {"method": "prac", "round": found.level.index, "seed": seed, "config": config.identity()}
-    file = folder / f"round_{found.level.index:03d}.json"
-    data_pruning.save_subset(file, found.subset, data=shared.basis.dataset.train, provenance=provenance)
-
-
 def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
     """What a ticket comes to, trained on all examples: its record."""
     fit = shared.train(jnp.ones(shared.recipe.examples, bool))
-    steps = config.epochs * -(-shared.recipe.examples // config.batch_size)
     state, mask = tickets.ticket.copy((ticket.state, ticket.mask))
-    fitted = fit(tickets.rewind(ticket), state, mask, keys.final, step=0, steps=steps, opt_state=None)
+    fitted = fit(tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, opt_state=None)
     return {
         **told,
         "density": masks.summary(ticket.params, ticket.mask).maskable.density,

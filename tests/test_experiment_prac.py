@@ -5,14 +5,17 @@ Whole runs are in the slow tier: compiling, plots and checkpoints take them seco
 
 import json
 import math
+import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxticket as jt
-from experiments import _prac, _prac_claims, prac
+from experiments import _prac, _prac_claims, _prac_sets, prac
 from jaxticket import data, data_pruning, loops
+from jaxticket.methods.datasets import prac as method
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 ARMS = (*_prac.ARMS, *_prac.OTHERS)
@@ -142,6 +145,74 @@ def test_the_sets_are_those_of_the_training_examples(finished):
     )
 
 
+@pytest.mark.slow
+def test_sets_that_do_not_fit_are_refused_before_anything_is_trained(finished, tmp_path, capsys):
+    for arguments, words in (
+        (["--rounds", "3"], "as many --seeds and --rounds"),
+        (["--seeds", "3"], "as many --seeds and --rounds"),
+        (["--seed", "1"], "other training examples"),
+    ):
+        with pytest.raises(SystemExit):
+            trained(tmp_path, "--sets-from", str(finished), *arguments)
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_all_arms_start_from_weights_early_in_the_first_round(finished, tmp_path):
+    """A third of its 15 steps; its cost is counted as before, and what the early weights cost is a part of it."""
+    run = trained(tmp_path, "--rewind-fraction", "0.3", "--seeds", "1")
+    assert json.loads((run / "config.json").read_text())["rewind_fraction"] == 0.3
+    early, late = ([jt.load(folder / "seed_0" / arm) for arm in ARMS] for folder in (run, finished))
+    first = early[0].params["hidden1"]["kernel"]
+    for mine, other in zip(early, late, strict=True):
+        assert (mine.step, other.step) == (5, 0)
+        assert jnp.array_equal(mine.params["hidden1"]["kernel"], first)
+        assert not jnp.array_equal(first, other.params["hidden1"]["kernel"])
+    assert early[-1].mask["hidden1"]["kernel"].all()  # dense
+    for mine in records(run):
+        other = next(r for r in records(finished) if (r["seed"], r["branch"]) == (0, mine["branch"]))
+        assert mine["test_accuracy"] != other["test_accuracy"] or mine["loss"] != other["loss"]
+        if mine["branch"] in _prac.ARMS:
+            assert mine["epochs"][0] == other["epochs"][0]
+            assert mine["saved"] == pytest.approx(1 - sum(map(math.prod, zip(mine["epochs"], mine["examples"]))) / 1800)
+
+
+def test_what_each_arm_leaves_for_the_next_round():
+    """Example 0 is hard, 1 is seen differently, and the hardest of the others is the last."""
+    observed = {"correct": jnp.arange(6) > 0, "el2n": jnp.arange(6) / 10}
+    statistics = data_pruning.update(data_pruning.init(6, ("el2n",)), jnp.arange(6), observed)
+    found = method.Found(1, statistics, jnp.zeros(6, int), jnp.arange(6) % 6 == 1)
+    choosers = _prac_sets.choosers(6, sizes=[6, 6, 4], key=jax.random.key(0), threshold=0, minimum=0.2)
+    chosen = {arm: np.flatnonzero(choose(found)).tolist() for arm, choose in choosers.items()}
+    assert chosen.pop("random_subset") != [0, 1, 2, 3]
+    assert chosen == {"imp": [0, 1, 2, 3, 4, 5], "prac": [0, 1], "hard": [0, 5]}
+    assert int(choosers["random_subset"](found).sum()) == 4
+
+
+def test_every_ticket_is_trained_alike_on_all_examples():
+    calls = []
+
+    def train(subset):
+        def fit(params, state, mask, key, **others):
+            calls.append((int(subset.sum()), params, key, others))
+            return loops.fit.Fitted(params, state, None, 0.5)
+
+        return fit
+
+    basis = types.SimpleNamespace(evaluate=lambda params, state: {"test_accuracy": float(params["kernel"].sum())})
+    lab = _prac.Lab(basis, types.SimpleNamespace(examples=50), None, train, {}, 33)
+    ticket = jt.Ticket({"kernel": jnp.ones((2, 2))}, {"kernel": jnp.eye(2, dtype=bool)}, step=7)
+    keys = _prac.keys_of(_prac.Config(), 0)
+    record = _prac._trained(_prac.Config(), lab, ticket, keys, {"branch": "prac"})
+    ((size, params, key, others),) = calls
+    assert size == 50
+    assert jnp.array_equal(params["kernel"], jnp.eye(2))
+    assert key == keys.final
+    assert others == {"step": 0, "steps": 33, "opt_state": None}
+    assert record == {"branch": "prac", "density": 0.5, "collapsed": [], "loss": 0.5, "test_accuracy": 2.0}
+
+
 def test_claims_follow_the_records():
     accuracies = {"prac": 0.88, "imp": 0.9, "random_subset": 0.88, "hard": 0.87, "random_mask": 0.8, "dense": 0.9}
     records = [
@@ -162,6 +233,10 @@ def test_claims_follow_the_records():
         (["--threshold", "-1"], "--threshold is -1"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--sets-from", "nowhere"], "--sets-from is nowhere, but must be"),
+        (["--rewind-step", "-1"], "--rewind-step is -1"),
+        (["--rewind-step", "96"], "--rewind-step is 96, but must be below the 80 steps of a training"),
+        (["--rewind-fraction", "1"], "--rewind-fraction is 1"),
+        (["--rewind-fraction", "0.1", "--rewind-step", "5"], "0 with --rewind-fraction"),
     ],
 )
 def test_bad_flags(arguments, words, capsys, tmp_path):
