@@ -10,7 +10,6 @@ methods. A run that was killed goes on when the same command is given again; mor
 """
 
 import dataclasses
-import functools
 import pathlib
 import statistics
 import sys
@@ -19,15 +18,14 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import _cells, _cli, _evidence, _html, _plot, _pod, _report
+from experiments import _cells, _cli, _evidence, _html, _plan, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._comparison_claims import claims
 from experiments._config import Training, require
 from experiments._kinds import DENSE, Cell
 from experiments.imp import PRESETS
-from jaxticket import filters, registry
+from jaxticket import registry
 from jaxticket.loops.nonfinite import OnNan
 
 
@@ -151,15 +149,13 @@ def warnings(records: Sequence[_report.Record]) -> str:
 def plan(config: Config) -> str:
     """What the command would do."""
     trainer, cells, folder = _trainer(config), config.cells(), config.folder()
-    params, _ = jax.eval_shape(trainer.basis.model.init, jax.random.key(0))
-    mask = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
-    count, prunable = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, mask))
+    count, prunable = _plan.sizes(trainer.basis.model.init)
     finished = sum(cell.path(folder).exists() for cell in cells)
     shared = [len(program) for program in trainer.programs(cells)]
     kinds = len({cell.kind for cell in cells})
     return "\n".join(
         [
-            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            _plan.folder(folder),
             f"trainings    {len(cells)}: {len(config.methods)} methods, {len(config.densities)} densities, "
             f"{config.seeds} seeds, and the dense network; {finished} of them are finished",
             f"each         {trainer.basis.steps} steps of {config.batch_size} examples",
@@ -167,7 +163,7 @@ def plan(config: Config) -> str:
             f"{trainer.placement.why}",
             f"parameters   {count:,}, of which {prunable:,} can be pruned",
             f"disk         at most {len(cells) * (4 * count + prunable / 8) / 2**20:.0f} MiB",
-            "time         unknown before the first program has run; the progress line then says what is left",
+            _plan.TIME,
         ]
     )
 

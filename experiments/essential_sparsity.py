@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _config, _essential_claims, _evidence, _html, _plot, _report, _sentences
+from experiments import _cli, _config, _essential_claims, _evidence, _html, _plan, _plot, _report, _sentences
 from jaxticket import diagnostics, filters, loops, models, scopes, scores
 from jaxticket.errors import InputError
 from jaxticket.loops.level import PruneFn
@@ -189,7 +189,8 @@ def known(config: Config) -> list[_report.Record]:
 def plan(config: Config) -> str:
     """What the command would do."""
     return (
-        f"run folder   {config.folder()}\npoints       {len(config.cells())}, of which {len(known(config))} are there\n"
+        f"{_plan.folder(config.folder())}\n"
+        f"points       {len(config.cells())}, of which {len(known(config))} are there\n"
         f"each         {len(_texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores"
     )
 

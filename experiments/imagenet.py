@@ -22,7 +22,7 @@ import jax
 from jax.sharding import AxisType
 
 import jaxticket as jt
-from experiments import _cli, _html, _plot, _pod, _report
+from experiments import _cli, _html, _plan, _plot, _pod, _report
 from experiments._config import require
 from experiments._imagenet import lowering, reading, training
 from experiments._imagenet.config import Config
@@ -176,7 +176,7 @@ def plan(config: Config) -> str:
     disk = 2 * saved + (trainings + 1) * 2 * 4 * count
     return "\n".join(
         [
-            f"run folder   {config.folder()} ({'exists: would go on' if config.folder().exists() else 'new'})",
+            _plan.folder(config.folder()),
             f"mesh         {', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())}",
             f"trainings    {trainings}: {steps:,} steps of {config.batch_size} of {reading.EXAMPLES:,} examples in all",
             f"parameters   {count:,}, of which {prunable:,} can be pruned",

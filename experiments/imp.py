@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _environment, _events, _evidence, _levels, _pod, _report, _search_claims
+from experiments import _cli, _environment, _events, _evidence, _levels, _plan, _pod, _report, _search_claims
 from experiments._config import Config
 from experiments._problem import Problem, build
 from experiments._together import Together
@@ -187,7 +187,7 @@ def plan(config: Config) -> str:
     saved = trainings * (2 * 4 * count + prunable / 8)  # weights before and after each training, and the mask
     return "\n".join(
         [
-            f"run folder   {config.folder()} ({'exists: would go on' if config.folder().exists() else 'new'})",
+            _plan.folder(config.folder()),
             f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
             f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
             f"each         {problem.steps - problem.rewind_step} steps of {config.batch_size} examples, after the "

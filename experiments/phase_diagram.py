@@ -23,9 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import _cli, _evidence, _html, _plot, _pod, _report
+from experiments import _cli, _evidence, _html, _plan, _plot, _pod, _report
 from experiments._phase_diagram import Config, Lab, claims
 from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops
@@ -134,12 +133,11 @@ def run(config: Config) -> list[_report.Record]:
 
 def plan(config: Config) -> str:
     """What the command would do."""
-    lab, folder = Lab(config), config.folder()
-    params, _ = jax.eval_shape(lab.basis.model.init, jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    lab = Lab(config)
+    count, _ = _plan.sizes(lab.basis.model.init)
     return "\n".join(
         [
-            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            _plan.folder(config.folder()),
             f"cells        {len(config.temperatures)} temperatures × {len(config.densities)} densities × "
             f"{config.seeds} seeds",
             f"retrainings  {lab.lanes} at a time, once a temperature, {lab.basis.steps} steps of {config.batch_size} "

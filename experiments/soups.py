@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _evidence, _levels, _pod, _problem, _report
+from experiments import _cli, _evidence, _levels, _plan, _pod, _problem, _report
 from experiments._soups import Config, Lab, claims, dense, lab, trainer
 from experiments._together import Together
 from experiments.imp import PRESETS
@@ -127,14 +127,13 @@ def run(config: Config) -> list[_report.Record]:
 
 def plan(config: Config) -> str:
     """What the command would do."""
-    shared, folder = lab(config), config.folder()
-    params, _ = jax.eval_shape(shared.basis.model.init, jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    shared = lab(config)
+    count, _ = _plan.sizes(shared.basis.model.init)
     phases = len(config.levels())
     epochs = config.epochs + phases * config.retrain_epochs * (2 * config.members + 1)
     return "\n".join(
         [
-            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            _plan.folder(config.folder()),
             f"phases       {phases}, densities {' '.join(f'{density:.4g}' for density, _ in config.levels())}",
             f"trainings    {config.seeds * (1 + phases * (config.members + 2))}: {config.seeds} seeds, of each the "
             f"dense network and in each phase {config.members} members and 2 that are pruned alone",

@@ -18,9 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import _cli, _evidence, _html, _plot, _pod, _report, compare
+from experiments import _cli, _evidence, _html, _plan, _plot, _pod, _report, compare
 from experiments._cells import Trainer
 from experiments._kinds import DENSE
 from experiments._strong import Config, claims, trainer
@@ -81,11 +80,10 @@ def report(config: Config, records: Sequence[_report.Record]) -> None:
 def plan(config: Config) -> str:
     """What the command would do."""
     folder, cells = config.folder(), config.cells()
-    lines = [f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})"]
+    lines = [_plan.folder(folder)]
     for width in config.widths:
         each = trainer(config, width)
-        params, _ = jax.eval_shape(each.basis.model.init, jax.random.key(0))
-        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        count, _ = _plan.sizes(each.basis.model.init)
         finished = sum(cell.path(each.folder).exists() for cell in cells)
         programs = each.programs(cells)
         lines += [
@@ -94,7 +92,7 @@ def plan(config: Config) -> str:
         ]
     lines += [
         f"each         {each.basis.steps} steps of {config.batch_size} examples",
-        "time         unknown before the first program has run; the progress line then says what is left",
+        _plan.TIME,
     ]
     return "\n".join(lines)
 

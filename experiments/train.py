@@ -19,7 +19,7 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments import _cli, _events, _html, _plot, _pod, _report
+from experiments import _cli, _events, _html, _plan, _plot, _pod, _report
 from experiments._cells import Trainer
 from experiments._config import Training, require
 from experiments._kinds import Cell
@@ -135,7 +135,7 @@ def plan(config: Config) -> str:
     finished = sum(cell.path(folder).exists() for cell in config.cells())
     return "\n".join(
         [
-            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            _plan.folder(folder),
             f"method       {method.paper}: {method.arguments}",
             f"trainings    {config.seeds}, {finished} of them finished; {trainer.placement.why}",
             f"each         {trainer.basis.steps} steps of {config.batch_size} examples",

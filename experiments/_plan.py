@@ -1,0 +1,30 @@
+"""Lines that the plans of --dry-run have in common, and the sizes in them."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+
+from jaxticket import filters
+from jaxticket.typing import Key, Params, PyTree
+
+TIME = "time         unknown before the first program has run; the progress line then says what is left"
+
+
+def folder(of_run: pathlib.Path) -> str:
+    """Where the run would live, and whether it would go on."""
+    return f"run folder   {of_run} ({'exists: would go on' if of_run.exists() else 'new'})"
+
+
+def sizes(init: Callable[[Key], tuple[Params, PyTree]]) -> tuple[int, int]:
+    """How many parameters a network has, and how many of them can be pruned; nothing is computed.
+
+    >>> import jax.numpy as jnp
+    >>> sizes(lambda key: ({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, None))
+    (16, 12)
+    """
+    params, _ = jax.eval_shape(init, jax.random.key(0))
+    mask = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
+    count, prunable = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, mask))
+    return count, prunable
