@@ -41,7 +41,8 @@ class Config(Training):
     minimum: float = 0.35
     """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
     rewind_step: int = 0
-    """The step of the first round whose weights all later rounds and all tickets start from; 0 is before training."""
+    """The step of the first round whose weights all later rounds and all tickets start from, none of them shortened; 0
+    is before training."""
     rewind_fraction: float = 0.0
     """The same as a part of the first round, rounded up to a step; of both flags one must be 0."""
     sets_from: pathlib.Path | None = None

@@ -2,14 +2,16 @@
 
     python experiments/prac.py                            LeNet-300-100 on Fashion-MNIST: configs/prac_fashion.py
     python experiments/prac.py --preset lenet_mnist5k     on digits that need no download, in a few minutes
-    python experiments/prac.py --preset resnet20_cifar    on a GPU
+    python experiments/prac.py --preset resnet20_cifar --rewind-fraction 0.0165     on a GPU, with late rewinding
     python experiments/prac.py --model conv_4 --data cifar10 --sets-from runs/prac-0123456789
     python experiments/prac.py --dry-run                  the plan, and nothing else
 
 After Zhang et al., "Efficient Lottery Ticket Finding: Less Data is More" (2021). Beside PrAC sets stand iterative
 pruning on all examples, random sets of the same sizes, and the hard examples alone; each ticket is trained on all
-examples in the end, as is the PrAC ticket with its weights in random places, and the dense network. A run that was
-killed goes on when the same command is given again; more seeds extend it.
+examples in the end, as is the PrAC ticket with its weights in random places, and the dense network. With --rewind-step
+all of these, and all rounds after the first, start from weights early in the first round, which every arm trains on all
+examples; its cost is counted once. A run that was killed goes on when the same command is given again; more seeds
+extend it.
 """
 
 import statistics
@@ -99,16 +101,17 @@ def plan(config: Config) -> str:
     shared, folder = lab(config), config.folder()
     params, _ = jax.eval_shape(shared.basis.model.init, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    whole = config.seeds * config.epochs
+    whole, tickets = config.seeds * config.epochs, config.seeds * len((*ARMS, *OTHERS))
     return "\n".join(
         [
             f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
             f"searches     {config.seeds * len(ARMS)}: {config.seeds} seeds of {', '.join(map(_report.plain, ARMS))}; "
             f"{config.rounds} rounds each",
             f"epochs       {whole * config.rounds} of imp; the others at most as many, on parts of the "
-            f"{shared.recipe.examples:,} examples; {whole * len((*ARMS, *OTHERS))} of tickets on all of them",
+            f"{shared.recipe.examples:,} examples; {tickets * config.epochs} of tickets on all of them",
+            f"rewound to   step {config.plan('prac', shared.steps).rewind_step} of {shared.steps} of the first round",
             f"parameters   {count:,}",
-            f"disk         at most {2**-20 * (7 * 4 * count * config.rounds + 2 * 4 * count * whole):.0f} MiB",
+            f"disk         at most {2**-20 * 4 * count * (7 * config.rounds + 2 * tickets):.0f} MiB",
             "time         unknown before the first search has ended; the progress line then says what is left",
         ]
     )
