@@ -15,7 +15,7 @@ _EVIDENCE = pathlib.Path(__file__).with_name("evidence")
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Adds evidence/report.html."""
-    tables = [("Methods", "../methods/"), ("Registry", "../registry/")]
-    page = _dashboard.page(_claims.load(_EVIDENCE), tables=tables)
+    links = [("Methods", "../methods/"), ("Registry", "../registry/"), ("How claims are made", "../evidence/")]
+    page = _dashboard.page(_claims.load(_EVIDENCE), links=links)
     files.append(File.generated(config, "evidence/report.html", content=page))
     return files

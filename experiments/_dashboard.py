@@ -1,4 +1,4 @@
-"""The page of claims: one file of HTML without scripts, which refers to nothing but the table of methods."""
+"""The page of claims: one file of HTML without scripts, which refers to nothing but pages of the documentation."""
 
 import collections
 import html
@@ -63,18 +63,18 @@ class _Row(NamedTuple):
     run: Evidence
 
 
-def page(found: Sequence[Evidence], *, tables: Sequence[tuple[str, str]]) -> str:
+def page(found: Sequence[Evidence], *, links: Sequence[tuple[str, str]]) -> str:
     """The HTML page of all that is stored.
 
     Args:
-      tables: (words, link) of the pages that list methods, from where the page will lie.
+      links: (words, link) of pages that say more, from where this one will lie.
     """
     papers: dict[str, list[_Row]] = collections.defaultdict(list)
     for run in found:
         for claim in run.claims:
             papers[claim.paper].append(_Row(claim, run))
     body = _body(found, dict(sorted(papers.items()))) if papers else _NOTHING
-    links = " · ".join(f'<a href="{html.escape(link)}">{html.escape(words)}</a>' for words, link in tables)
+    more = " · ".join(f'<a href="{html.escape(link)}">{html.escape(words)}</a>' for words, link in links)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -87,7 +87,7 @@ def page(found: Sequence[Evidence], *, tables: Sequence[tuple[str, str]]) -> str
 <body>
 <h1>Claims of papers, tested</h1>
 <p>What papers on sparsity say, and what the experiments of jaxticket found: small networks and data, so that a claim
-that fails here may hold elsewhere. {links}</p>
+that fails here may hold elsewhere. {more}</p>
 {body}
 </body>
 </html>

@@ -20,7 +20,7 @@ from jaxticket.errors import InputError
 from jaxticket.loops import rundir
 
 _DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-_TABLES = (("Methods", "methods.md"), ("Registry", "registry.md"))
+_PAGES = (("Methods", "methods.md"), ("Registry", "registry.md"), ("How claims are made", "evidence/README.md"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,11 @@ def report(config: Config) -> str:
             f"--evidence is {config.evidence}, which is no folder; name the one that experiments stored in"
         )
     found = _claims.load(config.evidence)
-    tables = [(words, os.path.relpath(_DOCS / page, config.out)) for words, page in _TABLES]
+    links = [(words, os.path.relpath(_DOCS / page, config.out)) for words, page in _PAGES]
     file = config.out / "index.html"
     with rundir.writing(file):
         config.out.mkdir(parents=True, exist_ok=True)
-    rundir.write_text(file, _dashboard.page(found, tables=tables))
+    rundir.write_text(file, _dashboard.page(found, links=links))
     claims = [claim for run in found for claim in run.claims]
     counts = collections.Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _claims.VERDICTS)

@@ -23,15 +23,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 import jax
 
-from experiments import _cli, _evidence, _levels, _plan, _pod, _problem, _report
+from experiments import _cli, _evidence, _levels, _plan, _pod, _problem, _report, imp
 from experiments._soups import Config, Lab, claims, dense, lab, trainer
 from experiments._together import Together
-from experiments.imp import PRESETS
 from jaxticket import diagnostics, loops, masks
 from jaxticket.loops import soups
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Trained
 
+# Without a schedule or a warm-up of their own: here the learning rate falls on a line.
+PRESETS = {
+    name: preset
+    for name, preset in imp.PRESETS.items()
+    if (preset.CONFIG.decay, preset.CONFIG.warmup) == ("constant", 0)
+}
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 

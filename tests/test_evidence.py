@@ -263,7 +263,7 @@ def test_the_page_shows_every_field_of_every_claim(tmp_path):
 
 def test_a_run_is_plotted_in_the_colours_of_the_page(tmp_path):
     _, config = stored(tmp_path, series={"own <curve>": [(1.0, 2.0, 0.5), (3.0, 4.0, 0.5)]}, axes=("x", "y"))
-    page = _dashboard.page(_claims.load(config.evidence), tables=[])
+    page = _dashboard.page(_claims.load(config.evidence), links=[])
     assert page.count("<svg") == 1
     assert "own &lt;curve&gt;" in page
     assert "currentColor" in page

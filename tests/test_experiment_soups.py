@@ -117,6 +117,7 @@ def test_what_the_members_differ_in():
         (["--decay", "cosine"], "--decay is cosine, but must be left out"),
         (["--warmup", "5"], "--warmup is 5, but must be left out"),
         (["--vary", "seeds"], "invalid choice"),
+        (["--preset", "resnet20_cifar"], "must be one of lenet_mnist5k, lenet_fashion, conv4_cifar"),
     ],
 )
 def test_bad_flags(arguments, words, capsys, tmp_path):
