@@ -48,6 +48,7 @@ class Config(Training):
         registry.get(self.method)
         require(0 < self.density <= 1, self, "density", "above 0 and at most 1")
         require(self.seeds >= 1, self, "seeds", "at least 1")
+        require(self.evidence is None, self, "evidence", "left out: one method tests no claim; compare.py tests them")
 
     def cells(self) -> list[Cell]:
         """One for each seed."""

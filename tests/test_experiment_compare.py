@@ -199,6 +199,7 @@ def test_dry_runs_print_plans_and_write_nothing(tmp_path, capsys):
         (compare.main, ["--seeds", "0"], "--seeds is 0, but must be at least 1"),
         (compare.main, ["--metods", "rigl"], "perhaps --methods was meant"),
         (train.main, ["--method", "rgl"], "perhaps one of these was meant: rigl"),
+        (train.main, ["--evidence", "claims"], "--evidence is claims, but must be left out"),
         (train.main, ["--density", "0"], "--density is 0.0, but must be above 0 and at most 1"),
         (train.main, ["--batch-size", "4000"], "--batch-size is 4000"),
     ],

@@ -271,6 +271,7 @@ def test_meshes():
         ({"label_smoothing": -0.1}, "--label-smoothing is -0.1"),
         ({"lower": -1}, "--lower is -1"),
         ({"image_size": 0}, "--image-size is 0"),
+        ({"evidence": pathlib.Path("claims")}, "--evidence is claims, but must be left out"),
     ],
 )
 def test_bad_flags(flags, words):

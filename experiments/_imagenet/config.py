@@ -76,6 +76,7 @@ class Config(Run):
             require(0 <= getattr(self, name) < math.inf, self, name, "at least 0")
         for name in ("label_smoothing", "ema"):
             require(0 <= getattr(self, name) < 1, self, name, "at least 0 and below 1")
+        require(self.evidence is None, self, "evidence", "left out: no claims are tested here")
         self.axes(math.prod(self._sizes().values()))
 
     def axes(self, devices: int) -> dict[str, int]:
