@@ -13,14 +13,13 @@ import numpy as np
 
 from experiments import _prac_sets, _problem
 from experiments._config import Training, require
-from experiments._subset_training import logits, recipe, steps
+from experiments._subset_training import evaluation, logits, recipe, steps
 from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets
 from jaxticket.methods.datasets import prac
 from jaxticket.typing import Params, PyTree
 
 ARMS = ("imp", "prac", "random_subset", "hard")  # searches; the sizes of random subsets are those of prac
 OTHERS = ("random_mask", "dense")  # controls trained on all examples, as the tickets of the arms are
-_TOGETHER = 1000  # examples that are classified together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +123,10 @@ def lab(config: Config, **looks: Any) -> Lab:
     observe = data_pruning.observer(
         logits(config, basis.model), labels=lambda split: split.y, measures={"el2n": data_pruning.el2n}
     )
-    classes = jax.jit(lambda params, state, x: basis.model.apply(params, state, x, train=False, key=None)[0].argmax(-1))
+    classify = evaluation(basis.model)
 
     def predict(params: Params, state: PyTree) -> jax.Array:
-        x = basis.dataset.train.x
-        return jnp.concatenate([classes(params, state, x[at : at + _TOGETHER]) for at in range(0, len(x), _TOGETHER)])
+        return jnp.asarray(classify(params, state, basis.dataset.train.x).argmax(-1))
 
     def validate(params: Params, state: PyTree) -> float:
         return float(basis.evaluate(params, state, ("validation",))["validation_accuracy"])
