@@ -141,7 +141,7 @@ def store(
       command: what the user typed. Where things lie on this machine is left out of it.
       series: curves to plot, (x, mean, half its interval) each. axes: their names, needed where there are series.
 
-    A file of the same run is replaced; what it held and this one does not is told. Raises InputError for claims that
+    A file of the same run is replaced; what it held there and this one does not is told. Raises InputError for claims that
     `parse` would refuse, CheckpointError if a file cannot be written.
     """
     found = {
@@ -163,9 +163,10 @@ def store(
         files.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
     for file in files:
         made = parse(text, file)
+        if file.parent == config.evidence:
+            _tell_lost(file, made)
         with rundir.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        _tell_lost(file, made)
         rundir.write_text(file, text)
 
 
