@@ -141,8 +141,8 @@ def store(
       command: what the user typed. Where things lie on this machine is left out of it.
       series: curves to plot, (x, mean, half its interval) each. axes: their names, needed where there are series.
 
-    A file of the same run is replaced; what it held there and this one does not is told. Raises InputError for claims that
-    `parse` would refuse, CheckpointError if a file cannot be written.
+    A file of the same run is replaced; what only the one stored with --evidence held is told. Raises InputError for
+    claims that `parse` would refuse, CheckpointError if a file cannot be written.
     """
     found = {
         "version": VERSION,
