@@ -1,8 +1,8 @@
 """Data pruning: scores and subsets of training examples only, cells that are kept, and a killed run's same numbers."""
 
 import dataclasses
+import functools
 import html
-import itertools
 import json
 import math
 import os
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,10 @@ from experiments._students import Students, choose
 from experiments._subset_training import Taught
 from jaxticket import data, loops
 from jaxticket.data import mnist
+from jaxticket.data_pruning import Statistics, Tracked
 from jaxticket.errors import CheckpointError
 from jaxticket.loops.store import fingerprint
+from jaxticket.methods.datasets.memorisation import memorisation
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -193,25 +196,31 @@ def test_how_far_scores_are_trusted():
     assert math.isnan(_data_findings.trust(study, {"el2n": scores["el2n"][:1]}, None)["el2n"].halves)
 
 
+def invented(config):
+    """Records of trainings in which a tenth by el2n is best if easy, and half of all if hard."""
+    accuracy = lambda cell: {
+        "all": 0.9,
+        "random": 0.85 if cell.taught else 0.8,
+        "el2n": {"hard": {0.1: 0.2, 0.5: 0.9}, "easy": {0.1: 0.6, 0.5: 0.7}}.get(cell.order, {}).get(cell.fraction),
+    }[cell.score]
+    wobbling = lambda cell: accuracy(cell) + 0.001 * cell.seed**2 * (cell.score == "el2n")
+    return [{**cell._asdict(), "name": cell.name, "test_accuracy": wobbling(cell)} for cell in config.cells()]
+
+
+def test_leads_are_of_hard_first_and_paired_by_seed():
+    config, study = made_study(fractions=(0.5, 0.1), seeds=3)
+    found = _data_findings.turns(config, invented(config), [study])["el2n"]["300"]
+    assert [lead["fraction"] for lead in found["leads"]] == [0.1, 0.5]
+    assert [lead["mean"] for lead in found["leads"]] == pytest.approx([-40, 20])
+    assert max(lead["half_width"] for lead in found["leads"]) < 1e-9  # both orders of a seed wobble alike
+    assert found["fraction"] == pytest.approx(0.1 + 0.4 * 40 / 60, abs=1e-5)
+    told = _data_findings.told({"el2n": {"300": found}})
+    assert told.startswith("of 300 examples, el2n: hard first overtakes easy first at 37 % (110 examples)")
+
+
 def test_claims_follow_the_numbers():
     config, study = made_study(fractions=(0.1, 0.5), distil=("random",), seeds=3)
-    hard, easy, random, taught, everything = {0.1: 0.2, 0.5: 0.9}, {0.1: 0.6, 0.5: 0.7}, 0.8, 0.85, 0.9
-    accuracy = lambda cell: {
-        "all": everything,
-        "random": taught if cell.taught else random,
-        "el2n": {"hard": hard, "easy": easy}.get(cell.order),
-    }[cell.score]
-    found = []
-    for cell in config.cells():
-        value = accuracy(cell)
-        value = value[cell.fraction] if isinstance(value, dict) else value
-        found.append(
-            {
-                **cell._asdict(),
-                "name": cell.name,
-                "test_accuracy": value + 0.001 * cell.seed**2 * (cell.score == "el2n"),
-            }
-        )
+    found = invented(config)
     claims = _data_claims.claims(config, found, study, {})
     assert {claim.claim.split(" (")[0]: (claim.verdict, round(claim.value)) for claim in claims} == {
         "The hardest 50 % by el2n train better than a random 50 %": ("holds", 10),
@@ -310,6 +319,29 @@ def test_bad_flags(arguments, words, capsys, tmp_path):
 
 
 # What is trained.
+
+
+def test_scores_are_read_early_and_statistics_at_the_end(monkeypatch):
+    """Never learned is harder than learned last, and than forgotten as often as can be; all else is as counted."""
+    config, study = made_study(epochs=7, score_epochs=2)
+    scorer = Scorer(config, study, model=None, name="same")
+    counts = [jnp.array(values) for values in ([7, 7, 7], [0, 4, 7])]
+    others = [jnp.array(values) for values in ([False, True, True], [0, 3, 0], [-1, 34, 2])]
+    sums = {name: jnp.array([7.0, 3.5, 0.0]) for name in ("el2n", "margin", "entropy", "loss")}
+    statistics = Statistics(jnp.int32(35), *counts, *others, sums)
+
+    def train(lanes, *, step=0, steps, stretch):
+        return [(lane._replace(params=step + steps), 0.0) for lane in lanes]
+
+    monkeypatch.setattr(Scorer, "_trainer", types.SimpleNamespace(train=train))
+    begin = lambda self, replicate: _subset_training.Lane(0, Tracked(None, statistics), None, None, None)
+    monkeypatch.setattr(Scorer, "_begin", begin)
+    monkeypatch.setattr(Scorer, "_at", lambda self, params, state, grand: {"el2n": params})
+    scores = scorer._train(0, grand=False)
+    assert scores["el2n"] == 2 * 5  # of 300 examples, 60 a step
+    assert scores["forgetting"].tolist() == [7, 3, 0]
+    assert scores["first_learned"].tolist() == [35, 34, 2]
+    assert scores["mean_margin"].tolist() == [1, 0.5, 0]
 
 
 def test_a_loss_counts_what_is_real_and_the_teacher_by_its_weight():
@@ -453,50 +485,43 @@ def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers
 
 @pytest.mark.slow
 def test_memorisation_from_networks_to_the_report(tmp_path, monkeypatch):
-    """300 digits: interrupted between networks it goes on; scores are those of the papers' formula, by hand."""
-    monkeypatch.setattr(data, "mnist5k", mnist.mnist5k)
+    """300 digits, a fifth of them with wrong labels, which are learned by heart; interrupted between networks."""
+    monkeypatch.setattr(data, "mnist5k", functools.cache(mnist.mnist5k))
     flags = [*SMALL, "--scores", "memorisation,random", "--limit", "300", "--label-noise", "0.2", "--orders", "hard"]
-    flags += ["--memorisation-models", "24", "--memorisation-epochs", "20", "--out", str(tmp_path)]
-    train, trained = _data_memorisation.Memorisation._train, []
+    flags += ["--seeds", "1", "--score-replicates", "1", "--fractions", "0.2", "--out", str(tmp_path)]
+    flags += ["--memorisation-models", "24", "--memorisation-epochs", "12"]
+    train, begun, trained = _data_memorisation.Memorisation._train, [], []
 
     def interrupted(self, replicate, models, included):
-        if len(trained) == 3:
-            trained.append(None)
+        begun.append(models)
+        if len(begun) == 2:
             raise KeyboardInterrupt
-        trained.append((replicate, *models))
+        trained.extend(models)
         return train(self, replicate, models, included)
 
     monkeypatch.setattr(_data_memorisation.Memorisation, "_train", interrupted)
     with pytest.raises(SystemExit):
         data_pruning.main(flags)
+    assert 0 < len(trained) < 24
     assert data_pruning.main(flags) == 0
-    some = [one for one in trained if one]
-    assert sorted((replicate, model) for replicate, *models in some for model in models) == [
-        *itertools.product(range(2), range(24))  # none was trained twice
-    ]
+    assert trained == [*range(24)]  # none was trained twice
     (run,) = tmp_path.iterdir()
     config = _cli.training_config(Config(), flags, data_pruning.PRESETS, description="")
     (study,) = studies(config)
-    scores = []
-    for replicate in range(2):
-        folder = run / "scores" / "size_0" / "same_memorisation" / str(replicate)
-        right = np.stack([np.load(folder / f"{model}.npz")["right"] for model in range(24)])
-        having = np.asarray(_data_memorisation.drawn(config, 300, replicate))
-        of = lambda which, right=right: (right & which).sum(0) / which.sum(0)
-        assert of(having)[study.changed].mean() > 0.9  # wrong labels, learned by heart …
-        assert of(~having)[study.changed].mean() < 0.1  # … and guessed by nobody
-        scores.append(of(having) - of(~having))
-    results = json.loads((run / "results.json").read_text())
-    trusted = results["scores"]["300"]["memorisation"]
-    assert trusted["averaged"] == pytest.approx(average_precision_score(study.changed, np.mean(scores, 0)))
-    assert trusted["precision"]["mean"] > 0.4  # of a fifth by chance
-    (subset,) = (run / "subsets" / "size_0").glob("memorisation-hard-0.2.json")
-    chosen = json.loads(subset.read_text())["rows"]
-    assert np.mean(scores, 0)[chosen].min() >= np.sort(np.mean(scores, 0))[-60]
-    claims = {claim["claim"].split(" (")[0]: claim for claim in json.loads((run / "claims.json").read_text())["claims"]}
-    found = claims["memorisation finds wrong labels better than chance"]
-    assert found["paper"].startswith("Feldman & Zhang")
-    assert found["value"] == pytest.approx(100 * (trusted["precision"]["mean"] - 0.2))
+    folder = run / "scores" / "size_0" / "same_memorisation" / "0"
+    right = np.stack([np.load(folder / f"{model}.npz")["right"] for model in range(24)])
+    having = _data_memorisation.drawn(config, 300, 0)
+    assert right[:, study.changed][having[:, study.changed]].mean() > 0.8  # by those that were trained on them …
+    assert right[:, study.changed][~having[:, study.changed]].mean() < 0.1  # … and by nobody else
+    scores = np.asarray(memorisation(jnp.asarray(right), having))
+    found = json.loads((run / "results.json").read_text())["scores"]["300"]["memorisation"]
+    assert found["averaged"] == pytest.approx(average_precision_score(study.changed, scores))
+    assert found["averaged"] > 0.4  # of a fifth by chance
+    chosen = json.loads((run / "subsets" / "size_0" / "memorisation-hard-0.2.json").read_text())["rows"]
+    assert scores[chosen].min() >= np.sort(scores)[-60]
+    claims = json.loads((run / "claims.json").read_text())["claims"]
+    assert [claim["paper"] for claim in claims] == ["Feldman & Zhang 2020, memorisation and influence"]
+    assert claims[0]["value"] == pytest.approx(100 * (found["averaged"] - 0.2))
 
 
 @pytest.mark.slow
@@ -532,8 +557,10 @@ def test_a_budget_of_epochs_takes_fewer_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(_subset_training.Trainer, "train", noted)
     for budget in ("steps", "epochs"):
         flags = [*SMALL, "--scores", "random", "--seeds", "1", "--budget", budget, "--out", str(tmp_path)]
-        assert data_pruning.main(flags) == 0
-    assert counted == [(300, 20, 1.0), (150, 20, 1.0), (60, 20, 1.0), (300, 20, 1.0), (150, 10, 2.0), (60, 4, 5.0)]
+        assert data_pruning.main([*flags, "--distil", "random"]) == 0
+    everything, half = (300, 20, 1.0), (150, 20, 1.0)  # all data, and the teacher before its first student
+    assert counted[:6] == [everything, half, everything, half, (60, 20, 1.0), (60, 20, 1.0)]
+    assert counted[6:] == [everything, (150, 10, 2.0), everything, (150, 10, 2.0), (60, 4, 5.0), (60, 4, 5.0)]
 
 
 @pytest.mark.slow
