@@ -62,6 +62,8 @@ def test_an_empty_hard_set_stays_empty_and_a_floor_fills_it_with_the_hardest_see
     easy = prac.Found(0, statistics([[1, 1], [1, 1], [1, 1], []]), jnp.zeros(4, int), jnp.zeros(4, int))
     assert rows(prac.prac_set(easy)) == []
     assert rows(prac.prac_set(easy, minimum=0.3)) == [1, 2]  # ⌈1.2⌉, and their EL2N rises with the row
+    differently = easy._replace(round=1, sparse=jnp.array([1, 0, 0, 0]))
+    assert rows(prac.prac_set(differently, minimum=0.5)) == [0, 2]
     assert rows(prac.prac_set(found(0), minimum=0.5)) == [1, 2, 5]
     assert rows(prac.prac_set(found(0), minimum=0.6)) == [1, 2, 4, 5]
 
