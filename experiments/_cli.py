@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from experiments import _environment, _notice, _pod, _report
+from experiments import _config, _environment, _notice, _pod, _report
 from experiments._config import Run, Training
 from experiments._profile import Profile
 from jaxticket import loops, registry
@@ -105,7 +105,7 @@ def opened(config: Opened) -> Iterator[pathlib.Path]:
     """
     folder = config.folder()
     with loops.rundir.lock(folder):
-        loops.rundir.claim(folder, {"experiment": config.EXPERIMENT, **config.identity()})
+        loops.rundir.claim(folder, _config.identity_in(folder, config))
         _environment.record(folder)
         yield folder
 

@@ -188,6 +188,22 @@ def of_run(folder: pathlib.Path, **changes: Any) -> Config:
         ) from error
 
 
+def identity_in(folder: pathlib.Path, config: Any) -> dict[str, Any]:
+    """What the run in a folder is known by: options that came after it was made, at their defaults, are no part of it.
+
+    As they are none of the hash, so that a run made before them goes on.
+    """
+    identity = {"experiment": config.EXPERIMENT, **config.identity()}
+    try:
+        known = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict):  # nothing, or what `rundir.claim` refuses
+        return identity
+    defaults = type(config)().identity()
+    return {name: value for name, value in identity.items() if name in known or value != defaults.get(name)}
+
+
 def changed_flags(config: Any) -> list[str]:
     """The flags of a dataclass that are not the defaults, but for those that change no run."""
     flags = []

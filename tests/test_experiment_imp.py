@@ -16,6 +16,7 @@ import pytest
 
 from experiments import _cli, _config, _events, _levels, _problem, compare_runs, imp
 from experiments._config import Config
+from jaxticket.errors import CheckpointError
 from jaxticket.loops import rundir
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "imp.py"
@@ -98,6 +99,21 @@ def test_a_run_of_another_configuration_is_refused(finished, capsys, tmp_path):
     (impostor / "config.json").write_text((run / "config.json").read_text())
     message = one_line_error(["--epochs", "2", "--scope", "layer", "--out", str(tmp_path)], capsys)
     assert "epochs is 1 there, 2 here" in message
+
+
+def test_a_run_made_before_an_option_was_there_goes_on(tmp_path):
+    config = Config(out=tmp_path)
+    with _cli.opened(config) as folder:
+        made = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({name: made[name] for name in made if name != "reduction"}))
+    with _cli.opened(config):
+        pass
+    (folder / "config.json").write_text(json.dumps({**made, "epochs": 5}))
+    with pytest.raises(CheckpointError, match="epochs is 5 there, 16 here"), _cli.opened(config):
+        pass
+    (folder / "config.json").write_text("1")
+    with pytest.raises(CheckpointError, match="not the configuration of a run"), _cli.opened(config):
+        pass
 
 
 def test_the_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
