@@ -27,6 +27,11 @@ Variants   --label-noise 0.2 --sizes 20000 --fractions 0.5 --orders hard,middle 
            --distil el2n,random --sizes 20000
                a tenth of the data with a teacher: random 85.5 ± 0.2, the hardest by EL2N 83.5 ± 0.6, the easiest
                44.5 ± 0.9, which lack whole classes; half of them: 86.7 ± 0.3, 87.2 ± 0.4, 83.6 ± 0.6
+           --scores el2n,memorisation,random --memorisation-models 36 --memorisation-epochs 30 --sizes 5000
+             --label-noise 0.2 --fractions 0.5
+               4.5 minutes of CPU time; average precision at finding the wrong labels, of one estimate and of the mean
+               of three: memorisation 0.69 ± 0.03 and 0.75, EL2N 0.88 ± 0.07 and 0.94; the hardest half by memorisation
+               73.3 ± 3.5, the easiest 81.0 ± 0.2, at random 81.2 ± 1.3
            --balance 0.5       every class keeps half its share: of the easiest tenth by EL2N one class is 63 %
 """
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.metrics import average_precision_score
 
 from jaxticket import data_pruning, diagnostics, loops
 from jaxticket.data import mnist5k
+from jaxticket.methods.datasets.memorisation import draw_subsets, memorisation
 from tests.science import digits
 
 pytestmark = pytest.mark.science
@@ -69,13 +71,13 @@ def mnist():
 class Trainings:
     """Replicates on subsets of the digits, all of which one program trains."""
 
-    def __init__(self, y):
-        (x, _), self.test = mnist()
-        self.x, self.y = x, jnp.asarray(y)
+    def __init__(self, y, *, x=None, rate=1e-3):
+        (every, _), self.test = mnist()
+        self.x, self.y = every if x is None else x, jnp.asarray(y)
         recipe = loops.Recipe(
             loss=self.loss,
             data=(self.x, self.y),
-            learning_rate=optax.constant_schedule(1e-3),
+            learning_rate=optax.constant_schedule(rate),
             batch_size=64,
         )
         placement = loops.Placement(tuple(jax.devices()[:1]), "vmap", "")
@@ -140,6 +142,26 @@ def test_wrong_labels_are_among_the_hardest():
     print(f"precision {precision:.2f}; without the hardest tenth {mean:+.1f} ({least:.1f} … {most:.1f}) points")
     assert precision > 0.5
     assert least > 0
+
+
+@pytest.mark.parametrize(("epochs", "least", "most"), [(30, 0.5, 1), (1, 0.1, 0.3)])
+def test_memorisation_finds_wrong_labels_once_networks_fit_them_and_not_before(epochs, least, most):
+    """Feldman & Zhang (2020), a fifth of 300 digits mislabelled: the control has seen each example just once."""
+    (x, y), _ = mnist()
+    x, y, models = x[:300], y[:300], 28
+    chosen = jax.random.split(jax.random.key(7))
+    wrong = data_pruning.random_subset(chosen[0], len(y), 0.2)
+    trainings = Trainings(jnp.where(wrong, (y + jax.random.randint(chosen[1], y.shape, 1, 10)) % 10, y), x=x, rate=5e-3)
+    found = []
+    for seed in range(SEEDS):
+        included = draw_subsets(jax.random.key(10 + seed), models, len(y))
+        params = trainings.params(included, 20 + seed, epochs * 4)  # of 210 examples, 64 a step
+        right = jax.vmap(digits.apply, (0, None))(params, x).argmax(-1) == trainings.y[None]
+        found.append(average_precision_score(wrong, memorisation(right, included)))
+    mean, low, high = difference(found, [0] * SEEDS)
+    print(f"{epochs} epochs: average precision {mean:.2f} ({low:.2f} … {high:.2f})")
+    assert least < low
+    assert high < most
 
 
 def test_a_teacher_of_all_examples_helps_where_few_are_kept():
