@@ -43,13 +43,16 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     """The records of one temperature, found finished or trained now."""
     config = lab.config
     file = config.folder() / "columns" / f"{config.temperature}_{temperature}.json"
+    cells = list(itertools.product(config.densities, range(config.seeds)))
     if file.exists():
         try:
-            return json.loads(file.read_text())
-        except (ValueError, RecursionError) as error:
+            found = json.loads(file.read_text())
+            if [(record["density"], record["seed"]) for record in found] != cells:
+                raise ValueError("other densities or seeds")
+            return found
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is measured again") from error
     ends = iter(lab.retrained(lab.dense(temperature)))
-    cells = [(density, seed) for density in config.densities for seed in range(config.seeds)]
     found = [
         {"temperature": temperature, "density": density, "seed": seed, **lab.measure(next(ends), next(ends))}
         for density, seed in cells

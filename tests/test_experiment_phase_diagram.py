@@ -156,11 +156,12 @@ def test_the_report(finished):
     assert "experiments/phase_diagram.py" in (finished / "report.html").read_text()
 
 
-def test_a_damaged_column_is_named(tmp_path):
+@pytest.mark.parametrize("text", ["[{", "1", "[1]", "{}", '[{"density": 0.5}]', '[{"density": 0.5, "seed": 0}]'])
+def test_a_damaged_column_is_named(tmp_path, text):
     config = _phase_diagram.Config(out=tmp_path)
     file = config.folder() / "columns" / f"{config.temperature}_2.json"
     file.parent.mkdir(parents=True)
-    file.write_text("[{")
+    file.write_text(text)
     with pytest.raises(CheckpointError, match=r"_2.json is damaged .* delete it"):
         phase_diagram.column(SimpleNamespace(config=config), 2)
 
