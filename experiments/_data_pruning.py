@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,11 +100,6 @@ class Config(Training):
         require(not self.coordinator, self, "coordinator", "empty: trainings run side by side in one process")
         taught = "none with --distil, whose teacher sees images as they are"
         require(not self.distil or self.augment == "none", self, "augment", taught)
-
-    def identity(self) -> dict[str, Any]:
-        """The values that define the numbers of the run, without defaults that runs of before do not know."""
-        later = {"memorisation_models": 60, "memorisation_epochs": 0}
-        return {name: value for name, value in super().identity().items() if later.get(name) != value}
 
     def kept(self) -> tuple[str, ...]:
         """The orders to train."""
