@@ -23,14 +23,13 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
-
 from experiments import (
     _cli,
     _data_findings,
     _data_memorisation,
     _data_report,
     _example_scores,
+    _plan,
     _pod,
     _report,
     _subset_training,
@@ -91,42 +90,40 @@ def plan(config: Config) -> str:
     """What the command would do."""
     folder, cells, made = config.folder(), config.cells(), _studies(config)
     finished = sum(cell.path(folder).exists() for cell in cells)
-    lines = [f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})"]
+    lines = [_plan.folder(folder)]
     for study in made:
         lines += _planned(config, study, [cell for cell in cells if cell.size == study.size])
     return "\n".join(
         [
             *lines,
             f"finished     {finished} of {len(cells)} trainings",
-            "time         unknown before the first program has run; the progress line then says what is left",
+            _plan.TIME,
         ]
     )
 
 
 def _planned(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     """Of the examples of one study."""
-    params, _ = jax.eval_shape(study.basis.init, jax.random.key(0))
-    scoring, _ = jax.eval_shape(_example_scores.score_model(config, study).init, jax.random.key(0))
+    trained, scoring = (
+        _plan.sizes(model.init)[0] for model in (study.basis, _example_scores.score_model(config, study))
+    )
     students, memorising = Students(config, study, {}), config.memorising()
     steps = f"{_subset_training.steps(config, len(study.labels)):,} steps of {config.batch_size} examples"
     less = "fewer" if config.budget == "epochs" else "also"
     yield f"examples     {len(study.labels):,} to train on, {study.changed.sum():,} of them with wrong labels"
-    yield f"scores       {config.networks() - memorising} networks of {_count(scoring):,} parameters, each {steps}"
+    parameters = f"{scoring:,} parameters{f', half of them of {trained:,}' if config.transfers() else ''}"
+    yield f"scores       {config.networks() - memorising} networks of {parameters}, each {steps}"
     if memorising:
         epochs = config.memorisation_epochs or config.epochs
         yield f"memorisation {memorising} more, of {epochs} epochs, each on a random part of the examples"
     programs = f"{len([*students.programs(cells)])} programs, {students.trainer(taught=False).where}"
-    yield f"trainings    {len(cells)} of networks of {_count(params):,} parameters, in {programs}"
+    yield f"trainings    {len(cells)} of networks of {trained:,} parameters, in {programs}"
     yield f"             each {steps}, {less} on a part of the data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
-
-
-def _count(params: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _lines(seeds: int) -> _report.Rows:

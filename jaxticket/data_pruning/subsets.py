@@ -139,7 +139,7 @@ def load_subset(path: str | os.PathLike[str], *, data: PyTree) -> tuple[jax.Arra
             raise ValueError(f"rows reach beyond {examples} examples")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{file} is no subset that can be read ({error}); write it with save_subset") from error
-    if found["data"] != fingerprint(data):
+    if found["data"] != fingerprint(data) or {len(leaf) for leaf in jax.tree.leaves(data)} != {examples}:
         raise CheckpointError(f"{file} was made for other training examples; pass those, in their order and values")
     return jnp.zeros(examples, bool).at[jnp.asarray(rows, jnp.int32)].set(True), provenance
 

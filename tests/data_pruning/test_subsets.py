@@ -90,6 +90,10 @@ def test_a_file_of_other_data_is_refused(tmp_path):
         data_pruning.load_subset(tmp_path / "a.json", data=planted)
     with pytest.raises(CheckpointError, match="other training examples"):
         data_pruning.load_subset(tmp_path / "a.json", data=jax.tree.map(lambda x: x[::-1], X))
+    found = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**found, "examples": 7}))
+    with pytest.raises(CheckpointError, match="other training examples"):
+        data_pruning.load_subset(tmp_path / "a.json", data=X)
 
 
 @pytest.mark.parametrize(
