@@ -15,8 +15,8 @@ from jaxticket import diagnostics
 class Trust(NamedTuple):
     """How far a score can be trusted; NaN where there is nothing to compare."""
 
-    replicates: float  # Spearman's correlation of the scores of two networks, the mean over all pairs
-    halves: float  # the same of the means over half the networks each
+    replicates: float  # Spearman's correlation of the scores of two replicates, the mean over all pairs
+    halves: float  # the same of the means over half of them each; of three, over one and over two
     transfer: float  # the same of the means over networks of the trained kind and of the one that scores
     precision: diagnostics.Interval  # average precision at finding changed labels, over networks
     averaged: float  # the same of the score averaged over networks

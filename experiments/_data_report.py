@@ -108,7 +108,7 @@ def _of(rows: Sequence[Row], name: str) -> list[Row]:
 
 def _trusted(config: Config, scored: Scored) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The columns and cells of what is known of the scores themselves."""
-    columns = ["score", "rank correlation\nof two networks", "of means over\nhalf of them each"]
+    columns = ["score", "rank correlation\nof two replicates", "of means over\nhalf of them each"]
     number = lambda value: f"{value:.3f}" if math.isfinite(value) else "–"
     cells = [[_report.plain(name), number(t.replicates), number(t.halves)] for name, t in scored.trust.items()]
     if config.transfers():

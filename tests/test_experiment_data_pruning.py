@@ -372,12 +372,14 @@ def test_a_loss_counts_what_is_real_and_the_teacher_by_its_weight():
 @pytest.mark.slow
 def test_no_example_but_those_to_train_on_enters_a_score_or_a_subset(tmp_path):
     """Test and validation examples are not a number: whatever looked at one would be none either."""
-    config, study = made_study(epochs=2, score_epochs=1, score_replicates=1, out=tmp_path, placement="map")
+    changes = {"epochs": 2, "score_epochs": 1, "score_replicates": 1, "memorisation_models": 24}
+    config, study = made_study(**changes, out=tmp_path, placement="map")
     spoilt = lambda split: split._replace(x=jnp.full_like(split.x, jnp.nan))
     dataset = study.basis.dataset
     dataset = dataset._replace(validation=spoilt(dataset.validation), test=spoilt(dataset.test))
     spoiling = Study(0, _problem.basis(config, dataset), study.changed)
-    names = ("el2n", "grand", "margin", "entropy", "loss", "forgetting", "first_learned", "mean_loss", "prototypes")
+    names = ("el2n", "grand", "margin", "entropy", "loss", "forgetting", "first_learned", "mean_loss")
+    names += ("prototypes", "memorisation")
     scores = Scorer(config, spoiling, model=spoiling.basis.model, name="same").scores(names)
     for name in names:
         assert scores[name].shape == (1, len(dataset.train.y))
