@@ -1,5 +1,6 @@
 """Arrays that belong to the training examples of a run, kept in files of numpy."""
 
+import functools
 import json
 import pathlib
 import zipfile
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import _pod
 from jaxticket.errors import CheckpointError
 from jaxticket.loops import rundir
 
@@ -34,7 +36,7 @@ def kept(
     if names <= found.keys():
         return found
     made = dict(make())
-    _write(file, made, json.dumps({"data": origin, **(about or {})}))
+    _pod.on_main(functools.partial(_write, file, made, json.dumps({"data": origin, **(about or {})})))
     return made
 
 

@@ -94,10 +94,7 @@ class Config(Training):
             require(getattr(self, name) >= 1, self, name, "at least 1")
         require(self.memorisation_models >= 2, self, "memorisation_models", "at least 2")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
-        require(self.placement != "data", self, "placement", "auto, vmap, map or sequence here")
         require(self.reduction == "any", self, "reduction", "any: the last batch of a subset is not full")
-        require(not self.distributed, self, "distributed", "off: trainings run side by side in one process")
-        require(not self.coordinator, self, "coordinator", "empty: trainings run side by side in one process")
         taught = "none with --distil, whose teacher sees images as they are"
         require(not self.distil or self.augment == "none", self, "augment", taught)
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 import jax
 
+from jaxticket import _agree
 from jaxticket.errors import InputError
 
 _START_TIMEOUT = 300  # seconds in which all processes must have come
@@ -57,4 +59,12 @@ def start(pod: Pod) -> None:
 
 def is_main() -> bool:
     """Does this process write what only one may write: metrics, reports, progress?"""
-    return jax.process_index() == 0
+    return _agree.is_first()
+
+
+def on_main(act: Callable[[], None]) -> None:
+    """One process acts, such as writing a file that all read, and all go on when it has.
+
+    All processes must come here. Raises the CheckpointError of that process in each of them.
+    """
+    _agree.on_first(act)

@@ -62,8 +62,6 @@ class Config(Training):
         require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
         require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
-        require(not self.distributed, self, "distributed", "off: searches run in one process")
-        require(not self.coordinator, self, "coordinator", "empty: searches run in one process")
         if self.sets_from is not None:
             wanted = [_prac_sets.file(self.sets_from, s, r) for s in range(self.seeds) for r in range(self.rounds)]
             told = "the folder of a run of experiments/prac.py with as many --seeds and --rounds"

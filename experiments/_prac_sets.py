@@ -41,6 +41,5 @@ def transferred(run: pathlib.Path, seed: int, train: data.Split) -> prac.ChooseF
 
 def keep(path: pathlib.Path, found: prac.Round, train: data.Split, provenance: Mapping[str, Any]) -> None:
     """Writes the set of a round, for other networks to be trained on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = {"method": "prac", "round": found.level.index, **provenance}
     data_pruning.save_subset(path, found.subset, data=train, provenance=about)

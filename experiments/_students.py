@@ -89,16 +89,13 @@ class Students:
                 **self._study.composition(np.asarray(rows)),
                 **basis.evaluate(lane.params, lane.state.model if taught else lane.state),
             }
-            file = cell.path(self._config.folder())
-            file.parent.mkdir(parents=True, exist_ok=True)
             if cell.seed == 0 and cell.order and not taught:
                 self._keep_subset(cell, rows)
-            rundir.write_text(file, json.dumps(record) + "\n")
+            rundir.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
 
     def _keep_subset(self, cell: Cell, rows: jax.Array) -> None:
         """The subset of all seeds as a file, for other networks and programs to be trained on."""
         folder = self._config.folder() / "subsets" / f"size_{cell.size}"
-        folder.mkdir(parents=True, exist_ok=True)
         provenance = {"score": cell.score, "order": cell.order, "config": self._config.identity()}
         file = folder / f"{cell.score}-{cell.order}-{cell.fraction}.json"
         data_pruning.save_subset(file, rows, data=self._study.basis.dataset.train, provenance=provenance)

@@ -66,7 +66,7 @@ class Trainer:
         self._stacked = placement.each != "sequence"
         # What runs in turn gains nothing from longer programs, and fills the last one worse.
         wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
-        self.lanes = wanted + -wanted % len(placement.devices)
+        self.lanes = wanted + -wanted % len(placement.devices) if self._stacked else 1
         self.where = placement.why
         self._until = until
         self._fit = data_pruning.subset_fit(recipe, placement=placement, on_nan=config.on_nan, **options)

@@ -62,7 +62,8 @@ def run(config: Config) -> list[_report.Record]:
 
             records = _report.keep(trained(), folder / "metrics.jsonl", progress)
             checkpoint.clear()
-    _data_report.write(config, records, scored)
+    if _pod.is_main():
+        _data_report.write(config, records, scored)
     return records
 
 

@@ -294,10 +294,7 @@ def test_dry_runs_print_plans_and_write_nothing(tmp_path, capsys):
         (["--sizes", "10"], "--batch-size is 60, but must be at most the 10 training examples"),
         (["--temperature", "0"], "--temperature is 0.0, but must be above 0"),
         (["--teacher-weight", "1.1"], "--teacher-weight is 1.1"),
-        (["--placement", "data"], "--placement is data"),
         (["--reduction", "fixed"], "--reduction is fixed"),
-        (["--distributed"], "--distributed is True, but must be off"),
-        (["--coordinator", "host:1"], "--coordinator is host:1"),
         (["--distil", "el2n", "--augment", "crop-and-flip"], "--augment is crop-and-flip, but must be none"),
         (["--on-nan", "skip"], "--on-nan is skip"),
         (["--seeds", "0"], "--seeds is 0, but must be at least 1"),
@@ -342,6 +339,15 @@ def test_scores_are_read_early_and_statistics_at_the_end(monkeypatch):
     assert scores["forgetting"].tolist() == [7, 3, 0]
     assert scores["first_learned"].tolist() == [35, 34, 2]
     assert scores["mean_margin"].tolist() == [1, 0.5, 0]
+
+
+@pytest.mark.parametrize("placement", ["sequence", "data"])
+def test_trainings_that_take_turns_go_one_at_a_time(placement):
+    """However many devices there are: a program of several would train the first alone."""
+    config, study = made_study(placement=placement, batch_size=56)
+    recipe = _subset_training.recipe(config, study.basis)
+    assert len(jax.devices()) > 1
+    assert _subset_training.Trainer(config, study.basis.model, recipe, together=5).lanes == 1
 
 
 def test_a_loss_counts_what_is_real_and_the_teacher_by_its_weight():

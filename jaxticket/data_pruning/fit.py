@@ -95,7 +95,8 @@ def subset_fit(
     """Trains on any subset of the recipe's examples by programs that compile once.
 
     An epoch is ⌈size / batch⌉ steps and shows each example of the subset once; the last batch is filled up with rows
-    that are not real. With `observe`, the state of the training is `Tracked(model state, statistics)`.
+    that are not real: the epoch's first, which count for batch statistics alone. With `observe`, the state of the
+    training is `Tracked(model state, statistics)`.
 
     Args:
       recipe: its loss gets a `Batch` and takes `mean` over what is real.
@@ -164,7 +165,9 @@ def _step(
 ) -> Progressing:
     first_row = (at % _per_epoch(recipe, part.subset)) * recipe.batch_size
     rows = jax.lax.dynamic_slice_in_dim(order, first_row, recipe.batch_size)
-    index = jnp.minimum(rows, recipe.examples - 1)
+    # What fills the last batch are other examples of the subset, so that its batch statistics are those of examples.
+    places = (first_row + jnp.arange(recipe.batch_size)) % jnp.sum(part.subset, dtype=jnp.int32)
+    index = order[places]
     batch = Batch(jax.tree.map(lambda x: x[index], data), index, rows < recipe.examples)
     noise = recipe.noise(part.key, at)
     update = functools.partial(

@@ -102,6 +102,8 @@ def save_subset(
 ) -> None:
     """Writes a subset as JSON: the rows kept, of how many, a fingerprint of the data, and where it came from.
 
+    Makes the folder if need be. Of several processes the first writes, and all go on when it has.
+
     Args:
       subset: (examples,) bool. data: the training examples that it selects from, arrays with examples first.
       provenance: JSON-able: the score, its network and seeds, the command.
@@ -118,7 +120,7 @@ def save_subset(
         text = json.dumps({**content, "rows": rows}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"provenance is no JSON ({error}); pass numbers, strings, lists and dicts of them") from error
-    rundir.write_text(pathlib.Path(path), text + "\n")
+    rundir.write_together(pathlib.Path(path), text + "\n")
 
 
 def load_subset(path: str | os.PathLike[str], *, data: PyTree) -> tuple[jax.Array, dict[str, Any]]:

@@ -105,6 +105,17 @@ def write_text(file: pathlib.Path, text: str) -> None:
             raise
 
 
+def write_together(file: pathlib.Path, text: str) -> None:
+    """As `write_text`, and makes the folder; of several processes the first writes, and all go on when it has."""
+    _agree.on_first(functools.partial(_write_anew, file, text))
+
+
+def _write_anew(file: pathlib.Path, text: str) -> None:
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+
+
 class JsonLines:
     """A file of one JSON value a line, to which a resumed run tells its whole story again.
 

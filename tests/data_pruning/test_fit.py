@@ -69,6 +69,20 @@ def test_epochs_have_different_orders_and_all_examples_the_order_of_the_recipe()
     assert (first == recipe().order(KEY, 0)).all()
 
 
+def test_the_last_batch_is_filled_with_examples_of_the_subset():
+    """Copies of one example would spoil the batch statistics of normalising layers."""
+    subset = data_pruning.random_subset(KEY, EXAMPLES, 13)
+    params, mask = begin()
+
+    def keeping_rows(params, state, batch, key):
+        return loss(params, None, batch, key)[0], batch.index
+
+    fit = data_pruning.subset_fit(recipe(loss=keeping_rows))
+    rows = fit(subset)(params, jnp.zeros(BATCH, int), mask, KEY, step=0, steps=2, opt_state=None).state
+    assert len(np.unique(rows)) == BATCH
+    assert subset[rows].all()
+
+
 def test_padding_trains_nothing_and_the_last_batch_counts_what_is_real():
     """Against a loop in numpy, in which a batch has only what is real."""
     subset = data_pruning.random_subset(KEY, EXAMPLES, 13)

@@ -24,6 +24,14 @@ ONE = Layout(1, 1)
 OTHERS = (Layout(1, 2), Layout(1, 8), Layout(2, 2), Layout(4, 2))
 TICKETS = ("masks", "rigl", "granet", *(f"imp/level_{level:03}" for level in range(len(DENSITIES))))
 SEEDS = range(4)
+SMALL = ["--preset", "lenet_mnist5k", "--limit", 500, "--epochs", 2, "--batch-size", 64, "--seeds", 1]
+ON_PARTS = {
+    "prac": ["--rounds", 3, "--rewind-step", 4],
+    "data_pruning": [
+        *["--scores", "el2n,grand,forgetting,memorisation,prototypes,random", "--memorisation-models", 8],
+        *["--score-replicates", 1, "--fractions", "0.5", "--distil", "el2n"],
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +153,19 @@ def test_a_run_of_two_processes_that_is_killed_goes_on_in_one(tmp_path):
     (ticket,), (wanted,) = (list(path.glob("**/seed_0")) for path in (folder, expected))
     assert_same_bits(ticket, wanted)
     assert (folder / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("experiment", ON_PARTS)
+def test_trainings_on_parts_of_the_examples_are_the_same_on_two_processes(experiment, tmp_path):
+    """As many devices in one process: two gradients have the same sum in either order."""
+    script = [ROOT / "experiments" / f"{experiment}.py", *SMALL, *ON_PARTS[experiment], "--out"]
+    pod = ["--coordinator", f"localhost:{free_port()}", "--num-processes", 2, "--process-id"]
+    log = tmp_path / "log-two"
+    finish(start(Layout(2, 1), [[*script, tmp_path / "two", *pod, i] for i in range(2)], log), log)
+    log = tmp_path / "log-one"
+    finish(start(Layout(1, 2), [[*script, tmp_path / "one", "--placement", "data"]], log), log)
+    (found,), (expected,) = ((tmp_path / name).glob(f"{experiment}-*") for name in ("two", "one"))
+    assert (found / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
+    subsets = [path.relative_to(expected) for path in expected.glob("**/*sets/**/*.json")]
+    assert len(subsets) >= 3
+    assert [(found / path).read_text() for path in subsets] == [(expected / path).read_text() for path in subsets]
