@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from experiments import _config, _environment, _notice, _pod, _report
 from experiments._config import Run, Training
 from experiments._profile import Profile
-from jaxticket import loops, registry
+from jaxticket import loops
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 _python_warning = warnings.formatwarning
@@ -183,8 +183,8 @@ def training_config(
             flags.append("--data" if flag == "--dataset" else flag)
             argument = value if equals else ""
         flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
-    names = f"Methods: {', '.join(registry.METHODS)}.\n\nPresets: {', '.join(presets)}."
-    return parse(dataclasses.replace(default, **recipe), flags, description=f"{description}\n{names}")
+    about = f"{description}\nPresets: {', '.join(presets)}."
+    return parse(dataclasses.replace(default, **recipe), flags, description=about)
 
 
 def train_or_plan(

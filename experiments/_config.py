@@ -82,7 +82,7 @@ class Training(Run):
     """How replicates run: on each device batched or in turn, in one program; or one after the other, and with data each
     on all devices, which share its batches (the only way where there are several processes)."""
     epochs: int = 16
-    """Epochs of one training, from its start; late rewinding shortens the later ones."""
+    """Epochs of one training, from its start."""
     batch_size: int = 60
     """Examples a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -137,7 +137,28 @@ class Training(Run):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Training):
+class Rewinding(Training):
+    """Where searches rewind to."""
+
+    rewind_step: int = 0
+    """The step to which weights (or the learning rate) are rewound, once a network was first trained up to it; 0 is
+    before training."""
+    rewind_fraction: float = 0.0
+    """The same as a part of a training, rounded up to a step; of both flags one must be 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rewind_step >= 0, self, "rewind_step", "at least 0")
+        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
+        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+
+    def rewound_to(self, steps: int) -> int:
+        """The step to which is rewound, of a training of so many."""
+        return self.rewind_step or math.ceil(self.rewind_fraction * steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Rewinding):
     """Search for winning tickets by iterative magnitude pruning, with two controls at every level."""
 
     EXPERIMENT = "imp"
@@ -155,10 +176,6 @@ class Config(Training):
     """Weights that every layer keeps whatever the others do (global scope)."""
     rewind: Literal["weights", "everything", "learning-rate", "fine-tune"] = "weights"
     """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
-    rewind_step: int = 0
-    """The step to which weights or learning rate are rewound; the dense network is first trained up to it."""
-    rewind_fraction: float = 0.0
-    """The same as a part of the training, rounded up to a step; of both flags one must be 0."""
     tensorboard: bool = False
     """Also write what is reported as event files, into the folder tensorboard of the run."""
 
@@ -166,10 +183,7 @@ class Config(Training):
         super().__post_init__()
         for name in ("levels", "replicates"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("minimum", "rewind_step"):
-            require(getattr(self, name) >= 0, self, name, "at least 0")
-        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
-        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+        require(self.minimum >= 0, self, "minimum", "at least 0")
         require(0 < self.rate < 1, self, "rate", "between 0 and 1")
         require(self.scope == "global" or self.minimum == 0, self, "minimum", "0 with --scope layer")
 

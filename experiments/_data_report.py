@@ -1,7 +1,5 @@
 """What data pruning shows: tables, plots, the page and the claims."""
 
-import dataclasses
-import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -48,22 +46,15 @@ def write(config: Config, records: Sequence[_report.Record], scored: Sequence[Sc
         if each.study.changed.any() and each.scores:
             _precision(each, folder / f"wrong_labels{suffix}.png", title=f"{title}\n{each.there}")
     mine = [row for row in rows if row["size"] == first.study.size]
-    command = ["python", "experiments/data_pruning.py", *config.flags()]
     _evidence.store(
         config,
         _data_claims.claims(config, records, first.study, first.scores),
-        command=command,
-        series={name: [(p.density, p.mean, p.half_width) for p in curve] for name, curve in _points(mine).items()},
-        axes=("part of the training examples kept", "test accuracy"),
-    )
-    page = functools.partial(
-        _html.page,
-        title,
-        columns=columns,
-        rows=_table(config, mine, _shown(config)["on test"]),
-        config=dataclasses.asdict(config),
-        command=command,
-        shows="Test accuracy against the part of the training examples kept",
+        command=config.command(),
+        series={
+            name: [(100 * p.density, 100 * p.mean, 100 * p.half_width) for p in curve]
+            for name, curve in _points(mine).items()
+        },
+        axes=("training examples kept (%)", "test accuracy (%)"),
     )
     _report.publish(
         folder,
@@ -74,7 +65,13 @@ def write(config: Config, records: Sequence[_report.Record], scored: Sequence[Sc
             "scores": {str(len(s.study.labels)): _data_findings.as_json(s.trust) for s in scored},
         },
         warnings="",
-        page=page,
+        page=_html.page_of(
+            config,
+            title,
+            columns=columns,
+            rows=_table(config, mine, _shown(config)["on test"]),
+            shows="Test accuracy against the part of the training examples kept",
+        ),
         others="claims.json, metrics.jsonl, the scores of all examples, and the subsets",
     )
 

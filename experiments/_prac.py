@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _prac_sets, _problem
-from experiments._config import Training, require
+from experiments._config import Rewinding, require
 from experiments._subset_training import evaluation, logits, recipe, steps
 from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets
 from jaxticket.methods.datasets import prac
@@ -23,11 +23,11 @@ OTHERS = ("random_mask", "dense")  # controls trained on all examples, as the ti
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Training):
+class Config(Rewinding):
     """Search for tickets on few examples: those hard to learn, and those that pruning forgets."""
 
     EXPERIMENT = "prac"
-    NOT_HASHED = Training.NOT_HASHED | {"seeds"}
+    NOT_HASHED = Rewinding.NOT_HASHED | {"seeds"}
 
     rounds: int = 16
     """Prunings; the ticket of the last is trained on all examples."""
@@ -39,11 +39,6 @@ class Config(Training):
     """Examples that were forgotten more often in a round are hard to memorise."""
     minimum: float = 0.35
     """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
-    rewind_step: int = 0
-    """The step of the first round whose weights all later rounds and all tickets start from, none of them shortened; 0
-    is before training."""
-    rewind_fraction: float = 0.0
-    """The same as a part of the first round, rounded up to a step; of both flags one must be 0."""
     sets_from: pathlib.Path | None = None
     """The folder of another run, of another network: prac trains on the sets that were found there."""
     seeds: int = 3
@@ -57,9 +52,6 @@ class Config(Training):
         require(0 <= self.tolerance <= 1, self, "tolerance", "at least 0 and at most 1")
         require(self.threshold >= 0, self, "threshold", "at least 0")
         require(0 <= self.minimum <= 1, self, "minimum", "at least 0 and at most 1")
-        require(self.rewind_step >= 0, self, "rewind_step", "at least 0")
-        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
-        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
         require(self.on_nan != "skip", self, "on_nan", "record or stop here")
         require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
         if self.sets_from is not None:
@@ -78,7 +70,7 @@ class Config(Training):
             rate=self.rate,
             epochs=self.epochs,
             tolerance=0.0 if arm == "imp" else self.tolerance,
-            rewind_step=self.rewind_step or math.ceil(self.rewind_fraction * steps),
+            rewind_step=self.rewound_to(steps),
         )
 
 

@@ -150,7 +150,7 @@ def build(
         evaluate=evaluate,
         fresh=recipe.fresh,
         steps=steps,
-        rewind_step=config.rewind_step or math.ceil(config.rewind_fraction * steps),
+        rewind_step=config.rewound_to(steps),
         where=f"replicates {placement.why}",
         narrow=functools.partial(make_model, config, dataset),
     )

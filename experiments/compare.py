@@ -170,7 +170,8 @@ def plan(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+    about = f"{__doc__}\nMethods: {', '.join(registry.METHODS)}.\n"
+    return _cli.train_or_plan(Config(), argv, PRESETS, description=about, plan=plan, run=run)
 
 
 def _trainer(config: Config) -> Trainer:

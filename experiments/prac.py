@@ -22,9 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import _cli, _evidence, _html, _plot, _pod, _report
+from experiments import _cli, _evidence, _html, _plan, _plot, _pod, _report
 from experiments._prac import ARMS, OTHERS, Config, lab, search
 from experiments._prac_claims import SAVED, claims
 from experiments.configs import conv4_cifar, lenet_mnist5k, prac_fashion, resnet20_cifar
@@ -53,7 +52,7 @@ def run(config: Config) -> list[_report.Record]:
 
 def report(config: Config, records: Sequence[_report.Record], *, examples: int) -> None:
     """Writes and prints the tables, the plot, the page and the claims."""
-    folder, command = config.folder(), config.command()
+    folder = config.folder()
     title = f"PrAC sets of {config.model} on {config.data} ({examples:,} training examples), run {config.hash()}"
     columns = ("ticket of", "weights kept", "test", "validation", "iterations saved", "examples, mean")
     rows = [_row(arm, [r for r in records if r["branch"] == arm], examples) for arm in (*ARMS, *OTHERS)]
@@ -93,18 +92,17 @@ def report(config: Config, records: Sequence[_report.Record], *, examples: int) 
         _report.plain(arm): [(at, 100 * p.mean, 100 * p.half_width) for at, p in enumerate(points)]
         for arm, points in sizes.items()
     }
-    _evidence.store(config, claims(records), command=command, series=series, axes=AXES)
+    _evidence.store(config, claims(records), command=config.command(), series=series, axes=AXES)
 
 
 def plan(config: Config) -> str:
     """What the command would do."""
     shared, folder = lab(config), config.folder()
-    params, _ = jax.eval_shape(shared.basis.model.init, jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    count, _ = _plan.sizes(shared.basis.model.init)
     whole, tickets = config.seeds * config.epochs, config.seeds * len((*ARMS, *OTHERS))
     return "\n".join(
         [
-            f"run folder   {folder} ({'exists: would go on' if folder.exists() else 'new'})",
+            _plan.folder(folder),
             f"searches     {config.seeds * len(ARMS)}: {config.seeds} seeds of {', '.join(map(_report.plain, ARMS))}; "
             f"{config.rounds} rounds each",
             f"epochs       {whole * config.rounds} of imp; the others at most as many, on parts of the "
@@ -112,7 +110,7 @@ def plan(config: Config) -> str:
             f"rewound to   step {config.plan('prac', shared.steps).rewind_step} of {shared.steps} of the first round",
             f"parameters   {count:,}",
             f"disk         at most {2**-20 * 4 * count * (7 * config.rounds + 2 * tickets):.0f} MiB",
-            "time         unknown before the first search has ended; the progress line then says what is left",
+            _plan.TIME,
         ]
     )
 
