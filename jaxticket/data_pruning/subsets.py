@@ -67,7 +67,8 @@ def middle(
     """The hardest examples but for the `skip` hardest of all, which may be mislabelled (the offset of Data Diet, 2021).
 
     Args:
-      skip: a count or a fraction, as `size`, or 0; None leaves out as many at either end. The others: as of `hardest`.
+      skip: a count or a fraction, as `size`, or 0; None leaves out as many at either end. The others: as of `hardest`;
+        of a class that lacks examples for its floor, all that `skip` leaves are kept.
 
     Raises InputError as `hardest` does, or if fewer than `size` examples are left.
 
