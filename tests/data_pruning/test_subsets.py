@@ -64,10 +64,10 @@ def test_without_balance_the_scores_decide_alone():
 
 
 def test_a_class_that_is_mostly_skipped_keeps_what_is_left():
-    labels = jnp.array([0, 0, 0, 1, 1, 1])
-    scores = jnp.array([9.0, 8.0, 1.0, 2.0, 3.0, 7.0])
-    assert rows(data_pruning.middle(scores, 3, skip=2)) == [3, 4, 5]
-    assert rows(data_pruning.middle(scores, 4, skip=2, labels=labels, balance=1.0)) == [2, 3, 4, 5]
+    labels = jnp.array([0, 0, 0, 0, 1, 1, 1, 1])
+    scores = jnp.array([9.0, 8.0, 7.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    assert rows(data_pruning.middle(scores, 4, skip=3)) == [4, 5, 6, 7]
+    assert rows(data_pruning.middle(scores, 4, skip=3, labels=labels, balance=1.0)) == [3, 5, 6, 7]
 
 
 def test_random_subsets_are_of_the_size_and_uniform():
