@@ -128,7 +128,7 @@ class Training(Run):
     @property
     def setting(self) -> str:
         """What is trained on what, in words."""
-        return f"{self.model} on {self.data}"
+        return f"{self.model} on {f'{self.limit:,} examples of ' if self.limit else ''}{self.data}"
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
