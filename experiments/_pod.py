@@ -63,8 +63,8 @@ def is_main() -> bool:
 
 
 def on_main(act: Callable[[], None]) -> None:
-    """One process acts, such as writing a file that all read, and all go on when it has.
+    """Once all processes have come here, one acts, such as writing a file, and all go on when it has.
 
-    All processes must come here. Raises the CheckpointError of that process in each of them.
+    Raises the CheckpointError of that process in each of them.
     """
     _agree.on_first(act)

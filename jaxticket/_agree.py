@@ -41,9 +41,10 @@ def no_failure(mine: CheckpointError | None) -> None:
 
 
 def on_first(act: Callable[[], None]) -> None:
-    """Process 0 acts, and all go on when it has. Raises its CheckpointError in every process."""
+    """Once all have come, process 0 acts, and all go on when it has. Raises its CheckpointError in every process."""
     if jax.process_count() == 1:
         return act()
+    gather(True)  # or one that comes late could see what the act changes, decide otherwise, and not come
     words = b""
     if is_first():
         try:

@@ -28,7 +28,7 @@ SMALL = ["--preset", "lenet_mnist5k", "--limit", 500, "--epochs", 2, "--batch-si
 ON_PARTS = {
     "prac": ["--rounds", 3, "--rewind-step", 4],
     "data_pruning": [
-        *["--scores", "el2n,grand,forgetting,memorisation,prototypes,random", "--memorisation-models", 8],
+        *["--scores", "el2n,grand,forgetting,memorisation,prototypes,random", "--memorisation-models", 30],
         *["--score-replicates", 1, "--fractions", "0.5", "--distil", "el2n"],
     ],
 }
