@@ -14,10 +14,10 @@ import jaxticket as jt
 from experiments import _cli, _environment, _kinds, _problem
 from experiments._config import Training
 from experiments._kinds import Cell, Kind, Lane
-from jaxticket import diagnostics, loops, tickets
+from jaxticket import diagnostics, tickets, training
 from jaxticket.errors import DivergedError
-from jaxticket.loops.store import fingerprint
-from jaxticket.typing import Params, PyTree
+from jaxticket.tickets._store import fingerprint
+from jaxticket.typing import Params, ProgressFn, PyTree
 
 _TOGETHER = 16  # cells in one program, at most
 
@@ -54,10 +54,10 @@ class Trainer:
         filled = together + -together % len(self.placement.devices)
         self.lanes = 1 if self.placement.each == "sequence" else filled
         self._setting = _kinds.settings(config, self.basis)
-        self.progress: loops.ProgressFn | None = None
+        self.progress: ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-        self._compiled: dict[str, tuple[Kind, loops.FitFn]] = {}
+        self._compiled: dict[str, tuple[Kind, training.FitFn]] = {}
         each = (lambda f: jax.vmap(f, in_axes=(0, None))) if self.lanes > 1 else (lambda f: f)
         self._renew = {kind: jax.jit(each(f)) for kind, f in renew.items()}
 
@@ -100,21 +100,17 @@ class Trainer:
             cell.path(self.folder).parent.mkdir(parents=True, exist_ok=True)
             jt.save(cell.path(self.folder), ticket)
 
-    def _kind(self, cell: Cell) -> tuple[Kind, loops.FitFn]:
+    def _kind(self, cell: Cell) -> tuple[Kind, training.FitFn]:
         if cell.kind not in self._compiled:
             kind = _kinds.kind(cell, self.config, self.basis, self._setting)
             options = {"progress": self.progress, "on_nan": self.config.on_nan}
-            if self.lanes > 1:
-                fit = loops.placed_fit(kind.recipe, placement=self.placement, **options)
-            elif self.placement.each == "sequence":
-                fit = loops.step_fit(kind.recipe, **options)
-            else:
-                fit = loops.scan_fit(kind.recipe, **options)
+            alone = self.lanes == 1 and self.placement.each != "sequence"
+            fit = training.fit(kind.recipe, placement=None if alone else self.placement, **options)
             self._compiled[cell.kind] = kind, fit
         return self._compiled[cell.kind]
 
     def _fit(
-        self, name: str, kind: Kind, fit: loops.FitFn, lanes: Sequence[Lane]
+        self, name: str, kind: Kind, fit: training.FitFn, lanes: Sequence[Lane]
     ) -> tuple[list[Lane], list[float], list[list[dict[str, Any]]]]:
         """The trained lanes, their losses, and for each epoch what was watched of each; from a checkpoint if it is."""
         count, carry = len(lanes), self._join(lanes)
@@ -144,7 +140,7 @@ class Trainer:
         return {"step": step, "density": float(jt.density(params, mask)), **self.watch(params, state)}
 
     def _skipped(self, lane: Lane) -> dict[str, int]:
-        skipped = loops.nonfinite.skipped(lane.opt_state)
+        skipped = training.nonfinite.skipped(lane.opt_state)
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
     def _join(self, lanes: Sequence[Lane]) -> Lane:

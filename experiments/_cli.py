@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from experiments import _config, _environment, _notice, _pod, _report
 from experiments._config import Run, Training
 from experiments._profile import Profile
-from jaxticket import loops
+from jaxticket import loops, tickets
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 _python_warning = warnings.formatwarning
@@ -82,10 +82,10 @@ def one_line_errors() -> Iterator[None]:
         warnings.formatwarning = formatting
 
 
-def step_checkpoint(directory: pathlib.Path, *, every: float) -> loops.StepCheckpoint:
+def step_checkpoint(directory: pathlib.Path, *, every: float) -> tickets.StepCheckpoint:
     """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
     _notice.ask()
-    return loops.StepCheckpoint(directory, every=every, stop=_notice.came)
+    return tickets.StepCheckpoint(directory, every=every, stop=_notice.came)
 
 
 class Opened(Protocol):

@@ -18,7 +18,6 @@ from experiments._claims import Claim as Claim
 from experiments._pod import Pod
 from jaxticket import diagnostics
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 # Flags that say where things lie on one machine, or on which machines.
 _OWN = {
@@ -165,9 +164,9 @@ def store(
         made = parse(text, file)
         if file.parent == config.evidence:
             _tell_lost(file, made)
-        with rundir.writing(file):
+        with files.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        rundir.write_text(file, text)
+        files.write_text(file, text)
 
 
 def _tell_lost(file: pathlib.Path, made: Evidence) -> None:

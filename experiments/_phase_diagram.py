@@ -15,10 +15,10 @@ from experiments import _cli, _problem, _report
 from experiments._claims import FAILS, HOLDS, Claim
 from experiments._config import Training, require
 from experiments._evidence import Contest, by_seed
-from jaxticket import diagnostics, filters, loops, scores
-from jaxticket.loops.nonfinite import OnNan
+from jaxticket import diagnostics, filters, scores, training
 from jaxticket.methods.analysis.three_regimes import Regime, mode_connectivity
-from jaxticket.typing import Mask, Params, PyTree
+from jaxticket.training.nonfinite import OnNan
+from jaxticket.typing import Mask, Params, ProgressFn, PyTree
 
 _PAPER = "Zhou et al. 2023, three regimes"
 _ALPHAS = np.linspace(0, 1, 11)  # as published
@@ -59,12 +59,12 @@ class Lab:
       lanes: networks that are retrained together: by density, in each the seeds, in each both retrainings.
     """
 
-    def __init__(self, config: Config, progress: loops.ProgressFn | None = None):
+    def __init__(self, config: Config, progress: ProgressFn | None = None):
         self.config, self.basis = config, _problem.basis(config)
         self.lanes = 2 * len(config.densities) * config.seeds
         self.placement = _problem.place(config, self.basis.model, self.lanes)
         self._progress = progress
-        self._fits: dict[int, loops.FitFn] = {}  # by the size of the batches
+        self._fits: dict[int, training.FitFn] = {}  # by the size of the batches
         of = lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 4)
         self._keys = jax.vmap(of)(jnp.arange(config.seeds))  # to initialise, to train, for both retrainings
 
@@ -126,13 +126,10 @@ class Lab:
             recipe = dataclasses.replace(self.basis.recipe, batch_size=batch_size)
             checkpoint = _cli.step_checkpoint(self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds)
             options = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
-            if self.placement.each == "sequence":
-                self._fits[batch_size] = loops.step_fit(recipe, **options)
-            else:
-                self._fits[batch_size] = loops.placed_fit(recipe, placement=self.placement, **options)
+            self._fits[batch_size] = training.fit(recipe, placement=self.placement, **options)
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
         if self.placement.each == "sequence":
-            fitted = loops.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
+            fitted = training.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
             return fitted.params, fitted.state
         fitted = train(*stacked)
         return jax.device_put((fitted.params, fitted.state), jax.devices()[0])

@@ -12,9 +12,9 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments._config import Config, Training, require
-from jaxticket import data, loops, sharding
+from jaxticket import data, sharding, tickets, training
 from jaxticket.loops import soups
-from jaxticket.typing import Params, PyTree, TrainFn
+from jaxticket.typing import Params, ProgressFn, PyTree, TrainFn
 
 _EVALUATED_TOGETHER = 1000  # examples
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
@@ -26,7 +26,7 @@ class Basis(NamedTuple):
     dataset: data.Dataset
     model: Any
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
-    recipe: loops.Recipe
+    recipe: training.Recipe
     evaluate: Callable[..., dict[str, Any]]  # (parameters, model state, splits=("validation", "test")) -> accuracies
     steps: int  # of one training from its start
 
@@ -36,8 +36,8 @@ class Problem(NamedTuple):
 
     dataset: data.Dataset
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
-    fit: loops.FitFn  # any number of steps, from any step
-    fit_together: loops.FitFn | None  # as `fit`, for all replicates in one program; None if they take turns
+    fit: training.FitFn  # any number of steps, from any step
+    fit_together: training.FitFn | None  # as `fit`, for all replicates in one program; None if they take turns
     evaluate: Callable[[Params, PyTree], dict[str, Any]]
     fresh: Callable[[Params], PyTree]  # parameters -> fresh optimizer state
     steps: int  # of one training from its start
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
     @property
     def train(self) -> TrainFn:
         """Fits from the rewind step to the end, and evaluates."""
-        return loops.train_fn(self.fit, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
+        return training.train_fn(self.fit, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
 
 
 def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
@@ -71,7 +71,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         return cross_entropy(logits, batch.y), state
 
     mesh = data_mesh(config)
-    recipe = loops.Recipe(
+    recipe = training.Recipe(
         loss=loss,
         data=dataset.train if mesh is None else spread(dataset.train, mesh),
         learning_rate=learning_rate(config, steps),
@@ -82,7 +82,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         count=len(dataset.train.y),
     )
     if config.on_nan == "skip":
-        recipe = loops.nonfinite.skipping(recipe)
+        recipe = training.nonfinite.skipping(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
@@ -110,9 +110,9 @@ def spread(split: data.Split, mesh: Mesh) -> data.Split:
     return jax.tree.map(place, split)
 
 
-def place(config: Training, model: Any, replicates: int) -> loops.Placement:
+def place(config: Training, model: Any, replicates: int) -> training.Placement:
     """Where so many replicates of this network run: as --placement says, or where they are fastest."""
-    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
+    placement = training.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
     if data_mesh(config):
         why = f"one after the other, each on {jax.device_count()} devices of {jax.process_count()} process(es)"
         return placement._replace(each="sequence", why=why)
@@ -126,8 +126,8 @@ def build(
     *,
     replicates: int = 1,
     dataset: data.Dataset | None = None,
-    checkpoint: loops.StepCheckpoint | None = None,
-    progress: loops.ProgressFn | None = None,
+    checkpoint: tickets.StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
 ) -> Problem:
     """The problem of this configuration, for so many replicates at once, on its own data if none are given.
 
@@ -135,17 +135,14 @@ def build(
     """
     dataset, model, init, recipe, evaluate, steps = basis(config, dataset)
     require(config.rewind_step < steps, config, "rewind_step", f"below the {steps} steps of a training")
-    # One replicate alone runs as the network wants it, however the others are placed.
-    alone = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
-    loop = loops.step_fit if alone.each == "sequence" else loops.scan_fit
     placement = place(config, model, replicates)
     together, options = None, {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     if replicates > 1 and placement.each != "sequence":
-        together = loops.placed_fit(recipe, placement=placement, **options)
+        together = training.fit(recipe, placement=placement, **options)
     return Problem(
         dataset=dataset,
         init=init,
-        fit=loop(recipe, **options),
+        fit=training.fit(recipe, **options),
         fit_together=together,
         evaluate=evaluate,
         fresh=recipe.fresh,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from experiments import _pod
 from experiments._profile import Profile
-from jaxticket import diagnostics, tickets
+from jaxticket import diagnostics, files, tickets
 from jaxticket.loops import rundir
 
 Record = Mapping[str, Any]
@@ -175,9 +175,9 @@ def publish(
     plot: str = "accuracy.png",
 ) -> None:
     """Prints the table and writes table.txt, results.json and, around the plot, report.html."""
-    rundir.write_text(folder / "table.txt", text + warnings)
-    rundir.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
-    rundir.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
+    files.write_text(folder / "table.txt", text + warnings)
+    files.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
+    files.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
     print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
 
 

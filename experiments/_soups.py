@@ -13,7 +13,7 @@ import optax
 from experiments import _problem, _report
 from experiments._config import Training, require
 from experiments._evidence import Claim, Contest, by_seed
-from jaxticket import filters, loops, tickets
+from jaxticket import filters, tickets, training
 from jaxticket.loops import soups
 from jaxticket.typing import Params, PyTree, Trained, TrainFn
 
@@ -62,7 +62,7 @@ class Lab(NamedTuple):
     """What all searches share."""
 
     basis: _problem.Basis
-    placement: loops.Placement
+    placement: training.Placement
     varied: soups.Varied  # the members; then one retrained as long as a member, as long as all of them, and the dense
     steps: dict[str, int]  # of these trainings
     ensemble: Any  # (stacked parameters, stacked model state) -> accuracies
@@ -89,7 +89,7 @@ def lab(config: Config) -> Lab:
     return Lab(basis, _problem.place(config, basis.model, config.seeds), varied, steps, ensemble)
 
 
-def dense(shared: Lab, path: pathlib.Path, fit: loops.FitFn, init_key: jax.Array, key: jax.Array) -> tickets.Ticket:
+def dense(shared: Lab, path: pathlib.Path, fit: training.FitFn, init_key: jax.Array, key: jax.Array) -> tickets.Ticket:
     """The trained dense network, loaded if a former process trained it."""
     params, state = shared.basis.init(init_key)
     like = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
@@ -103,9 +103,9 @@ def dense(shared: Lab, path: pathlib.Path, fit: loops.FitFn, init_key: jax.Array
     return found
 
 
-def trainer(shared: Lab, fit: loops.FitFn, name: str, number: int) -> TrainFn:
+def trainer(shared: Lab, fit: training.FitFn, name: str, number: int) -> TrainFn:
     """Trains as the recipe's `number` says."""
-    train = loops.train_fn(fit, steps=shared.steps[name], evaluate=shared.basis.evaluate)
+    train = training.train_fn(fit, steps=shared.steps[name], evaluate=shared.basis.evaluate)
 
     def with_state(params: Params, *others: Any, step: int, opt_state: PyTree | None) -> Trained:
         return train(params, *others, step=step, opt_state=shared.varied.fresh(params, number))

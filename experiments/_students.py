@@ -13,10 +13,9 @@ from experiments import _arrays, _subset_training
 from experiments._data_keys import cell_keys, keys
 from experiments._data_pruning import ALL, RANDOM, Cell, Config, Study
 from experiments._subset_training import Lane, Taught, Trainer
-from jaxticket import data_pruning
+from jaxticket import data_pruning, files
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
-from jaxticket.loops.store import fingerprint
+from jaxticket.tickets._store import fingerprint
 
 
 class Students:
@@ -91,7 +90,7 @@ class Students:
             }
             if cell.seed == 0 and cell.order and not taught:
                 self._keep_subset(cell, rows)
-            rundir.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
+            files.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
 
     def _keep_subset(self, cell: Cell, rows: jax.Array) -> None:
         """The subset of all seeds as a file, for other networks and programs to be trained on."""

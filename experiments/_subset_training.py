@@ -11,10 +11,9 @@ import optax
 
 from experiments import _problem
 from experiments._config import Training
-from jaxticket import data, data_pruning, loops
-from jaxticket.data_pruning import Batch
-from jaxticket.loops.distillation import LogitsFn
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket import data, training
+from jaxticket.training import Batch
+from jaxticket.typing import Key, LogitsFn, Params, PyTree
 
 _TOGETHER = 16  # trainings in one program, at most
 
@@ -49,14 +48,14 @@ class Trainer:
 
     Args:
       together: how many trainings there are. until: called with the last step of each program, before it.
-      observe, checkpoint, progress: as of `data_pruning.subset_fit`.
+      observe, checkpoint, progress: as of `training.fit`.
     """
 
     def __init__(
         self,
         config: Training,
         model: Any,
-        recipe: loops.Recipe,
+        recipe: training.Recipe,
         *,
         together: int,
         until: Callable[[int], None] = lambda step: None,
@@ -69,7 +68,7 @@ class Trainer:
         self.lanes = wanted + -wanted % len(placement.devices) if self._stacked else 1
         self.where = placement.why
         self._until = until
-        self._fit = data_pruning.subset_fit(recipe, placement=placement, on_nan=config.on_nan, **options)
+        self._fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)
 
     def train(
         self, lanes: Sequence[Lane], *, steps: int, step: int = 0, stretch: float = 1.0
@@ -82,8 +81,8 @@ class Trainer:
             carry = self._join(some)
             nothing = jax.tree.map(lambda _: None, carry.params)  # all weights are kept
             given = (carry.params, carry.state, nothing, carry.key)
-            fit = self._fit(carry.subset, stretch=stretch)
-            fitted = fit(*given, step=step, steps=steps, opt_state=carry.opt_state)
+            how = {"opt_state": carry.opt_state, "subset": carry.subset, "stretch": stretch}
+            fitted = self._fit(*given, step=step, steps=steps, **how)
             carry = Lane(fitted.params, fitted.state, fitted.opt_state, carry.key, carry.subset)
             done += zip(self._split(carry, len(some)), fitted.loss if self._stacked else [fitted.loss])
         return done
@@ -124,32 +123,32 @@ def logits(config: Training, model: Any) -> LogitsFn:
     return apply
 
 
-def recipe(config: Training, basis: _problem.Basis) -> loops.Recipe:
+def recipe(config: Training, basis: _problem.Basis) -> training.Recipe:
     """How networks are trained on the labels of a subset."""
     found = logits(config, basis.model)
 
     def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
         ours, state = found(params, state, batch, key)
         values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
-        return data_pruning.mean(values, batch.real), state
+        return training.mean(values, batch.real), state
 
     return dataclasses.replace(basis.recipe, loss=loss)
 
 
-def distilled(config: Training, basis: _problem.Basis, teacher: jax.Array, *, temperature: float) -> loops.Recipe:
+def distilled(config: Training, basis: _problem.Basis, teacher: jax.Array, *, temperature: float) -> training.Recipe:
     """How students are trained: (1 − weight) · cross-entropy + weight · T² · KL(teacher ‖ student) at temperature T.
 
     As Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024) do. `teacher` are its logits of the training
     examples, as they are: augmented ones would need logits of their own.
     """
     found = logits(config, basis.model)
-    apart = jax.vmap(lambda ours, its: loops.divergence(ours[None], its[None], temperature=temperature))
+    apart = jax.vmap(lambda ours, its: training.divergence(ours[None], its[None], temperature=temperature))
 
     def loss(params: Params, state: Taught, batch: Batch, key: Key) -> tuple[jax.Array, Taught]:
         ours, model = found(params, state.model, batch, key)
         hard = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
         values = (1 - state.weight) * hard + state.weight * apart(ours, batch.examples.teacher)
-        return data_pruning.mean(values, batch.real), Taught(model, state.weight)
+        return training.mean(values, batch.real), Taught(model, state.weight)
 
     return dataclasses.replace(basis.recipe, loss=loss, data=Lesson(*basis.dataset.train, teacher))
 

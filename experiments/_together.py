@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxticket import loops
+from jaxticket import training
 from jaxticket.errors import DivergedError
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -29,20 +29,20 @@ class Together:
     """Searches that advance in step, each in a thread, and train whenever all of them wait for a training.
 
     Args:
-      fit: trains stacked replicates, as `loops.placed_fit` does.
+      fit: trains stacked replicates, as `training.fit` does.
       count: how many searches there are; each program has as many lanes, so that none compiles anew.
     """
 
-    def __init__(self, fit: loops.FitFn, count: int):
+    def __init__(self, fit: training.FitFn, count: int):
         self._fit, self._count = fit, count
         self._turn = threading.Lock()  # one search runs at a time: orbax is not for several threads at once
         self._changed = threading.Condition()
         self._running = 0  # searches that have not yielded yet
         self._requests: dict[int, _Request] = {}
-        self._answers: dict[int, loops.Fitted | Exception] = {}
+        self._answers: dict[int, training.Fitted | Exception] = {}
         self._stopped = False
 
-    def fit_of(self, index: int) -> loops.FitFn:
+    def fit_of(self, index: int) -> training.FitFn:
         """The `FitFn` of one search: it waits until the others want to train too, or have nothing to train."""
 
         def fit(
@@ -54,7 +54,7 @@ class Together:
             step: int,
             steps: int,
             opt_state: PyTree | None = None,
-        ) -> loops.Fitted:
+        ) -> training.Fitted:
             self._turn.release()
             with self._changed:
                 self._requests[index] = _Request((params, state, mask, key, opt_state), step, steps)
@@ -114,9 +114,9 @@ class Together:
                 self._answers.update(answers)
                 self._changed.notify_all()
 
-    def _train(self, requests: dict[int, _Request]) -> dict[int, loops.Fitted | Exception]:
+    def _train(self, requests: dict[int, _Request]) -> dict[int, training.Fitted | Exception]:
         """The results of all; where some diverge, their error, and the others end with them."""
-        answers: dict[int, loops.Fitted | Exception] = {}
+        answers: dict[int, training.Fitted | Exception] = {}
         for kind in dict.fromkeys(request.kind() for request in requests.values()):
             alike = {index: request for index, request in requests.items() if request.kind() == kind}
             first = next(iter(alike.values()))
@@ -131,7 +131,7 @@ class Together:
             trees = jax.device_put((fitted.params, fitted.state, fitted.opt_state), jax.devices()[0])
             for lane, index in enumerate(alike):
                 own = jax.tree.map(lambda x, lane=lane: x[lane], trees)
-                answers[index] = loops.Fitted(*own, fitted.loss[lane])
+                answers[index] = training.Fitted(*own, fitted.loss[lane])
         return answers
 
 

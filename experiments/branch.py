@@ -112,7 +112,7 @@ def _branched(
 ) -> dict[str, Any]:
     index, level = original["replicate"], original["level"]
     folder = config.run / f"replicate_{index}"
-    store = loops.Store(folder / "ticket")
+    store = tickets.Store(folder / "ticket")
     at = "rewind_point" if variant.start == search else f"rewind_point_{variant.start.rewind_step}"
     point = imp.rewind_point(variant.start, problem_of(variant.start), folder / at, index)
     mask = tickets.load(store.path(level)).mask
@@ -128,7 +128,7 @@ def _branched(
         index=level,
         density=original["density"],
         key=train_key,
-        store=loops.Store(folder / "branches" / config.name() / variant.name),
+        store=tickets.Store(folder / "branches" / config.name() / variant.name),
     )
     line = imp.record(index, variant.name, trained)
     return {**line, "density": original["density"], "branch_density": line["density"]}  # in the ticket's row

@@ -26,7 +26,7 @@ from experiments._config import Training, require
 from experiments._kinds import DENSE, Cell
 from experiments.imp import PRESETS
 from jaxticket import registry
-from jaxticket.loops.nonfinite import OnNan
+from jaxticket.training.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)

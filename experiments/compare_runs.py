@@ -15,8 +15,8 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 from experiments import _cli, _config, _levels, _plot
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def compare(config: Config) -> str:
         ]
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines) + "\n"
-    rundir.write_text(config.out / "table.txt", text)
+    files.write_text(config.out / "table.txt", text)
     _plot.accuracy(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
     return text
 

@@ -30,14 +30,14 @@ import jax
 from experiments import _cli, _config, _essential_claims, _evidence, _html, _plan, _plot, _report, _sentences
 from jaxticket import diagnostics, filters, loops, models, scopes, scores
 from jaxticket.errors import InputError
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops._level import PruneFn
 from jaxticket.methods.analysis import essential_sparsity
 from jaxticket.typing import Density
 
 CURVES: dict[str, PruneFn] = {
-    "global": loops.prune.by(),
-    "layer": loops.prune.by(scope=scopes.leaf()),
-    "random": loops.prune.by(scores.random),
+    "global": loops.prune_by(),
+    "layer": loops.prune_by(scope=scopes.leaf()),
+    "random": loops.prune_by(scores.random),
 }
 PATTERNS = ((7, 8), (3, 4), (2, 4), (4, 8), (1, 4), (1, 8))  # N of M inputs of each output
 
@@ -216,7 +216,7 @@ def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
     if curve in CURVES:
         return CURVES[curve], 1 - sparsity
     n, m = map(int, curve.split(":"))
-    return loops.prune.by(scope=scopes.groups(m, axis=0)), n / m
+    return loops.prune_by(scope=scopes.groups(m, axis=0)), n / m
 
 
 def _curve(records: Sequence[_report.Record], name: str) -> list[tuple[float, float, float, float]]:

@@ -51,7 +51,7 @@ def search(
         return Trained(program.evaluated(carry), carry.state, {"validation_accuracy": accuracy})
 
     def prune(params: Params, mask: Mask, density: float, *, key: Key) -> Mask:
-        return loops.prune.by()(program.placed(params), mask, density, key=key)
+        return loops.prune_by()(program.placed(params), mask, density, key=key)
 
     point = rewind_point(config, program, trainer, folder / "rewind_point", rewind_step, (init_key, early_key))
     levels = loops.imp(
@@ -61,7 +61,7 @@ def search(
         prune=prune,
         rewind=rewinds.weights(),
         key=key,
-        store=loops.Store(folder / "levels"),
+        store=tickets.Store(folder / "levels"),
     )
     for level in levels:
         kept = float(jt.density(level.ticket.params, level.ticket.mask))

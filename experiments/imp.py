@@ -71,12 +71,12 @@ def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path
     """The records of one replicate: for each level the ticket and both controls, each as soon as it is trained."""
     keys = keys_of(config, index)
     scope = scopes.tree() if config.scope == "global" else scopes.leaf()
-    stores = {branch: loops.Store(folder / branch) for branch in BRANCHES}
+    stores = {branch: tickets.Store(folder / branch) for branch in BRANCHES}
     levels = loops.imp(
         problem.train,
         ticket := rewind_point(config, problem, folder / "rewind_point", index),
         densities=densities(config, ticket.mask),
-        prune=loops.prune.by(scope=scope, minimum=config.minimum),
+        prune=loops.prune_by(scope=scope, minimum=config.minimum),
         rewind=_policy(config, problem.steps),
         key=keys.search,
         store=stores["ticket"],

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxticket import tickets
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
@@ -59,7 +61,7 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     ]
     if _pod.is_main():
         file.parent.mkdir(exist_ok=True)
-        loops.rundir.write_text(file, json.dumps(found))
+        loops.files.write_text(file, json.dumps(found))
     return found
 
 
@@ -128,7 +130,7 @@ def run(config: Config) -> list[_report.Record]:
         with _cli.run_folder(config, progress):
             found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
             records = _report.keep(found, folder / "metrics.jsonl", progress)
-            loops.StepCheckpoint(folder / "checkpoint", every=0).clear()
+            tickets.StepCheckpoint(folder / "checkpoint", every=0).clear()
     if _pod.is_main():
         report(config, records)
     return records

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 from experiments import _claims, _cli, _dashboard
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 _DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 _PAGES = (("Methods", "methods.md"), ("Registry", "registry.md"), ("How claims are made", "evidence/README.md"))
@@ -42,9 +42,9 @@ def report(config: Config) -> str:
     found = _claims.load(config.evidence)
     links = [(words, os.path.relpath(_DOCS / page, config.out)) for words, page in _PAGES]
     file = config.out / "index.html"
-    with rundir.writing(file):
+    with files.writing(file):
         config.out.mkdir(parents=True, exist_ok=True)
-    rundir.write_text(file, _dashboard.page(found, links=links))
+    files.write_text(file, _dashboard.page(found, links=links))
     claims = [claim for run in found for claim in run.claims]
     counts = collections.Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _claims.VERDICTS)

@@ -19,6 +19,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxticket import tickets, training
+from jaxticket.typing import ProgressFn
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 import jax
@@ -40,23 +43,22 @@ PRESETS = {
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
-def search(config: Config, shared: Lab, folder: pathlib.Path, progress: loops.ProgressFn) -> Iterator[dict[str, Any]]:
+def search(config: Config, shared: Lab, folder: pathlib.Path, progress: ProgressFn) -> Iterator[dict[str, Any]]:
     """The records of all seeds, which are trained in one program where that is faster, else in turn."""
     checkpoint = _cli.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     options = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     each = lambda seed, fit: replicate(config, shared, folder / f"seed_{seed}", seed, fit)
+    fit = training.fit(shared.varied.recipe, placement=shared.placement, **options)
     if shared.placement.each == "sequence":
-        fit = loops.step_fit(shared.varied.recipe, **options)
         yield from itertools.chain.from_iterable(each(seed, fit) for seed in range(config.seeds))
     else:
-        fit = loops.placed_fit(shared.varied.recipe, placement=shared.placement, **options)
         together = Together(fit, config.seeds)
         yield from together.advance([each(seed, together.fit_of(seed)) for seed in range(config.seeds)])
     checkpoint.clear()
 
 
 def replicate(
-    config: Config, shared: Lab, folder: pathlib.Path, seed: int, fit: loops.FitFn
+    config: Config, shared: Lab, folder: pathlib.Path, seed: int, fit: training.FitFn
 ) -> Iterator[dict[str, Any]]:
     """The records of one seed, from dense to sparse within each search."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3)
@@ -70,14 +72,14 @@ def replicate(
     members = soups.in_turn([trainer(shared, fit, "member", number) for number in range(config.members)])
     for end in config.densities:
         given = {"densities": soups.phases(end, config.phases), "key": keys[2]}
-        of = lambda name, end=end: loops.Store(folder / f"density_{end}" / name)
+        of = lambda name, end=end: tickets.Store(folder / f"density_{end}" / name)
         mixed = soups.search(members, start, **given, merge=merge, measure=measure, store=of("soup"))
         plain = [
             loops.imp(
                 trainer(shared, fit, name, config.members + number),
                 start,
                 **given,
-                prune=loops.prune.by(),
+                prune=loops.prune_by(),
                 rewind=rewinds.learning_rate(),
                 store=of(name),
             )

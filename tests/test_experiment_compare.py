@@ -14,7 +14,7 @@ import jaxticket as jt
 from experiments import _cells, _claims, _cli, _kinds, _problem, compare, train
 from experiments._config import Training
 from experiments.imp import PRESETS
-from jaxticket.loops import Fitted
+from jaxticket.training import Fitted
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 RECIPE = ["--epochs", "2", "--placement", "map"]
@@ -70,7 +70,7 @@ def test_the_report(finished):
 
 def killed_at(monkeypatch, number, main, arguments):
     """Runs until so many checkpoints are saved, and returns the steps of these."""
-    save, steps = _cells.loops.StepCheckpoint.save, []
+    save, steps = _cells.tickets.StepCheckpoint.save, []
 
     def saved(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -79,7 +79,7 @@ def killed_at(monkeypatch, number, main, arguments):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(_cells.loops.StepCheckpoint, "save", saved)
+        patched.setattr(_cells.tickets.StepCheckpoint, "save", saved)
         with pytest.raises(SystemExit) as end:
             main(arguments)
     assert end.value.code == 130
@@ -94,8 +94,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
     (run,) = tmp_path.iterdir()
     assert [record["method"] for record in records(run)] == ["dense", "dense"]
     dense = {path: path.stat().st_mtime_ns for path in run.glob("cells/dense/**/record.json")}
-    save, steps = _cells.loops.StepCheckpoint.save, []
-    monkeypatch.setattr(_cells.loops.StepCheckpoint, "save", lambda *args: (steps.append(args[2].step), save(*args)))
+    save, steps = _cells.tickets.StepCheckpoint.save, []
+    monkeypatch.setattr(_cells.tickets.StepCheckpoint, "save", lambda *args: (steps.append(args[2].step), save(*args)))
     assert compare.main([*arguments, *METHODS]) == 0
     assert steps == [10, 5, 10]  # gradual goes on from its checkpoint, then ste
     assert len(dense) == 2

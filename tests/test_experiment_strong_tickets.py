@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
     dense = f"{finished.name}/width_4/cells/dense"
     shutil.copytree(finished.parent / dense, tmp_path / dense)
     shutil.copy(finished / "config.json", tmp_path / finished.name)
-    save = _cells.loops.StepCheckpoint.save
+    save = _cells.tickets.StepCheckpoint.save
 
     def saved(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(_cells.loops.StepCheckpoint, "save", saved)
+        patched.setattr(_cells.tickets.StepCheckpoint, "save", saved)
         with pytest.raises(SystemExit):
             strong_tickets.main(arguments)
     assert strong_tickets.main(arguments) == 0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments._together import Together
-from jaxticket.loops import Fitted
+from jaxticket.training import Fitted
 
 
 def fit_all(calls):
