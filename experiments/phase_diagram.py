@@ -28,8 +28,8 @@ from experiments.configs import PRESETS
 from experiments.reports.progress import Progress, Rows, keep, run_folder
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
+from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
-from experiments.studies.phase_diagram.search import Config, Lab
 from jaxticket import loops
 from jaxticket.errors import CheckpointError
 

@@ -25,7 +25,9 @@ from experiments.reports import searches
 from experiments.reports.progress import Progress, keep, run_folder
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
-from experiments.studies.soups.search import BRANCHES, Config, claims, lab, search
+from experiments.studies.soups.claims import claims
+from experiments.studies.soups.lab import Config, lab
+from experiments.studies.soups.search import BRANCHES, search
 
 
 def run(config: Config) -> list[Record]:

@@ -31,7 +31,7 @@ _HIDDEN = "platform"  # of the environment: names a kernel's build, which no num
 
 
 class Tested(Protocol):
-    """A configuration that claims can be stored of: `_config.Run`, or alike."""
+    """A configuration that claims can be stored of: `runs.config.Run`, or alike."""
 
     @property
     def EXPERIMENT(self) -> str: ...

@@ -23,7 +23,7 @@ pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; }
 
 
 class Made(Protocol):
-    """A dataclass that says by which command its run is made: `_config.Run`, or alike."""
+    """A dataclass that says by which command its run is made: `runs.config.Run`, or alike."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -67,7 +67,7 @@ def page(
 
 
 def page_of(config: Made, title: str, **shown: Any) -> Callable[..., str]:
-    """`page`, with what a configuration says, for `_report.publish` to add the plot and the warnings to."""
+    """`page`, with what a configuration says, for `tables.publish` to add the plot and the warnings to."""
     return functools.partial(page, title, config=dataclasses.asdict(config), command=config.command(), **shown)
 
 
