@@ -239,8 +239,8 @@ def test_the_best_epoch_predicts():
     everything = jnp.ones(EXAMPLES, bool)
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
     train_key, _ = loops.level_keys(jax.random.key(0), 0)
-    after_one = given["fit"](everything)(
-        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, opt_state=None
+    after_one = given["fit"](
+        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, subset=everything
     )
     np.testing.assert_array_equal(first.found.sparse, given["predict"](after_one.params, None))
 

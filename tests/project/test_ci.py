@@ -20,8 +20,8 @@ def check(tmp_path):
     """Runs the check in a folder where every stage is a stand-in, and the stage named fails."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/test_experiment_any.py").touch()
+    (tmp_path / "tests/experiments").mkdir(parents=True)
+    (tmp_path / "tests/experiments/test_any.py").touch()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/make").write_text(MAKE)
     (tmp_path / "bin/make").chmod(0o755)

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from hypothesis import strategies as st
 
-from experiments import _cli, _config, train
+from experiments import train
 from experiments.configs import lenet_mnist5k
+from experiments.runs import command_line
+from experiments.studies.imp.config import Config, of_run
 from jaxticket import _tree, allocate, filters, tickets
 from jaxticket.errors import JaxticketError
 from jaxticket.tickets import _archive
@@ -134,7 +136,7 @@ def rules(_: pathlib.Path, given: dict[str, Any]) -> None:
 def values(_: pathlib.Path, given: dict[str, Any]) -> None:
     """Fields of configurations."""
     with documented():
-        config = _config.Config(**given)
+        config = Config(**given)
         config.hash()
         config.flags()
 
@@ -143,15 +145,15 @@ def stored_config(folder: pathlib.Path, given: Any) -> None:
     """The configuration that a run folder holds."""
     (folder.parent / "config.json").write_text(json.dumps(given))
     with documented():
-        _config.of_run(folder.parent)
+        of_run(folder.parent)
 
 
 def arguments(_: pathlib.Path, argv: list[str]) -> None:
     """Command lines."""
     with documented(), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        _cli.training_config(_config.Config(), argv, {"lenet_mnist5k": lenet_mnist5k}, description="")
+        command_line.training_config(Config(), argv, {"lenet_mnist5k": lenet_mnist5k}, description="")
     with documented(), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        _cli.training_config(train.Config(), argv, {"lenet_mnist5k": lenet_mnist5k}, description="")
+        command_line.training_config(train.Config(), argv, {"lenet_mnist5k": lenet_mnist5k}, description="")
 
 
 def _load(folder: pathlib.Path) -> None:
@@ -170,7 +172,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(value[key])
 
 
-_FIELDS = sorted(field.name for field in dataclasses.fields(_config.Config))
+_FIELDS = sorted(field.name for field in dataclasses.fields(Config))
 _FLAGS = ["--" + name.replace("_", "-") for name in _FIELDS]
 _EDIT = st.tuples(st.sampled_from(["replace", "replace", "delete", "double", "swap"]), st.integers(0, 10**6), JSON)
 _VALUES = st.dictionaries(st.sampled_from(_FIELDS), LEAVES | st.lists(LEAVES, max_size=3).map(tuple), max_size=4)

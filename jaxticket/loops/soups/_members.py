@@ -36,7 +36,8 @@ def at_once(
     """Trains members of one ticket in one program, each with a key, and so an order of the examples, of its own.
 
     Args:
-      fit: trains stacked replicates, as `training.fit` with a placement makes it; its checkpoint and progress serve here too.
+      fit: trains stacked replicates, as `training.fit` with a placement does; its
+        checkpoint and progress serve here too.
       members: how many. steps: of each.
       fresh: the first state of a member's optimizer, such as that of `vary`; by default the recipe's.
       evaluate: as for `train_fn`, called with one member at a time.
