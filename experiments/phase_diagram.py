@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jaxticket import tickets
+from jaxticket import files, tickets
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -32,7 +32,6 @@ from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
-from jaxticket import loops
 from jaxticket.errors import CheckpointError
 
 
@@ -56,7 +55,7 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     ]
     if processes.is_main():
         file.parent.mkdir(exist_ok=True)
-        loops.files.write_text(file, json.dumps(found))
+        files.write_text(file, json.dumps(found))
     return found
 
 

@@ -17,7 +17,7 @@ from experiments.training import kinds, problems
 from experiments.training.kinds import Cell, Kind, Lane
 from jaxticket import diagnostics, tickets, training
 from jaxticket.errors import DivergedError
-from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets import fingerprint
 from jaxticket.typing import Params, ProgressFn, PyTree
 
 _TOGETHER = 16  # cells in one program, at most

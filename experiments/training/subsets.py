@@ -11,7 +11,7 @@ import optax
 
 from experiments.runs.config import Training
 from experiments.training import problems
-from jaxticket import data, data_pruning, training
+from jaxticket import data, training
 from jaxticket.training import Batch
 from jaxticket.typing import Key, LogitsFn, Params, PyTree
 
@@ -130,7 +130,7 @@ def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
     def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
         ours, state = found(params, state, batch, key)
         values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
-        return data_pruning.mean(values, batch.real), state
+        return training.mean(values, batch.real), state
 
     return dataclasses.replace(basis.recipe, loss=loss)
 
@@ -148,7 +148,7 @@ def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, te
         ours, model = found(params, state.model, batch, key)
         hard = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
         values = (1 - state.weight) * hard + state.weight * apart(ours, batch.examples.teacher)
-        return data_pruning.mean(values, batch.real), Taught(model, state.weight)
+        return training.mean(values, batch.real), Taught(model, state.weight)
 
     return dataclasses.replace(basis.recipe, loss=loss, data=Lesson(*basis.dataset.train, teacher))
 

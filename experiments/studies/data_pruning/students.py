@@ -16,7 +16,7 @@ from experiments.training import subsets
 from experiments.training.subsets import Lane, Taught, Trainer
 from jaxticket import data_pruning, files
 from jaxticket.errors import CheckpointError
-from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets import fingerprint
 
 
 class Students:
