@@ -1,0 +1,61 @@
+"""Runs where only the built wheel is installed: the README's code, and the doctests of all that needs no extra.
+
+    python installed.py README.md
+
+Nothing but the library and the standard library is imported, as nothing else is there.
+"""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+import sys
+import types
+from collections.abc import Iterator
+
+import jaxticket as jt
+from jaxticket.errors import MissingExtraError
+
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def run_readme(readme: pathlib.Path) -> None:
+    """Run the README's blocks of code in their order, and compare the densities that they name."""
+    names: dict = {}
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+    density = float(jt.density(names["params"], names["mask"]))
+    assert abs(density - 0.02) < 1e-3, density
+    print(f"README: {len(blocks)} blocks")
+
+
+def walk(package: types.ModuleType, missing: list[str]) -> Iterator[types.ModuleType]:
+    """Yield a package and all that lies in it; names of modules that need an extra are added to `missing`."""
+    yield package
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        try:
+            module = importlib.import_module(info.name)
+        except MissingExtraError:
+            missing.append(info.name)
+            continue
+        if info.ispkg:
+            yield from walk(module, missing)
+        else:
+            yield module
+
+
+def run_doctests() -> int:
+    """Run every doctest, and return how many of them fail."""
+    missing: list[str] = []
+    results = [doctest.testmod(module, optionflags=FLAGS) for module in walk(jt, missing)]
+    print(f"doctests: {sum(r.attempted for r in results)} examples of {len(results)} modules")
+    print("need an extra:", *missing)
+    return sum(r.failed for r in results)
+
+
+if __name__ == "__main__":
+    print("package:", pathlib.Path(jt.__file__).parent)
+    run_readme(pathlib.Path(sys.argv[1]))
+    sys.exit(run_doctests())
