@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from jaxticket import _tree
-from jaxticket._jaxpr import called, evaluated, moved, scan_sizes, shape_of, traced, walk
+from jaxticket._jaxpr import ClosedJaxpr, called, evaluated, moved, scan_sizes, shape_of, traced, walk
 from jaxticket._layout import Layout, whole
 from jaxticket._products import Product, Weight, product_of
 from jaxticket.typing import Params, PyTree

@@ -23,7 +23,8 @@ _FIRST = os.environ.get("PYTEST_XDIST_WORKER") is None
 os.environ["JAX_PLATFORMS"] = "cpu"
 if _FIRST:
     _GIVEN = os.environ.get("XLA_FLAGS", "")
-    _FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_cpu_max_isa=AVX", "--xla_cpu_use_fusion_emitters=false"]
+    _FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_cpu_max_isa=AVX"]
+    _FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
     if "xla_backend_optimization_level" not in _GIVEN:
         _FLAGS += ["--xla_backend_optimization_level=0"]
     os.environ["XLA_FLAGS"] = " ".join([*_GIVEN.split(), *xla.known(_FLAGS)])
