@@ -75,7 +75,20 @@ def test_interpreters_of_pyenv_count(check, pythons):
 def test_all_stages_pass_and_so_does_the_check(check):
     done = check()
     assert done.returncode == 0, done.stdout + done.stderr
-    for target in ("lint", "docs", "report", "notebooks", "demo", "bench", "test", "oldest", "wheel", "slow", "multihost", "science"):
+    for target in (
+        "lint",
+        "docs",
+        "report",
+        "notebooks",
+        "demo",
+        "bench",
+        "test",
+        "oldest",
+        "wheel",
+        "slow",
+        "multihost",
+        "science",
+    ):
         assert f"made {target}\n" in done.stdout
     assert not list(check.folder.glob("tmp.*")), "what it wrote for itself is removed"
 
