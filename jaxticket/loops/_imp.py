@@ -71,7 +71,7 @@ def _levels(
 ) -> Iterator[Level]:
     trained = None
     for index, density in enumerate(densities):
-        train_key, prune_key = level_keys(key, index)
+        train_key, prune_key = level_keys(index, key=key)
         if trained is not None:
             ticket = rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
         elif any(d < 1 for d in jax.tree.leaves(density)):
@@ -107,7 +107,7 @@ def train_level(
     return Level(index, density, ticket, trained)
 
 
-def level_keys(key: Key, index: int | jax.Array) -> tuple[Key, Key]:
+def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
     """The keys with which level `index` of imp(key=key) trains and prunes.
 
     A control trained with the same key sees the same examples in the same order as the ticket of that level.

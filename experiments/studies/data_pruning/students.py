@@ -121,7 +121,7 @@ def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.nda
     if cell.score == ALL:
         return jnp.ones(examples, bool)
     if cell.score == RANDOM:
-        return data_pruning.random_subset(cell_keys(config, cell.seed)[2], examples, size, **options)
+        return data_pruning.random_subset(examples, size, **options, key=cell_keys(config, cell.seed)[2])
     score = jnp.asarray(scores[cell.score])
     if cell.order == "middle":
         return data_pruning.middle(score, size, skip=config.skip or 0, **options)

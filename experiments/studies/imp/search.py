@@ -65,7 +65,7 @@ def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path
     )
     for level in levels:
         yield record(index, "ticket", level)
-        train_key, _ = loops.level_keys(keys.search, level.index)
+        train_key, _ = loops.level_keys(level.index, key=keys.search)
         controls = {
             "random_reinit": loops.branches.random_reinit(
                 level.ticket, problem.init, key=jax.random.fold_in(keys.reinit, level.index)

@@ -130,7 +130,7 @@ def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:
         return reparam.recycle(latent, 0.2, mask=mask)
 
     def iterand(latent: Latent, mask: Mask, key: Key) -> Latent:
-        return reparam.rerandomise(latent, key, mask=mask, redraw=redraw)
+        return reparam.rerandomise(latent, key=key, mask=mask, redraw=redraw)
 
     return {
         "edge_popup+recycling": functools.partial(
