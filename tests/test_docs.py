@@ -1,6 +1,7 @@
 """The code on the pages of the documentation runs and prints what stands there, and what they name exists."""
 
 import doctest
+import importlib
 import pathlib
 import re
 
@@ -29,6 +30,23 @@ def test_every_piece_of_evidence_exists() -> None:
     evidence = re.findall(r"`((?:tests|experiments|benchmarks)/[^`]*)`", PAGES["methods.md"])
     assert evidence
     assert [path for path in evidence if not (ROOT / path).exists()] == []
+
+
+def test_functions_for_tasks_exist() -> None:
+    named = re.findall(r"`(?:jt\.)?([a-z_]+(?:\.\w+)+)[`(]", PAGES["features.md"])
+    assert len(named) > 100
+    assert [name for name in named if not exists(f"jaxticket.{name}")] == []
+    at_the_top = re.findall(r"`jt\.(\w+)[`(]", PAGES["features.md"])
+    assert [name for name in at_the_top if not exists(f"jaxticket.{name}")] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a module, or an attribute of one, has this name."""
+    package, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(package), attribute) or bool(importlib.import_module(name))
+    except ModuleNotFoundError:
+        return False
 
 
 def test_every_package_is_in_the_reference() -> None:
