@@ -105,14 +105,15 @@ def seconds_outside(levels: int) -> float:
     import jax
     import jax.numpy as jnp
 
-    from experiments import _problem, imp
-    from experiments._config import Config
+    from experiments.studies.imp import search
+    from experiments.studies.imp.config import Config
+    from experiments.training import problems
     from jaxticket import data
 
     config = Config(levels=levels, replicates=1, epochs=1, batch_size=128)
     split = lambda n: data.Split(jnp.ones((n, 784)), jnp.arange(n) % 10)
     dataset = data.Dataset(split(60_000), split(5_000), split(10_000))
-    problem = _problem.build(config, dataset=dataset)
+    problem = problems.build(config, dataset=dataset)
     training = 0.0
 
     def timed(*args, **kwargs):
@@ -123,12 +124,12 @@ def seconds_outside(levels: int) -> float:
         return fitted
 
     with tempfile.TemporaryDirectory() as folder:
-        search = imp.replicate(config, problem._replace(fit=timed), 0, pathlib.Path(folder))
-        branches = len(imp.BRANCHES)
+        levels = search.replicate(config, problem._replace(fit=timed), 0, pathlib.Path(folder))
+        branches = len(search.BRANCHES)
         for _ in range(2 * branches):  # the first levels compile
-            next(search)
+            next(levels)
         training, begin = 0.0, time.perf_counter()
-        trainings = sum(1 for _ in search)
+        trainings = sum(1 for _ in levels)
         return (time.perf_counter() - begin - training) / trainings
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # for `experiments`, when run as a script
 
-from experiments import _claims
+from experiments.claims.record import load, slug
 from jaxticket import registry
 
 PAGE = pathlib.Path(__file__).with_name("registry.md")
@@ -69,8 +69,8 @@ def page() -> str:
 def linked(text: str) -> str:
     """A page of tables in which each paper links to its claims, where some are stored; other links stay."""
     text = re.sub(rf"\[([^]]+)]\({re.escape(_REPORT)}#[^)]*\)", r"\1", text)
-    for paper in {claim.paper for run in _claims.load(_EVIDENCE) for claim in run.claims}:
-        text = text.replace(f"| {paper} |", f"| [{paper}]({_REPORT}#{_claims.slug(paper)}) |")
+    for paper in {claim.paper for run in load(_EVIDENCE) for claim in run.claims}:
+        text = text.replace(f"| {paper} |", f"| [{paper}]({_REPORT}#{slug(paper)}) |")
     return text
 
 

@@ -13,133 +13,67 @@ import functools
 import pathlib
 import shutil
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-import jax
 
-from experiments import (
-    _cli,
-    _config,
-    _environment,
-    _evidence,
-    _levels,
-    _pod,
-    _problem,
-    _report,
-    _search_claims,
-    _variants,
-    imp,
-)
-from jaxticket import loops, tickets
-from jaxticket.errors import InputError
-
-ProblemOf = Callable[[_config.Config], _problem.Problem]
+from experiments.claims import store
+from experiments.reports import searches
+from experiments.reports.progress import Progress, keep
+from experiments.runs import command_line, environment, processes
+from experiments.runs.records import Record
+from experiments.studies.imp import branching, claims, variants
+from experiments.studies.imp.config import Config, of_run
+from experiments.studies.imp.report import title
+from experiments.training import problems
+from jaxticket import loops
 
 
-def run(config: _variants.Config) -> list[_report.Record]:
+def run(config: variants.Config) -> list[Record]:
     """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
-    search = _config.of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
+    search = of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     if search.on_nan == "stop":
         search = dataclasses.replace(search, on_nan="record")  # at another learning rate, divergence is a result
-    found = _finished(config)
+    found = branching.finished(config)
     folder = config.folder()
-    variants = _variants.variants(config, search)
+    changes = variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
-    names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in variants)]
+    names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in changes)]
     replicates = len({record["replicate"] for record in found})
-    total, rows = len(found) * len(names), _levels.by_level(replicates, names)
-    with loops.rundir.lock(config.run), _report.Progress(total, rows) as progress:
+    total, rows = len(found) * len(names), searches.by_level(replicates, names)
+    with loops.rundir.lock(config.run), Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
-        _environment.record(folder)
+        environment.record(folder)
 
         @functools.cache
-        def problem_of(search: _config.Config) -> _problem.Problem:
+        def problem_of(search: Config) -> problems.Problem:
             # By search: a training from the same weights at another learning rate must not go on from its checkpoint.
             at = folder / "checkpoint" / search.hash()
-            checkpoint = _cli.step_checkpoint(at, every=config.checkpoint_seconds)
-            return _problem.build(search, checkpoint=checkpoint, progress=progress.step)
+            checkpoint = command_line.step_checkpoint(at, every=config.checkpoint_seconds)
+            return problems.build(search, checkpoint=checkpoint, progress=progress.step)
 
-        for variant in variants:
+        for variant in changes:
             problem_of(variant.search)  # what does not fit is said before anything is trained
-        trained = _records(config, search, found, variants, problem_of)
-        records = _report.keep(trained, folder / "metrics.jsonl", progress)
-        if _pod.is_main():
+        trained = branching.records(config, search, found, changes, problem_of)
+        records = keep(trained, folder / "metrics.jsonl", progress)
+        if processes.is_main():
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    if _pod.is_main():
-        title = f"{config.branch.replace('_', ' ')}: {imp.title(search, problem_of(search))}"
+    if processes.is_main():
+        heading = f"{config.branch.replace('_', ' ')}: {title(search, problem_of(search))}"
         command = config.command()
-        _levels.write(folder, records, names, title=title, config=dataclasses.asdict(search), command=command)
-        series, claims = _evidence.curves(records, names), _search_claims.of_branch(config.branch, records)
-        _evidence.store(config, claims, command=command, series=series, axes=_evidence.AXES)
+        searches.write(folder, records, names, title=heading, config=dataclasses.asdict(search), command=command)
+        series, made = store.curves(records, names), claims.of_branch(config.branch, records)
+        store.write(config, made, command=command, series=series, axes=store.AXES)
     return records
-
-
-def _finished(config: _variants.Config) -> list[_report.Record]:
-    """The records of the search's tickets at the wanted levels."""
-    records = _levels.read(config.run / "metrics.jsonl", "ticket")
-    levels = {record["level"] for record in records}
-    if not levels:
-        raise InputError(f"{config.run} has no finished level; run the search first")
-    if missing := sorted(set(config.levels) - levels):
-        raise InputError(f"--levels names {missing[0]}, but the search has the levels 0 to {max(levels)}")
-    return [record for record in records if not config.levels or record["level"] in config.levels]
-
-
-def _records(
-    config: _variants.Config,
-    search: _config.Config,
-    found: Sequence[_report.Record],
-    variants: Sequence[_variants.Variant],
-    problem_of: ProblemOf,
-) -> Iterator[_report.Record]:
-    for original in found:
-        if config.branch != "transfer":
-            yield original
-        for variant in variants:
-            yield _branched(config, search, variant, original, problem_of)
-
-
-def _branched(
-    config: _variants.Config,
-    search: _config.Config,
-    variant: _variants.Variant,
-    original: _report.Record,
-    problem_of: ProblemOf,
-) -> dict[str, Any]:
-    index, level = original["replicate"], original["level"]
-    folder = config.run / f"replicate_{index}"
-    store = loops.Store(folder / "ticket")
-    at = "rewind_point" if variant.start == search else f"rewind_point_{variant.start.rewind_step}"
-    point = imp.rewind_point(variant.start, problem_of(variant.start), folder / at, index)
-    mask = tickets.load(store.path(level)).mask
-    ticket = dataclasses.replace(point, mask=mask, opt_state=None)
-    keys = imp.keys_of(search, index)
-    key = jax.random.fold_in(jax.random.fold_in(keys.reinit, zlib.crc32(variant.name.encode())), level)
-    before = _variants.Found(ticket, lambda: store.trained(max(level - 1, 0), like=point))
-    problem = problem_of(variant.search)
-    train_key, _ = loops.level_keys(keys.search, level)  # the examples come in the ticket's order
-    trained = loops.train_level(
-        problem.train,
-        variant.make(before, problem, key),
-        index=level,
-        density=original["density"],
-        key=train_key,
-        store=loops.Store(folder / "branches" / config.name() / variant.name),
-    )
-    line = imp.record(index, variant.name, trained)
-    return {**line, "density": original["density"], "branch_density": line["density"]}  # in the ticket's row
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    with _cli.one_line_errors():
-        config = _cli.parse(_variants.Config, argv, description=__doc__)
-        _cli.require_extras("experiments", "models", "io", "data", "plots")
-        _pod.start(config)
+    with command_line.one_line_errors():
+        config = command_line.parse(variants.Config, argv, description=__doc__)
+        command_line.require_extras("experiments", "models", "io", "data", "plots")
+        processes.start(config)
         run(config)
     return 0
 

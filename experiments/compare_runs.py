@@ -14,9 +14,11 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _levels, _plot
+from experiments.reports import plots, searches
+from experiments.runs import command_line
+from experiments.studies.imp.config import of_run
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Config:
 
 def labels(runs: Sequence[pathlib.Path]) -> list[str]:
     """A name for each run: the settings that not all of them share, or its folder if they share all."""
-    identities = [_config.of_run(run).identity() for run in runs]
+    identities = [of_run(run).identity() for run in runs]
     differ = [name for name in identities[0] if len({json.dumps(i[name]) for i in identities}) > 1]
     return [
         ", ".join(f"{name.replace('_', ' ')} {identity[name]}" for name in differ) or run.name
@@ -43,10 +45,10 @@ def labels(runs: Sequence[pathlib.Path]) -> list[str]:
 
 def rows(run: pathlib.Path, branch: str) -> list[dict[str, Any]]:
     """One row a level of a run. Raises InputError if it has none of this branch."""
-    mine = _levels.read(run / "metrics.jsonl", branch)
+    mine = searches.read(run / "metrics.jsonl", branch)
     if not mine:
         raise InputError(f"{run} has no results of the branch {branch!r}; name a branch of a search that has run")
-    return _levels.summarise(mine, [branch])
+    return searches.summarise(mine, [branch])
 
 
 def compare(config: Config) -> str:
@@ -55,7 +57,7 @@ def compare(config: Config) -> str:
         raise InputError(f"--runs names {len(config.runs)} run; name at least two")
     names = labels(config.runs)
     curves = {
-        name: _levels.curve(rows(run, config.branch), config.branch)
+        name: searches.curve(rows(run, config.branch), config.branch)
         for name, run in zip(names, config.runs, strict=True)
     }
     lines = [f"{config.branch.replace('_', ' ')}: test accuracy in %, ± 95 % interval over replicates"]
@@ -70,16 +72,16 @@ def compare(config: Config) -> str:
         ]
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines) + "\n"
-    rundir.write_text(config.out / "table.txt", text)
-    _plot.accuracy(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
+    files.write_text(config.out / "table.txt", text)
+    plots.accuracy(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
     return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    with _cli.one_line_errors():
-        config = _cli.parse(Config, argv, description=__doc__)
-        _cli.require_extras("experiments", "plots")
+    with command_line.one_line_errors():
+        config = command_line.parse(Config, argv, description=__doc__)
+        command_line.require_extras("experiments", "plots")
         print(f"{compare(config)}{config.out}: table.txt, accuracy.png")
     return 0
 

@@ -21,22 +21,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxticket import files, tickets
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments import _cli, _evidence, _html, _plan, _plot, _pod, _report
-from experiments._phase_diagram import Config, Lab, claims
-from experiments.imp import PRESETS
-from jaxticket import diagnostics, loops
+from experiments.configs import PRESETS
+from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.runs import command_line, dry_run, processes
+from experiments.runs.records import Record
+from experiments.studies.phase_diagram.lab import Config, Lab
+from experiments.studies.phase_diagram.report import PANELS, report
 from jaxticket.errors import CheckpointError
-from jaxticket.methods.analysis.three_regimes import regime
-
-_PANELS = {
-    "test_accuracy": "test accuracy (%)",
-    "train_error": "training error (%)",
-    "mode_connectivity": "mode connectivity (points, below 0: a barrier)",
-    "cka": "linear CKA of logits (%)",
-}
 
 
 def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
@@ -57,79 +53,23 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
         {"temperature": temperature, "density": density, "seed": seed, **lab.measure(next(ends), next(ends))}
         for density, seed in cells
     ]
-    if _pod.is_main():
+    if processes.is_main():
         file.parent.mkdir(exist_ok=True)
-        loops.rundir.write_text(file, json.dumps(found))
+        files.write_text(file, json.dumps(found))
     return found
 
 
-def summarise(config: Config, records: Sequence[_report.Record]) -> list[dict[str, Any]]:
-    """For each cell the intervals over seeds, and the regime of their means."""
-    cells = []
-    for temperature, density in itertools.product(config.temperatures, config.densities):
-        mine = [r for r in records if (r["temperature"], r["density"]) == (temperature, density)]
-        found = {name: diagnostics.interval(r[name] for r in mine)._asdict() for name in _PANELS}
-        kind = regime(found["train_error"]["mean"], found["mode_connectivity"]["mean"])
-        cells.append({"temperature": temperature, "density": density, "regime": kind.value if kind else "–", **found})
-    return cells
-
-
-def report(config: Config, records: Sequence[_report.Record]) -> None:
-    """Writes and prints the tables, the heat maps and the page."""
-    folder, cells = config.folder(), summarise(config, records)
-    rows = [cells[at : at + len(config.densities)] for at in range(0, len(cells), len(config.densities))]
-    title = f"{config.model} on {config.data}, run {config.hash()}"
-    columns = (config.temperature, *(f"{100 * density:g} %" for density in config.densities))
-    table = lambda cell: [(str(t), *(cell(c) for c in row)) for t, row in zip(config.temperatures, rows, strict=True)]
-    shown = {name: table(lambda c, name=name: _report.shown(c[name])) for name in _PANELS}
-    regimes = table(lambda c: c["regime"])
-    _plot.heat_maps(
-        {label: [[100 * c[name]["mean"] for c in row] for row in rows] for name, label in _PANELS.items()},
-        folder / "heatmaps.png",
-        rows=(config.temperature, config.temperatures),
-        columns=("weights kept (%)", [f"{100 * density:g}" for density in config.densities]),
-        notes=[row[1:] for row in regimes],
-        title=title,
-    )
-    command = config.command()
-    grids = [_report.grid(columns, regimes, title="regime (–: trained badly, but no barrier)")]
-    grids += [_report.grid(columns, shown[name], title=label) for name, label in _PANELS.items()]
-    _report.publish(
-        folder,
-        text=f"{title}: ± 95 % interval over {config.seeds} seeds, by temperature and weights kept\n\n"
-        + "\n".join(grids),
-        results=cells,
-        warnings="",
-        page=_html.page_of(
-            config,
-            title,
-            columns=columns,
-            rows=[[t, *map("{}, {}".format, a, r)] for (t, *a), (_, *r) in zip(shown["test_accuracy"], regimes)],
-            shows="Heat maps over temperature and density",
-            heading="Accuracy on test examples, in %, with 95 % intervals over seeds, and the regime",
-        ),
-        plot="heatmaps.png",
-        others="metrics.jsonl, and the dense networks",
-    )
-    series = {
-        f"{config.temperature} {t}": _evidence.percent((c["density"], *c["test_accuracy"].values()) for c in row)
-        for t, row in zip(config.temperatures, rows, strict=True)
-    }
-    made = claims(config, records, [c["regime"] for c in cells])
-    _evidence.store(config, made, command=command, series=series, axes=_evidence.AXES)
-
-
-def run(config: Config) -> list[_report.Record]:
+def run(config: Config) -> list[Record]:
     """Trains what is not trained yet, and reports. Returns the records of all cells."""
     folder = config.folder()
     total = len(config.temperatures) * len(config.densities) * config.seeds
-    with _report.Progress(total, _lines(config)) as progress:
+    with Progress(total, _lines(config)) as progress:
         lab = Lab(config, progress.step)
-        with _cli.run_folder(config, progress):
+        with run_folder(config, progress):
             found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
-            records = _report.keep(found, folder / "metrics.jsonl", progress)
-            loops.StepCheckpoint(folder / "checkpoint", every=0).clear()
-    if _pod.is_main():
+            records = keep(found, folder / "metrics.jsonl", progress)
+            tickets.StepCheckpoint(folder / "checkpoint", every=0).clear()
+    if processes.is_main():
         report(config, records)
     return records
 
@@ -137,10 +77,10 @@ def run(config: Config) -> list[_report.Record]:
 def plan(config: Config) -> str:
     """What the command would do."""
     lab = Lab(config)
-    count, _ = _plan.sizes(lab.basis.model.init)
+    count, _ = dry_run.sizes(lab.basis.model.init)
     return "\n".join(
         [
-            _plan.folder(config.folder()),
+            dry_run.folder(config.folder()),
             f"cells        {len(config.temperatures)} temperatures × {len(config.densities)} densities × "
             f"{config.seeds} seeds",
             f"retrainings  {lab.lanes} at a time, once a temperature, {lab.basis.steps} steps of {config.batch_size} "
@@ -153,20 +93,20 @@ def plan(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
 
 
-def _lines(config: Config) -> _report.Rows:
+def _lines(config: Config) -> Rows:
     """A line for each cell."""
 
-    def line(row: Sequence[_report.Record]) -> str:
-        mean = {name: 100 * statistics.fmean(r[name] for r in row) for name in _PANELS}
+    def line(row: Sequence[Record]) -> str:
+        mean = {name: 100 * statistics.fmean(r[name] for r in row) for name in PANELS}
         numbers = "  ".join(f"{name.replace('_', ' ')} {value:6.2f}" for name, value in mean.items())
         return f"{config.temperature} {row[0]['temperature']:<4} density {row[0]['density']:<6g} {numbers}"
 
-    return _report.Rows(lambda record: (record["temperature"], record["density"]), config.seeds, line)
+    return Rows(lambda record: (record["temperature"], record["density"]), config.seeds, line)
 
 
 if __name__ == "__main__":
-    _pod.host_devices()  # retrainings side by side, one a core
+    processes.host_devices()  # retrainings side by side, one a core
     sys.exit(main())

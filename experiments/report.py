@@ -15,9 +15,11 @@ from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _claims, _cli, _dashboard
+from experiments.claims import dashboard
+from experiments.claims.record import VERDICTS, load
+from experiments.runs import command_line
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 _DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 _PAGES = (("Methods", "methods.md"), ("Registry", "registry.md"), ("How claims are made", "evidence/README.md"))
@@ -39,15 +41,15 @@ def report(config: Config) -> str:
         raise InputError(
             f"--evidence is {config.evidence}, which is no folder; name the one that experiments stored in"
         )
-    found = _claims.load(config.evidence)
+    found = load(config.evidence)
     links = [(words, os.path.relpath(_DOCS / page, config.out)) for words, page in _PAGES]
     file = config.out / "index.html"
-    with rundir.writing(file):
+    with files.writing(file):
         config.out.mkdir(parents=True, exist_ok=True)
-    rundir.write_text(file, _dashboard.page(found, links=links))
+    files.write_text(file, dashboard.page(found, links=links))
     claims = [claim for run in found for claim in run.claims]
     counts = collections.Counter(claim.verdict for claim in claims)
-    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _claims.VERDICTS)
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     papers = len({claim.paper for claim in claims})
     said = f"{len(claims)} claims of {papers} papers from {len(found)} runs: {verdicts}" if claims else "no claims yet"
     return f"{file}: {said}"
@@ -55,9 +57,9 @@ def report(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    with _cli.one_line_errors():
-        config = _cli.parse(Config, argv, description=__doc__)
-        _cli.require_extras("experiments", "plots")
+    with command_line.one_line_errors():
+        config = command_line.parse(Config, argv, description=__doc__)
+        command_line.require_extras("experiments", "plots")
         print(report(config))
     return 0
 

@@ -19,11 +19,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments import _cli, _evidence, _html, _plan, _plot, _pod, _report, compare
-from experiments._cells import Trainer
-from experiments._kinds import DENSE
-from experiments._strong import Config, claims, trainer
 from experiments.configs import strong_mnist5k
+from experiments.reports import tables
+from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.runs import command_line, dry_run, processes
+from experiments.runs.records import Record
+from experiments.studies.strong.report import name_of, report
+from experiments.studies.strong.search import Config, trainer
+from experiments.training.cells import Trainer
 
 PRESETS = {"strong_mnist5k": strong_mnist5k}
 
@@ -35,55 +38,27 @@ def search(config: Config, trainers: dict[int, Trainer]) -> Iterator[dict[str, A
             yield {**record, "width": width}
 
 
-def run(config: Config) -> list[_report.Record]:
+def run(config: Config) -> list[Record]:
     """Trains what is not trained yet, and reports. Returns the records of all cells."""
     folder = config.folder()
-    with _report.Progress(len(config.widths) * len(config.cells()), _lines(config.seeds)) as progress:
+    with Progress(len(config.widths) * len(config.cells()), _lines(config.seeds)) as progress:
         trainers = {width: trainer(config, width) for width in config.widths}
         for each in trainers.values():
             each.progress = progress.step
-        with _cli.run_folder(config, progress):
-            records = _report.keep(search(config, trainers), folder / "metrics.jsonl", progress)
-    if _pod.is_main():
+        with run_folder(config, progress):
+            records = keep(search(config, trainers), folder / "metrics.jsonl", progress)
+    if processes.is_main():
         report(config, records)
     return records
-
-
-def report(config: Config, records: Sequence[_report.Record]) -> None:
-    """Writes and prints the table, the plot and the page."""
-    folder = config.folder()
-    title = f"strong tickets of {config.model} on {config.data}, run {config.hash()}"
-    named = [{**r, "branch": _name(r["method"], r["width"]), "method": _name(r["method"], r["width"])} for r in records]
-    results = compare.summarise(named)
-    columns = ("method", *(f"{100 * density:g} %" for density in sorted(config.densities, reverse=True)))
-    tables = {split: _table(config, results, f"{split}_accuracy") for split in ("test", "validation")}
-    points = lambda rows: [_plot.Point(row["kept"], *row["test_accuracy"].values()) for row in rows]
-    names = [_name(method, width) for width in config.widths for method in config.methods]
-    curves = {_report.plain(name): points(results[name]) for name in names}
-    (dense,) = points(results[_name(DENSE, max(config.widths))])
-    _plot.accuracy(curves, folder / "accuracy.png", title=title, dense=dense)
-    rows, command = tables["test"], config.command()
-    _report.publish(
-        folder,
-        text=f"{title}: accuracy in %, ± 95 % interval over {config.seeds} seeds, by the weights kept\n"
-        "(where another part was kept in the end than at first, it stands behind)\n\n"
-        + "\n".join(_report.grid(columns, cells, title=f"on {split}") for split, cells in tables.items()),
-        results=results,
-        warnings=_report.collapse(named, advice="no signal passes it"),
-        page=_html.page_of(config, title, columns=columns, rows=rows),
-        others="metrics.jsonl, and the tickets of all cells",
-    )
-    series = {name: _evidence.percent(curve) for name, curve in curves.items()}
-    _evidence.store(config, claims(config, records), command=command, series=series, axes=_evidence.AXES)
 
 
 def plan(config: Config) -> str:
     """What the command would do."""
     folder, cells = config.folder(), config.cells()
-    lines = [_plan.folder(folder)]
+    lines = [dry_run.folder(folder)]
     for width in config.widths:
         each = trainer(config, width)
-        count, _ = _plan.sizes(each.basis.model.init)
+        count, _ = dry_run.sizes(each.basis.model.init)
         finished = sum(cell.path(each.folder).exists() for cell in cells)
         programs = each.programs(cells)
         lines += [
@@ -92,46 +67,28 @@ def plan(config: Config) -> str:
         ]
     lines += [
         f"each         {each.basis.steps} steps of {config.batch_size} examples",
-        _plan.TIME,
+        dry_run.TIME,
     ]
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    return _cli.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
 
 
-def _name(method: str, width: int) -> str:
-    return f"{method}, width {width}"
-
-
-def _lines(seeds: int) -> _report.Rows:
+def _lines(seeds: int) -> Rows:
     """A line for each width, method and density."""
 
-    def line(row: Sequence[_report.Record]) -> str:
+    def line(row: Sequence[Record]) -> str:
         first = row[0]
         accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
-        name = _report.plain(_name(first["method"], first["width"]))
+        name = tables.plain(name_of(first["method"], first["width"]))
         return f"{name:31} density {first['density']:<6g}  {accuracies}"
 
-    return _report.Rows(lambda record: (record["width"], record["method"], record["density"]), seeds, line)
-
-
-def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
-    """The cells of a table; the dense network stands in every column, to compare with."""
-
-    def cell(row: dict[str, Any]) -> str:
-        moved = abs(row["kept"] - row["density"]) > 0.1 * row["density"]
-        return _report.shown(row[split]) + (f" ({100 * row['kept']:.1f} %)" if moved else "")
-
-    def line(name: str) -> tuple[str, ...]:
-        cells = [cell(row) for row in results[name]]
-        return _report.plain(name), *(cells if len(cells) > 1 else cells * len(config.densities))
-
-    return [line(_name(method, width)) for width in config.widths for method in (DENSE, *config.methods)]
+    return Rows(lambda record: (record["width"], record["method"], record["density"]), seeds, line)
 
 
 if __name__ == "__main__":
-    _pod.host_devices()  # cells side by side, one a core
+    processes.host_devices()  # cells side by side, one a core
     sys.exit(main())

@@ -7,112 +7,21 @@ After Ma et al., "Sanity Checks for Lottery Tickets: Does Your Winning Ticket Re
 gets verdict.txt and verdict.json.
 """
 
-import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-from experiments import _cli, _config, _evidence, _levels, _search_claims
-from jaxticket import diagnostics
-from jaxticket.errors import InputError
-from jaxticket.loops import rundir
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Judge the levels of a finished search, of which the branch `retrained` was trained."""
-
-    EXPERIMENT: ClassVar[str] = "verdict"
-
-    run: pathlib.Path
-    """The folder of the search."""
-    best: float | None = None
-    """The best test accuracy known of the dense network, as a fraction; without it the search's own, so that no recipe
-    is found bad."""
-    margin: float = 0.005
-    """The least difference of accuracies that counts; 0.005 is half a point."""
-    evidence: pathlib.Path | None = None
-    """Also store the claims that the verdicts test in this folder, such as docs/evidence, for `make report`."""
-
-    def hash(self) -> str:
-        """Of the search."""
-        return self.run.resolve().name.rpartition("-")[2]
-
-    @property
-    def setting(self) -> str:
-        """Of the search."""
-        return _config.of_run(self.run).setting
-
-    def folder(self) -> pathlib.Path:
-        """Where verdicts and claims go."""
-        return self.run / "verdict"
-
-
-def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
-    """The verdict on each level below the dense one. Raises InputError if a branch is missing."""
-    _config.of_run(config.run)
-    tickets = _accuracies(config.run / "metrics.jsonl", "ticket")
-    dense = tickets.get(0, [])
-    reinits = _accuracies(config.run / "metrics.jsonl", "random_reinit")
-    retrained = _accuracies(config.run / "branches" / "retrained" / "metrics.jsonl", "retrained")
-    levels = sorted(level for level in retrained if level > 0 and level in tickets)
-    if not levels:
-        raise InputError(f"{config.run} has no retrained level; run experiments/branch.py --branch retrained first")
-    best = sum(dense) / len(dense) if config.best is None else config.best
-    return {
-        level: diagnostics.verdict(
-            dense, tickets[level], reinits[level], retrained[level], best=best, margin=config.margin
-        )
-        for level in levels
-    }
-
-
-def judge(config: Config) -> str:
-    """Writes verdict.txt, verdict.json and the claims into the run, and returns the text."""
-    found = verdicts(config)
-    lines = [
-        "Differences of mean test accuracies in points; * beyond its margin.",
-        "level  verdict           dense − reinit  ticket − reinit  ticket − dense  ticket − retrained",
-    ]
-    for level, v in found.items():
-        cells = [_shown(c) for c in (v.sparsity, v.gap, v.prize, v.gain)]
-        columns = "  ".join(cell.rjust(width) for cell, width in zip(cells, (14, 15, 14, 18), strict=True))
-        lines.append(f"{level:5}  {v.outcome.value:16}  {columns}")
-    text = "\n".join(lines) + "\n"
-    rundir.write_text(config.run / "verdict.txt", text)
-    rundir.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in found.items()}, indent=1))
-    best = [] if config.best is None else ["--best", str(config.best)]
-    command = ["python", "experiments/verdict.py", "--run", str(config.run), *best, "--margin", str(config.margin)]
-    _evidence.store(config, _search_claims.of_verdicts(found), command=command)
-    return text
+from experiments.runs import command_line
+from experiments.studies.imp.verdicts import Config, judge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    with _cli.one_line_errors():
-        print(judge(_cli.parse(Config, argv, description=__doc__)), end="")
+    with command_line.one_line_errors():
+        print(judge(command_line.parse(Config, argv, description=__doc__)), end="")
     return 0
-
-
-def _accuracies(file: pathlib.Path, branch: str) -> dict[int, list[float]]:
-    """Test accuracies of a branch, one a replicate, by level."""
-    by_level: dict[int, list[float]] = {}
-    for record in _levels.read(file, branch):
-        by_level.setdefault(record["level"], []).append(record["test_accuracy"])
-    return by_level
-
-
-def _shown(comparison: diagnostics.Comparison) -> str:
-    return f"{100 * comparison.difference:.2f} (> {100 * comparison.margin:.2f}){'*' if comparison.clear else ' '}"
-
-
-def _plain(verdict: diagnostics.Verdict) -> dict[str, Any]:
-    fields = {name: value for name, value in verdict._asdict().items() if name != "outcome"}
-    return {"outcome": verdict.outcome.value, **{name: value._asdict() for name, value in fields.items()}}
 
 
 if __name__ == "__main__":

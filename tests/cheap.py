@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _problem
+from experiments.training import problems
 from jaxticket import data, models
 
 
@@ -35,7 +35,7 @@ def cheap(tmp_path_factory):
     before = {name: jax.config.values[name] for name in options}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(data, "mnist5k", blobs)
-        patched.setattr(_problem, "make_model", small_model)
+        patched.setattr(problems, "make_model", small_model)
         for name, value in options.items():
             jax.config.update(name, value)
         yield

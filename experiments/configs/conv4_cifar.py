@@ -8,6 +8,6 @@ Expected   not measured here yet; in the paper winning tickets beat the dense ne
 Recipe     Adam, learning rate 3e-4, batch 60, 25,000 iterations, no augmentation, rewound to the initialisation
 """
 
-from experiments._config import Config
+from experiments.studies.imp.config import Config
 
 CONFIG = Config(model="conv_4", data="cifar10", levels=16, replicates=3, epochs=33, learning_rate=3e-4, validation=5000)

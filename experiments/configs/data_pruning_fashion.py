@@ -35,6 +35,6 @@ Variants   --label-noise 0.2 --sizes 20000 --fractions 0.5 --orders hard,middle 
            --balance 0.5       every class keeps half its share: of the easiest tenth by EL2N one class is 63 %
 """
 
-from experiments._config import Training
+from experiments.runs.config import Training
 
 CONFIG = Training(data="fashion_mnist", validation=5000, epochs=6, batch_size=128, decay="cosine")

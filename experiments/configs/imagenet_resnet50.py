@@ -10,6 +10,6 @@ Recipe     SGD, momentum 0.9, learning rate 0.4 a batch of 1,024 after 5 epochs 
            1e-4 of kernels; label smoothing 0.1; random resized crops and flips; bfloat16 with float32 weights
 """
 
-from experiments._imagenet.config import Config
+from experiments.studies.imagenet.config import Config
 
 CONFIG = Config()

@@ -11,6 +11,6 @@ Expected   test accuracy in %, ± 95 % interval over 3 replicates (seed 0); dens
               8.6 %            89.1 ± 0.8     88.2 ± 0.2      88.1 ± 0.1
 """
 
-from experiments._config import Config
+from experiments.studies.imp.config import Config
 
 CONFIG = Config(data="fashion_mnist", validation=5000, replicates=3, levels=12, epochs=12)

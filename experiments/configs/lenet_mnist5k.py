@@ -15,6 +15,6 @@ Variants   --scope layer                         the paper's rates: 20 % a level
            --rewind learning-rate --decay cosine   Renda et al. (2020); compare with --rewind fine-tune
 """
 
-from experiments._config import Config
+from experiments.studies.imp.config import Config
 
 CONFIG = Config()

@@ -16,6 +16,6 @@ Expected   tickets with 2.8 % of the weights, trained on all examples: test accu
            (87.3 against 87.9; without the cosine 87.6 against 88.3; one seed each).
 """
 
-from experiments._config import Config
+from experiments.studies.imp.config import Config
 
 CONFIG = Config(data="fashion_mnist", validation=5000, epochs=20, batch_size=128, decay="cosine")

@@ -10,7 +10,7 @@ Recipe     SGD, momentum 0.9, learning rate 0.1, a tenth of it after 1/2 and 3/4
            1e-4, crops and flips; 20 % of the weights a level, all layers together; rewound to step 2,000 of 62,560
 """
 
-from experiments._config import Config
+from experiments.studies.imp.config import Config
 
 CONFIG = Config(
     model="resnet_20",

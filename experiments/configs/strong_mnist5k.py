@@ -18,6 +18,6 @@ Recipe     as edge-popup trains scores (Ramanujan et al., 2020): SGD, learning r
            weight decay 5e-4, batches of 64, 30 epochs; the references train their weights by the same
 """
 
-from experiments._config import Training
+from experiments.studies.strong.search import Config
 
-CONFIG = Training(optimizer="sgd", learning_rate=0.1, decay="cosine", weight_decay=5e-4, batch_size=64, epochs=30)
+CONFIG = Config()

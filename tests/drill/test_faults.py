@@ -11,8 +11,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from experiments import _report
-from jaxticket import loops, tickets
+from experiments.reports.progress import Progress, Rows
+from jaxticket import tickets
 from jaxticket.errors import CheckpointError
 from tests.drill import _damage, _runs
 
@@ -139,13 +139,13 @@ def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    checkpoint = loops.StepCheckpoint(tmp_path, every=30)
+    checkpoint = tickets.StepCheckpoint(tmp_path, every=30)
     due = []
     for now[0] in (100.0, 129.0, 130.0):
         due.append(checkpoint.due())
     assert due == [False, False, True]
-    rows = _report.Rows(lambda record: record["seed"], 1, str)
-    with _report.Progress(3, rows) as progress:
+    rows = Rows(lambda record: record["seed"], 1, str)
+    with Progress(3, rows) as progress:
         progress.steps = 20
         for seed in range(3):
             progress.step(10, 0.5)

@@ -11,6 +11,8 @@ import json
 import pathlib
 import sys
 
+from jaxticket import training
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import jax
@@ -21,8 +23,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxticket as jt
-from experiments import _pod, _problem
-from experiments._config import Training
+from experiments.runs import processes
+from experiments.runs.config import Training
+from experiments.runs.processes import Pod
+from experiments.training import problems
 from jaxticket import loops, scopes, tickets
 
 STEPS, SEARCHED = 200, 100  # steps of a sparse training, and of a level of the search
@@ -50,39 +54,39 @@ def select(mesh: jax.sharding.Mesh) -> dict[str, dict[str, jax.Array]]:
     return {**masks, "evolved": evolved}
 
 
-def search(basis: _problem.Basis, key: jax.Array, out: pathlib.Path) -> dict[str, float]:
+def search(basis: problems.Basis, key: jax.Array, out: pathlib.Path) -> dict[str, float]:
     """Three levels of iterative magnitude pruning, kept in a store."""
     params, state = basis.init(key)
     ticket = jt.Ticket(params, jt.filters.full_mask(params, jt.filters.weights()), state=state)
-    train = loops.train_fn(loops.scan_fit(basis.recipe), steps=SEARCHED, evaluate=basis.evaluate)
-    prune = loops.prune.by(scope=scopes.tree())
-    store = loops.Store(out / "imp")
+    train = training.train_fn(training.fit(basis.recipe), steps=SEARCHED, evaluate=basis.evaluate)
+    prune = loops.prune_by(scope=scopes.tree())
+    store = tickets.Store(out / "imp")
     levels = list(jt.imp(train, ticket, densities=DENSITIES, prune=prune, key=key, store=store))
     return levels[-1].trained.metrics
 
 
-def train(name: str, basis: _problem.Basis, key: jax.Array, out: pathlib.Path) -> dict[str, float]:
+def train(name: str, basis: problems.Basis, key: jax.Array, out: pathlib.Path) -> dict[str, float]:
     """A sparse training; its ticket holds the trained weights and their mask."""
     tx = lambda rate: jt.sparsify(optax.adam(rate), PLANS[name](), key=key)
     recipe = dataclasses.replace(basis.recipe, optimizer=tx)
     params, opt_state = jax.jit(lambda p: jt.init(tx(recipe.learning_rate), p))(basis.init(key)[0])
     nothing = jax.tree.map(lambda _: None, params)  # the optimizer masks
-    fitted = loops.scan_fit(recipe)(params, None, nothing, key, step=0, steps=STEPS, opt_state=opt_state)
+    fitted = training.fit(recipe)(params, None, nothing, key, step=0, steps=STEPS, opt_state=opt_state)
     tickets.save(out / name, jt.Ticket(fitted.params, jt.mask_of(fitted.opt_state), STEPS))
     return basis.evaluate(fitted.params, fitted.state)
 
 
 def main() -> None:
-    out, reduction, seed, coordinator, processes, process = sys.argv[1:]
+    out, reduction, seed, coordinator, count, process = sys.argv[1:]
     out = pathlib.Path(out)
-    if int(processes) > 1:
-        _pod.start(_pod.Pod(coordinator=coordinator, num_processes=int(processes), process_id=int(process)))
-    basis = _problem.basis(Training(batch_size=64, placement="data", reduction=reduction))
+    if int(count) > 1:
+        processes.start(Pod(coordinator=coordinator, num_processes=int(count), process_id=int(process)))
+    basis = problems.basis(Training(batch_size=64, placement="data", reduction=reduction))
     key = jax.random.key(int(seed))
     selected = select(basis.recipe.mesh)
     tickets.save(out / "masks", jt.Ticket({name: scores(basis.recipe.mesh) for name in selected}, selected))
     results = {"imp": search(basis, key, out), **{name: train(name, basis, key, out) for name in PLANS}}
-    if _pod.is_main():
+    if processes.is_main():
         (out / "results.json").write_text(json.dumps(results))
 
 

@@ -1,0 +1,84 @@
+"""Is a claim true of what was measured? Verdicts by the intervals of paired differences."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Verdict
+from experiments.claims.record import Claim as Claim
+from experiments.runs.records import Record
+from jaxticket import diagnostics
+
+
+class Finding(NamedTuple):
+    """What was measured, and what follows from it: the fields of a claim that `above` fills in."""
+
+    measured: str
+    value: float | None
+    half_width: float | None
+    seeds: int
+    verdict: Verdict
+    why: str
+
+
+def above(differences: Sequence[float], *, least: float = 0.0, unit: str = "points") -> Finding:
+    """Is the mean of paired differences, one a seed, above `least`? As its 95 % interval (Student's t) says.
+
+    It holds if the whole interval lies above `least` and fails if the whole interval lies below; else so many seeds do
+    not decide it. Differences are in `unit`; a negative `least` asks for "no worse by that much". Raises InputError
+    for no differences.
+
+    >>> above([1.0, 1.2, 1.1]).verdict, above([1.0, -1.2, 0.1]).verdict, above([1.0, 1.2, 1.1], least=2.0).verdict
+    ('holds', 'not testable at this size', 'fails')
+    >>> above([1.0, 1.2, 1.1]).why
+    'the interval over 3 seeds, 0.85 to 1.35 points, lies above 0'
+    """
+    found, seeds = diagnostics.interval(differences), len(differences)
+    verdict: Verdict = HOLDS if found.low > least else FAILS if found.high < least else UNDECIDED
+    where = {HOLDS: "lies above", FAILS: "lies below", UNDECIDED: "contains"}[verdict]
+    shown = f"{found.low:.2f} to {found.high:.2f} {unit}"
+    why = f"the interval over {seeds} seeds, {shown}, {where} {least:g}"
+    if not math.isfinite(found.half_width):
+        alone = "one seed has no interval" if seeds == 1 else "a training diverged"
+        value = found.mean if math.isfinite(found.mean) else None
+        return Finding("–" if value is None else f"{value:+.2f} {unit}", value, None, seeds, UNDECIDED, alone)
+    measured = f"{found.mean:+.2f} ± {found.half_width:.2f} {unit}"
+    return Finding(measured, found.mean, found.half_width, seeds, verdict, why)
+
+
+class Contest(NamedTuple):
+    """A claim that one thing is more accurate than another.
+
+    Attributes:
+      above, below: their names among the records. density: at which they are compared.
+      least: points by which the first must be above; a negative number asks for no worse by that much.
+    """
+
+    paper: str
+    claim: str
+    expected: str
+    above: str
+    below: str
+    density: float
+    least: float = 0.0
+
+    def judged(self, first: Mapping[int, float], second: Mapping[int, float], *, unit: str = "points") -> list[Claim]:
+        """The claim, of the accuracies of both by seed; none where no seed has both."""
+        differences = points(first, second)
+        found = [above(differences, least=self.least, unit=unit)] if differences else []
+        return [Claim(self.paper, self.claim, self.expected, *each) for each in found]
+
+
+def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
+    """Differences of accuracies, given as fractions, in points: one for each seed that both have."""
+    return [100 * (better[seed] - worse[seed]) for seed in sorted(better.keys() & worse.keys())]
+
+
+def by_seed(records: Iterable[Record], **fields: Any) -> dict[int, float]:
+    """The test accuracy of each seed (or replicate) among the records with these fields.
+
+    >>> by_seed([{"seed": 0, "width": 8, "test_accuracy": 0.9}, {"seed": 0, "width": 9, "test_accuracy": 1}], width=8)
+    {0: 0.9}
+    """
+    mine = [r for r in records if all(r[name] == value for name, value in fields.items())]
+    return {r["seed" if "seed" in r else "replicate"]: r["test_accuracy"] for r in mine}

@@ -1,0 +1,124 @@
+"""Claims of papers, tested by a run: stored beside the run, and with --evidence as a file that `make report` shows."""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import math
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from experiments.claims.record import VERSION, Evidence, Point, parse
+from experiments.claims.record import Claim as Claim
+from experiments.reports import searches, tables
+from experiments.runs import environment
+from experiments.runs.processes import Pod
+from experiments.runs.records import Record
+from jaxticket import files
+from jaxticket.errors import InputError
+
+# Flags that say where things lie on one machine, or on which machines.
+_OWN = {
+    f"--{name.replace('_', '-')}"
+    for name in ("data_dir", "out", "evidence", *(f.name for f in dataclasses.fields(Pod)))
+}
+AXES = ("weights kept (%)", "test accuracy (%)")  # of curves of accuracy
+_HIDDEN = "platform"  # of the environment: names a kernel's build, which no number depends on
+
+
+class Tested(Protocol):
+    """A configuration that claims can be stored of: `runs.config.Run`, or alike."""
+
+    @property
+    def EXPERIMENT(self) -> str: ...
+    @property
+    def setting(self) -> str: ...
+    @property
+    def evidence(self) -> pathlib.Path | None: ...
+    def hash(self) -> str: ...
+    def folder(self) -> pathlib.Path: ...
+
+
+def curves(records: Iterable[Record], branches: Sequence[str]) -> dict[str, list[Point]]:
+    """The curve of each branch over the levels of a search, in %, along `AXES`."""
+    rows = searches.summarise(records, branches)
+    return {tables.plain(branch): percent(searches.curve(rows, branch)) for branch in branches}
+
+
+def percent(curve: Iterable[Point]) -> list[Point]:
+    """Points of accuracy against density, given as fractions, in %."""
+    return [(100 * x, 100 * mean, 100 * half) for x, mean, half in curve]
+
+
+def write(
+    config: Tested,
+    claims: Sequence[Claim],
+    *,
+    command: Sequence[str],
+    series: Mapping[str, Sequence[Point]] | None = None,
+    axes: tuple[str, str] | None = None,
+) -> None:
+    """Writes claims.json into the folder of the run and, with --evidence, a file of the same content there.
+
+    Args:
+      command: what the user typed. Where things lie on this machine is left out of it.
+      series: curves to plot, (x, mean, half its interval) each. axes: their names, needed where there are series.
+
+    A file of the same run is replaced; what only the one stored with --evidence held is told. Raises InputError for
+    claims that `parse` would refuse, CheckpointError if a file cannot be written.
+    """
+    found = {
+        "version": VERSION,
+        "experiment": config.EXPERIMENT,
+        "hash": config.hash(),
+        "setting": config.setting,
+        "command": _shareable(command),
+        "commit": environment.commit(digits=9) or f"jaxticket {environment.versions()['jaxticket']}",
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "versions": {name: v for name, v in environment.versions().items() if name != _HIDDEN},
+        "claims": [{"id": claim.id, **dataclasses.asdict(claim)} for claim in claims],
+        "series": {name: [list(p) for p in curve if math.isfinite(p[1])] for name, curve in (series or {}).items()},
+        "axes": None if axes is None else list(axes),
+    }
+    text = _short(json.dumps(tables.finite(found), indent=1, ensure_ascii=False)) + "\n"
+    destinations = [config.folder() / "claims.json"]
+    if config.evidence is not None:
+        destinations.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
+    for file in destinations:
+        made = parse(text, file)
+        if file.parent == config.evidence:
+            _tell_lost(file, made)
+        with files.writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(file, text)
+
+
+def _tell_lost(file: pathlib.Path, made: Evidence) -> None:
+    """Of the same run with another selection, such as fewer densities."""
+    try:
+        before = parse(file.read_text(encoding="utf-8"), file).claims
+    except (OSError, UnicodeError, InputError):
+        return  # none, or one to be written anew
+    if lost := {claim.claim for claim in before} - {claim.claim for claim in made.claims}:
+        fix = "a command that asks for more keeps them"
+        print(f"warning: {file} no longer holds: {' '.join(sorted(lost))} ({fix})", file=sys.stderr)
+
+
+def _short(text: str) -> str:
+    """The same JSON, with each list of numbers in one line: the points of a curve."""
+    return re.sub(r"\[\n([^]\[{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
+def _shareable(command: Sequence[str]) -> str:
+    """The command as it is typed on any machine: without flags of places, and of other paths the last part only."""
+    kept, dropping = [], False
+    for word in itertools.chain.from_iterable(w.split("=", 1) if w.startswith("--") else [w] for w in command):
+        if word.startswith("--"):
+            dropping = word in _OWN
+        if not dropping:
+            kept.append(pathlib.PurePath(word).name if pathlib.PurePath(word).is_absolute() else word)
+    return shlex.join(kept)

@@ -1,0 +1,151 @@
+"""What every experiment shows: progress while it runs, then a table, a plot and the numbers behind them."""
+
+import contextlib
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from experiments.runs import processes
+from experiments.runs.command_line import opened
+from experiments.runs.config import Training
+from experiments.runs.profile import Profile
+from experiments.runs.records import Record
+from jaxticket.loops import rundir
+
+_LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
+
+
+class Rows(NamedTuple):
+    """Which trainings are shown in one line, and how."""
+
+    of: Callable[[Record], Hashable]  # those of equal values share a line …
+    size: int  # … which is shown when there are so many
+    line: Callable[[Sequence[Record]], str]
+
+
+class Progress(contextlib.AbstractContextManager["Progress"]):
+    """A line for each row of trainings; on a terminal also a bar that says what is being trained, else lines of that.
+
+    Of several processes the first one shows it.
+
+    Attributes:
+      profile: looks at each report of steps, or None.
+      steps: at which a training ends, or 0 if that is not known.
+    """
+
+    def __init__(self, total: int, rows: Rows):
+        self.profile: Profile | None = None
+        self.steps = 0
+        self._first = (0, 0.0)  # the step at which this training was first heard of, and when
+        self._silent = not processes.is_main()
+        self._said = time.monotonic()
+        self._done, self._total, self._rows = 0, total, rows
+        self._open: dict[Hashable, list[Record]] = {}  # rows not shown yet
+        self._seconds, self._timed = 0.0, 0  # spent on trainings, and how many of them; loading is not worth timing
+        self._began: float | None = None  # None until something is trained
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stdout.isatty() and not self._silent:
+            from rich import progress
+
+            columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()]
+            more = [progress.TimeElapsedColumn(), progress.TextColumn("{task.fields[left]}")]
+            self._bar = progress.Progress(*columns, *more)
+            self._task = self._bar.add_task("loading", total=self._total, left="")
+            self._bar.start()
+        self._mark = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+        if self.profile:
+            self.profile.close()
+
+    def step(self, step: int, loss: float) -> None:
+        """A training reached this step."""
+        if self.profile:
+            self.profile.look()
+        self.at(f"step {step}{self._to_end(step)}, loss {loss:.4f}")
+
+    def at(self, what: str) -> None:
+        """Something that takes its time is being done."""
+        self._began = self._mark
+        if self._bar:
+            self._bar.update(self._task, description=what, left=self._left())
+        elif time.monotonic() - self._said >= _LOG_EVERY:
+            self.say(what)
+
+    def finished(self, record: Record) -> None:
+        """A training ended, or was found finished."""
+        self._done += 1
+        if self._began is not None:
+            self._seconds += time.monotonic() - self._began
+        self._timed += self._seconds > 0  # also those of the same program, which come with the first of them
+        self._began, self._mark = None, time.monotonic()
+        row = self._open.setdefault(self._rows.of(record), [])
+        row.append(record)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, left=self._left())
+        if len(row) == self._rows.size:
+            self.say(self._rows.line(row))
+            del self._open[self._rows.of(record)]
+
+    def say(self, line: str) -> None:
+        """Prints a line, with how far the run is unless a bar shows it."""
+        self.tell(line if self._bar else f"{line}  | {100 * self._done // self._total:3} %  {self._left()}")
+
+    def tell(self, line: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        self._said = time.monotonic()
+        if self._bar:
+            self._bar.console.print(line, highlight=False)
+        elif not self._silent:
+            print(line, flush=True)
+
+    def _left(self) -> str:
+        if not self._timed:
+            return ""
+        return f"{_clock(self._seconds / self._timed * (self._total - self._done))} left"
+
+    def _to_end(self, step: int) -> str:
+        """Where this training ends and when: what is left of the run is known when the first one has ended."""
+        if not self.steps:
+            return ""
+        first, since = self._first
+        if self._began is None or step <= first:
+            self._first = (step, time.monotonic())
+            return f"/{self.steps}"
+        left = (time.monotonic() - since) / (step - first) * max(0, self.steps - step)
+        return f"/{self.steps} in {_clock(left)}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
+    """Writes and shows each record as soon as it is there, and returns all of them."""
+    lines = rundir.JsonLines(file) if processes.is_main() else None
+    kept = []
+    for record in records:
+        if lines:
+            lines.append(record)
+        kept.append(record)
+        progress.finished(record)
+    if lines:
+        lines.close()
+    return kept
+
+
+@contextlib.contextmanager
+def run_folder(config: Training, progress: Progress) -> Iterator[pathlib.Path]:
+    """`opened`, of a run that `progress` follows and that may be profiled."""
+    with opened(config) as folder:
+        if config.profile and processes.is_main():
+            progress.profile = Profile(folder / "profile")
+        yield folder

@@ -1,0 +1,102 @@
+"""What a search by levels shows: accuracies of each level and branch, in a table, a plot and a page."""
+
+import functools
+import pathlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.reports import page, plots, tables
+from experiments.reports.plots import Point
+from experiments.reports.progress import Rows
+from experiments.runs.records import Record, whole
+from jaxticket.errors import CheckpointError
+
+
+def by_level(replicates: int, branches: Sequence[str]) -> Rows:
+    """A line for each level of each replicate."""
+
+    def line(row: Sequence[Record]) -> str:
+        first = row[0]
+        accuracies = "  ".join(f"{tables.plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
+        start = f"replicate {first['replicate'] + 1}/{replicates}  level {first['level']:2}  density "
+        return f"{start}{first['density']:.4f}  {accuracies}"
+
+    return Rows(lambda record: record["replicate"], len(branches), line)
+
+
+def read(file: pathlib.Path, branch: str) -> list[Record]:
+    """The records of a branch that `keep` wrote; none if there is no such file.
+
+    A last line that a kill tore is none. Raises CheckpointError, naming the line, where the file is damaged before.
+    """
+    records = whole(file)
+    lines = file.read_bytes().count(b"\n") if file.exists() else 0
+    if len(records) < lines:
+        fix = "run the search again: what it trained is kept, and the file is written anew"
+        raise CheckpointError(f"{file}: line {len(records) + 1} is damaged; {fix}")
+    return [record for record in records if record.get("branch") == branch]
+
+
+def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
+    by_level: dict[int, list[Record]] = {}
+    for record in records:
+        by_level.setdefault(record["level"], []).append(record)
+    rows = []
+    for level, members in sorted(by_level.items()):
+        row: dict[str, Any] = {"level": level, "density": statistics.fmean(m["density"] for m in members)}
+        for branch in branches:
+            mine = [m for m in members if m["branch"] == branch]
+            row[branch] = {"replicates": len(mine), **tables.accuracies(mine)}
+        rows.append(row)
+    return rows
+
+
+def write(
+    folder: pathlib.Path,
+    records: Sequence[Record],
+    branches: Sequence[str],
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Prints the table and writes table.txt, results.json, accuracy.png and report.html into the folder."""
+    rows = summarise(records, branches)
+    replicates = rows[0][branches[0]]["replicates"]
+    text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
+    columns = ("level", "density", *map(tables.plain, branches))
+    cells = [
+        (str(r["level"]), f"{r['density']:.4f}", *(tables.shown(r[b]["test_accuracy"]) for b in branches)) for r in rows
+    ]
+    plots.accuracy({tables.plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
+    tables.publish(
+        folder,
+        text=text,
+        results=rows,
+        warnings=tables.collapse(records),
+        page=functools.partial(page.page, title, columns=columns, rows=cells, config=config, command=command),
+        others="metrics.jsonl, and the tickets of every level",
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
+    """Accuracy by level: on test with its interval, then the mean on validation; of many branches below."""
+    levels = [(str(row["level"]), f"{row['density']:.4f}") for row in rows]
+    test = [[tables.shown(row[branch]["test_accuracy"]) for branch in branches] for row in rows]
+    validation = [[f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches] for row in rows]
+    names = [tables.plain(branch) for branch in branches]
+    if len(branches) > 4:
+        columns = ("level", "density", *names)
+        on_test = tables.grid(columns, [(*level, *cells) for level, cells in zip(levels, test)], title=title)
+        others = [(*level, *cells) for level, cells in zip(levels, validation)]
+        return f"{on_test}\n{tables.grid(columns, others, title='on validation')}"
+    columns = ("level", "density", *names, *(f"{name}\nvalidation" for name in names))
+    cells = [(*level, *own, *others) for level, own, others in zip(levels, test, validation)]
+    return tables.grid(columns, cells, title=title)
+
+
+def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:
+    """Test accuracy of one branch at each level, as fractions."""
+    return [Point(row["density"], *row[branch]["test_accuracy"].values()) for row in rows]

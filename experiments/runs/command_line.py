@@ -1,0 +1,239 @@
+"""What every command line here does: flags from a dataclass, and errors of one line."""
+
+import contextlib
+import dataclasses
+import errno
+import importlib.util
+import io
+import logging
+import os
+import pathlib
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from experiments.runs import environment, notice, processes
+from experiments.runs.config import Run, Training, identity_in
+from jaxticket import loops, tickets
+from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
+
+_python_warning = warnings.formatwarning
+ConfigT = TypeVar("ConfigT")
+PresetT = TypeVar("PresetT")
+RunT = TypeVar("RunT", bound=Run)
+TrainingT = TypeVar("TrainingT", bound=Training)
+
+_EXTRAS = {
+    "experiments": ("tyro", "rich"),
+    "models": ("flax",),
+    "io": ("orbax.checkpoint",),
+    "data": ("mlxtend",),
+    "plots": ("matplotlib",),
+    "tensorboard": ("tensorboardX",),
+    "text": ("safetensors", "tokenizers"),
+}
+
+
+# What a disk or a folder does to a run: it is full, over its quota, read-only, unreadable, gone, or broken.
+_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE),
+}
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted.
+
+    With code 0 when SIGTERM had it save its state and stop. What a terminal or a log cannot spell is printed as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    formatting, warnings.formatwarning = warnings.formatwarning, _one_line_warning
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the errors that it raises, at length
+    try:
+        with notice.heard():
+            yield
+        sys.stdout.flush()
+    except StoppedError as stopped:
+        _say(f"{stopped}; the same command goes on from here")
+        sys.exit(0)
+    except JaxticketError as error:
+        _say(f"error: {' '.join(str(error).split())}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on from here")
+        sys.exit(130)
+    except BrokenPipeError:  # of `| head`; without this Python complains once more when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        fix = "mend that or choose another folder; what is finished stays, and the same command goes on from there"
+        _say(f"error: {error.filename or 'a file of the run'}: {error.strerror}; {fix}")
+        sys.exit(2)
+    finally:
+        warnings.formatwarning = formatting
+
+
+def step_checkpoint(directory: pathlib.Path, *, every: float) -> tickets.StepCheckpoint:
+    """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
+    notice.ask()
+    return tickets.StepCheckpoint(directory, every=every, stop=notice.came)
+
+
+class Opened(Protocol):
+    """A configuration whose run has a folder of its own: `Run`, or alike."""
+
+    @property
+    def EXPERIMENT(self) -> str: ...
+    def identity(self) -> dict[str, Any]: ...
+    def folder(self) -> pathlib.Path: ...
+
+
+@contextlib.contextmanager
+def opened(config: Opened) -> Iterator[pathlib.Path]:
+    """The folder of the run, which no other process can have meanwhile; it notes what this one runs on.
+
+    Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
+    """
+    folder = config.folder()
+    with loops.rundir.lock(folder):
+        loops.rundir.claim(folder, identity_in(folder, config))
+        environment.record(folder)
+        yield folder
+
+
+def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
+    """The configuration that the command line makes of `config`, or of its class. Raises InputError for bad flags."""
+    require_extras("experiments")
+    import tyro
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            if isinstance(config, type):
+                return tyro.cli(config, args=argv, description=description)
+            return tyro.cli(type(config), args=argv, default=config, description=description)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise InputError(f"{_message(printed.getvalue())} (--help lists all flags)") from None
+
+
+def take_preset(argv: Sequence[str] | None, presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:
+    """What `--preset NAME` names (the first preset without it), and the other arguments; None: those of the process.
+
+    It comes before the others are read, since it sets their defaults. Raises InputError for a name that is none.
+    """
+    others = list(sys.argv[1:] if argv is None else argv)
+    name = next(iter(presets))
+    for at, argument in enumerate(others):
+        if argument.partition("=")[0] == "--preset":
+            name = argument.partition("=")[2] if "=" in argument else "".join(others[at + 1 : at + 2])
+            del others[at : at + (1 if "=" in argument else 2)]
+            break
+    if name not in presets:
+        raise InputError(f"--preset is {name!r}, but must be one of {', '.join(presets)}")
+    return presets[name], others
+
+
+def preset_config(argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str | None) -> Any:
+    """The configuration of an experiment whose presets hold whole ones: flags over that of a preset.
+
+    The first preset's are the defaults. Raises InputError for bad flags.
+    """
+    preset, others = take_preset(argv, presets)
+    about = f"{description}\n--preset NAME ({', '.join(presets)}) sets other defaults. These are:\n\n"
+    return parse(preset.CONFIG, others, description=about + textwrap.indent(preset.__doc__ or "", "  "))
+
+
+def training_config(
+    default: TrainingT, argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str
+) -> TrainingT:
+    """The configuration of an experiment that trains: flags over what a preset says of training over the default.
+
+    Lists may be written with commas, and --data as --dataset. Raises InputError for bad flags.
+    """
+    preset, others = take_preset(argv, presets)
+    recipe = {field.name: getattr(preset.CONFIG, field.name) for field in dataclasses.fields(Training)}
+    recipe = {name: value for name, value in recipe.items() if name not in Training.NOT_HASHED}
+    lists = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
+    flags: list[str] = []
+    listed = False
+    for argument in others:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            listed = flag in lists
+            flags.append("--data" if flag == "--dataset" else flag)
+            argument = value if equals else ""
+        flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
+    about = f"{description}\nPresets: {', '.join(presets)}."
+    return parse(dataclasses.replace(default, **recipe), flags, description=about)
+
+
+def train_or_plan(
+    default: TrainingT,
+    argv: Sequence[str] | None,
+    presets: Mapping[str, Any],
+    *,
+    description: str | None,
+    plan: Callable[[TrainingT], str],
+    run: Callable[[TrainingT], Any],
+) -> int:
+    """Runs an experiment that trains, or with --dry-run prints its plan. Returns the exit code."""
+    with one_line_errors():
+        config = training_config(default, argv, presets, description=description or "")
+        run_or_plan(config, plan=plan, run=run)
+    return 0
+
+
+def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:
+    """Runs an experiment, or with --dry-run prints its plan. Raises MissingExtraError if an extra is not installed."""
+    events = ["tensorboard"] * getattr(config, "tensorboard", False)
+    require_extras("experiments", "models", "io", "data", "plots", *events)
+    processes.start(config)
+    if config.dry_run:
+        print(plan(config))
+    else:
+        run(config)
+
+
+def require_extras(*names: str) -> None:
+    """Raises MissingExtraError now, not after hours, if a package of these extras is not installed."""
+    for extra in names:
+        for package in _EXTRAS[extra]:
+            try:
+                found = importlib.util.find_spec(package)
+            except ModuleNotFoundError:  # of a parent package
+                found = None
+            if found is None:
+                raise MissingExtraError(package.replace(".", "-"), extra)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _one_line_warning(message: Any, category: Any, *where: Any, **others: Any) -> str:
+    return f"warning: {message}\n" if category is CheckpointWarning else _python_warning(message, category, *where)
+
+
+def _message(box: str) -> str:
+    """What the box says that tyro draws around an error (or, on plain terminals, the title and rules), in one line."""
+    paragraphs: list[list[str]] = [[]]
+    for line in (line.strip(" │") for line in box.splitlines()):
+        if re.match(r"[╭╰]|[─-]{5}", line):
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(line)
+    _, message, *others = (" ".join(" ".join(lines).split()) for lines in paragraphs)
+    meant = [re.search(r"--[\w-]+", text) for text in others if text.startswith("Perhaps you meant")]
+    # What the dataclass itself raised says all; tyro puts its own words before it.
+    message = re.sub(r"^Error parsing \w+: ", "", message)
+    return message + "".join(f"; perhaps {match.group()} was meant" for match in meant if match)

@@ -1,0 +1,215 @@
+"""What an experiment depends on: of training, and of the search. Every field is a flag; presets are in configs/."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import pathlib
+import sys
+import typing
+from typing import Any, ClassVar, Literal
+
+from experiments.runs.processes import Pod
+from jaxticket.errors import InputError
+from jaxticket.training.nonfinite import OnNan
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Pod):
+    """Where a run lives, and what it is known by."""
+
+    EXPERIMENT: ClassVar[str]
+    # What does not change any number of the run: asking for more of these extends it.
+    NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
+        {"data_dir", "out", "dry_run", "evidence", *(field.name for field in dataclasses.fields(Pod))}
+    )
+
+    seed: int = 0
+    """Of everything random."""
+    out: pathlib.Path = pathlib.Path("runs")
+    """The folder in which the run gets its own, named by a hash of what defines it."""
+    evidence: pathlib.Path | None = None
+    """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        super().__post_init__()
+        require(0 <= self.seed < 2**32, self, "seed", "at least 0 and below 2^32")
+
+    def identity(self) -> dict[str, Any]:
+        """The values that define the numbers of the run."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.NOT_HASHED}
+
+    def hash(self) -> str:
+        """Of the values that are not the defaults, so that an option added later renames no run."""
+        defaults = type(self)().identity()
+        changed = {name: value for name, value in self.identity().items() if value != defaults.get(name)}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
+
+    def flags(self) -> list[str]:
+        """The flags that make this configuration of the defaults."""
+        return changed_flags(self)
+
+    def command(self) -> list[str]:
+        """What a user types to run this configuration."""
+        return ["python", f"experiments/{self.EXPERIMENT}.py", *self.flags()]
+
+    def folder(self) -> pathlib.Path:
+        """Where the run lives."""
+        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Run):
+    """What is trained on what, and how: the flags of experiments on small data."""
+
+    NOT_HASHED = Run.NOT_HASHED | {"placement", "checkpoint_seconds", "on_nan", "profile"}
+
+    model: Literal["lenet_300_100", "conv_4", "resnet_20", "vgg_16_bn"] = "lenet_300_100"
+    """The network, from jaxticket.models."""
+    data: Literal["mnist5k", "fashion_mnist", "cifar10"] = "mnist5k"
+    """The data set, from jaxticket.data."""
+    data_dir: pathlib.Path | None = None
+    """Where the data set lies, if not where jaxticket.data looks for it; the digits need none."""
+    limit: int = 0
+    """Use at most so many examples of each split, the same share of each class; 0 uses all."""
+    augment: Literal["none", "crop-and-flip"] = "none"
+    """What is done to training images, anew at each step."""
+    placement: Literal["auto", "vmap", "map", "sequence", "data"] = "auto"
+    """How replicates run: on each device batched or in turn, in one program; or one after the other, and with data each
+    on all devices, which share its batches (the only way where there are several processes)."""
+    epochs: int = 16
+    """Epochs of one training, from its start."""
+    batch_size: int = 60
+    """Examples a step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum."""
+    momentum: float = 0.9
+    """Of --optimizer sgd."""
+    weight_decay: float = 0.0
+    """Added to the gradient, times each parameter (an L2 penalty)."""
+    learning_rate: float = 1.2e-3
+    """At its peak."""
+    decay: Literal["constant", "cosine", "steps"] = "constant"
+    """How the learning rate goes on after the warm-up: as it is, by a cosine to 0, or by tenths at milestones."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of --decay steps: after which parts of the training the learning rate falls to a tenth."""
+    warmup: int = 0
+    """Steps in which the learning rate grows from 0."""
+    validation: int = 500
+    """Validation examples, taken from the training examples."""
+    test: int = 1000
+    """Test examples of --data mnist5k; nothing is chosen by them. Other sets have their own."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between checkpoints inside a training."""
+    reduction: Literal["any", "fixed"] = "any"
+    """How the devices of --placement data add up gradients; fixed gives the same bits on 1 to 8 of them."""
+    on_nan: OnNan = "stop"
+    """At a loss or weights that are not finite: stop, skip such steps and count them, or record what comes of it."""
+    profile: bool = False
+    """Write a trace of some steps, for TensorBoard or Perfetto, into the folder profile of the run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "batch_size"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("warmup", "checkpoint_seconds", "limit", "weight_decay"):
+            require(0 <= getattr(self, name) < math.inf, self, name, "at least 0")
+        require(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
+        rising = [0.0, *self.milestones, 1.0]
+        require(all(a < b for a, b in itertools.pairwise(rising)), self, "milestones", "rising between 0 and 1")
+        require(0 < self.learning_rate < math.inf, self, "learning_rate", "above 0")
+        for name in ("validation", "test"):
+            require(getattr(self, name) >= 1, self, name, "at least 1, to have something to report")
+
+    @property
+    def setting(self) -> str:
+        """What is trained on what, in words."""
+        return f"{self.model} on {f'{self.limit:,} examples of ' if self.limit else ''}{self.data}"
+
+    def identity(self) -> dict[str, Any]:
+        """The values that define the numbers of the run."""
+        skips = {"on_nan": self.on_nan} if self.on_nan == "skip" else {}  # another program; to stop changes no number
+        return super().identity() | skips
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewinding(Training):
+    """Where searches rewind to."""
+
+    rewind_step: int = 0
+    """The step to which weights (or the learning rate) are rewound, once a network was first trained up to it; 0 is
+    before training."""
+    rewind_fraction: float = 0.0
+    """The same as a part of a training, rounded up to a step; of both flags one must be 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rewind_step >= 0, self, "rewind_step", "at least 0")
+        require(0 <= self.rewind_fraction < 1, self, "rewind_fraction", "at least 0 and below 1")
+        require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
+
+    def rewound_to(self, steps: int) -> int:
+        """The step to which is rewound, of a training of so many."""
+        return self.rewind_step or math.ceil(self.rewind_fraction * steps)
+
+
+def identity_in(folder: pathlib.Path, config: Any) -> dict[str, Any]:
+    """What the run in a folder is known by: options that came after it was made, at their defaults, are no part of it.
+
+    As they are none of the hash, so that a run made before them goes on.
+    """
+    identity = {"experiment": config.EXPERIMENT, **config.identity()}
+    try:
+        known = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict):  # nothing, or what `rundir.claim` refuses
+        return identity
+    defaults = type(config)().identity()
+    return {name: value for name, value in identity.items() if name in known or value != defaults.get(name)}
+
+
+def changed_flags(config: Any) -> list[str]:
+    """The flags of a dataclass that are not the defaults, but for those that change no run."""
+    flags = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default and field.name not in ("dry_run", "evidence"):
+            values = value if isinstance(value, tuple) else (value,)
+            flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    return flags
+
+
+def check_types(config: Any) -> None:
+    """Raises InputError, naming the flag, for a value that is not of its field's type (a number may be whole)."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        if not _is_a(value, hint):
+            kind = getattr(hint, "__name__", str(hint)).removeprefix("typing.")
+            raise InputError(f"--{field.name.replace('_', '-')} is {value!r:.200}, but must be {kind}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(part, parts[0]) for part in value)
+    if parts:  # a union
+        return any(_is_a(value, part) for part in parts)
+    if hint is float:
+        return type(value) in (int, float) and not abs(value) > sys.float_info.max
+    if hint is int:
+        return type(value) is int
+    return isinstance(value, hint)
+
+
+def require(condition: bool, config: Run, name: str, what: str) -> None:
+    """Raises InputError, naming the flag, unless the condition holds."""
+    if not condition:
+        raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be {what}")

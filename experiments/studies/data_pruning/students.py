@@ -1,0 +1,141 @@
+"""Trains networks on what scores choose of the training examples; each is kept as soon as it is trained."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.runs import arrays
+from experiments.studies.data_pruning.config import ALL, RANDOM, Cell, Config, Study
+from experiments.studies.data_pruning.keys import cell_keys, keys
+from experiments.training import subsets
+from experiments.training.subsets import Lane, Taught, Trainer
+from jaxticket import data_pruning, files
+from jaxticket.errors import CheckpointError
+from jaxticket.tickets import fingerprint
+
+
+class Students:
+    """Trains the cells of one study, several in one program, and keeps the record of each."""
+
+    def __init__(self, config: Config, study: Study, scores: Mapping[str, np.ndarray], **options: Any):
+        self._config, self._study, self._scores, self._options = config, study, scores, options
+        self._trainers: dict[bool, Trainer] = {}
+
+    def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+        """The record of each cell of this study, as soon as its program has ended."""
+        folder = self._config.folder()
+        for program in self.programs(cells):
+            missing = [cell for cell in program if not cell.path(folder).exists()]
+            if missing:
+                self._train(missing)
+            yield from (read(cell, self._config) for cell in program)
+
+    def programs(self, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+        """Which cells are trained together: those of one size of subset."""
+        for kind in dict.fromkeys((cell.taught, cell.fraction) for cell in cells):
+            alike = [cell for cell in cells if (cell.taught, cell.fraction) == kind]
+            lanes = self.trainer(taught=False).lanes
+            yield from (alike[at : at + lanes] for at in range(0, len(alike), lanes))
+
+    def trainer(self, *, taught: bool) -> Trainer:
+        """Of students, or of networks that see labels alone. The teacher of the former is trained if it is not yet."""
+        if taught not in self._trainers:
+            basis, config = self._study.basis, self._config
+            how = (
+                subsets.distilled(config, basis, self._teacher(), temperature=config.temperature)
+                if taught
+                else subsets.recipe(config, basis)
+            )
+            together = len(config.scores) * len(config.kept()) * config.seeds
+            self._trainers[taught] = Trainer(config, basis.model, how, together=together, **self._options)
+        return self._trainers[taught]
+
+    def _teacher(self) -> jax.Array:
+        """The logits of a network that was trained on all examples, with weights of its own."""
+        basis, study = self._study.basis, self._study
+
+        def trained() -> dict[str, np.ndarray]:
+            init_key, train_key = jax.random.split(keys(self._config).teacher)
+            everything = jnp.ones(len(study.labels), bool)
+            lane = Lane(*basis.init(init_key), None, train_key, everything)
+            ((lane, _),) = self.trainer(taught=False).train(
+                [lane], **clock(self._config, study, len(everything), epochs=self._config.epochs)
+            )
+            evaluated = subsets.evaluation(basis.model)
+            return {"logits": evaluated(lane.params, lane.state, basis.dataset.train.x)}
+
+        file = self._config.folder() / "teachers" / f"size_{study.size}.npz"
+        return jnp.asarray(arrays.kept(file, {"logits"}, trained, origin=fingerprint(basis.dataset.train))["logits"])
+
+    def _train(self, cells: Sequence[Cell]) -> None:
+        basis, taught = self._study.basis, cells[0].taught
+        chosen = [choose(self._config, self._study, cell, self._scores) for cell in cells]
+        size = int(chosen[0].sum())
+        lanes = [self._begin(cell, rows) for cell, rows in zip(cells, chosen, strict=True)]
+        trained = self.trainer(taught=taught).train(
+            lanes, **clock(self._config, self._study, size, epochs=self._config.epochs)
+        )
+        for cell, rows, (lane, loss) in zip(cells, chosen, trained, strict=True):
+            record = {
+                **cell._asdict(),
+                "name": cell.name,
+                "examples": size,
+                "loss": loss if math.isfinite(loss) else None,
+                **self._study.composition(np.asarray(rows)),
+                **basis.evaluate(lane.params, lane.state.model if taught else lane.state),
+            }
+            if cell.seed == 0 and cell.order and not taught:
+                self._keep_subset(cell, rows)
+            files.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
+
+    def _keep_subset(self, cell: Cell, rows: jax.Array) -> None:
+        """The subset of all seeds as a file, for other networks and programs to be trained on."""
+        folder = self._config.folder() / "subsets" / f"size_{cell.size}"
+        provenance = {"score": cell.score, "order": cell.order, "config": self._config.identity()}
+        file = folder / f"{cell.score}-{cell.order}-{cell.fraction}.json"
+        data_pruning.save_subset(file, rows, data=self._study.basis.dataset.train, provenance=provenance)
+
+    def _begin(self, cell: Cell, rows: jax.Array) -> Lane:
+        init_key, train_key, _ = cell_keys(self._config, cell.seed)
+        params, state = self._study.basis.init(init_key)
+        if cell.taught:
+            state = Taught(state, jnp.float32(self._config.weight_of_teacher(cell.fraction)))
+        return Lane(params, state, None, train_key, rows)
+
+
+def clock(config: Config, study: Study, size: int, *, epochs: int) -> dict[str, Any]:
+    """Steps of a training on so many of the examples, and the learning rate's schedule fitted to them."""
+    count = epochs * subsets.epoch(config, size if config.budget == "epochs" else len(study.labels))
+    return {"steps": count, "stretch": study.basis.steps / count}
+
+
+def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.ndarray]) -> jax.Array:
+    """The training examples of a cell, (examples,) bool. `scores` are (examples,), higher = harder."""
+    options: dict[str, Any] = {"labels": study.labels, "balance": config.balance}
+    examples, size = len(study.labels), float(cell.fraction)
+    if cell.score == ALL:
+        return jnp.ones(examples, bool)
+    if cell.score == RANDOM:
+        return data_pruning.random_subset(cell_keys(config, cell.seed)[2], examples, size, **options)
+    score = jnp.asarray(scores[cell.score])
+    if cell.order == "middle":
+        return data_pruning.middle(score, size, skip=config.skip or 0, **options)
+    return {"hard": data_pruning.hardest, "easy": data_pruning.easiest}[cell.order](score, size, **options)
+
+
+def read(cell: Cell, config: Config) -> dict[str, Any]:
+    """The record of a finished cell. Raises CheckpointError if it is damaged."""
+    file = cell.path(config.folder())
+    try:
+        record = json.loads(file.read_text())
+        if Cell(*(record[name] for name in Cell._fields)) != cell:
+            raise ValueError("it is of another training")
+        return dict(record)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fix = "delete it, and the same command trains it again"
+        raise CheckpointError(f"{file} is damaged ({error}); {fix}") from error

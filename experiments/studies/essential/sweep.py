@@ -1,0 +1,63 @@
+"""The points of a sweep: the pretrained model pruned in one shot, and what is left of it."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+
+from experiments.runs.records import Record, whole
+from experiments.studies.essential import sentences
+from experiments.studies.essential.config import CURVES, Config
+from jaxticket import diagnostics, filters, loops, models, scopes
+from jaxticket.loops import PruneFn
+from jaxticket.methods.analysis import essential_sparsity
+from jaxticket.typing import Density
+
+
+def points(config: Config, finished: Sequence[Record], tell: Callable[[str], None]) -> Iterator[Record]:
+    """A record for each cell; those of the finished ones come as they are. `tell` hears what is being computed."""
+    yield from finished
+    missing = config.cells()[len(finished) :]
+    if not missing:
+        return
+    found = models.minilm(config.weights)
+    quality = jax.jit(sentences.agreement(found, texts(config)))
+    matrices = sentences.as_matrices(found.params)
+    sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
+    for curve, sparsity, seed in missing:
+        tell(f"{curve}, sparsity {sparsity:.2f}")
+        prune, density = _pruning(curve, sparsity)
+        (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
+        cosine, same = point.quality
+        yield {
+            "curve": curve,
+            "sparsity": sparsity,
+            "seed": seed,
+            "cosine": float(cosine.mean()),
+            "half_width": diagnostics.interval(cosine.tolist()).half_width,
+            "neighbours": float(same.mean()),
+        }
+
+
+def known(config: Config) -> list[Record]:
+    """The records of the first cells, of a run that was killed; from a torn or damaged one on, none."""
+    pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
+    return [record for record, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
+
+
+def texts(config: Config) -> list[str]:
+    return sentences.sample(config.text, config.sentences, seed=config.seed)
+
+
+def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
+    if curve in CURVES:
+        return CURVES[curve], 1 - sparsity
+    n, m = map(int, curve.split(":"))
+    return loops.prune_by(scope=scopes.groups(m, axis=0)), n / m
+
+
+def _is_of(record: Record, cell: tuple[str, float, int]) -> bool:
+    """Is this the whole record of the cell?"""
+    same = tuple(record.get(name) for name in ("curve", "sparsity", "seed")) == cell
+    return same and all(isinstance(record.get(name), float) for name in ("cosine", "half_width", "neighbours"))

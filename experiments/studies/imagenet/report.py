@@ -1,0 +1,42 @@
+"""The report of trainings on ImageNet: tables, the plot and the page."""
+
+import pathlib
+from collections.abc import Sequence
+
+from experiments.reports import page, plots, tables
+from experiments.runs.records import Record
+from experiments.studies.imagenet import training
+from experiments.studies.imagenet.config import Config
+
+
+def report(config: Config, records: Sequence[Record], folder: pathlib.Path) -> None:
+    """Writes and prints the tables, the plot and the page."""
+    title = f"{config.model} on ImageNet by {tables.plain(config.method)}, run {config.hash()}"
+    columns = ("training", "weights kept", "validation accuracy")
+    rows = [(r["training"], f"{r['density']:.4f}", f"{100 * r['validation_accuracy']:.2f}") for r in records]
+    newest = folder / ("ticket" if config.method != "imp" else f"levels/level_{len(records) - 1:03d}")
+    seen = [r for r in training.read(folder / "metrics.jsonl") if "validation_accuracy" in r]
+    with plots.figure(folder / "accuracy.png") as axes:
+        for record in records:
+            points = [(r["step"], 100 * r["validation_accuracy"]) for r in seen if r["training"] == record["training"]]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=record["training"])
+        axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
+        axes.legend()
+    tables.publish(
+        folder,
+        text=f"{title}\n\n"
+        + tables.grid(columns, rows, title="accuracy in % on the validation split")
+        + "\n"
+        + tables.layers(newest, title=f"what {rows[-1][0]} keeps of each layer"),
+        results=list(records),
+        warnings="",
+        page=page.page_of(
+            config,
+            title,
+            columns=columns,
+            rows=rows,
+            shows="Validation accuracy over the training",
+            heading="Accuracy in % on the validation split, which is what papers report; one seed",
+        ),
+        others=f"metrics.jsonl, and the ticket {newest.relative_to(folder)}",
+    )

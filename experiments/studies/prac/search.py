@@ -1,0 +1,223 @@
+"""What a search on PrAC sets compares: its settings, and its arms."""
+
+import dataclasses
+import math
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.runs.config import Rewinding, require
+from experiments.studies.prac import sets
+from experiments.training import problems
+from experiments.training.subsets import evaluation, logits, recipe, steps
+from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets, training
+from jaxticket.methods.datasets import prac
+from jaxticket.typing import Params, PyTree
+
+ARMS = ("imp", "prac", "random_subset", "hard")  # searches; the sizes of random subsets are those of prac
+OTHERS = ("random_mask", "dense")  # controls trained on all examples, as the tickets of the arms are
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Rewinding):
+    """Search for tickets on few examples: those hard to learn, and those that pruning forgets."""
+
+    EXPERIMENT = "prac"
+    NOT_HASHED = Rewinding.NOT_HASHED | {"seeds"}
+
+    rounds: int = 16
+    """Prunings; the ticket of the last is trained on all examples."""
+    rate: float = 0.2
+    """Fraction of the surviving weights that each round prunes."""
+    tolerance: float = 0.08
+    """A round ends once the mask has settled within this part of the remaining weights; 0 runs each to its end."""
+    threshold: int = 0
+    """Examples that were forgotten more often in a round are hard to memorise."""
+    minimum: float = 0.35
+    """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
+    sets_from: pathlib.Path | None = None
+    """The folder of another run, of another network: prac trains on the sets that were found there."""
+    seeds: int = 3
+    """Repetitions of everything with other random numbers (the split of the data stays)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rounds", "seeds"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        require(0 < self.rate < 1, self, "rate", "between 0 and 1")
+        require(0 <= self.tolerance <= 1, self, "tolerance", "at least 0 and at most 1")
+        require(self.threshold >= 0, self, "threshold", "at least 0")
+        require(0 <= self.minimum <= 1, self, "minimum", "at least 0 and at most 1")
+        require(self.on_nan != "skip", self, "on_nan", "record or stop here")
+        require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
+        if self.sets_from is not None:
+            wanted = [sets.file(self.sets_from, s, r) for s in range(self.seeds) for r in range(self.rounds)]
+            told = "the folder of a run of experiments/prac.py with as many --seeds and --rounds"
+            require(all(map(pathlib.Path.exists, wanted)), self, "sets_from", told)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that define the numbers of the run."""
+        return super().identity() | ({} if self.sets_from is None else {"sets_from": self.sets_from.name})
+
+    def plan(self, arm: str, steps: int) -> prac.Plan:
+        """How an arm goes, of so many steps on all examples; iterative pruning on these runs each round to its end."""
+        return prac.Plan(
+            rounds=self.rounds,
+            rate=self.rate,
+            epochs=self.epochs,
+            tolerance=0.0 if arm == "imp" else self.tolerance,
+            rewind_step=self.rewound_to(steps),
+        )
+
+
+class Lab(NamedTuple):
+    """What all arms share."""
+
+    basis: problems.Basis
+    recipe: training.Recipe
+    fit: training.FitFn  # of rounds, whose examples are watched
+    train: training.FitFn  # of tickets
+    options: dict[str, Any]  # of `prac.prac`
+    steps: int  # of a training on all examples
+
+
+class Keys(NamedTuple):
+    """Of one seed, each for a purpose of its own; the same for all arms."""
+
+    init: jax.Array
+    search: jax.Array
+    subsets: jax.Array
+    shuffle: jax.Array
+    final: jax.Array
+
+
+def keys_of(config: Config, seed: int) -> Keys:
+    """The keys of a seed."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), len(Keys._fields)))
+
+
+def lab(config: Config, **looks: Any) -> Lab:
+    """Network and data, and what trains on parts of them; `looks` are checkpoint and progress."""
+    basis = problems.basis(config)
+    apart = problems.place(config, basis.model, 1)
+    placement = apart if apart.each == "sequence" else None
+    whole = steps(config, len(basis.dataset.train.y))
+    require(config.rewind_step < whole, config, "rewind_step", f"below the {whole} steps of a training")
+    if config.sets_from is not None:  # raises now, not after a round, if they are of other examples
+        data_pruning.load_subset(sets.file(config.sets_from, 0, 0), data=basis.dataset.train)
+    shared = dataclasses.replace(recipe(config, basis), learning_rate=problems.learning_rate(config, whole))
+    observe = training.observer(
+        logits(config, basis.model), labels=lambda split: split.y, measures={"el2n": data_pruning.el2n}
+    )
+    classify = evaluation(basis.model)
+
+    def predict(params: Params, state: PyTree) -> jax.Array:
+        return jnp.asarray(classify(params, state, basis.dataset.train.x).argmax(-1))
+
+    def validate(params: Params, state: PyTree) -> float:
+        return float(basis.evaluate(params, state, ("validation",))["validation_accuracy"])
+
+    how = {"placement": placement, "on_nan": config.on_nan}
+    fit = training.fit(shared, observe=observe, progress=looks.get("progress"), **how)
+    train = training.fit(shared, **how, **looks)
+    options = {"predict": predict, "evaluate": validate, "recipe": shared, "checkpoint": looks.get("checkpoint")}
+    return Lab(basis, shared, fit, train, options, whole)
+
+
+def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The records of all seeds and arms, each as soon as its ticket is trained on all examples."""
+    for seed in range(config.seeds):
+        keys = keys_of(config, seed)
+        params, state = shared.basis.init(keys.init)
+        begin = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
+        yield from _arms(config, shared, _Seed(seed, folder, keys, begin))
+
+
+class _Seed(NamedTuple):
+    """One repetition of everything."""
+
+    number: int
+    run: pathlib.Path  # the folder of all of them
+    keys: Keys
+    begin: tickets.Ticket  # what the searches begin with: untrained, not pruned
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where its tickets are."""
+        return self.run / f"seed_{self.number}"
+
+    def rounds(self, arm: str) -> pathlib.Path:
+        """Where finished rounds are kept until the ticket is."""
+        return self.folder / "rounds" / arm
+
+
+def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
+    found, sizes = dict[str, tickets.Ticket](), list[int]()
+    for arm in ("prac", *(arm for arm in (*ARMS, *OTHERS) if arm != "prac")):
+        path = seed.folder / arm
+        if not path.exists():
+            told = {"seed": seed.number, "branch": arm}
+            if arm in ARMS:
+                ticket, of_rounds = _search(config, shared, seed, arm, sizes)
+                told |= of_rounds
+            elif arm == "random_mask":
+                ticket = loops.branches.random_ticket(found["prac"], key=seed.keys.shuffle)
+            else:  # dense, from the weights that the tickets start from
+                ticket = dataclasses.replace(found["prac"], mask=seed.begin.mask)
+            record = _trained(config, shared, ticket, seed.keys, told)
+            seed.folder.mkdir(parents=True, exist_ok=True)
+            tickets.save(path, dataclasses.replace(ticket, meta=record))
+        shutil.rmtree(seed.rounds(arm), ignore_errors=True)  # also what a killed process left of it
+        found[arm] = tickets.load(path, like=seed.begin)
+        record = dict(found[arm].meta)
+        sizes = record["examples"] if arm == "prac" else sizes
+        yield record
+
+
+def _search(
+    config: Config, shared: Lab, seed: _Seed, arm: str, sizes: Sequence[int]
+) -> tuple[tickets.Ticket, dict[str, Any]]:
+    """The ticket of an arm, and what its rounds trained on and saved."""
+    train, examples, plan = shared.basis.dataset.train, shared.recipe.examples, config.plan(arm, shared.steps)
+    rule = {"threshold": config.threshold, "minimum": config.minimum}
+    choose = sets.choosers(examples, sizes=sizes, key=seed.keys.subsets, **rule)[arm]
+    if arm == "prac" and config.sets_from is not None:
+        choose = sets.transferred(config.sets_from, seed.number, train)
+    options = {"choose": choose, "key": seed.keys.search, "store": tickets.Store(seed.rounds(arm)), **shared.options}
+    costs, free, classes = [], [examples], list[int]()
+    for each in prac.prac(shared.fit, seed.begin, plan, **options):
+        costs.append(each.cost)
+        free.append(int(prac.prac_set(each.found, threshold=config.threshold).sum()))
+        classes = np.bincount(np.asarray(train.y)[np.asarray(each.subset)]).tolist()
+        if arm == "prac":
+            file = sets.file(seed.run, seed.number, each.level.index)
+            sets.keep(file, each, train, {"seed": seed.number, "config": config.identity()})
+    told = {
+        "examples": [size for _, size in costs],
+        "without_minimum": free[:-1],  # what a PrAC set would hold in each round if --minimum were 0
+        "epochs": [epochs for epochs, _ in costs],
+        "saved": prac.iterations_saved(costs, plan, examples=examples),
+        "classes": classes,
+    }
+    return each.ticket, told
+
+
+def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
+    """What a ticket comes to, trained on all examples: its record."""
+    everything = jnp.ones(shared.recipe.examples, bool)
+    state, mask = jax.tree.map(jnp.copy, (ticket.state, ticket.mask))
+    fitted = shared.train(
+        tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, subset=everything
+    )
+    return {
+        **told,
+        "density": masks.summary(ticket.params, ticket.mask).maskable.density,
+        "collapsed": sorted(diagnostics.layer_collapse([ticket.mask])),
+        "loss": fitted.loss if math.isfinite(fitted.loss) else None,
+        **shared.basis.evaluate(fitted.params, fitted.state),
+    }

@@ -1,0 +1,109 @@
+"""What the searches of sparse model soups share: their settings, and one recipe for all of their trainings."""
+
+import dataclasses
+import itertools
+import pathlib
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.runs.config import Training, require
+from experiments.training import problems
+from jaxticket import filters, tickets, training
+from jaxticket.loops import soups
+from jaxticket.typing import Params, PyTree, Trained, TrainFn
+
+# What the first three members get; from the fourth on they come again.
+_VARIED = {"learning_rates": (1.0, 0.5, 2.0), "weight_decays": (0.0, 1e-4, 1e-3), "lengths": (1.0, 0.8, 0.6)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Training):
+    """Prune in phases, retrain members in each, and average them. In every training the learning rate falls on a line
+    from --learning-rate to 0."""
+
+    EXPERIMENT = "soups"
+    NOT_HASHED = Training.NOT_HASHED | {"densities", "seeds"}
+
+    densities: tuple[float, ...] = (0.05, 0.02)
+    """Fractions of the weights to keep after the last phase, each of a search of its own."""
+    phases: int = 3
+    """Prunings; each keeps the same part of the survivors."""
+    members: int = 3
+    """Copies retrained in each phase."""
+    retrain_epochs: int = 10
+    """Epochs of each retraining."""
+    vary: Literal["seed", "learning_rates", "weight_decays", "lengths"] = "seed"
+    """What the members differ in, beside the order of the examples."""
+    seeds: int = 4
+    """Repetitions of everything with other random numbers (the split of the data stays)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("phases", "members", "retrain_epochs", "seeds"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        require(0 < len(set(self.densities)) == len(self.densities), self, "densities", "different values, one or more")
+        require(all(0 < density < 1 for density in self.densities), self, "densities", "between 0 and 1")
+        require(self.decay == "constant", self, "decay", "left out: the learning rate falls on a line")
+        require(self.warmup == 0, self, "warmup", "left out: the learning rate falls on a line")
+
+    def levels(self) -> list[tuple[float, float]]:
+        """The density of each phase, and that at which its search ends; from dense to sparse."""
+        return sorted(((d, end) for end in self.densities for d in soups.phases(end, self.phases)), reverse=True)
+
+
+class Lab(NamedTuple):
+    """What all searches share."""
+
+    basis: problems.Basis
+    placement: training.Placement
+    varied: soups.Varied  # the members; then one retrained as long as a member, as long as all of them, and the dense
+    steps: dict[str, int]  # of these trainings
+    ensemble: Any  # (stacked parameters, stacked model state) -> accuracies
+
+
+def lab(config: Config) -> Lab:
+    """Network and data, and one recipe for all trainings, which differ in numbers of their optimizer's state."""
+    basis = problems.basis(config)
+    once = config.retrain_epochs * basis.recipe.steps_per_epoch
+    steps = {"member": once, "imp": once, "imp_as_long": config.members * once, "dense": basis.steps}
+    cycle = {name: list(itertools.islice(itertools.cycle(v), config.members)) for name, v in _VARIED.items()}
+    values = {name: cycle[name] if config.vary == name else [cycle[name][0]] * config.members for name in cycle}
+    values = {name: [*members, *[_VARIED[name][0]] * 3] for name, members in values.items()}
+    of = [*["member"] * config.members, "imp", "imp_as_long", "dense"]
+    values["lengths"] = [steps[n] / basis.steps * part for n, part in zip(of, values["lengths"], strict=True)]
+    line = optax.linear_schedule(config.learning_rate, 0.0, basis.steps)
+    varied = soups.vary(dataclasses.replace(basis.recipe, learning_rate=line), **values)
+
+    def together(params: Params, state: PyTree, x: jax.Array, **others: Any) -> tuple[jax.Array, PyTree]:
+        logits = jax.vmap(lambda p, s: basis.model.apply(p, s, x, **others)[0])(params, state)
+        return jnp.log(soups.ensemble(logits)), state
+
+    ensemble = problems.evaluation(basis.model._replace(apply=together), basis.dataset)
+    return Lab(basis, problems.place(config, basis.model, config.seeds), varied, steps, ensemble)
+
+
+def dense(shared: Lab, path: pathlib.Path, fit: training.FitFn, init_key: jax.Array, key: jax.Array) -> tickets.Ticket:
+    """The trained dense network, loaded if a former process trained it."""
+    params, state = shared.basis.init(init_key)
+    like = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
+    if path.exists():
+        return tickets.load(path, like=like)
+    trained = trainer(shared, fit, "dense", shared.varied.members - 1)(
+        params, state, like.mask, key, step=0, opt_state=None
+    )
+    found = dataclasses.replace(like, params=trained.params, state=trained.state, meta=trained.metrics)
+    tickets.save(path, found)
+    return found
+
+
+def trainer(shared: Lab, fit: training.FitFn, name: str, number: int) -> TrainFn:
+    """Trains as the recipe's `number` says."""
+    train = training.train_fn(fit, steps=shared.steps[name], evaluate=shared.basis.evaluate)
+
+    def with_state(params: Params, *others: Any, step: int, opt_state: PyTree | None) -> Trained:
+        return train(params, *others, step=step, opt_state=shared.varied.fresh(params, number))
+
+    return with_state

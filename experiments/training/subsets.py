@@ -1,0 +1,163 @@
+"""Trains networks on subsets of the training examples, by their labels or under a teacher; several in one program."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.runs.config import Training
+from experiments.training import problems
+from jaxticket import data, training
+from jaxticket.training import Batch
+from jaxticket.typing import Key, LogitsFn, Params, PyTree
+
+_TOGETHER = 16  # trainings in one program, at most
+
+
+class Lane(NamedTuple):
+    """A training on a subset; or several, if every leaf has a leading axis."""
+
+    params: Params
+    state: PyTree  # of the model, and what the loss or the observer must know beside it
+    opt_state: PyTree  # None before the first step
+    key: Key  # of the order of the examples
+    subset: jax.Array  # (examples,) bool
+
+
+class Taught(NamedTuple):
+    """The model state of a student."""
+
+    model: PyTree
+    weight: jax.Array  # of its teacher; here and not in the loss, so that no fraction compiles anew
+
+
+class Lesson(NamedTuple):
+    """Training examples, and what the teacher says of each."""
+
+    x: jax.Array
+    y: jax.Array
+    teacher: jax.Array  # (examples, classes) logits
+
+
+class Trainer:
+    """Trains lanes whose subsets are of one size, `lanes` at a time.
+
+    Args:
+      together: how many trainings there are. until: called with the last step of each program, before it.
+      observe, checkpoint, progress: as of `training.fit`.
+    """
+
+    def __init__(
+        self,
+        config: Training,
+        model: Any,
+        recipe: training.Recipe,
+        *,
+        together: int,
+        until: Callable[[int], None] = lambda step: None,
+        **options: Any,
+    ):
+        placement = problems.place(config, model, min(together, _TOGETHER))
+        self._stacked = placement.each != "sequence"
+        # What runs in turn gains nothing from longer programs, and fills the last one worse.
+        wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
+        self.lanes = wanted + -wanted % len(placement.devices) if self._stacked else 1
+        self.where = placement.why
+        self._until = until
+        self._fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)
+
+    def train(
+        self, lanes: Sequence[Lane], *, steps: int, step: int = 0, stretch: float = 1.0
+    ) -> list[tuple[Lane, float]]:
+        """The lanes after so many steps from `step` on, and the mean loss of the last epoch of each."""
+        done: list[tuple[Lane, float]] = []
+        self._until(step + steps)
+        for at in range(0, len(lanes), self.lanes):
+            some = lanes[at : at + self.lanes]
+            carry = self._join(some)
+            nothing = jax.tree.map(lambda _: None, carry.params)  # all weights are kept
+            given = (carry.params, carry.state, nothing, carry.key)
+            how = {"opt_state": carry.opt_state, "subset": carry.subset, "stretch": stretch}
+            fitted = self._fit(*given, step=step, steps=steps, **how)
+            carry = Lane(fitted.params, fitted.state, fitted.opt_state, carry.key, carry.subset)
+            done += zip(self._split(carry, len(some)), fitted.loss if self._stacked else [fitted.loss])
+        return done
+
+    def _join(self, lanes: Sequence[Lane]) -> Lane:
+        if not self._stacked:
+            return lanes[0]
+        padded = [*lanes, *[lanes[0]] * (self.lanes - len(lanes))]  # another number of them would compile anew
+        return cast(Lane, jax.tree.map(lambda *xs: jnp.stack(xs), *padded))
+
+    def _split(self, carry: Lane, count: int) -> list[Lane]:
+        if not self._stacked:
+            return [carry]
+        carry = jax.device_put(carry, jax.devices()[0])
+        return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
+
+
+def steps(config: Training, examples: int) -> int:
+    """Of a training on so many examples, with all its epochs."""
+    return config.epochs * epoch(config, examples)
+
+
+def epoch(config: Training, examples: int) -> int:
+    """The steps of an epoch of so many examples; the last may be smaller."""
+    return -(-examples // config.batch_size)
+
+
+def logits(config: Training, model: Any) -> LogitsFn:
+    """What a network says of a batch in training: augmented, with batch statistics and dropout."""
+
+    def apply(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
+        x = batch.examples.x
+        if config.augment == "crop-and-flip":
+            augment_key, key = jax.random.split(key)
+            x = data.augment.crop_and_flip(augment_key, x)
+        return model.apply(params, state, x, train=True, key=key)
+
+    return apply
+
+
+def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
+    """How networks are trained on the labels of a subset."""
+    found = logits(config, basis.model)
+
+    def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
+        ours, state = found(params, state, batch, key)
+        values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
+        return training.mean(values, batch.real), state
+
+    return dataclasses.replace(basis.recipe, loss=loss)
+
+
+def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, temperature: float) -> training.Recipe:
+    """How students are trained: (1 − weight) · cross-entropy + weight · T² · KL(teacher ‖ student) at temperature T.
+
+    As Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024) do. `teacher` are its logits of the training
+    examples, as they are: augmented ones would need logits of their own.
+    """
+    found = logits(config, basis.model)
+    apart = jax.vmap(lambda ours, its: training.divergence(ours[None], its[None], temperature=temperature))
+
+    def loss(params: Params, state: Taught, batch: Batch, key: Key) -> tuple[jax.Array, Taught]:
+        ours, model = found(params, state.model, batch, key)
+        hard = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
+        values = (1 - state.weight) * hard + state.weight * apart(ours, batch.examples.teacher)
+        return training.mean(values, batch.real), Taught(model, state.weight)
+
+    return dataclasses.replace(basis.recipe, loss=loss, data=Lesson(*basis.dataset.train, teacher))
+
+
+def evaluation(model: Any) -> Callable[[Params, PyTree, jax.Array], np.ndarray]:
+    """(parameters, model state, x) -> (examples, classes) logits in evaluation mode, a thousand examples at a time."""
+    apply = jax.jit(lambda params, state, x: model.apply(params, state, x, train=False, key=None)[0])
+
+    def evaluated(params: Params, state: PyTree, x: jax.Array) -> np.ndarray:
+        return np.concatenate([apply(params, state, x[at : at + 1000]) for at in range(0, len(x), 1000)])
+
+    return evaluated
