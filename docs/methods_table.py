@@ -26,8 +26,8 @@ _ABOUT = """\
 <!-- Written by docs/methods_table.py from jaxticket.registry: change it there. -->
 
 `jaxticket.registry` makes these methods by name, for any density and any length of training. `experiments/train.py` and
-`experiments/compare.py` train them. Each field is tested against the behaviour of the method (`tests/test_registry.py`).
-[Methods](methods.md) lists everything else that the parts make.
+`experiments/compare.py` train them. Each field is tested against the behaviour of the method
+(`tests/test_registry.py`). [Methods](methods.md) lists everything else that the parts make.
 
 - **unit**: the weights that live or die together: single weights (`element`), or blocks of 4 × 4.
 - **when**: `before` if the mask is chosen before the training and stays, `during` if it changes.
