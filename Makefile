@@ -16,7 +16,7 @@ PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))
 SOURCES := $(shell find jaxticket experiments -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
+.PHONY: help demo report test lab pairwise science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,8 +27,14 @@ demo: $(VENV)/demo.stamp ## search for winning tickets on real digits: live prog
 report: $(VENV)/demo.stamp ## the dashboard of claims, build/report/index.html, of all that is stored in docs/evidence
 	$(BIN)/python experiments/report.py $(ARGS)
 
-test: $(VENV)/test.stamp ## the default tests and the doctests
-	$(PYTEST) $(ARGS)
+test: $(VENV)/test.stamp ## the tests of the library and the doctests
+	$(PYTEST) --ignore tests/experiments --ignore tests/project $(ARGS)
+
+lab: $(VENV)/test.stamp ## the tests of experiments/, of the README and docs, and of what CI runs
+	$(PYTEST) tests/experiments tests/project experiments $(ARGS)
+
+pairwise: $(VENV)/test.stamp ## every pair of values of the conformance matrix, of which `make test` takes each value
+	$(PYTEST) -m pairwise tests/conformance $(ARGS)
 
 science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
@@ -43,7 +49,7 @@ drill: $(VENV)/test.stamp ## runs that are killed, starved of disk and damaged, 
 	$(BIN)/python -m pytest -m slow tests/drill $(ARGS)
 
 wheel: $(VENV)/test.stamp ## build the wheel, install it alone, run there the README's code and the core's doctests
-	$(BIN)/python -m pytest -m slow tests/test_wheel.py $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/project/test_wheel.py $(ARGS)
 
 newest: VENV = .venv-newest
 newest: .venv-newest/stamp ## lint and the default tests with the newest versions: make newest PYTHON=python3.13

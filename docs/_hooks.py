@@ -1,6 +1,9 @@
 """Adds the pages that are not in this folder: the claims stored in evidence/, and the executed notebooks."""
 
+import importlib
+import inspect
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -35,3 +38,29 @@ def _notebooks(config: Any) -> Iterator[File]:
             raise PluginError(f"{page} is missing: run `make notebooks` first.")
         for path in (page, *sorted((_NOTEBOOKS / f"{page.stem}_files").glob("*"))):
             yield File.generated(config, f"notebooks/{path.relative_to(_NOTEBOOKS)}", abs_src_path=str(path))
+
+
+def on_post_build(*, config: Any) -> None:
+    """Raises PluginError, naming them, for arguments of public functions that the reference does not show."""
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        html = (pathlib.Path(config.site_dir) / "api" / page.stem / "index.html").read_text()
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE):
+            module = importlib.import_module(name)
+            for member in getattr(module, "__all__", ()):
+                function = getattr(module, member)
+                if inspect.isfunction(function):
+                    missing = [p for p in _documented(function) if not _shown(html, f"{name}.{member}", p)]
+                    if missing:
+                        raise PluginError(f"api/{page.name} does not show {missing} of {name}.{member}")
+
+
+def _documented(function: Any) -> list[str]:
+    parameters = [name for name in inspect.signature(function).parameters if name != "_"]
+    return parameters if len(parameters) > 1 else []
+
+
+def _shown(html: str, function: str, parameter: str) -> bool:
+    """Whether the table of the function has a row of its own for the parameter."""
+    _, found, rest = html.partition(f'id="{function}"')
+    own = rest.partition('<h3 id="jaxticket')[0] if "<h3" in rest else rest
+    return bool(found) and f"<code>{parameter}</code>" in own

@@ -1,4 +1,4 @@
-"""Laws 4 to 8 for every transform × framework × optimizer × dtype × density: a pairwise sample, or (slow) the product.
+"""Laws 4 to 8 for every transform × framework × optimizer × dtype × density: each value, each pair, or the product.
 
 The oracle is the text of the laws. Around the inner optimizer stands the least that they demand (masked gradients in,
 newborn weights reset), and whatever optax puts around the sparse transform is put around that. From the same state it
@@ -17,8 +17,8 @@ import pytest
 
 import jaxticket as jt
 from tests.conformance import table
+from tests.conformance.covering import Case, covering, product
 from tests.conformance.drivers import COMPILER, Start
-from tests.conformance.pairwise import Case, pairwise, product
 
 FACTORS = {  # the longest two first: the sample then is no longer than their product
     "optimizer": [*table.OPTIMIZERS],
@@ -43,8 +43,16 @@ def _name(case: Case) -> str:
     return "-".join(map(str, case.values()))
 
 
-@pytest.mark.parametrize("case", [*pairwise(KINDS, _valid), *pairwise(OTHERS, _valid)], ids=_name)
-def test_sample(case: Case) -> None:
+@pytest.mark.parametrize("case", [*covering(KINDS, _valid), *covering(OTHERS, _valid)], ids=_name)
+def test_every_value(case: Case) -> None:
+    check(**case)
+
+
+@pytest.mark.pairwise
+@pytest.mark.parametrize(
+    "case", [*covering(KINDS, _valid, together=2), *covering(OTHERS, _valid, together=2)], ids=_name
+)
+def test_every_pair(case: Case) -> None:
     check(**case)
 
 

@@ -18,8 +18,8 @@ import jaxticket as jt
 from jaxticket import _tree, reparam, scopes
 from jaxticket.reparam import Latent
 from tests.conformance import table
+from tests.conformance.covering import covering, product
 from tests.conformance.drivers import COMPILER
-from tests.conformance.pairwise import pairwise, product
 
 STEPS = 5
 
@@ -122,9 +122,19 @@ def _sampled(case: dict[str, Any]) -> bool:
     return case["reparam"] not in SIMPLE and (not few or all(case[factor] in some for factor, some in FEW.items()))
 
 
-@pytest.mark.parametrize("case", pairwise(FACTORS, _sampled), ids=lambda case: "-".join(map(str, case.values())))
-def test_sample(case: dict[str, Any]) -> None:
-    check(case.pop("reparam"), **case)
+def _name(case: dict[str, Any]) -> str:
+    return "-".join(map(str, case.values()))
+
+
+@pytest.mark.parametrize("case", covering(FACTORS, _sampled), ids=_name)
+def test_every_value(case: dict[str, Any]) -> None:
+    check(**case)
+
+
+@pytest.mark.pairwise
+@pytest.mark.parametrize("case", covering(FACTORS, _sampled, together=2), ids=_name)
+def test_every_pair(case: dict[str, Any]) -> None:
+    check(**case)
 
 
 def _defined(case: dict[str, Any]) -> bool:
@@ -142,11 +152,11 @@ def all_cases() -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_product(product_case: dict[str, Any]) -> None:
-    check(product_case.pop("reparam"), **product_case)
+    check(**product_case)
 
 
-def check(name: str, framework: str, optimizer: str, dtype: str, density: float) -> None:
-    row, entry = REPARAMS[name], table.OPTIMIZERS[optimizer]
+def check(reparam: str, framework: str, optimizer: str, dtype: str, density: float) -> None:
+    row, entry = REPARAMS[reparam], table.OPTIMIZERS[optimizer]
     subject = row.make(density)
     tx, plain = entry.outer(subject.wrap(entry.inner())), entry.outer(entry.inner())
     # Gradients of scores are as small as weights, and where their squares underflow, Adam in float16 divides by 0.

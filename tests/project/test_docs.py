@@ -73,20 +73,3 @@ def exists(name: str) -> bool:
 def test_every_package_is_in_the_reference() -> None:
     modules = [path.stem for path in (ROOT / "jaxticket").glob("[!_]*") if path.is_dir() or path.suffix == ".py"]
     assert [name for name in modules if f"jaxticket.{name}" not in REFERENCE] == []
-
-
-def test_functions_hidden_by_their_module_are_in_the_reference() -> None:
-    """In `select.py` of a package, `select` is shadowed for a reader of the sources: the reference names it."""
-    packages = [init.parent for init in (ROOT / "jaxticket").rglob("__init__.py")]
-    hidden = [
-        ".".join([*folder.relative_to(ROOT).parts, name, name])
-        for folder in packages
-        for name in re.findall(r"import (\w+) as \1$", (folder / "__init__.py").read_text(), re.MULTILINE)
-        if re.search(rf"^def {name}\(", source(folder / f"{name}.py"), re.MULTILINE)
-    ]
-    assert hidden
-    assert [name for name in hidden if name not in REFERENCE] == []
-
-
-def source(file: pathlib.Path) -> str:
-    return file.read_text() if file.exists() else ""
