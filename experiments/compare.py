@@ -23,7 +23,7 @@ from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.comparison.config import Config
 from experiments.studies.comparison.report import report
-from experiments.training.cells import Trainer
+from experiments.training.cells import Cells
 from jaxticket import registry
 
 
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command_line.train_or_plan(Config(), argv, PRESETS, description=about, plan=plan, run=run)
 
 
-def _trainer(config: Config) -> Trainer:
-    return Trainer(config, config.folder(), together=len(config.densities) * config.seeds)
+def _trainer(config: Config) -> Cells:
+    return Cells(config, config.folder(), together=len(config.densities) * config.seeds)
 
 
 def _lines(seeds: int) -> Rows:

@@ -37,8 +37,7 @@ def run(config: Config) -> list[Record]:
     total = config.replicates * config.levels * len(BRANCHES)
     with Progress(total, searches.by_level(config.replicates, BRANCHES)) as progress:
         problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
-        lanes = config.replicates if problem.fit_together else 1
-        progress.tell(environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes))
+        progress.tell(environment.memory(problem.init, problem.fresh, problem.dataset, lanes=problem.trainer.lanes))
         progress.steps = problem.steps
         with run_folder(config, progress):
             records = keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
@@ -57,7 +56,7 @@ def plan(config: Config) -> str:
     levels = [max(jax.tree.leaves(density)) for density in densities(config, mask)]
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.dataset))
     # Parameters, gradients, two moments, updates; the rewind point and the trained level; the mask.
-    memory = held + (4 * count * 7 + prunable) * (config.replicates if problem.fit_together else 1)
+    memory = held + (4 * count * 7 + prunable) * problem.trainer.lanes
     trainings = config.replicates * config.levels * len(BRANCHES)
     saved = trainings * (2 * 4 * count + prunable / 8)  # weights before and after each training, and the mask
     return "\n".join(
@@ -66,7 +65,7 @@ def plan(config: Config) -> str:
             f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
             f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
             f"each         {problem.steps - problem.rewind_step} steps of {config.batch_size} examples, after the "
-            f"{problem.rewind_step} up to the rewind point; {problem.where}",
+            f"{problem.rewind_step} up to the rewind point; {problem.trainer.where}",
             f"parameters   {count:,}, of which {prunable:,} can be pruned",
             f"memory       about {memory / 2**20:.0f} MiB beside the compiled programs",
             f"disk         at most {saved / 2**20:.0f} MiB",

@@ -26,12 +26,12 @@ from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.strong.report import name_of, report
 from experiments.studies.strong.search import Config, trainer
-from experiments.training.cells import Trainer
+from experiments.training.cells import Cells
 
 PRESETS = {"strong_mnist5k": strong_mnist5k}
 
 
-def search(config: Config, trainers: dict[int, Trainer]) -> Iterator[dict[str, Any]]:
+def search(config: Config, trainers: dict[int, Cells]) -> Iterator[dict[str, Any]]:
     """The records of all cells, width by width."""
     for width, each in trainers.items():
         for record in each.train(config.cells()):

@@ -23,7 +23,7 @@ from experiments.reports.progress import Progress, Rows, keep, run_folder
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.method import Config, report
-from experiments.training.cells import Trainer
+from experiments.training.cells import Cells
 from jaxticket import registry
 
 
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command_line.train_or_plan(Config(), argv, PRESETS, description=about, plan=plan, run=run)
 
 
-def _trainer(config: Config) -> Trainer:
-    trainer = Trainer(config, config.folder(), together=config.seeds)
+def _trainer(config: Config) -> Cells:
+    trainer = Cells(config, config.folder(), together=config.seeds)
     trainer.watch = functools.partial(trainer.basis.evaluate, splits=("validation",))
     return trainer
 

@@ -13,6 +13,7 @@ import optax
 import jaxticket as jt
 from experiments.runs.config import Training
 from experiments.training import problems
+from experiments.training.trainer import Lane
 from jaxticket import data, loops, registry, reparam
 from jaxticket.registry import Setting
 from jaxticket.transforms import Plan
@@ -41,15 +42,6 @@ class Cell(NamedTuple):
     def make(self, setting: Setting) -> Plan | reparam.Reparam:
         """The method for a setting."""
         return jt.static() if self.method == DENSE else registry.get(self.method).make(setting)
-
-
-class Lane(NamedTuple):
-    """A cell in training; or several, if every leaf has a leading axis."""
-
-    params: Params  # the latent ones, where there are
-    state: PyTree  # of the model, and what the loss must know beside it
-    opt_state: PyTree
-    key: Key  # of the order of the examples
 
 
 class Kind(NamedTuple):

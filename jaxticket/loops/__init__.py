@@ -17,6 +17,7 @@ from jaxticket.loops.fit import step_fit as step_fit
 from jaxticket.loops.fit import train_fn as train_fn
 from jaxticket.loops.imp import imp as imp
 from jaxticket.loops.imp import level_keys as level_keys
+from jaxticket.loops.imp import next_ticket as next_ticket
 from jaxticket.loops.imp import train_level as train_level
 from jaxticket.loops.imp_scan import Levels as Levels
 from jaxticket.loops.imp_scan import imp_scan as imp_scan

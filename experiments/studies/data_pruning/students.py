@@ -13,7 +13,8 @@ from experiments.runs import arrays
 from experiments.studies.data_pruning.config import ALL, RANDOM, Cell, Config, Study
 from experiments.studies.data_pruning.keys import cell_keys, keys
 from experiments.training import subsets
-from experiments.training.subsets import Lane, Taught, Trainer
+from experiments.training.subsets import Taught
+from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning
 from jaxticket.errors import CheckpointError
 from jaxticket.loops import rundir
@@ -53,7 +54,7 @@ class Students:
                 else subsets.recipe(config, basis)
             )
             together = len(config.scores) * len(config.kept()) * config.seeds
-            self._trainers[taught] = Trainer(config, basis.model, how, together=together, **self._options)
+            self._trainers[taught] = subsets.trainer(config, basis.model, how, together=together, **self._options)
         return self._trainers[taught]
 
     def _teacher(self) -> jax.Array:
@@ -63,7 +64,7 @@ class Students:
         def trained() -> dict[str, np.ndarray]:
             init_key, train_key = jax.random.split(keys(self._config).teacher)
             everything = jnp.ones(len(study.labels), bool)
-            lane = Lane(*basis.init(init_key), None, train_key, everything)
+            lane = Lane(*basis.init(init_key), None, train_key, subset=everything)
             ((lane, _),) = self.trainer(taught=False).train(
                 [lane], **clock(self._config, study, len(everything), epochs=self._config.epochs)
             )
@@ -106,7 +107,7 @@ class Students:
         params, state = self._study.basis.init(init_key)
         if cell.taught:
             state = Taught(state, jnp.float32(self._config.weight_of_teacher(cell.fraction)))
-        return Lane(params, state, None, train_key, rows)
+        return Lane(params, state, None, train_key, subset=rows)
 
 
 def clock(config: Config, study: Study, size: int, *, epochs: int) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from experiments.reports import searches
 from experiments.runs.records import Record
 from experiments.studies.imp import variants
 from experiments.studies.imp.config import Config
-from experiments.studies.imp.search import keys_of, record, rewind_point
+from experiments.studies.imp.search import keys_of, record, rewind_points
 from experiments.training import problems
+from experiments.training.levels import train_levels
 from jaxticket import loops, tickets
 from jaxticket.errors import InputError
 
@@ -55,7 +56,7 @@ def _train(
     folder = config.run / f"replicate_{index}"
     store = loops.Store(folder / "ticket")
     at = "rewind_point" if variant.start == search else f"rewind_point_{variant.start.rewind_step}"
-    point = rewind_point(variant.start, problem_of(variant.start), folder / at, index)
+    (point,) = rewind_points(variant.start, problem_of(variant.start), [folder / at], [index])
     mask = tickets.load(store.path(level)).mask
     ticket = dataclasses.replace(point, mask=mask, opt_state=None)
     keys = keys_of(search, index)
@@ -63,13 +64,13 @@ def _train(
     before = variants.Found(ticket, lambda: store.trained(max(level - 1, 0), like=point))
     problem = problem_of(variant.search)
     train_key, _ = loops.level_keys(keys.search, level)  # the examples come in the ticket's order
-    trained = loops.train_level(
+    (trained,) = train_levels(
         problem.train,
-        variant.make(before, problem, key),
+        [variant.make(before, problem, key)],
         index=level,
         density=original["density"],
-        key=train_key,
-        store=loops.Store(folder / "branches" / config.name() / variant.name),
+        keys=[train_key],
+        stores=[loops.Store(folder / "branches" / config.name() / variant.name)],
     )
     line = record(index, variant.name, trained)
     return {**line, "density": original["density"], "branch_density": line["density"]}  # in the ticket's row

@@ -14,6 +14,7 @@ import jaxticket as jt
 from experiments.runs import command_line
 from experiments.runs.config import Training, require
 from experiments.training import problems
+from experiments.training.trainer import choose_fit, is_stacked
 from jaxticket import diagnostics, filters, loops, scores
 from jaxticket.loops.nonfinite import OnNan
 from jaxticket.methods.analysis.three_regimes import mode_connectivity
@@ -125,13 +126,10 @@ class Lab:
             checkpoint = command_line.step_checkpoint(
                 self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds
             )
-            options = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
-            if self.placement.each == "sequence":
-                self._fits[batch_size] = loops.step_fit(recipe, **options)
-            else:
-                self._fits[batch_size] = loops.placed_fit(recipe, placement=self.placement, **options)
+            looks = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
+            self._fits[batch_size] = choose_fit(recipe, self.placement, **looks)
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
-        if self.placement.each == "sequence":
+        if not is_stacked(self.placement):
             fitted = loops.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
             return fitted.params, fitted.state
         fitted = train(*stacked)
