@@ -1,8 +1,8 @@
 """LeNet-300-100 trained under masks by jaxticket's loops, and the matrix products of that training by themselves.
 
-Run as a process of its own: python _jax_lenet.py (search|products) TICKETS. Several tickets are placed by `loops.place`
-on as many host devices as there are cores. It prints "ready", and for each line on its standard input trains every
-ticket for an epoch and prints the seconds.
+Run as a process of its own: python _jax_lenet.py (search|products) TICKETS. Several tickets are placed by
+`training.place` on as many host devices as there are cores. It prints "ready", and for each line on its standard input
+trains every ticket for an epoch and prints the seconds.
 """
 
 import os
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxticket as jt
-from jaxticket import loops, models
+from jaxticket import models, training
 
 EXAMPLES, FEATURES, CLASSES, BATCH = 60_000, 784, 10, 128
 STEPS = EXAMPLES // BATCH
@@ -28,12 +28,12 @@ def loss(params, state, batch, key):
 
 
 def recipe(data):
-    return loops.Recipe(loss=loss, data=data, learning_rate=optax.constant_schedule(1.2e-3), batch_size=BATCH)
+    return training.Recipe(loss=loss, data=data, learning_rate=optax.constant_schedule(1.2e-3), batch_size=BATCH)
 
 
 def train(data, params, mask, key):
     """One ticket for an epoch, as a function that can be mapped over tickets."""
-    return loops.scan_train(recipe(data), steps=STEPS)(params, None, mask, key, step=0, opt_state=None).params
+    return training.scan_train(recipe(data), steps=STEPS)(params, None, mask, key, step=0, opt_state=None).params
 
 
 def products(data, params, mask, key):
@@ -64,13 +64,13 @@ def epoch_of(work, data, tickets):
     keys = jax.random.split(jax.random.key(1), tickets)
     if tickets > 1:
         params, masks = jax.tree.map(lambda *xs: jnp.stack(xs), *map(ticket, keys))
-        run = loops.replicate(work, placement=loops.place(jax.tree.map(lambda p: p[0], params), tickets))
+        run = training.replicate(work, placement=training.place(jax.tree.map(lambda p: p[0], params), tickets))
         return lambda: run(data, params, masks, keys)
     params, mask = ticket(keys[0])
     if work is products:
         compiled = jax.jit(products)
         return lambda: compiled(data, params, mask, keys[0])
-    fit = loops.scan_fit(recipe(data))
+    fit = training.fit(recipe(data))
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
     return lambda: fit(copy(params), None, mask, keys[0], step=0, steps=STEPS, opt_state=None)
 

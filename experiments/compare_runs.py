@@ -17,8 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 from experiments.reports import plots, searches
 from experiments.runs import command_line
 from experiments.studies.imp.config import of_run
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def compare(config: Config) -> str:
         ]
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines) + "\n"
-    rundir.write_text(config.out / "table.txt", text)
+    files.write_text(config.out / "table.txt", text)
     plots.accuracy(curves, config.out / "accuracy.png", title=f"{len(curves)} searches")
     return text
 

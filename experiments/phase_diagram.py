@@ -21,6 +21,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxticket import files, tickets
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
@@ -30,7 +32,6 @@ from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
-from jaxticket import loops
 from jaxticket.errors import CheckpointError
 
 
@@ -54,7 +55,7 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     ]
     if processes.is_main():
         file.parent.mkdir(exist_ok=True)
-        loops.rundir.write_text(file, json.dumps(found))
+        files.write_text(file, json.dumps(found))
     return found
 
 
@@ -67,7 +68,7 @@ def run(config: Config) -> list[Record]:
         with run_folder(config, progress):
             found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
             records = keep(found, folder / "metrics.jsonl", progress)
-            loops.StepCheckpoint(folder / "checkpoint", every=0).clear()
+            tickets.StepCheckpoint(folder / "checkpoint", every=0).clear()
     if processes.is_main():
         report(config, records)
     return records

@@ -18,8 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 from experiments.claims import dashboard
 from experiments.claims.record import VERDICTS, load
 from experiments.runs import command_line
+from jaxticket import files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 _DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 _PAGES = (("Methods", "methods.md"), ("Registry", "registry.md"), ("How claims are made", "evidence/README.md"))
@@ -44,9 +44,9 @@ def report(config: Config) -> str:
     found = load(config.evidence)
     links = [(words, os.path.relpath(_DOCS / page, config.out)) for words, page in _PAGES]
     file = config.out / "index.html"
-    with rundir.writing(file):
+    with files.writing(file):
         config.out.mkdir(parents=True, exist_ok=True)
-    rundir.write_text(file, dashboard.page(found, links=links))
+    files.write_text(file, dashboard.page(found, links=links))
     claims = [claim for run in found for claim in run.claims]
     counts = collections.Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)

@@ -1,51 +1,103 @@
 """Sparse training in JAX: masks are pytrees, chosen, applied and evolved by pure functions and optax transforms."""
 
-from jaxticket import allocate as allocate
-from jaxticket import data_pruning as data_pruning
-from jaxticket import diagnostics as diagnostics
-from jaxticket import errors as errors
-from jaxticket import filters as filters
-from jaxticket import loops as loops
-from jaxticket import masks as masks
-from jaxticket import registry as registry
-from jaxticket import reparam as reparam
-from jaxticket import schedules as schedules
-from jaxticket import scopes as scopes
-from jaxticket import scores as scores
-from jaxticket import selection as selection
-from jaxticket import sharding as sharding
-from jaxticket import tickets as tickets
-from jaxticket import transforms as transforms
-from jaxticket import units as units
-from jaxticket._version import __version__ as __version__
-from jaxticket.loops import imp as imp
-from jaxticket.loops import imp_scan as imp_scan
-from jaxticket.masks import apply_mask as apply_mask
-from jaxticket.masks import density as density
-from jaxticket.selection import drop_and_grow as drop_and_grow
-from jaxticket.selection import select as select
-from jaxticket.tickets import Ticket as Ticket
-from jaxticket.tickets import load as load
-from jaxticket.tickets import rewind as rewind
-from jaxticket.tickets import save as save
-from jaxticket.transforms import Plan as Plan
-from jaxticket.transforms import ac_dc as ac_dc
-from jaxticket.transforms import alternate as alternate
-from jaxticket.transforms import freeze as freeze
-from jaxticket.transforms import gradual as gradual
-from jaxticket.transforms import granet as granet
-from jaxticket.transforms import init as init
-from jaxticket.transforms import iss_p as iss_p
-from jaxticket.transforms import itop as itop
-from jaxticket.transforms import keep_params_sparse as keep_params_sparse
-from jaxticket.transforms import mask_of as mask_of
-from jaxticket.transforms import mest as mest
-from jaxticket.transforms import prune as prune
-from jaxticket.transforms import redistribute as redistribute
-from jaxticket.transforms import regrow as regrow
-from jaxticket.transforms import rigl as rigl
-from jaxticket.transforms import snfs as snfs
-from jaxticket.transforms import sparse_evolutionary as sparse_evolutionary
-from jaxticket.transforms import sparsify as sparsify
-from jaxticket.transforms import start as start
-from jaxticket.transforms import static as static
+from jaxticket import (
+    allocate,
+    data_pruning,
+    diagnostics,
+    errors,
+    filters,
+    loops,
+    masks,
+    registry,
+    reparam,
+    schedules,
+    scopes,
+    scores,
+    selection,
+    sharding,
+    tickets,
+    training,
+    transforms,
+    units,
+)
+from jaxticket._version import __version__
+from jaxticket.loops import imp, imp_scan
+from jaxticket.masks import apply_mask, density
+from jaxticket.selection import drop_and_grow, select
+from jaxticket.tickets import Ticket, load, rewind, save
+from jaxticket.transforms import (
+    Plan,
+    ac_dc,
+    alternate,
+    freeze,
+    gradual,
+    granet,
+    init,
+    iss_p,
+    itop,
+    keep_params_sparse,
+    mask_of,
+    mest,
+    prune,
+    redistribute,
+    regrow,
+    rigl,
+    snfs,
+    sparse_evolutionary,
+    sparsify,
+    start,
+    static,
+)
+
+__all__ = [
+    "Plan",
+    "Ticket",
+    "__version__",
+    "ac_dc",
+    "allocate",
+    "alternate",
+    "apply_mask",
+    "data_pruning",
+    "density",
+    "diagnostics",
+    "drop_and_grow",
+    "errors",
+    "filters",
+    "freeze",
+    "gradual",
+    "granet",
+    "imp",
+    "imp_scan",
+    "init",
+    "iss_p",
+    "itop",
+    "keep_params_sparse",
+    "load",
+    "loops",
+    "mask_of",
+    "masks",
+    "mest",
+    "prune",
+    "redistribute",
+    "registry",
+    "regrow",
+    "reparam",
+    "rewind",
+    "rigl",
+    "save",
+    "schedules",
+    "scopes",
+    "scores",
+    "select",
+    "selection",
+    "sharding",
+    "snfs",
+    "sparse_evolutionary",
+    "sparsify",
+    "start",
+    "static",
+    "tickets",
+    "training",
+    "transforms",
+    "units",
+]

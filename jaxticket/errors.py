@@ -1,5 +1,17 @@
 """The exceptions users see. Each message names the argument, its value and the fix."""
 
+__all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
+    "DivergedError",
+    "InputError",
+    "JaxticketError",
+    "MissingExtraError",
+    "NoMatchError",
+    "StoppedError",
+    "StructureError",
+]
+
 
 class JaxticketError(Exception):
     """Base class of every error raised on purpose by jaxticket."""

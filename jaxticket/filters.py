@@ -10,6 +10,8 @@ from jaxticket import _tree
 from jaxticket.errors import NoMatchError
 from jaxticket.typing import Filter, Mask, Params, PyTree
 
+__all__ = ["everything", "full_mask", "match", "only", "weights"]
+
 _WEIGHT_NAMES = ("kernel", "w", "weight")
 
 

@@ -15,6 +15,21 @@ from jaxticket._checks import check_fraction, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Density, Period, Schedule
 
+__all__ = [
+    "Count",
+    "DensitySchedule",
+    "at",
+    "constant",
+    "cosine",
+    "cubic",
+    "either",
+    "every",
+    "fixed",
+    "levels",
+    "one_shot",
+    "power",
+]
+
 Count = int | jax.Array
 
 

@@ -10,6 +10,8 @@ from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.units import normalise_axis
 
+__all__ = ["Scope", "groups", "leaf", "slices", "tree"]
+
 
 class Scope(Protocol):
     """What `select` needs to know of a scope. Implementations are hashable, because they are static under jit."""

@@ -10,6 +10,26 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+__all__ = [
+    "Density",
+    "Filter",
+    "Key",
+    "LogitsFn",
+    "LossFn",
+    "Mask",
+    "Params",
+    "Period",
+    "ProgressFn",
+    "PyTree",
+    "Schedule",
+    "ScoreFn",
+    "Scores",
+    "SignMask",
+    "SoftMask",
+    "TrainFn",
+    "Trained",
+]
+
 PyTree = Any
 Params = Any  # pytree of arrays
 Mask = Any  # structure of Params; leaves: bool arrays that broadcast to the parameter, or None
@@ -21,6 +41,9 @@ Filter = Callable[[Params], PyTree]  # params -> pytree of bool, as optax's mask
 Schedule = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> float scalar
 Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: is a refresh due?
 Key = jax.Array  # a typed PRNG key, as jax.random.key makes them
+LossFn = Callable[[Params, PyTree, Any, Key], tuple[Any, PyTree]]  # (params, state, batch, key) -> (mean loss, state)
+LogitsFn = Callable[[Params, PyTree, Any, Key], tuple[jax.Array, PyTree]]  # the same -> ((examples, classes), state)
+ProgressFn = Callable[[int, float], None]  # called with the step reached and the mean loss since the last call
 
 
 class ScoreFn(Protocol):

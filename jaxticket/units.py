@@ -18,6 +18,21 @@ from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores
 
+__all__ = [
+    "Reduce",
+    "Unit",
+    "axis",
+    "block",
+    "element",
+    "heads",
+    "l2",
+    "largest",
+    "leaf",
+    "mean",
+    "normalise_axis",
+    "total",
+]
+
 Reduce = Callable[[jax.Array, tuple[int, ...], jax.Array | None], jax.Array]
 
 

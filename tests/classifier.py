@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import data_pruning
+from jaxticket import training
 
 
 def examples(count, features, *, noise):
@@ -24,6 +24,6 @@ def loss_of(logits):
     def loss(params, state, batch, key):
         found, state = logits(params, state, batch, key)
         values = optax.softmax_cross_entropy_with_integer_labels(found, batch.examples[1])
-        return data_pruning.mean(values, batch.real), state
+        return training.mean(values, batch.real), state
 
     return loss

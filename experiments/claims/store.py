@@ -19,7 +19,6 @@ from experiments.runs import environment
 from experiments.runs.processes import Pod
 from experiments.runs.records import Record
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 # Flags that say where things lie on one machine, or on which machines.
 _OWN = {
@@ -92,9 +91,9 @@ def write(
         made = parse(text, file)
         if file.parent == config.evidence:
             _tell_lost(file, made)
-        with rundir.writing(file):
+        with files.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        rundir.write_text(file, text)
+        files.write_text(file, text)
 
 
 def _tell_lost(file: pathlib.Path, made: Evidence) -> None:

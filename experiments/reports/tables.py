@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.runs.records import Record
-from jaxticket import diagnostics, tickets
-from jaxticket.loops import rundir
+from jaxticket import diagnostics, files, tickets
 
 
 def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -29,9 +28,9 @@ def publish(
     plot: str = "accuracy.png",
 ) -> None:
     """Prints the table and writes table.txt, results.json and, around the plot, report.html."""
-    rundir.write_text(folder / "table.txt", text + warnings)
-    rundir.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
-    rundir.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
+    files.write_text(folder / "table.txt", text + warnings)
+    files.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
+    files.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
     print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
 
 

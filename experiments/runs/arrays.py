@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.runs import processes
+from jaxticket import files
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
 
 _ABOUT = "about"  # the name of what is no array: where the others come from
 
@@ -54,7 +54,7 @@ def _read(file: pathlib.Path, origin: str) -> dict[str, np.ndarray]:
 
 def _write(file: pathlib.Path, arrays: Mapping[str, np.ndarray], about: str) -> None:
     temporary = file.with_name(f"{file.name}.partial")
-    with rundir.writing(file):
+    with files.writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             np.savez(stream, **{**arrays, _ABOUT: np.array(about)})

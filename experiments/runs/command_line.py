@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from experiments.runs import environment, notice, processes
 from experiments.runs.config import Run, Training, identity_in
-from jaxticket import loops
+from jaxticket import loops, tickets
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 _python_warning = warnings.formatwarning
@@ -81,10 +81,10 @@ def one_line_errors() -> Iterator[None]:
         warnings.formatwarning = formatting
 
 
-def step_checkpoint(directory: pathlib.Path, *, every: float) -> loops.StepCheckpoint:
+def step_checkpoint(directory: pathlib.Path, *, every: float) -> tickets.StepCheckpoint:
     """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
     notice.ask()
-    return loops.StepCheckpoint(directory, every=every, stop=notice.came)
+    return tickets.StepCheckpoint(directory, every=every, stop=notice.came)
 
 
 class Opened(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from experiments.runs.processes import Pod
 from jaxticket.errors import InputError
-from jaxticket.loops.nonfinite import OnNan
+from jaxticket.training.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)

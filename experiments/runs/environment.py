@@ -17,8 +17,7 @@ from typing import Any
 import jax
 
 from experiments.runs import processes
-from jaxticket import filters
-from jaxticket.loops import rundir
+from jaxticket import files, filters
 from jaxticket.typing import Params, PyTree
 
 _PACKAGES = ("jaxticket", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
@@ -66,7 +65,7 @@ def record(folder: pathlib.Path) -> None:
         **versions(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
-    rundir.write_text(file, json.dumps([*_starts(file), start], indent=1, ensure_ascii=False) + "\n")
+    files.write_text(file, json.dumps([*_starts(file), start], indent=1, ensure_ascii=False) + "\n")
 
 
 def memory(

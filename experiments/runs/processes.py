@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxticket import _agree
+from jaxticket import _processes
 from jaxticket.errors import InputError
 
 _START_TIMEOUT = 300  # seconds in which all processes must have come
@@ -59,7 +59,7 @@ def start(pod: Pod) -> None:
 
 def is_main() -> bool:
     """Does this process write what only one may write: metrics, reports, progress?"""
-    return _agree.is_first()
+    return _processes.is_first()
 
 
 def on_main(act: Callable[[], None]) -> None:
@@ -67,4 +67,4 @@ def on_main(act: Callable[[], None]) -> None:
 
     Raises the CheckpointError of that process in each of them.
     """
-    _agree.on_first(act)
+    _processes.on_first(act)

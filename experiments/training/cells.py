@@ -14,11 +14,11 @@ from experiments.runs import command_line, environment
 from experiments.runs.config import Training
 from experiments.training import kinds, problems
 from experiments.training.kinds import Cell, Kind
-from experiments.training.trainer import TOGETHER, Lane, Trainer, choose_fit, fill, is_stacked
-from jaxticket import diagnostics, loops, tickets
+from experiments.training.trainer import TOGETHER, Lane, Trainer, fill, is_stacked
+from jaxticket import diagnostics, tickets, training
 from jaxticket.errors import DivergedError
-from jaxticket.loops.store import fingerprint
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket.tickets._store import fingerprint
+from jaxticket.typing import Key, Params, ProgressFn, PyTree
 
 
 class _Begun(NamedTuple):
@@ -61,7 +61,7 @@ class Cells:
         self.placement = problems.place(config, self.basis.model, together)
         self.lanes = fill(together, self.placement) if is_stacked(self.placement) else 1
         self._setting = kinds.settings(config, self.basis)
-        self.progress: loops.ProgressFn | None = None
+        self.progress: ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
         self._compiled: dict[str, tuple[Kind, Trainer]] = {}
@@ -116,7 +116,7 @@ class Cells:
             kind = kinds.kind(cell, self.config, self.basis, self._setting)
             alone = self.lanes == 1 and is_stacked(self.placement)  # it needs no axis of lanes
             looks = {"progress": self.progress, "on_nan": self.config.on_nan}
-            fit = choose_fit(kind.recipe, None if alone else self.placement, **looks)
+            fit = training.fit(kind.recipe, placement=None if alone else self.placement, **looks)
             self._compiled[cell.kind] = kind, Trainer(fit, lanes=self.lanes, stacked=self.lanes > 1)
         return self._compiled[cell.kind]
 
@@ -151,7 +151,7 @@ class Cells:
         return {"step": step, "density": float(jt.density(params, mask)), **self.watch(params, state)}
 
     def _skipped(self, lane: Lane) -> dict[str, int]:
-        skipped = loops.nonfinite.skipped(lane.opt_state)
+        skipped = training.nonfinite.skipped(lane.opt_state)
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
 

@@ -14,7 +14,7 @@ import jaxticket as jt
 from experiments.runs.config import Training
 from experiments.training import problems
 from experiments.training.trainer import Lane
-from jaxticket import data, loops, registry, reparam
+from jaxticket import data, registry, reparam, training
 from jaxticket.registry import Setting
 from jaxticket.transforms import Plan
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 class Kind(NamedTuple):
     """What the cells of one kind share."""
 
-    recipe: loops.Recipe
+    recipe: training.Recipe
     begin: Callable[[Cell], Lane]
     export: Callable[[Lane], tuple[Params, Mask, PyTree]]  # parameters, mask, model state
 
@@ -151,7 +151,7 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
 
 def _guarded(config: Training, tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """With --on-nan skip around everything: a step that is skipped moves no mask either."""
-    return loops.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
+    return training.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
 
 
 def _keys(config: Training, seed: int) -> _Keys:

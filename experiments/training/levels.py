@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from experiments.training.trainer import Lane, Trainer
-from jaxticket import loops, tickets
+from jaxticket import loops, tickets, training
 from jaxticket.errors import DivergedError
-from jaxticket.loops import Level
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops import Level, PruneFn
 from jaxticket.tickets import Ticket
 from jaxticket.tickets.rewinds import Rewind
-from jaxticket.tickets.ticket import copy
 from jaxticket.typing import Density, Key, Mask, Params, PyTree, Trained, TrainFn
 
 
@@ -48,7 +49,7 @@ def train_levels(
     index: int,
     density: Density,
     keys: Sequence[Key],
-    stores: Sequence[loops.Store],
+    stores: Sequence[tickets.Store],
 ) -> list[Level]:
     """Train the tickets of a level, one a replicate, but for those that are stored: `loops.train_level` of several.
 
@@ -63,7 +64,7 @@ def train_levels(
             own = tuple(missing[lane] for lane in error.replicates if lane < len(missing))
             raise DivergedError(str(error), replicates=own or (missing[0],)) from error
         for number, result in zip(missing, results, strict=True):
-            stores[number].save(Level(index, density, chosen[number], result), key=keys[number])
+            stores[number].save(index, chosen[number], result, key=keys[number])
             trained[number] = result
     return [Level(index, density, ticket, result) for ticket, result in zip(chosen, trained, strict=True)]
 
@@ -76,7 +77,7 @@ def search_levels(
     prune: PruneFn,
     rewind: Rewind,
     keys: Sequence[Key],
-    stores: Sequence[loops.Store],
+    stores: Sequence[tickets.Store],
 ) -> Iterator[list[Level]]:
     """Search as `loops.imp` does, for several replicates at once: yields the levels of all of them."""
     levels: Sequence[Level | None] = [None] * len(begin)
@@ -110,14 +111,19 @@ def groups(trainer: Trainer, replicates: int) -> list[list[int]]:
     return [everyone] if trainer.stacked else [[number] for number in everyone]
 
 
+def copied(tree: PyTree) -> PyTree:
+    """Return the tree in buffers of its own."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+
+
 def _start(ticket: Ticket, key: Key) -> Start:
     """Copies, so that training may donate every buffer."""
-    state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
+    state, mask, opt_state = copied((ticket.state, ticket.mask, ticket.opt_state))
     return Start(tickets.rewind(ticket), state, mask, key, ticket.step, opt_state)
 
 
 def _metrics(lane: Lane, loss: float, evaluate: EvaluateFn) -> dict[str, float]:
-    skipped = loops.nonfinite.skipped(lane.opt_state)
+    skipped = training.nonfinite.skipped(lane.opt_state)
     counted = {} if skipped is None else {"skipped_steps": skipped}
     found = {"loss": loss, **counted, **evaluate(lane.params, lane.state)}
     return {name: float(value) for name, value in found.items()}

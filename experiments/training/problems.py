@@ -13,10 +13,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.runs.config import Rewinding, Training, require
 from experiments.training.levels import TrainAllFn, train_all
-from experiments.training.trainer import Trainer, choose_fit, is_stacked
-from jaxticket import data, loops, sharding
+from experiments.training.trainer import Trainer, is_stacked
+from jaxticket import data, sharding, tickets, training
 from jaxticket.loops import soups
-from jaxticket.typing import Params, PyTree
+from jaxticket.typing import Params, ProgressFn, PyTree
 
 _EVALUATED_TOGETHER = 1000  # examples
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
@@ -28,7 +28,7 @@ class Basis(NamedTuple):
     dataset: data.Dataset
     model: Any
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
-    recipe: loops.Recipe
+    recipe: training.Recipe
     evaluate: Callable[..., dict[str, Any]]  # (parameters, model state, splits=("validation", "test")) -> accuracies
     steps: int  # of one training from its start
 
@@ -71,7 +71,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         return cross_entropy(logits, batch.y), state
 
     mesh = data_mesh(config)
-    recipe = loops.Recipe(
+    recipe = training.Recipe(
         loss=loss,
         data=dataset.train if mesh is None else spread(dataset.train, mesh),
         learning_rate=learning_rate(config, steps),
@@ -82,7 +82,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         count=len(dataset.train.y),
     )
     if config.on_nan == "skip":
-        recipe = loops.nonfinite.skipping(recipe)
+        recipe = training.nonfinite.skipping(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
@@ -110,9 +110,9 @@ def spread(split: data.Split, mesh: Mesh) -> data.Split:
     return jax.tree.map(place, split)
 
 
-def place(config: Training, model: Any, replicates: int) -> loops.Placement:
+def place(config: Training, model: Any, replicates: int) -> training.Placement:
     """Where so many replicates of this network run: as --placement says, or where they are fastest."""
-    placement = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
+    placement = training.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
     if data_mesh(config):
         why = f"one after the other, each on {jax.device_count()} devices of {jax.process_count()} process(es)"
         return placement._replace(each="sequence", why=why)
@@ -126,8 +126,8 @@ def build(
     *,
     replicates: int = 1,
     dataset: data.Dataset | None = None,
-    checkpoint: loops.StepCheckpoint | None = None,
-    progress: loops.ProgressFn | None = None,
+    checkpoint: tickets.StepCheckpoint | None = None,
+    progress: ProgressFn | None = None,
 ) -> Problem:
     """The problem of this configuration, for so many replicates at once, on its own data if none are given.
 
@@ -137,14 +137,9 @@ def build(
     require(config.rewind_step < steps, config, "rewind_step", f"below the {steps} steps of a training")
     placement = place(config, model, replicates)
     together = replicates > 1 and is_stacked(placement)
-    if together:
-        used: loops.Placement | None = placement
-    else:  # one replicate alone runs as the network wants it, however the others are placed
-        alone = loops.place(jax.eval_shape(model.init, jax.random.key(0))[0], 1)
-        used = alone if alone.each == "sequence" else None
     looks = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     trainer = Trainer(
-        choose_fit(recipe, used, **looks),
+        training.fit(recipe, placement=placement if together else None, **looks),
         lanes=replicates if together else 1,
         stacked=together,
         where=f"replicates {placement.why}",

@@ -10,11 +10,10 @@ import optax
 
 from experiments.runs.config import Training
 from experiments.training import problems
-from experiments.training.trainer import TOGETHER, Trainer, choose_subset_fit, fill, is_stacked
-from jaxticket import data, data_pruning, loops
-from jaxticket.data_pruning import Batch
-from jaxticket.loops.distillation import LogitsFn
-from jaxticket.typing import Key, Params, PyTree
+from experiments.training.trainer import TOGETHER, Trainer, fill, is_stacked
+from jaxticket import data, training
+from jaxticket.training import Batch
+from jaxticket.typing import Key, LogitsFn, Params, PyTree
 
 
 class Taught(NamedTuple):
@@ -35,7 +34,7 @@ class Lesson(NamedTuple):
 def trainer(
     config: Training,
     model: Any,
-    recipe: loops.Recipe,
+    recipe: training.Recipe,
     *,
     together: int,
     until: Callable[[int], None] | None = None,
@@ -47,14 +46,14 @@ def trainer(
       config: where and how they train. model: what they train. recipe: how, with a loss of a `Batch`.
       together: how many trainings there are.
       until: called with the last step of each training, before it.
-      options: observe, checkpoint and progress, as of `data_pruning.subset_fit`.
+      options: observe, checkpoint and progress, as of `training.fit`.
     """
     placement = problems.place(config, model, min(together, TOGETHER))
     # What runs in turn gains nothing from longer programs, and fills the last one worse.
     wanted = min(together, TOGETHER) if placement.each == "vmap" else 1
     stacked = is_stacked(placement)
     lanes = fill(wanted, placement) if stacked else 1
-    fit = choose_subset_fit(recipe, placement, on_nan=config.on_nan, **options)
+    fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)
     return Trainer(fit, lanes=lanes, stacked=stacked, where=placement.why, until=until)
 
 
@@ -81,32 +80,32 @@ def logits(config: Training, model: Any) -> LogitsFn:
     return apply
 
 
-def recipe(config: Training, basis: problems.Basis) -> loops.Recipe:
+def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
     """How networks are trained on the labels of a subset."""
     found = logits(config, basis.model)
 
     def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
         ours, state = found(params, state, batch, key)
         values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
-        return data_pruning.mean(values, batch.real), state
+        return training.mean(values, batch.real), state
 
     return dataclasses.replace(basis.recipe, loss=loss)
 
 
-def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, temperature: float) -> loops.Recipe:
+def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, temperature: float) -> training.Recipe:
     """How students are trained: (1 − weight) · cross-entropy + weight · T² · KL(teacher ‖ student) at temperature T.
 
     As Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024) do. `teacher` are its logits of the training
     examples, as they are: augmented ones would need logits of their own.
     """
     found = logits(config, basis.model)
-    apart = jax.vmap(lambda ours, its: loops.divergence(ours[None], its[None], temperature=temperature))
+    apart = jax.vmap(lambda ours, its: training.divergence(ours[None], its[None], temperature=temperature))
 
     def loss(params: Params, state: Taught, batch: Batch, key: Key) -> tuple[jax.Array, Taught]:
         ours, model = found(params, state.model, batch, key)
         hard = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
         values = (1 - state.weight) * hard + state.weight * apart(ours, batch.examples.teacher)
-        return data_pruning.mean(values, batch.real), Taught(model, state.weight)
+        return training.mean(values, batch.real), Taught(model, state.weight)
 
     return dataclasses.replace(basis.recipe, loss=loss, data=Lesson(*basis.dataset.train, teacher))
 

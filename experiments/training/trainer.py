@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
-from jaxticket import data_pruning, loops
-from jaxticket.data_pruning import ObserveFn
+from jaxticket import training
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 TOGETHER = 16  # lanes in one program, at most
@@ -37,7 +36,7 @@ class Trainer:
       until: called with the last step of a training, before it, or None.
     """
 
-    fit: Callable[..., loops.Fitted]
+    fit: training.FitFn
     lanes: int = 1
     stacked: bool = False
     where: str = ""
@@ -59,9 +58,9 @@ class Trainer:
     def advance(self, carry: Lane, *, step: int, steps: int, stretch: float = 1.0) -> tuple[Lane, list[float]]:
         """Return joined lanes after `steps` more steps, and the losses, those of lanes that fill up among them."""
         mask = jax.tree.map(lambda _: None, carry.params) if carry.mask is None else carry.mask
-        options = {} if carry.subset is None else {"subset": carry.subset, "stretch": stretch}
         given = (carry.params, carry.state, mask, carry.key)
-        fitted = self.fit(*given, step=step, steps=steps, opt_state=carry.opt_state, **options)
+        more = {"opt_state": carry.opt_state, "subset": carry.subset, "stretch": stretch}
+        fitted = self.fit(*given, step=step, steps=steps, **more)
         carry = carry._replace(params=fitted.params, state=fitted.state, opt_state=fitted.opt_state)
         return carry, fitted.loss if self.stacked else [fitted.loss]
 
@@ -80,35 +79,11 @@ class Trainer:
         return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
 
 
-def is_stacked(placement: loops.Placement | None) -> bool:
+def is_stacked(placement: training.Placement | None) -> bool:
     """Whether trainings placed so are one program."""
     return placement is not None and placement.each != "sequence"
 
 
-def fill(together: int, placement: loops.Placement) -> int:
+def fill(together: int, placement: training.Placement) -> int:
     """Return how many lanes a program takes so that each device has as many: else arrays are gathered between parts."""
     return together + -together % len(placement.devices)
-
-
-def choose_fit(recipe: loops.Recipe, placement: loops.Placement | None, **looks: Any) -> Callable[..., loops.Fitted]:
-    """Return the function that trains by a recipe where a placement says: alone in a compiled loop if it is None.
-
-    `looks` are checkpoint, progress and on_nan, as of `loops.scan_fit`.
-    """
-    if placement is None:
-        return loops.scan_fit(recipe, **looks)
-    if placement.each == "sequence":
-        return loops.step_fit(recipe, **looks)
-    return loops.placed_fit(recipe, placement=placement, **looks)
-
-
-def choose_subset_fit(
-    recipe: loops.Recipe, placement: loops.Placement | None, *, observe: ObserveFn | None = None, **looks: Any
-) -> Callable[..., loops.Fitted]:
-    """Return the same for training on a subset, which is an argument of the function, as is `stretch`."""
-    on_subset = data_pruning.subset_fit(recipe, placement=placement, observe=observe, **looks)
-
-    def fit(*given: Any, subset: jax.Array, stretch: float = 1.0, **where: Any) -> loops.Fitted:
-        return on_subset(subset, stretch=stretch)(*given, **where)
-
-    return fit

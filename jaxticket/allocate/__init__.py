@@ -5,12 +5,18 @@ selected (`from_scores`, `from_mask`), or from how the outputs change (`rate_dis
 the host; what reads only shapes takes tracers and `jax.ShapeDtypeStruct`s too.
 """
 
-from jaxticket.allocate.distortion import rate_distortion as rate_distortion
-from jaxticket.allocate.measured import from_mask as from_mask
-from jaxticket.allocate.measured import from_scores as from_scores
-from jaxticket.allocate.shapes import erdos_renyi as erdos_renyi
-from jaxticket.allocate.shapes import erk as erk
-from jaxticket.allocate.shapes import for_flops as for_flops
-from jaxticket.allocate.shapes import rules as rules
-from jaxticket.allocate.shapes import uniform as uniform
-from jaxticket.allocate.shapes import uniform_plus as uniform_plus
+from jaxticket.allocate._distortion import rate_distortion
+from jaxticket.allocate._measured import from_mask, from_scores
+from jaxticket.allocate._shapes import erdos_renyi, erk, for_flops, rules, uniform, uniform_plus
+
+__all__ = [
+    "erdos_renyi",
+    "erk",
+    "for_flops",
+    "from_mask",
+    "from_scores",
+    "rate_distortion",
+    "rules",
+    "uniform",
+    "uniform_plus",
+]

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
+__all__ = ["crop_and_flip"]
+
 
 def crop_and_flip(key: Key, images: jax.Array, *, pad: int = 4) -> jax.Array:
     """A random window of each zero-padded image, mirrored left to right with probability one half.

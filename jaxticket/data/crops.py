@@ -8,6 +8,8 @@ import numpy as np
 from jaxticket.data._extras import needs
 from jaxticket.errors import InputError
 
+__all__ = ["Box", "Example", "centre", "random_resized"]
+
 Example = dict[str, Any]  # {"image": (height, width, 3) uint8, "label": int} and perhaps more, which is dropped
 Box = tuple[float, float, float, float]  # left, upper, right, lower
 

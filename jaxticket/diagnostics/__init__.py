@@ -1,33 +1,48 @@
 """Diagnostics: what a search has found, in numbers. Models and data are arguments; nothing here trains."""
 
-from jaxticket.diagnostics.budgets import Budget as Budget
-from jaxticket.diagnostics.budgets import flops as flops
-from jaxticket.diagnostics.budgets import scratch_b as scratch_b
-from jaxticket.diagnostics.budgets import scratch_e as scratch_e
-from jaxticket.diagnostics.collapse import layer_collapse as layer_collapse
-from jaxticket.diagnostics.connectivity import Barrier as Barrier
-from jaxticket.diagnostics.connectivity import Endpoint as Endpoint
-from jaxticket.diagnostics.connectivity import barrier as barrier
-from jaxticket.diagnostics.connectivity import lerp as lerp
-from jaxticket.diagnostics.curvature import Eigenpair as Eigenpair
-from jaxticket.diagnostics.curvature import hessian_product as hessian_product
-from jaxticket.diagnostics.curvature import hessian_top as hessian_top
-from jaxticket.diagnostics.curvature import hessian_trace as hessian_trace
-from jaxticket.diagnostics.intervals import Interval as Interval
-from jaxticket.diagnostics.intervals import interval as interval
-from jaxticket.diagnostics.kernels import FilterQuality as FilterQuality
-from jaxticket.diagnostics.kernels import filter_quality as filter_quality
-from jaxticket.diagnostics.neurons import DeadNeurons as DeadNeurons
-from jaxticket.diagnostics.neurons import cut_off as cut_off
-from jaxticket.diagnostics.neurons import dead_neurons as dead_neurons
-from jaxticket.diagnostics.overlaps import Overlap as Overlap
-from jaxticket.diagnostics.overlaps import overlaps as overlaps
-from jaxticket.diagnostics.paths import effective_mask as effective_mask
-from jaxticket.diagnostics.similarity import linear_cka as linear_cka
-from jaxticket.diagnostics.speed import early_stopping_step as early_stopping_step
-from jaxticket.diagnostics.speed import steps_to_reach as steps_to_reach
-from jaxticket.diagnostics.verdicts import Comparison as Comparison
-from jaxticket.diagnostics.verdicts import Outcome as Outcome
-from jaxticket.diagnostics.verdicts import Sample as Sample
-from jaxticket.diagnostics.verdicts import Verdict as Verdict
-from jaxticket.diagnostics.verdicts import verdict as verdict
+from jaxticket.diagnostics._budgets import Budget, flops, scratch_b, scratch_e
+from jaxticket.diagnostics._collapse import layer_collapse
+from jaxticket.diagnostics._connectivity import Barrier, Endpoint, barrier, lerp
+from jaxticket.diagnostics._curvature import Eigenpair, hessian_product, hessian_top, hessian_trace
+from jaxticket.diagnostics._intervals import Interval, interval
+from jaxticket.diagnostics._kernels import FilterQuality, filter_quality
+from jaxticket.diagnostics._neurons import DeadNeurons, cut_off, dead_neurons
+from jaxticket.diagnostics._overlaps import Overlap, overlaps
+from jaxticket.diagnostics._paths import effective_mask
+from jaxticket.diagnostics._similarity import linear_cka
+from jaxticket.diagnostics._speed import early_stopping_step, steps_to_reach
+from jaxticket.diagnostics._verdicts import Comparison, Outcome, Sample, Verdict, verdict
+
+__all__ = [
+    "Barrier",
+    "Budget",
+    "Comparison",
+    "DeadNeurons",
+    "Eigenpair",
+    "Endpoint",
+    "FilterQuality",
+    "Interval",
+    "Outcome",
+    "Overlap",
+    "Sample",
+    "Verdict",
+    "barrier",
+    "cut_off",
+    "dead_neurons",
+    "early_stopping_step",
+    "effective_mask",
+    "filter_quality",
+    "flops",
+    "hessian_product",
+    "hessian_top",
+    "hessian_trace",
+    "interval",
+    "layer_collapse",
+    "lerp",
+    "linear_cka",
+    "overlaps",
+    "scratch_b",
+    "scratch_e",
+    "steps_to_reach",
+    "verdict",
+]

@@ -1,31 +1,24 @@
-"""Loops: the searches for winning tickets, their controls, and the training and the folders that they need."""
+"""The searches for winning tickets, and the controls that they are compared with."""
 
-from jaxticket.loops import branches as branches
-from jaxticket.loops import early_bird as early_bird
-from jaxticket.loops import nonfinite as nonfinite
-from jaxticket.loops import prune as prune
-from jaxticket.loops import rundir as rundir
-from jaxticket.loops import soups as soups
-from jaxticket.loops.distillation import distilled as distilled
-from jaxticket.loops.distillation import divergence as divergence
-from jaxticket.loops.fit import FitFn as FitFn
-from jaxticket.loops.fit import Fitted as Fitted
-from jaxticket.loops.fit import placed_fit as placed_fit
-from jaxticket.loops.fit import scan_fit as scan_fit
-from jaxticket.loops.fit import scan_train as scan_train
-from jaxticket.loops.fit import step_fit as step_fit
-from jaxticket.loops.fit import train_fn as train_fn
-from jaxticket.loops.imp import imp as imp
-from jaxticket.loops.imp import level_keys as level_keys
-from jaxticket.loops.imp import next_ticket as next_ticket
-from jaxticket.loops.imp import train_level as train_level
-from jaxticket.loops.imp_scan import Levels as Levels
-from jaxticket.loops.imp_scan import imp_scan as imp_scan
-from jaxticket.loops.level import Level as Level
-from jaxticket.loops.level import ProgressFn as ProgressFn
-from jaxticket.loops.recipe import Recipe as Recipe
-from jaxticket.loops.replicate import Placement as Placement
-from jaxticket.loops.replicate import place as place
-from jaxticket.loops.replicate import replicate as replicate
-from jaxticket.loops.step_checkpoint import StepCheckpoint as StepCheckpoint
-from jaxticket.loops.store import Store as Store
+from jaxticket.loops import branches, early_bird, rundir, soups
+from jaxticket.loops._imp import imp, level_keys, next_ticket, train_level
+from jaxticket.loops._imp_scan import Levels, imp_scan
+from jaxticket.loops._level import Level, LevelStore, PruneFn
+from jaxticket.loops._prune import prune_by
+
+__all__ = [
+    "Level",
+    "LevelStore",
+    "Levels",
+    "PruneFn",
+    "branches",
+    "early_bird",
+    "imp",
+    "imp_scan",
+    "level_keys",
+    "next_ticket",
+    "prune_by",
+    "rundir",
+    "soups",
+    "train_level",
+]

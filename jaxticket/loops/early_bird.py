@@ -16,8 +16,10 @@ from jaxticket._batching import any_replicate
 from jaxticket._checks import check_count, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
-from jaxticket.transforms.constraints import required
+from jaxticket.transforms._constraints import required
 from jaxticket.typing import Mask, Params, Period, PyTree
+
+__all__ = ["EarlyBird", "WormState", "alive", "bird_of", "init", "update", "worm"]
 
 
 class EarlyBird(NamedTuple):

@@ -9,9 +9,12 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxticket import _agree
+from jaxticket import _processes
 from jaxticket.errors import CheckpointError
-from jaxticket.tickets import archive
+from jaxticket.files import write_text, writing
+from jaxticket.tickets import _archive
+
+__all__ = ["JsonLines", "claim", "lock"]
 
 
 @contextlib.contextmanager
@@ -22,7 +25,7 @@ def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
     run holds it, or if the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
-        _agree.on_first(functools.partial(_lock, pathlib.Path(directory), held))
+        _processes.on_first(functools.partial(_lock, pathlib.Path(directory), held))
         yield
 
 
@@ -36,30 +39,13 @@ def _lock(directory: pathlib.Path, held: contextlib.ExitStack) -> None:
         raise CheckpointError(f"{directory} is in use by another process; wait for it, or end it") from error
 
 
-@contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what the system says of a full disk, a read-only or a vanished folder into a CheckpointError.
-
-    >>> with writing("runs/table.txt"):
-    ...     raise OSError(28, "No space left on device")
-    Traceback (most recent call last):
-        ...
-    jaxticket.errors.CheckpointError: runs/table.txt cannot be written (No space left on device); make room ...
-    """
-    try:
-        yield
-    except OSError as error:
-        fix = "make room or choose another folder; what is finished stays, and the same command goes on from there"
-        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); {fix}") from error
-
-
 def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     """Marks `directory`, which the caller has locked, as the run of `config` (JSON-able), and tidies it.
 
     What a killed process left half written is deleted. Raises CheckpointError if the folder holds the run of another
     configuration, naming the first value that differs, or files that no run wrote.
     """
-    _agree.on_first(functools.partial(_claim, pathlib.Path(directory), config))
+    _processes.on_first(functools.partial(_claim, pathlib.Path(directory), config))
 
 
 def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -87,33 +73,7 @@ def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
             )
         write_text(file, json.dumps(wanted, indent=1) + "\n")
     for folder in [directory, *(path for path in directory.rglob("*") if path.is_dir())]:
-        archive.remove_partial(folder)
-
-
-def write_text(file: pathlib.Path, text: str) -> None:
-    """Replaces a text file whole: a reader, or a process killed meanwhile, sees the old or the new text.
-
-    Raises CheckpointError, and leaves the old text, if it cannot be written.
-    """
-    temporary = file.with_name(f"{file.name}.partial")
-    with writing(file):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def write_together(file: pathlib.Path, text: str) -> None:
-    """As `write_text`, and makes the folder; of several processes the first writes, and all go on when it has."""
-    _agree.on_first(functools.partial(_write_anew, file, text))
-
-
-def _write_anew(file: pathlib.Path, text: str) -> None:
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, text)
+        _archive.remove_partial(folder)
 
 
 class JsonLines:

@@ -15,6 +15,8 @@ from jaxticket.registry.method import Method, Setting
 from jaxticket.transforms import static
 from jaxticket.typing import Params
 
+__all__ = ["METHODS"]
+
 _before = functools.partial(Method, unit="element", when="before", regrows=False)
 
 METHODS = (
@@ -55,7 +57,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree())",
-        evidence=("tests/test_scores_probe.py", "tests/science/test_at_init.py"),
+        evidence=("tests/scores/test_probe.py", "tests/science/test_at_init.py"),
         make=lambda s: static(s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree()),
     ),
     _before(
@@ -65,7 +67,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients", "hessian"}),
         arguments="static(density, score=scores.grasp(loss_of_logits_over_200, batches), scope=scopes.tree())",
-        evidence=("tests/test_scores_probe.py", "tests/golden/probe.json"),
+        evidence=("tests/scores/test_probe.py", "tests/golden/probe.json"),
         make=lambda s: static(s.density, score=scores.grasp(_tempered(s), s.batches), scope=scopes.tree()),
     ),
     _before(
@@ -75,7 +77,7 @@ METHODS = (
         data="none",
         needs=frozenset(),
         arguments="static(density, score=scores.synflow(apply, x), scope=scopes.tree(), rounds=100)",
-        evidence=("tests/test_scores_probe.py", "tests/science/test_at_init.py"),
+        evidence=("tests/scores/test_probe.py", "tests/science/test_at_init.py"),
         make=lambda s: static(
             s.density, score=scores.synflow(s.apply, s.inputs(s.batches[0])), scope=scopes.tree(), rounds=100
         ),
@@ -87,7 +89,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60)",
-        evidence=("tests/test_scores_probe.py", "tests/transforms/test_start.py"),
+        evidence=("tests/scores/test_probe.py", "tests/transforms/test_start.py"),
         make=lambda s: static(s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree(), rounds=60),
     ),
     _before(
@@ -97,7 +99,7 @@ METHODS = (
         data="batch",
         needs=frozenset({"gradients"}),
         arguments="static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60, revive=True)",
-        evidence=("tests/test_scores_probe.py", "tests/transforms/test_start.py"),
+        evidence=("tests/scores/test_probe.py", "tests/transforms/test_start.py"),
         make=lambda s: static(
             s.density, score=scores.snip(s.loss, s.batches), scope=scopes.tree(), rounds=60, revive=True
         ),

@@ -19,6 +19,8 @@ from jaxticket.scopes import Scope
 from jaxticket.transforms import Plan, ac_dc, gradual, granet, iss_p, itop, mest, rigl, snfs, sparse_evolutionary
 from jaxticket.units import Unit
 
+__all__ = ["METHODS"]
+
 _during = functools.partial(Method, when="during")
 
 

@@ -8,6 +8,8 @@ from jaxticket.errors import InputError
 from jaxticket.registry import before, during, soft, strong
 from jaxticket.registry.method import Method
 
+__all__ = ["METHODS", "get"]
+
 _ALL = (*before.METHODS, *during.METHODS, *soft.METHODS, *strong.METHODS)
 
 METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in _ALL})

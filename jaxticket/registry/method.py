@@ -9,6 +9,8 @@ from jaxticket.reparam import Reparam
 from jaxticket.transforms import Plan
 from jaxticket.typing import Params
 
+__all__ = ["Method", "Setting"]
+
 
 class Setting(NamedTuple):
     """What a method is made for.

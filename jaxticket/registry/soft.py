@@ -10,6 +10,8 @@ BiP is not here, for it begins from trained weights; nor are methods whose spars
 from jaxticket.registry.method import Method, Setting
 from jaxticket.reparam import Reparam, pdp
 
+__all__ = ["METHODS"]
+
 
 def _pdp(s: Setting) -> Reparam:
     start, ramp = s.part(0.05), s.part(0.5)

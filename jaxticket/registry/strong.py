@@ -10,6 +10,8 @@ import functools
 from jaxticket.registry.method import Method
 from jaxticket.reparam import biprop, edge_popup
 
+__all__ = ["METHODS"]
+
 _strong = functools.partial(
     Method,
     unit="element",

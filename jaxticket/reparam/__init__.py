@@ -1,31 +1,53 @@
 """Parameters that are computed from latent ones at every step: for methods that keep dense weights."""
 
-from jaxticket.reparam.additive import Correction as Correction
-from jaxticket.reparam.additive import additive as additive
-from jaxticket.reparam.additive import low_rank_residual as low_rank_residual
-from jaxticket.reparam.base import Latent as Latent
-from jaxticket.reparam.base import Reparam as Reparam
-from jaxticket.reparam.base import export as export
-from jaxticket.reparam.base import groups as groups
-from jaxticket.reparam.bilevel import BilevelState as BilevelState
-from jaxticket.reparam.bilevel import bip as bip
-from jaxticket.reparam.compander import Companding as Companding
-from jaxticket.reparam.compander import weight_compander as weight_compander
-from jaxticket.reparam.initialise import kaiming_normal as kaiming_normal
-from jaxticket.reparam.initialise import signed_constant as signed_constant
-from jaxticket.reparam.learned import continuous_penalty as continuous_penalty
-from jaxticket.reparam.learned import continuous_sparsification as continuous_sparsification
-from jaxticket.reparam.learned import expected_l0 as expected_l0
-from jaxticket.reparam.learned import hard_concrete as hard_concrete
-from jaxticket.reparam.learned import soft_threshold as soft_threshold
-from jaxticket.reparam.learned import threshold_decay as threshold_decay
-from jaxticket.reparam.recycle import recycle as recycle
-from jaxticket.reparam.recycle import rerandomise as rerandomise
-from jaxticket.reparam.signed import sign_mask as sign_mask
-from jaxticket.reparam.signed import signed_supermask as signed_supermask
-from jaxticket.reparam.soft import pdp as pdp
-from jaxticket.reparam.straight_through import sr_ste as sr_ste
-from jaxticket.reparam.straight_through import straight_through as straight_through
-from jaxticket.reparam.supermask import biprop as biprop
-from jaxticket.reparam.supermask import edge_popup as edge_popup
-from jaxticket.reparam.top_kast import top_kast as top_kast
+from jaxticket.reparam._additive import Correction, additive, low_rank_residual
+from jaxticket.reparam._base import Latent, Reparam, export, groups
+from jaxticket.reparam._bilevel import BilevelState, bip
+from jaxticket.reparam._compander import Companding, weight_compander
+from jaxticket.reparam._initialise import kaiming_normal, signed_constant
+from jaxticket.reparam._learned import (
+    continuous_penalty,
+    continuous_sparsification,
+    expected_l0,
+    hard_concrete,
+    soft_threshold,
+    threshold_decay,
+)
+from jaxticket.reparam._recycle import recycle, rerandomise
+from jaxticket.reparam._signed import sign_mask, signed_supermask
+from jaxticket.reparam._soft import pdp
+from jaxticket.reparam._straight_through import sr_ste, straight_through
+from jaxticket.reparam._supermask import biprop, edge_popup
+from jaxticket.reparam._top_kast import top_kast
+
+__all__ = [
+    "BilevelState",
+    "Companding",
+    "Correction",
+    "Latent",
+    "Reparam",
+    "additive",
+    "bip",
+    "biprop",
+    "continuous_penalty",
+    "continuous_sparsification",
+    "edge_popup",
+    "expected_l0",
+    "export",
+    "groups",
+    "hard_concrete",
+    "kaiming_normal",
+    "low_rank_residual",
+    "pdp",
+    "recycle",
+    "rerandomise",
+    "sign_mask",
+    "signed_constant",
+    "signed_supermask",
+    "soft_threshold",
+    "sr_ste",
+    "straight_through",
+    "threshold_decay",
+    "top_kast",
+    "weight_compander",
+]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket.errors import InputError
-from jaxticket.masks.apply import apply_mask
+from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Key, Mask, Params, PyTree, ScoreFn, Scores
 
 Loss = Callable[[Params, PyTree], jax.Array]  # (params, batch) -> scalar

@@ -1,8 +1,18 @@
 """Tickets: what they are, what the next one starts from, and how they are kept."""
 
-from jaxticket.tickets import rewinds as rewinds
-from jaxticket.tickets.checkpoint import describe as describe
-from jaxticket.tickets.checkpoint import load as load
-from jaxticket.tickets.checkpoint import save as save
-from jaxticket.tickets.ticket import Ticket as Ticket
-from jaxticket.tickets.ticket import rewind as rewind
+from jaxticket.tickets import rewinds
+from jaxticket.tickets._checkpoint import describe, load, save
+from jaxticket.tickets._step_checkpoint import StepCheckpoint
+from jaxticket.tickets._store import Store
+from jaxticket.tickets._ticket import Ticket, rewind
+
+__all__ = [
+    "StepCheckpoint",
+    "Store",
+    "Ticket",
+    "describe",
+    "load",
+    "rewind",
+    "rewinds",
+    "save",
+]

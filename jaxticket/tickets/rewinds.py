@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from jaxticket import _tree
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.masks.apply import check_fits
-from jaxticket.tickets.ticket import Ticket
+from jaxticket.masks._apply import check_fits
+from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Mask, Params, PyTree, Trained
+
+__all__ = ["Rewind", "everything", "fine_tune", "learning_rate", "mask_state", "weights"]
 
 Rewind = Callable[[Ticket, Trained, Mask], Ticket]
 

@@ -1,37 +1,53 @@
 """How masks start and evolve, and the optax transforms that train under them."""
 
-from jaxticket.transforms.aliases import ac_dc as ac_dc
-from jaxticket.transforms.aliases import gradual as gradual
-from jaxticket.transforms.aliases import iss_p as iss_p
-from jaxticket.transforms.aliases import static as static
-from jaxticket.transforms.alternate import alternate as alternate
-from jaxticket.transforms.averaged import averaged as averaged
-from jaxticket.transforms.base import MaskTransform as MaskTransform
-from jaxticket.transforms.base import Plan as Plan
-from jaxticket.transforms.base import chain as chain
-from jaxticket.transforms.constraints import freeze as freeze
-from jaxticket.transforms.constraints import keep_params_sparse as keep_params_sparse
-from jaxticket.transforms.dynamic import granet as granet
-from jaxticket.transforms.dynamic import itop as itop
-from jaxticket.transforms.dynamic import mest as mest
-from jaxticket.transforms.dynamic import rigl as rigl
-from jaxticket.transforms.dynamic import snfs as snfs
-from jaxticket.transforms.dynamic import sparse_evolutionary as sparse_evolutionary
-from jaxticket.transforms.evolve import prune as prune
-from jaxticket.transforms.evolve import redistribute as redistribute
-from jaxticket.transforms.evolve import regrow as regrow
-from jaxticket.transforms.exploring import Explored as Explored
-from jaxticket.transforms.exploring import explored_of as explored_of
-from jaxticket.transforms.exploring import exploring as exploring
-from jaxticket.transforms.regularise import add_l1 as add_l1
-from jaxticket.transforms.regularise import project_l0 as project_l0
-from jaxticket.transforms.regularise import prox_l1 as prox_l1
-from jaxticket.transforms.regularise import scales_to_keep as scales_to_keep
-from jaxticket.transforms.regularise import smooth_sign as smooth_sign
-from jaxticket.transforms.shrink import shrink as shrink
-from jaxticket.transforms.sparsify import SparseState as SparseState
-from jaxticket.transforms.sparsify import init as init
-from jaxticket.transforms.sparsify import mask_of as mask_of
-from jaxticket.transforms.sparsify import sparsify as sparsify
-from jaxticket.transforms.start import start as start
-from jaxticket.transforms.surgery import reset_moments as reset_moments
+from jaxticket.transforms._aliases import ac_dc, gradual, iss_p, static
+from jaxticket.transforms._alternate import alternate
+from jaxticket.transforms._averaged import averaged
+from jaxticket.transforms._base import MaskTransform, Plan, chain
+from jaxticket.transforms._constraints import freeze, keep_params_sparse
+from jaxticket.transforms._dynamic import granet, itop, mest, rigl, snfs, sparse_evolutionary
+from jaxticket.transforms._evolve import prune, redistribute, regrow
+from jaxticket.transforms._exploring import Explored, explored_of, exploring
+from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
+from jaxticket.transforms._shrink import shrink
+from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
+from jaxticket.transforms._start import start
+from jaxticket.transforms._surgery import reset_moments
+
+__all__ = [
+    "Explored",
+    "MaskTransform",
+    "Plan",
+    "SparseState",
+    "ac_dc",
+    "add_l1",
+    "alternate",
+    "averaged",
+    "chain",
+    "explored_of",
+    "exploring",
+    "freeze",
+    "gradual",
+    "granet",
+    "init",
+    "iss_p",
+    "itop",
+    "keep_params_sparse",
+    "mask_of",
+    "mest",
+    "project_l0",
+    "prox_l1",
+    "prune",
+    "redistribute",
+    "regrow",
+    "reset_moments",
+    "rigl",
+    "scales_to_keep",
+    "shrink",
+    "smooth_sign",
+    "snfs",
+    "sparse_evolutionary",
+    "sparsify",
+    "start",
+    "static",
+]

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from jaxticket.data import fashion, fashion_mnist
+from jaxticket.data import _fashion, fashion_mnist
 from jaxticket.errors import InputError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -58,7 +58,7 @@ def test_unpacked_files_are_the_same(folder, arrays):
 
 
 def test_without_a_folder_the_packaged_files_are_read(folder, monkeypatch):
-    monkeypatch.setattr(fashion, "DEBIAN", folder)
+    monkeypatch.setattr(_fashion, "DEBIAN", folder)
     named, packaged = fashion_mnist(seed=0, validation=10, folder=folder), fashion_mnist(seed=0, validation=10)
     np.testing.assert_array_equal(named.test.x, packaged.test.x)
 
@@ -85,7 +85,7 @@ def test_damaged_files_are_named(folder, arrays):
 
 
 def test_the_real_set():
-    if not fashion.DEBIAN.is_dir():
+    if not _fashion.DEBIAN.is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     data = fashion_mnist(seed=0)
     assert [split.x.shape for split in data] == [(55_000, 784), (5_000, 784), (10_000, 784)]

@@ -25,7 +25,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory, arrays):
     """A folder in which the builder of the packaged digits has prepared them."""
-    from jaxticket.data.builders import mnist5k
+    from jaxticket.data._builders import mnist5k
 
     folder = tmp_path_factory.mktemp("tfds")
     data.prepare("mnist5k", folder=folder)

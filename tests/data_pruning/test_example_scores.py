@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from scipy.special import logsumexp, softmax
 
-from jaxticket.data_pruning import example_scores
+from jaxticket.data_pruning import _example_scores
 from jaxticket.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -70,13 +70,13 @@ def loss(params, example):
 
 def grand(params=PARAMS, examples=EXAMPLES, batch_size=8):
     data = single({"x": X[:examples], "y": Y[:examples]})
-    score = lambda params, data: example_scores.grand(loss, params, data, batch_size=batch_size)
+    score = lambda params, data: _example_scores.grand(loss, params, data, batch_size=batch_size)
     return np.asarray(jax.jit(score)(single(params), data))
 
 
 @jax.jit
 def all_scores(logits, labels):
-    return {name: getattr(example_scores, name)(logits, labels) for name in NAMES}
+    return {name: getattr(_example_scores, name)(logits, labels) for name in NAMES}
 
 
 def test_float64():
@@ -104,7 +104,7 @@ def test_goldens():
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_and_no_compilation(name):
     logits, labels = single((LOGITS, LABELS))
-    score = getattr(example_scores, name)
+    score = getattr(_example_scores, name)
     np.testing.assert_allclose(score(logits, labels), all_scores(logits, labels)[name], rtol=1e-5)
     for dtype in (jnp.bfloat16, jnp.float16):
         coarse = score(logits.astype(dtype), labels)
@@ -122,7 +122,7 @@ def test_grand_is_the_norm_of_each_gradient():
     def of_last_layer(params, x, y):
         features = jax.vmap(hidden, (None, 0, None))(params, x, single(STATE))
         logits = features @ params[1]["kernel"] + params[1]["bias"][None]
-        return example_scores.grand_last_layer(features, logits, y)
+        return _example_scores.grand_last_layer(features, logits, y)
 
     np.testing.assert_allclose(of_last_layer(*single((PARAMS, X, Y))), last, rtol=1e-5)
     assert np.mean(exact / last) > 1.2  # so that the two are told apart
@@ -141,8 +141,8 @@ def test_grand_is_what_a_loop_finds():
 def test_softmax_regression_has_one_layer_only():
     params, features, labels = single((PARAMS[1], RNG.normal(size=(9, WIDTHS[1])), Y[:9]))
     linear = lambda params, row: -jax.nn.log_softmax(row[0] @ params["kernel"] + params["bias"])[row[1]]
-    exact = example_scores.grand(linear, params, (features, labels), batch_size=4)
-    last = example_scores.grand_last_layer(features, features @ params["kernel"] + params["bias"][None], labels)
+    exact = _example_scores.grand(linear, params, (features, labels), batch_size=4)
+    last = _example_scores.grand_last_layer(features, features @ params["kernel"] + params["bias"][None], labels)
     np.testing.assert_allclose(exact, last, rtol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_no_more_gradients_are_held_than_a_batch():
     """A batch of gradients is there at once, and not one of each example, which would be 64 times the parameters."""
     params, data = {"w": jnp.ones((64, 64))}, jnp.ones((64, 64))
     loss = lambda params, x: jnp.sum(jnp.tanh(params["w"] @ x))
-    score = jax.jit(lambda params, data: example_scores.grand(loss, params, data, batch_size=2))
+    score = jax.jit(lambda params, data: _example_scores.grand(loss, params, data, batch_size=2))
     text = score.lower(params, data).as_text()
     assert "2x64x64xf32" in text
     assert "64x64x64xf32" not in text
@@ -168,7 +168,7 @@ def test_no_more_gradients_are_held_than_a_batch():
 @pytest.mark.slow
 def test_on_a_mesh_and_for_replicates():
     params, data = single((PARAMS, {"x": X[:16], "y": Y[:16]}))
-    score = lambda params, data: example_scores.grand(loss, params, data, batch_size=8)
+    score = lambda params, data: _example_scores.grand(loss, params, data, batch_size=8)
     split = jax.device_put(data, NamedSharding(Mesh(np.array(jax.devices()), ("data",)), P("data")))
     compiled = jax.jit(score).lower(params, split).compile()
     np.testing.assert_allclose(jax.block_until_ready(compiled(params, split)), grand(examples=16), rtol=1e-6)
@@ -192,18 +192,18 @@ def test_on_a_mesh_and_for_replicates():
 def test_bad_logits_and_labels(words, logits, labels):
     for name in NAMES:
         with pytest.raises(InputError, match=words):
-            getattr(example_scores, name)(logits, labels)
+            getattr(_example_scores, name)(logits, labels)
     with pytest.raises(InputError, match=words):
-        example_scores.grand_last_layer(jnp.ones((3, 2)), logits, labels)
+        _example_scores.grand_last_layer(jnp.ones((3, 2)), logits, labels)
 
 
 @pytest.mark.slow
 def test_a_traced_label_out_of_range_is_nan():
-    scores = jax.jit(example_scores.el2n)(jnp.ones((2, 3)), jnp.array([0, 3]))
+    scores = jax.jit(_example_scores.el2n)(jnp.ones((2, 3)), jnp.array([0, 3]))
     assert np.isnan(scores).tolist() == [False, True]
     known = jnp.array([0, 3])
     with pytest.raises(InputError, match="labels lie in 0 … 3"):
-        jax.eval_shape(lambda logits: example_scores.el2n(logits, known), jnp.ones((2, 3)))
+        jax.eval_shape(lambda logits: _example_scores.el2n(logits, known), jnp.ones((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_bad_gradients(words, changes):
     right = {"loss": lambda params, x: params["w"] @ x, "params": {"w": jnp.ones(2)}, "examples": jnp.ones((3, 2))}
     given = {**right, "batch_size": 2, **changes}
     with pytest.raises(InputError, match=words):
-        example_scores.grand(given["loss"], given["params"], given["examples"], batch_size=given["batch_size"])
+        _example_scores.grand(given["loss"], given["params"], given["examples"], batch_size=given["batch_size"])
 
 
 def test_features_of_other_examples():
     with pytest.raises(InputError, match=r"features has shape \(4, 5\); pass \(3, width\)"):
-        example_scores.grand_last_layer(jnp.ones((4, 5)), jnp.ones((3, 2)), jnp.zeros(3, int))
+        _example_scores.grand_last_layer(jnp.ones((4, 5)), jnp.ones((3, 2)), jnp.zeros(3, int))

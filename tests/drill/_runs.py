@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 
-from jaxticket.tickets import archive
+from jaxticket.tickets import _archive
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 IMP = ("imp.py", "--levels", "2", "--replicates", "2", "--epochs", "2", "--rewind-step", "20", "--rewind", "everything")
@@ -124,7 +124,7 @@ def results(out):
     return {
         file.parent.relative_to(run).as_posix(): (file.stat().st_mtime_ns, file.read_bytes())
         for file in found
-        if "checkpoint" not in file.parts and archive.PARTIAL not in file.parent.name
+        if "checkpoint" not in file.parts and _archive.PARTIAL not in file.parent.name
     }
 
 
@@ -133,7 +133,7 @@ def contents(run):
     files = {name: (run / name).read_text() for name in REPORTS}
     arrays = {}
     for record in sorted(run.rglob("record.json")):
-        trees, more = archive.read(record.parent)
+        trees, more = _archive.read(record.parent)
         leaves = jax.tree_util.tree_leaves_with_path((trees, more["more"], more["meta"]))
         arrays[record.parent.relative_to(run).as_posix()] = {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
     return files, arrays

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.reports.progress import Progress, Rows
-from jaxticket import loops, tickets
+from jaxticket import tickets
 from jaxticket.errors import CheckpointError
 from tests.drill import _damage, _runs
 
@@ -139,7 +139,7 @@ def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    checkpoint = loops.StepCheckpoint(tmp_path, every=30)
+    checkpoint = tickets.StepCheckpoint(tmp_path, every=30)
     due = []
     for now[0] in (100.0, 129.0, 130.0):
         due.append(checkpoint.due())

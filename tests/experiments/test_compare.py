@@ -18,8 +18,9 @@ from experiments.runs import command_line
 from experiments.runs.config import Training
 from experiments.studies.comparison import report
 from experiments.training import kinds, problems
-from experiments.training.cells import Trainer, loops, pathlib
-from jaxticket.loops import Fitted
+from experiments.training.cells import Trainer, pathlib
+from jaxticket import tickets
+from jaxticket.training import Fitted
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 RECIPE = ["--epochs", "2", "--placement", "map"]
@@ -75,7 +76,7 @@ def test_the_report(finished):
 
 def killed_at(monkeypatch, number, main, arguments):
     """Runs until so many checkpoints are saved, and returns the steps of these."""
-    save, steps = loops.StepCheckpoint.save, []
+    save, steps = tickets.StepCheckpoint.save, []
 
     def saved(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -84,7 +85,7 @@ def killed_at(monkeypatch, number, main, arguments):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loops.StepCheckpoint, "save", saved)
+        patched.setattr(tickets.StepCheckpoint, "save", saved)
         with pytest.raises(SystemExit) as end:
             main(arguments)
     assert end.value.code == 130
@@ -99,8 +100,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
     (run,) = tmp_path.iterdir()
     assert [record["method"] for record in records(run)] == ["dense", "dense"]
     dense = {path: path.stat().st_mtime_ns for path in run.glob("cells/dense/**/record.json")}
-    save, steps = loops.StepCheckpoint.save, []
-    monkeypatch.setattr(loops.StepCheckpoint, "save", lambda *args: (steps.append(args[2].step), save(*args)))
+    save, steps = tickets.StepCheckpoint.save, []
+    monkeypatch.setattr(tickets.StepCheckpoint, "save", lambda *args: (steps.append(args[2].step), save(*args)))
     assert compare.main([*arguments, *METHODS]) == 0
     assert steps == [10, 5, 10]  # gradual goes on from its checkpoint, then ste
     assert len(dense) == 2

@@ -31,12 +31,12 @@ from experiments.studies.data_pruning.scores import Scorer, score_model
 from experiments.studies.data_pruning.students import Students, choose
 from experiments.training import problems, subsets
 from experiments.training.subsets import Taught
-from jaxticket import data, loops
-from jaxticket.data import mnist
+from jaxticket import data, tickets
+from jaxticket.data import _mnist
 from jaxticket.data_pruning import Statistics, Tracked
 from jaxticket.errors import CheckpointError
-from jaxticket.loops.store import fingerprint
 from jaxticket.methods.datasets.memorisation import memorisation
+from jaxticket.tickets._store import fingerprint
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -461,7 +461,7 @@ def test_the_report(finished):
 @pytest.mark.slow
 def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
     flags = [*SMALL, "--label-noise", "0.2", "--checkpoint-seconds", "0", "--out", str(tmp_path)]
-    save, saved = loops.StepCheckpoint.save, []
+    save, saved = tickets.StepCheckpoint.save, []
 
     def interrupted(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -470,7 +470,7 @@ def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loops.StepCheckpoint, "save", interrupted)
+        patched.setattr(tickets.StepCheckpoint, "save", interrupted)
         for _ in range(2):
             with pytest.raises(SystemExit) as end:
                 data_pruning.main([*flags, "--scores", "el2n,random"])
@@ -487,7 +487,7 @@ def test_more_scores_extend_a_run_and_interrupted_ones_go_on_to_the_same_numbers
 @pytest.mark.slow
 def test_memorisation_from_networks_to_the_report(tmp_path, monkeypatch):
     """300 digits, a fifth of them with wrong labels, which are learned by heart; interrupted between networks."""
-    monkeypatch.setattr(data, "mnist5k", functools.cache(mnist.mnist5k))
+    monkeypatch.setattr(data, "mnist5k", functools.cache(_mnist.mnist5k))
     flags = [*SMALL, "--scores", "memorisation,random", "--limit", "300", "--label-noise", "0.2", "--orders", "hard"]
     flags += ["--seeds", "1", "--score-replicates", "1", "--fractions", "0.2", "--out", str(tmp_path)]
     flags += ["--memorisation-models", "24", "--memorisation-epochs", "12"]

@@ -29,7 +29,7 @@ from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.networks import NETWORKS, Network
 from experiments.studies.imagenet.program import Program, weights_average
 from jaxticket.errors import InputError
-from jaxticket.tickets import archive
+from jaxticket.tickets import _archive
 from tests.models.zoo import shallow
 
 EXAMPLES = 29  # of each split: three batches of 8 and a rest
@@ -98,7 +98,7 @@ def run_of(out):
 
 
 def arrays(ticket):
-    trees, _ = archive.read(ticket)
+    trees, _ = _archive.read(ticket)
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(trees)}
 
 

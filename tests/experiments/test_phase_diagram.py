@@ -15,7 +15,7 @@ import pytest
 from experiments import phase_diagram
 from experiments.studies.phase_diagram import lab
 from experiments.training import problems
-from jaxticket import loops
+from jaxticket import tickets
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.methods.analysis import three_regimes
 from tests.cheap import cheap  # noqa: F401  # used by every test here
@@ -128,7 +128,7 @@ def test_more_temperatures_extend_a_run_that_ends_in_the_same_numbers(finished, 
 
 @pytest.mark.slow
 def test_a_run_killed_inside_a_column_goes_on(finished, tmp_path, monkeypatch):
-    save, steps = loops.StepCheckpoint.save, []
+    save, steps = tickets.StepCheckpoint.save, []
 
     def killed(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -138,7 +138,7 @@ def test_a_run_killed_inside_a_column_goes_on(finished, tmp_path, monkeypatch):
     arguments = [*SMALL, "--temperatures", "1,2", "--checkpoint-seconds", "0", "--out", str(tmp_path)]
     for _ in range(2):  # in the dense training, then in the retraining
         with monkeypatch.context() as patched:
-            patched.setattr(loops.StepCheckpoint, "save", killed)
+            patched.setattr(tickets.StepCheckpoint, "save", killed)
             with pytest.raises(SystemExit) as end:
                 phase_diagram.main(arguments)
         assert end.value.code == 130

@@ -15,7 +15,7 @@ import pytest
 import jaxticket as jt
 from experiments import prac
 from experiments.studies.prac import claims, search, sets
-from jaxticket import data, data_pruning, loops
+from jaxticket import data, data_pruning, loops, tickets
 from jaxticket.methods.datasets import prac as method
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
@@ -109,7 +109,7 @@ def test_no_test_example_enters_a_set_or_a_score(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
-    save = loops.Store.save
+    save = tickets.Store.save
 
     def killed(self, level, *, key):
         save(self, level, key=key)
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loops.Store, "save", killed)
+        patched.setattr(tickets.Store, "save", killed)
         with pytest.raises(SystemExit) as end:
             trained(tmp_path)
     assert end.value.code == 130

@@ -13,7 +13,7 @@ import pytest
 import jaxticket as jt
 from experiments import soups
 from experiments.studies.soups import lab
-from jaxticket import loops
+from jaxticket import tickets
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 SMALL = ["--epochs", "1", "--retrain-epochs", "1", "--members", "2", "--phases", "2", "--seeds", "2"]
@@ -45,7 +45,7 @@ def test_every_phase_of_every_seed_is_recorded(finished):
 
 @pytest.mark.slow
 def test_the_soup_is_the_average_of_its_members_and_goes_on(finished):
-    of = lambda name: loops.Store(finished / "seed_0" / "density_0.25" / name)
+    of = lambda name: tickets.Store(finished / "seed_0" / "density_0.25" / name)
     first, second = (jt.load(of("soup").path(phase)) for phase in (0, 1))
     mixed, _ = of("soup").trained(0, like=first)
     assert all(map(np.array_equal, *map(jax.tree.leaves, (jt.apply_mask(mixed, second.mask), second.params))))
@@ -77,7 +77,7 @@ def test_dry_run(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
-    save = loops.Store.save
+    save = tickets.Store.save
 
     def killed(self, level, *, key):
         save(self, level, key=key)
@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
 
     arguments = [*ARGUMENTS, "--out", str(tmp_path)]
     with monkeypatch.context() as patched:
-        patched.setattr(loops.Store, "save", killed)
+        patched.setattr(tickets.Store, "save", killed)
         with pytest.raises(SystemExit) as end:
             soups.main(arguments)
     assert end.value.code == 130

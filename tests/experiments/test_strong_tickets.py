@@ -17,9 +17,8 @@ from experiments import strong_tickets
 from experiments.runs import command_line
 from experiments.studies.strong import search
 from experiments.training import problems
-from experiments.training.cells import loops
 from experiments.training.kinds import Lane
-from jaxticket import reparam
+from jaxticket import reparam, tickets
 from jaxticket.registry import Setting
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
@@ -96,7 +95,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
     dense = f"{finished.name}/width_4/cells/dense"
     shutil.copytree(finished.parent / dense, tmp_path / dense)
     shutil.copy(finished / "config.json", tmp_path / finished.name)
-    save = loops.StepCheckpoint.save
+    save = tickets.StepCheckpoint.save
 
     def saved(self, origin, ticket, values):
         save(self, origin, ticket, values)
@@ -104,7 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loops.StepCheckpoint, "save", saved)
+        patched.setattr(tickets.StepCheckpoint, "save", saved)
         with pytest.raises(SystemExit):
             strong_tickets.main(arguments)
     assert strong_tickets.main(arguments) == 0

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxticket import loops
 from jaxticket.errors import InputError, StructureError
-from jaxticket.loops import prune
 from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
 
 KEY = jax.random.key(0)
@@ -61,7 +61,7 @@ FULL = {name: jnp.ones(shape, bool) for name, shape in SHAPES.items()}
 def test_levels_against_an_oracle(seed, share, shift, densities):
     """Exact counts at every level, also where there are few negative weights."""
     start, mask = weights(seed + 100), FULL
-    ap = activate_while_pruning(prune.by(), start, share=share)
+    ap = activate_while_pruning(loops.prune_by(), start, share=share)
     for i, density in enumerate(sorted(densities, reverse=True)):
         trained = weights(seed + i, shift)
         expected = oracle(trained, start, mask, density, share)
@@ -72,14 +72,14 @@ def test_levels_against_an_oracle(seed, share, shift, densities):
 
 def test_by_movement_no_positive_weight_goes():
     start, trained = weights(1), weights(2)
-    mask = activate_while_pruning(prune.by(), start, share=1.0)(trained, FULL, 0.8, key=KEY)
+    mask = activate_while_pruning(loops.prune_by(), start, share=1.0)(trained, FULL, 0.8, key=KEY)
     assert (flat(trained)[~flat(mask)] < 0).all()
 
 
 def test_compiled_with_a_traced_density_it_prunes_as_by_levels():
     """As `imp_scan` calls it; one program for all densities, and not what magnitude alone would take."""
     start, trained = weights(1), weights(2)
-    ap, traces = activate_while_pruning(prune.by(), start, share=0.5), []
+    ap, traces = activate_while_pruning(loops.prune_by(), start, share=0.5), []
 
     @jax.jit
     def compiled(mask, density):
@@ -96,7 +96,7 @@ def test_compiled_with_a_traced_density_it_prunes_as_by_levels():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: activate_while_pruning(prune.by(), FULL, share=1.5), InputError, "share=1.5"),
+        (lambda: activate_while_pruning(loops.prune_by(), FULL, share=1.5), InputError, "share=1.5"),
         (lambda: pruned(density={"a": 0.5, "b": 0.5}), InputError, "density="),
         (lambda: pruned(mask={"a": jnp.ones((1, 6), bool), "b": FULL["b"]}), StructureError, "full shape"),
         (lambda: pruned(start={"a": 1.0}), StructureError, "start has not"),
@@ -108,4 +108,4 @@ def test_bad_input_is_named(call, error, message):
 
 
 def pruned(density=0.5, mask=FULL, start=FULL):
-    return activate_while_pruning(prune.by(), start)(weights(0), mask, density, key=KEY)
+    return activate_while_pruning(loops.prune_by(), start)(weights(0), mask, density, key=KEY)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import filters, loops
+from jaxticket import filters, loops, tickets, training
 from jaxticket.errors import InputError
 from jaxticket.methods.tickets.colt import colt, full_ticket, partition, partition_train
 from jaxticket.tickets import Ticket
@@ -84,7 +84,7 @@ def test_one_partition_is_iterative_pruning_to_the_bit():
 
     densities = [level.density for level in found]
     assert densities == pytest.approx([0.85**r for r in range(3)], abs=2 / 600)
-    plain = loops.imp(alone, ticket(), densities=densities, prune=loops.prune.by(), key=KEY)
+    plain = loops.imp(alone, ticket(), densities=densities, prune=loops.prune_by(), key=KEY)
     for level, expected in zip(found, plain, strict=True):
         assert equal(level.ticket.mask, lift(expected.ticket.mask))
         assert equal(level.trained.params, lift(expected.trained.params))
@@ -109,7 +109,7 @@ def test_what_is_kept_is_what_every_copy_keeps():
     (first, second, *_), _ = of_two()
     target = round(0.85 * 600) / 600
     each = [
-        loops.prune.by()(jax.tree.map(lambda p: p[i], first.trained.params), ticket().mask, target, key=KEY)
+        loops.prune_by()(jax.tree.map(lambda p: p[i], first.trained.params), ticket().mask, target, key=KEY)
         for i in (0, 1)
     ]
     np.testing.assert_array_equal(kernel(second)[0], each[0]["trunk"]["kernel"] & each[1]["trunk"]["kernel"])
@@ -129,9 +129,9 @@ def test_every_round_starts_from_the_first_weights():
 @pytest.mark.slow
 def test_it_resumes(tmp_path):
     unbroken, _ = of_two()
-    next(colt(Train(), ticket(), partitions=2, rounds=3, key=KEY, store=loops.Store(tmp_path)))
+    next(colt(Train(), ticket(), partitions=2, rounds=3, key=KEY, store=tickets.Store(tmp_path)))
     train = Train()
-    resumed = search(2, rounds=3, train=train, store=loops.Store(tmp_path))
+    resumed = search(2, rounds=3, train=train, store=tickets.Store(tmp_path))
     assert len(train.starts) == 2
     assert all(equal(a, b) for a, b in zip(unbroken[:3], resumed, strict=True))
 
@@ -163,7 +163,7 @@ def test_copies_train_together_as_they_do_apart():
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean(), state
 
     options = {"learning_rate": optax.constant_schedule(0.01), "batch_size": 6, "optimizer": optax.sgd}
-    recipe = lambda data: loops.Recipe(loss=loss, data=data, **options)
+    recipe = lambda data: training.Recipe(loss=loss, data=data, **options)
     train = partition_train(recipe, data, steps=6)
     level = next(colt(train, ticket(), partitions=2, rounds=1, key=KEY))
     keys = jax.random.split(loops.level_keys(KEY, 0)[0], 2)
@@ -171,7 +171,7 @@ def test_copies_train_together_as_they_do_apart():
 
     @jax.jit
     def alone(own, params, key):
-        return loops.scan_train(recipe(own), steps=6)(params, None, start.mask, key, step=4, opt_state=None)
+        return training.scan_train(recipe(own), steps=6)(params, None, start.mask, key, step=4, opt_state=None)
 
     for copy in range(2):
         expected = alone(jax.tree.map(lambda d: d[copy], data), start.params, keys[copy])

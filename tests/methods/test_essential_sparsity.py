@@ -37,28 +37,28 @@ def kept(params):
 
 
 def test_counts_are_exact_and_the_rest_stays():
-    dense, some, few = swept(loops.prune.by(), [1.0, 0.45, 0.1])
+    dense, some, few = swept(loops.prune_by(), [1.0, 0.45, 0.1])
     jax.tree.map(np.testing.assert_array_equal, dense, PARAMS)
     assert [sum(kept(p)) for p in (some, few)] == [72, 16]
     assert kept(some)[0] > kept(some)[1], "one threshold for all"
     for params in (some, few):
         np.testing.assert_array_equal(params["embedding"], PARAMS["embedding"])
         np.testing.assert_array_equal(params["blocks"]["a"]["bias"], PARAMS["blocks"]["a"]["bias"])
-    (layered,) = swept(loops.prune.by(scope=scopes.leaf()), [0.45])
+    (layered,) = swept(loops.prune_by(scope=scopes.leaf()), [0.45])
     assert kept(layered) == [36, 36]
 
 
 def test_n_of_m_inputs_of_each_output():
-    (pruned,) = swept(loops.prune.by(scope=scopes.groups(4, axis=0)), [0.5])
+    (pruned,) = swept(loops.prune_by(scope=scopes.groups(4, axis=0)), [0.5])
     for name in "ab":
         alive = np.asarray(pruned["blocks"][name]["kernel"] != 0).reshape(2, 4, 10)
         np.testing.assert_array_equal(alive.sum(1), 2)
 
 
 def test_random_pruning_draws_from_the_key():
-    (one,), (same,) = (swept(loops.prune.by(scores.random), [0.5]) for _ in range(2))
+    (one,), (same,) = (swept(loops.prune_by(scores.random), [0.5]) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one, same)
-    (largest,) = swept(loops.prune.by(), [0.5])
+    (largest,) = swept(loops.prune_by(), [0.5])
     assert not np.array_equal(one["blocks"]["a"]["kernel"], largest["blocks"]["a"]["kernel"])
 
 
@@ -69,7 +69,7 @@ def test_quality_compiles_once():
         traces.append(1)
         return params["embedding"].sum()
 
-    options = {"prune": loops.prune.by(), "where": WHERE, "key": jax.random.key(0)}
+    options = {"prune": loops.prune_by(), "where": WHERE, "key": jax.random.key(0)}
     assert len(list(essential_sparsity.sweep(PARAMS, quality, densities=[1.0, 0.5, 0.2], **options))) == 3
     assert len(traces) == 1
     with pytest.raises(InputError, match="densities is empty"):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxticket import data_pruning, loops, masks, schedules, tickets
+from jaxticket import data_pruning, loops, masks, schedules, tickets, training
 from jaxticket.errors import InputError
 from jaxticket.methods.datasets import prac
 from tests import classifier
@@ -106,11 +106,11 @@ def test_the_accounting():
 def problem():
     x, y = classifier.examples(EXAMPLES, 6, noise=0.7)
     rate = optax.constant_schedule(0.1)
-    recipe = loops.Recipe(loss=classifier.loss_of(classifier.logits), data=(x, y), learning_rate=rate, batch_size=BATCH)
-    observe = data_pruning.observer(
-        classifier.logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n}
+    recipe = training.Recipe(
+        loss=classifier.loss_of(classifier.logits), data=(x, y), learning_rate=rate, batch_size=BATCH
     )
-    fit = data_pruning.subset_fit(recipe, observe=observe)
+    observe = training.observer(classifier.logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    fit = training.fit(recipe, observe=observe)
     params = {"kernel": 0.1 * jax.random.normal(jax.random.key(9), (6, 3)), "bias": jnp.zeros(3)}
     ticket = tickets.Ticket(params, {"kernel": jnp.ones((6, 3), bool), "bias": None})
     predict = lambda params, state: jnp.argmax(x @ params["kernel"] + params["bias"][None], -1)
@@ -156,9 +156,11 @@ def test_on_all_examples_to_the_end_it_is_iterative_pruning():
     rounds = list(search(plan, choose=everything))
     assert [r.cost for r in rounds] == [(8, EXAMPLES)] * 3
     given = problem()
-    train = loops.train_fn(data_pruning.subset_fit(given["recipe"])(jnp.ones(EXAMPLES, bool)), steps=8 * 5)
+    train = training.train_fn(
+        functools.partial(training.fit(given["recipe"]), subset=jnp.ones(EXAMPLES, bool)), steps=8 * 5
+    )
     densities = schedules.levels(4)
-    levels = list(loops.imp(train, given["ticket"], densities=densities, prune=loops.prune.by(), key=jax.random.key(0)))
+    levels = list(loops.imp(train, given["ticket"], densities=densities, prune=loops.prune_by(), key=jax.random.key(0)))
     for mine, level in zip(rounds, levels[1:], strict=True):
         np.testing.assert_array_equal(mine.ticket.mask["kernel"], level.ticket.mask["kernel"])
 
@@ -168,9 +170,9 @@ def held_from_half_on(epochs):
     given = problem()
     half = optax.piecewise_constant_schedule(0.3, {epochs * EXAMPLES // BATCH // 2: 0.0})
     recipe = dataclasses.replace(given["recipe"], learning_rate=half)
-    observe = data_pruning.observer(classifier.logits, labels=lambda rows: rows[1])
+    observe = training.observer(classifier.logits, labels=lambda rows: rows[1])
     part = lambda found: jnp.arange(EXAMPLES) < EXAMPLES // 2
-    fit = data_pruning.subset_fit(recipe, observe=observe)
+    fit = training.fit(recipe, observe=observe)
     return {"recipe": recipe, "fit": fit, "choose": part, "measures": ()}
 
 
@@ -199,8 +201,14 @@ def test_rounds_start_from_early_weights_which_round_0_passes():
     rounds = list(search(PLAN._replace(rounds=2, rewind_step=7)))
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
     train_key, _ = loops.level_keys(jax.random.key(0), 0)
-    early = given["fit"](jnp.ones(EXAMPLES, bool))(
-        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=7, opt_state=None
+    early = given["fit"](
+        tickets.rewind(given["ticket"]),
+        state,
+        given["ticket"].mask,
+        train_key,
+        step=0,
+        steps=7,
+        subset=jnp.ones(EXAMPLES, bool),
     )
     assert rounds[0].cost == first.cost
     jax.tree.map(np.testing.assert_array_equal, rounds[0].found, first.found)
@@ -231,8 +239,8 @@ def test_the_best_epoch_predicts():
     everything = jnp.ones(EXAMPLES, bool)
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
     train_key, _ = loops.level_keys(jax.random.key(0), 0)
-    after_one = given["fit"](everything)(
-        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, opt_state=None
+    after_one = given["fit"](
+        tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, subset=everything
     )
     np.testing.assert_array_equal(first.found.sparse, given["predict"](after_one.params, None))
 
@@ -250,7 +258,7 @@ def test_a_killed_search_goes_on_to_the_same_bits(tmp_path):
             raise KeyboardInterrupt
         return problem()["evaluate"](params, state)
 
-    kept = {"store": loops.Store(tmp_path / "rounds"), "checkpoint": loops.StepCheckpoint(tmp_path / "at", every=0)}
+    kept = {"store": tickets.Store(tmp_path / "rounds"), "checkpoint": tickets.StepCheckpoint(tmp_path / "at", every=0)}
     with pytest.raises(KeyboardInterrupt):
         list(search(plan, evaluate=interrupted, **kept))
     trained = 100

@@ -15,8 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxticket as jt
 from jaxticket import diagnostics, masks
-from jaxticket.loops import Store
-from jaxticket.tickets import archive
+from jaxticket.tickets import Store, _archive
 from tests.multihost.layouts import ROOT, Layout, finish, free_port, start
 from tests.multihost.worker import DENSITIES, PLANS
 
@@ -54,7 +53,7 @@ def run(tmp_path_factory):
 
 
 def bits(path: pathlib.Path) -> dict[str, np.ndarray]:
-    trees, record = archive.read(path)
+    trees, record = _archive.read(path)
     leaves = jax.tree_util.tree_leaves_with_path((trees, record["step"]))
     return {jax.tree_util.keystr(keys): np.asarray(leaf) for keys, leaf in leaves}
 

@@ -11,6 +11,8 @@ import json
 import pathlib
 import sys
 
+from jaxticket import training
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import jax
@@ -56,9 +58,9 @@ def search(basis: problems.Basis, key: jax.Array, out: pathlib.Path) -> dict[str
     """Three levels of iterative magnitude pruning, kept in a store."""
     params, state = basis.init(key)
     ticket = jt.Ticket(params, jt.filters.full_mask(params, jt.filters.weights()), state=state)
-    train = loops.train_fn(loops.scan_fit(basis.recipe), steps=SEARCHED, evaluate=basis.evaluate)
-    prune = loops.prune.by(scope=scopes.tree())
-    store = loops.Store(out / "imp")
+    train = training.train_fn(training.fit(basis.recipe), steps=SEARCHED, evaluate=basis.evaluate)
+    prune = loops.prune_by(scope=scopes.tree())
+    store = tickets.Store(out / "imp")
     levels = list(jt.imp(train, ticket, densities=DENSITIES, prune=prune, key=key, store=store))
     return levels[-1].trained.metrics
 
@@ -69,7 +71,7 @@ def train(name: str, basis: problems.Basis, key: jax.Array, out: pathlib.Path) -
     recipe = dataclasses.replace(basis.recipe, optimizer=tx)
     params, opt_state = jax.jit(lambda p: jt.init(tx(recipe.learning_rate), p))(basis.init(key)[0])
     nothing = jax.tree.map(lambda _: None, params)  # the optimizer masks
-    fitted = loops.scan_fit(recipe)(params, None, nothing, key, step=0, steps=STEPS, opt_state=opt_state)
+    fitted = training.fit(recipe)(params, None, nothing, key, step=0, steps=STEPS, opt_state=opt_state)
     tickets.save(out / name, jt.Ticket(fitted.params, jt.mask_of(fitted.opt_state), STEPS))
     return basis.evaluate(fitted.params, fitted.state)
 

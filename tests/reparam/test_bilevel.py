@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 import jaxticket as jt
 from jaxticket import reparam, scopes, sharding, units
 from jaxticket.errors import InputError, NoMatchError
-from jaxticket.reparam.bilevel import implicit_gradient
+from jaxticket.reparam._bilevel import implicit_gradient
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "soft.json").read_text())["bip"]
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import diagnostics, filters, loops
+from jaxticket import diagnostics, filters, training
 from jaxticket.methods.tickets import colt
 from tests.science import digits
 
@@ -18,7 +18,7 @@ SEEDS, ORDERS, GOAL = 3, 3, 0.15
 
 
 def recipe(data):
-    return loops.Recipe(
+    return training.Recipe(
         loss=lambda params, state, batch, key: (digits.loss(params, batch), state),
         data=data,
         learning_rate=optax.constant_schedule(1.2e-3),
@@ -49,7 +49,7 @@ def accuracy(params, mask):
     """On all classes, from the first weights, the mean over orders of the examples."""
 
     def one(key):
-        train = loops.scan_train(recipe((IMAGES, LABELS)), steps=600)
+        train = training.scan_train(recipe((IMAGES, LABELS)), steps=600)
         return digits.accuracy(train(jt.apply_mask(params, mask), None, mask, key, step=0, opt_state=None).params, TEST)
 
     return jnp.mean(jax.vmap(one)(jax.random.split(jax.random.key(7), ORDERS)))

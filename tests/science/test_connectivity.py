@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxticket import data, diagnostics, filters, loops, models
+from jaxticket import data, diagnostics, filters, models, training
 
 pytestmark = pytest.mark.science
 
@@ -34,8 +34,8 @@ def train(digits):
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.y).mean(), state
 
     schedule = optax.constant_schedule(1.2e-3)
-    recipe = loops.Recipe(loss=loss, data=digits.train, learning_rate=schedule, batch_size=BATCH)
-    fit, steps = loops.scan_fit(recipe), EPOCHS * recipe.steps_per_epoch
+    recipe = training.Recipe(loss=loss, data=digits.train, learning_rate=schedule, batch_size=BATCH)
+    fit, steps = training.fit(recipe), EPOCHS * recipe.steps_per_epoch
 
     @functools.cache
     def end(initialisation, order):

@@ -9,7 +9,7 @@ import optax
 import pytest
 from sklearn.metrics import average_precision_score
 
-from jaxticket import data_pruning, diagnostics, loops
+from jaxticket import data_pruning, diagnostics, training
 from jaxticket.data import mnist5k
 from jaxticket.methods.datasets.memorisation import draw_subsets, memorisation
 from tests.science import digits
@@ -74,26 +74,26 @@ class Trainings:
     def __init__(self, y, *, x=None, rate=1e-3):
         (every, _), self.test = mnist()
         self.x, self.y = every if x is None else x, jnp.asarray(y)
-        recipe = loops.Recipe(
+        recipe = training.Recipe(
             loss=self.loss,
             data=(self.x, self.y),
             learning_rate=optax.constant_schedule(rate),
             batch_size=64,
         )
-        placement = loops.Placement(tuple(jax.devices()[:1]), "vmap", "")
-        self.fit = data_pruning.subset_fit(recipe, placement=placement)
+        placement = training.Placement(tuple(jax.devices()[:1]), "vmap", "")
+        self.fit = training.fit(recipe, placement=placement)
 
     @staticmethod
     def loss(params, state, batch, key):
         x, y = batch.examples
         values = optax.softmax_cross_entropy_with_integer_labels(digits.apply(params, x), y)
-        return data_pruning.mean(values, batch.real), state
+        return training.mean(values, batch.real), state
 
     def params(self, subsets, seed, steps):
         keys = jax.random.split(jax.random.key(seed), len(subsets))
         params = jax.vmap(lambda key: digits.init(key, (196, 64, 10)))(keys)
         masks = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
-        return self.fit(subsets)(params, None, masks, keys, step=0, steps=steps, opt_state=None).params
+        return self.fit(params, None, masks, keys, step=0, steps=steps, subset=subsets).params
 
     def el2n(self):
         """The mean of the scores that as many other networks as there are seeds give after five epochs."""
@@ -173,9 +173,9 @@ def test_a_teacher_of_all_examples_helps_where_few_are_kept():
 
     def trained(loss, data, params, key):
         rate = optax.constant_schedule(1.2e-3)
-        recipe = loops.Recipe(loss=loss, data=data, learning_rate=rate, batch_size=30)
+        recipe = training.Recipe(loss=loss, data=data, learning_rate=rate, batch_size=30)
         masks = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
-        return loops.scan_train(recipe, steps=500)(params, None, masks, key, step=0, opt_state=None).params
+        return training.scan_train(recipe, steps=500)(params, None, masks, key, step=0, opt_state=None).params
 
     def teach(params, key):
         return trained(lambda params, state, batch, key: (digits.loss(params, batch), state), (x, y), params, key)
@@ -187,7 +187,7 @@ def test_a_teacher_of_all_examples_helps_where_few_are_kept():
         def accuracy(weight):
             logits = lambda params, state, batch, key: (digits.apply(params, batch[0]), state)
             options = {"labels": lambda batch: batch[1], "temperature": 4.0, "weight": weight}
-            loss = loops.distilled(logits, lambda batch: batch[2], **options)
+            loss = training.distilled(logits, lambda batch: batch[2], **options)
             return digits.accuracy(trained(loss, data, params, key), test)
 
         return jax.vmap(accuracy)(jnp.array([0.0, 0.9]))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import diagnostics, filters, loops, masks, schedules, scopes
+from jaxticket import diagnostics, filters, loops, masks, schedules, scopes, training
 from jaxticket.loops import early_bird, soups
 from tests.science import digits
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.science
 
 SEEDS = 3
 (IMAGES, LABELS), TEST = digits.digits()
-ONE = loops.Placement(tuple(jax.devices()[:1]), "vmap", "")
+ONE = training.Placement(tuple(jax.devices()[:1]), "vmap", "")
 
 
 def report(name, values, unit="%"):
@@ -32,7 +32,7 @@ def loss(params, state, batch, key):
 
 def recipe(**options):
     defaults = {"loss": loss, "data": (IMAGES, LABELS), "batch_size": digits.BATCH}
-    return loops.Recipe(**{**defaults, "learning_rate": optax.constant_schedule(1.2e-3), **options})
+    return training.Recipe(**{**defaults, "learning_rate": optax.constant_schedule(1.2e-3), **options})
 
 
 accuracies = jax.jit(jax.vmap(lambda params: digits.accuracy(params, TEST)))
@@ -44,9 +44,7 @@ def dense():
     keys = jax.random.split(jax.random.key(0), (SEEDS, 2))
     params = jax.vmap(digits.init)(keys[:, 0])
     none = jax.tree.map(lambda _: None, params)
-    fitted = loops.placed_fit(recipe(), placement=ONE)(
-        params, None, none, keys[:, 1], step=0, steps=600, opt_state=None
-    )
+    fitted = training.fit(recipe(), placement=ONE)(params, None, none, keys[:, 1], step=0, steps=600, opt_state=None)
     return fitted.params
 
 
@@ -59,7 +57,7 @@ def soup_searches():
     """For each seed the phases to 5 %: accuracies of the soup and of its members, and how far two are apart."""
     steps = 250
     line = recipe(learning_rate=optax.linear_schedule(4e-3, 0.0, steps))
-    members = soups.at_once(loops.placed_fit(line, placement=ONE), members=3, steps=steps)
+    members = soups.at_once(training.fit(line, placement=ONE), members=3, steps=steps)
     found = []
 
     def measure(trained, soup):
@@ -102,7 +100,7 @@ def test_an_average_of_different_masks_is_no_ticket():
     params = dense()
     full = filters.full_mask(one(params, 0), filters.weights())
     pruned = [
-        jt.apply_mask(one(params, seed), loops.prune.by()(one(params, seed), full, 0.05, key=jax.random.key(0)))
+        jt.apply_mask(one(params, seed), loops.prune_by()(one(params, seed), full, 0.05, key=jax.random.key(0)))
         for seed in range(SEEDS)
     ]
     average = soups.average(jax.tree.map(lambda *xs: jnp.stack(xs), *pruned))
@@ -195,7 +193,7 @@ def test_the_early_bird_ticket_is_found_in_the_first_half():
         optimizer=functools.partial(optax.sgd, momentum=0.9),
         learning_rate=optax.linear_schedule(0.1, 0, 200),
     )
-    fit = loops.placed_fit(tune, placement=ONE)
+    fit = training.fit(tune, placement=ONE)
     keys = jax.random.split(jax.random.key(6), SEEDS)
     tuned = fit(jax.vmap(jt.apply_mask)(ticket, kept), None, kept, keys, step=0, steps=200, opt_state=None).params
     score = jax.vmap(lambda p: 100 * jnp.mean(apply_normed(p, TEST[0]).argmax(-1) == TEST[1]))
@@ -213,21 +211,21 @@ def test_a_ticket_of_two_percent_and_its_dense_parent():
     """What the parent adds is reported; it must not harm, and one of other classes, the control, must be believed."""
     params = dense()
     full = filters.full_mask(one(params, 0), filters.weights())
-    mask = [loops.prune.by()(one(params, seed), full, 0.02, key=jax.random.key(0)) for seed in range(SEEDS)]
+    mask = [loops.prune_by()(one(params, seed), full, 0.02, key=jax.random.key(0)) for seed in range(SEEDS)]
     mask = jax.tree.map(lambda *ms: jnp.stack(ms), *mask)
     start = jax.vmap(jt.apply_mask)(params, mask)
     keys = jax.random.split(jax.random.key(9), SEEDS)
     parents = jax.vmap(lambda p: digits.apply(p, IMAGES))(params)
     ours = lambda params, state, batch, key: (digits.apply(params, batch[0]), state)
     options = {"labels": lambda batch: batch[1], "temperature": 2.0, "weight": 0.5}
-    distilled = loops.distilled(ours, lambda batch: batch[2], **options)
+    distilled = training.distilled(ours, lambda batch: batch[2], **options)
     plain = lambda params, state, batch, key: loss(params, state, batch[:2], key)
 
     @functools.partial(jax.jit, static_argnames="own")
     def trained(teachers, own):
         def one(start, mask, key, teacher):
             taught = recipe(loss=own, data=(IMAGES, LABELS, teacher))
-            return loops.scan_train(taught, steps=1200)(start, None, mask, key, step=0, opt_state=None).params
+            return training.scan_train(taught, steps=1200)(start, None, mask, key, step=0, opt_state=None).params
 
         return jax.vmap(one)(start, mask, keys, teachers)
 

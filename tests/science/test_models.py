@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxticket import data, diagnostics, filters, loops, models
+from jaxticket import data, diagnostics, filters, models, training
 from jaxticket.data import Split
 
 pytestmark = pytest.mark.science
@@ -62,7 +62,7 @@ def accuracy(case, train, test):
         return jnp.mean(jnp.argmax(logits, -1) == test.y)
 
     schedule = optax.constant_schedule(learning_rate)
-    fit = loops.step_fit(loops.Recipe(loss=loss, data=train, learning_rate=schedule, batch_size=BATCH))
+    fit = training.fit(training.Recipe(loss=loss, data=train, learning_rate=schedule, batch_size=BATCH))
     init = jax.jit(model.init)
 
     def replicate(seed):

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import jaxticket as jt
-from jaxticket import data_pruning, diagnostics, filters, loops
+from jaxticket import data_pruning, diagnostics, filters, training
 from jaxticket.methods.datasets import prac
 from tests import classifier
 from tests.science import digits
@@ -32,9 +32,9 @@ def logits(params, state, batch, key):
 def lab():
     rate = optax.constant_schedule(1.2e-3)
     loss = classifier.loss_of(logits)
-    recipe = loops.Recipe(loss=loss, data=TRAIN, learning_rate=rate, batch_size=digits.BATCH)
-    observe = data_pruning.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
-    return recipe, data_pruning.subset_fit(recipe, observe=observe), data_pruning.subset_fit(recipe)
+    recipe = training.Recipe(loss=loss, data=TRAIN, learning_rate=rate, batch_size=digits.BATCH)
+    observe = training.observer(logits, labels=lambda rows: rows[1], measures={"el2n": data_pruning.el2n})
+    return recipe, training.fit(recipe, observe=observe), training.fit(recipe)
 
 
 def begin(seed):
@@ -59,7 +59,7 @@ def on_all_examples(ticket, seed):
     fit = lab()[2]
     steps = 2 * EPOCHS * -(-EXAMPLES // digits.BATCH)
     everything, key = jnp.ones(EXAMPLES, bool), jax.random.key(100 + seed)
-    fitted = fit(everything)(jt.rewind(ticket), None, ticket.mask, key, step=0, steps=steps, opt_state=None)
+    fitted = fit(jt.rewind(ticket), None, ticket.mask, key, step=0, steps=steps, subset=everything)
     return float(digits.accuracy(fitted.params, TEST))
 
 

@@ -14,8 +14,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import diagnostics, filters, imp_scan, masks, reparam, schedules, scopes, scores, transforms
-from jaxticket.loops import prune
+from jaxticket import diagnostics, filters, imp_scan, loops, masks, reparam, schedules, scopes, scores, transforms
 from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
 from jaxticket.typing import Trained
 from tests.science.digits import BATCH, Run, accuracy, digits, init, loss
@@ -268,7 +267,7 @@ def test_ap_lowers_the_dynamic_dead_neuron_rate():
             params = descend(tx, lambda p, i: loss(p, batch(order_key, i)), params, 300)
             return Trained(params, state, {})
 
-        chooses = activate_while_pruning(prune.by(), params) if with_ap else prune.by()
+        chooses = activate_while_pruning(loops.prune_by(), params) if with_ap else loops.prune_by()
         ticket = jt.Ticket(params, filters.full_mask(params, filters.weights()))
         levels = imp_scan(train, ticket, densities=densities, prune=chooses, key=search_key)
         return jax.vmap(measured)(levels.trained.params, levels.mask), [m["kernel"].sum((1, 2)) for m in levels.mask]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxticket import scopes, selection
-from jaxticket.selection import contest
+from jaxticket.selection import _contest
 from tests.selection import oracle
 
 SHAPE = (1024, 600)
@@ -29,7 +29,7 @@ def large_scores():
 @pytest.mark.parametrize("alive", [False, True])
 def test_a_large_leaf_keeps_what_a_stable_sort_of_its_keys_keeps(density, alive):
     scores = large_scores()
-    assert scores.size > contest._STORED
+    assert scores.size > _contest._STORED
     mask = np.random.default_rng(1).random(SHAPE) < 0.25 if alive else None
     found = selection.select(jnp.asarray(scores), density, mask=mask)
     np.testing.assert_array_equal(found, oracle.top(scores, oracle.count(density, scores.size), mask))

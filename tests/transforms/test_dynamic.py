@@ -16,7 +16,7 @@ import pytest
 import jaxticket as jt
 from jaxticket import schedules, scopes, scores, transforms, units
 from jaxticket.errors import InputError
-from jaxticket.selection import redistribution
+from jaxticket.selection import _redistribution
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "dynamic.json").read_text())
 KEY = jax.random.key(0)
@@ -115,8 +115,8 @@ def test_growth_keeps_the_total_and_takes_the_largest_dense_gradients(density, f
 def test_dealing_is_exact_and_fair(strengths, rooms, part):
     room = np.asarray(rooms[: len(strengths)], np.int32)
     total = round(part * int(room.sum()))
-    share = redistribution.shares(jnp.asarray(strengths, jnp.float32))
-    dealt = np.asarray(jax.jit(redistribution.deal)(share, jnp.int32(total), jnp.asarray(room)))
+    share = _redistribution.shares(jnp.asarray(strengths, jnp.float32))
+    dealt = np.asarray(jax.jit(_redistribution.deal)(share, jnp.int32(total), jnp.asarray(room)))
     assert dealt.sum() == total
     assert ((dealt >= 0) & (dealt <= room)).all()
     if (np.asarray(share) * total + 1 <= room).all():
@@ -362,7 +362,7 @@ def test_densities_are_hyperparameters():
         ),
         (
             lambda: jax.eval_shape(
-                lambda m, s: redistribution.redistribute(m, drop=s, grow=s, drop_fraction=0.1, unit=units.element()),
+                lambda m, s: _redistribution.redistribute(m, drop=s, grow=s, drop_fraction=0.1, unit=units.element()),
                 jax.ShapeDtypeStruct((2**16, 2**16), bool),
                 jax.ShapeDtypeStruct((2**16, 2**16), jnp.float32),
             ),

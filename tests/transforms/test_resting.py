@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxticket.transforms.resting import update_unless
+from jaxticket.transforms._resting import update_unless
 from tests.conformance.table import OPTIMIZERS
 
 PARAMS = {"matrix": jnp.linspace(-1.0, 1.0, 48).reshape(6, 8), "vector": jnp.linspace(0.0, 1.0, 8)}

@@ -19,7 +19,7 @@ from experiments.runs import command_line
 from experiments.studies.imp.config import Config, of_run
 from jaxticket import _tree, allocate, filters, tickets
 from jaxticket.errors import JaxticketError
-from jaxticket.tickets import archive
+from jaxticket.tickets import _archive
 from tests.trust.tampering import seal, seal_files
 
 WORDS = ["float32", "bool", "key<fry>", "threefry2x32", "none", "dict", "name", "index", "params", "mask", "../x", "/"]
@@ -51,7 +51,7 @@ def documented() -> Iterator[None]:
 
 def mutated_record(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> None:
     """Parts of a record replaced, deleted, doubled or swapped, with checksums that fit."""
-    original = (folder / archive.RECORD).read_text()
+    original = (folder / _archive.RECORD).read_text()
     record = json.loads(original)
     for kind, position, value in edits:
         places = list(_places(record))
@@ -69,31 +69,31 @@ def mutated_record(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> N
     try:
         _load(folder)
     finally:
-        (folder / archive.RECORD).write_text(original)
+        (folder / _archive.RECORD).write_text(original)
 
 
 def any_record(folder: pathlib.Path, record: Any) -> None:
     """A record of anything, under the names that a record has."""
-    original = (folder / archive.RECORD).read_text()
+    original = (folder / _archive.RECORD).read_text()
     if isinstance(record, dict):
-        seal(folder, {"format": archive.FORMAT, "version": archive.VERSION, **record})
+        seal(folder, {"format": _archive.FORMAT, "version": _archive.VERSION, **record})
     else:
-        (folder / archive.RECORD).write_text(json.dumps(record))
+        (folder / _archive.RECORD).write_text(json.dumps(record))
     try:
         _load(folder)
     finally:
-        (folder / archive.RECORD).write_text(original)
+        (folder / _archive.RECORD).write_text(original)
 
 
 def any_bytes(folder: pathlib.Path, data: bytes) -> None:
     """A record that may not even be text."""
-    original = (folder / archive.RECORD).read_text()
-    (folder / archive.RECORD).write_bytes(data)
+    original = (folder / _archive.RECORD).read_text()
+    (folder / _archive.RECORD).write_bytes(data)
     try:
         with documented():
-            archive.read_record(folder)
+            _archive.read_record(folder)
     finally:
-        (folder / archive.RECORD).write_text(original)
+        (folder / _archive.RECORD).write_text(original)
 
 
 def damaged_file(folder: pathlib.Path, damage: tuple[int, str, int, bytes]) -> None:
@@ -101,7 +101,7 @@ def damaged_file(folder: pathlib.Path, damage: tuple[int, str, int, bytes]) -> N
     which, kind, position, data = damage
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     file = files[which % len(files)]
-    originals = {name: name.read_bytes() for name in (file, folder / archive.RECORD)}
+    originals = {name: name.read_bytes() for name in (file, folder / _archive.RECORD)}
     content = originals[file]
     at = position % (len(content) + 1)
     if kind == "flip":
@@ -112,7 +112,7 @@ def damaged_file(folder: pathlib.Path, damage: tuple[int, str, int, bytes]) -> N
         content = content[:at]
     file.write_bytes(content)
     try:
-        if file.name != archive.RECORD:
+        if file.name != _archive.RECORD:
             seal_files(folder)
         _load(folder)
     finally:

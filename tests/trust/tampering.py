@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket.tickets import Ticket, archive
+from jaxticket.tickets import Ticket, _archive
 
 
 def ticket() -> Ticket:
@@ -31,7 +31,7 @@ def entry_of(record: dict[str, Any], tree: str, *names: str | int) -> dict[str, 
 
 def change(folder: pathlib.Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     """Edits the record in place, and makes its checksum fit."""
-    record = json.loads((folder / archive.RECORD).read_text())
+    record = json.loads((folder / _archive.RECORD).read_text())
     edit(record)
     seal(folder, record)
 
@@ -40,11 +40,11 @@ def seal(folder: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes a record that tells its own checksum."""
     record.pop("sha256", None)
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    (folder / archive.RECORD).write_text(json.dumps({**record, "sha256": digest}))
+    (folder / _archive.RECORD).write_text(json.dumps({**record, "sha256": digest}))
 
 
 def seal_files(folder: pathlib.Path) -> None:
     """Makes the checksums of the record fit the files as they are now."""
-    found = [file for file in folder.rglob("*") if file.is_file() and file.name != archive.RECORD]
+    found = [file for file in folder.rglob("*") if file.is_file() and file.name != _archive.RECORD]
     digests = {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
     change(folder, lambda record: record.update(files=digests))

@@ -21,7 +21,7 @@ import tensorstore
 
 from jaxticket import tickets
 from jaxticket.errors import CheckpointError, InputError
-from jaxticket.tickets import Ticket, archive
+from jaxticket.tickets import Ticket, _archive
 from tests.trust.tampering import change, entry_of, seal, seal_files, ticket
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -162,14 +162,14 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_that_is_no_record(folder, name):
-    (folder / archive.RECORD).write_bytes(TEXTS[name])
+    (folder / _archive.RECORD).write_bytes(TEXTS[name])
     with pytest.raises(CheckpointError, match=r"is damaged|of another program") as error:
         tickets.load(folder)
     assert len(str(error.value)) < 600 + len(str(folder))
 
 
 def test_a_record_larger_than_any(folder):
-    with (folder / archive.RECORD).open("ab") as stream:
+    with (folder / _archive.RECORD).open("ab") as stream:
         stream.truncate(2**40)  # takes no room on the disk
     with pytest.raises(CheckpointError, match="1099511627776 bytes"):
         tickets.load(folder)
@@ -201,7 +201,7 @@ def store(folder, index):
     ("shape", "chunk", "words"), [((HUGE,), (16,), "in the files"), ((5, 3), (64, 64), "chunks of")]
 )
 def test_arrays_larger_in_the_files_than_in_the_record(folder, shape, chunk, words):
-    record = json.loads((folder / archive.RECORD).read_text())
+    record = json.loads((folder / _archive.RECORD).read_text())
     index = record["entries"].index(kernel(record))
     grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
     metadata = {"shape": shape, "chunk_grid": grid, "codecs": [{"name": "bytes"}]}
@@ -278,6 +278,6 @@ def test_in_little_memory(folder, shape):
 
 def test_what_stays_as_it_was_is_read(folder, saved):
     """Sealing a ticket anew changes nothing by itself."""
-    seal(folder, json.loads((folder / archive.RECORD).read_text()))
+    seal(folder, json.loads((folder / _archive.RECORD).read_text()))
     seal_files(folder)
     assert tickets.load(folder).step == tickets.load(saved).step == 100

@@ -5,7 +5,7 @@ import dataclasses
 from experiments.runs.config import Training, require
 from experiments.training.kinds import DENSE, Cell
 from jaxticket import registry
-from jaxticket.loops.nonfinite import OnNan
+from jaxticket.training.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)

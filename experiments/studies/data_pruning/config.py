@@ -11,7 +11,7 @@ import numpy as np
 from experiments.runs.config import Training, require
 from experiments.training import problems
 from jaxticket import data
-from jaxticket.loops.nonfinite import OnNan
+from jaxticket.training.nonfinite import OnNan
 
 RANDOM, ALL = "random", "all"  # subsets that no score chooses
 POINT_IN_TIME = ("el2n", "grand", "margin", "entropy", "loss")

@@ -27,7 +27,7 @@ class Memorisation:
     Args:
       model: of the networks. folder: where it is kept which examples each of them gets right.
       origin: fingerprint of the training examples. finished: called after each network, with its name.
-      options: checkpoint and progress, as of `data_pruning.subset_fit`.
+      options: checkpoint and progress, as of `training.fit`.
     """
 
     def __init__(

@@ -16,17 +16,17 @@ from experiments.studies.data_pruning.keys import keys
 from experiments.studies.data_pruning.memorisation import Memorisation
 from experiments.training import problems, subsets
 from experiments.training.trainer import Lane, Trainer
-from jaxticket import data_pruning
-from jaxticket.data_pruning import Statistics, Tracked, example_scores
-from jaxticket.loops.store import fingerprint
+from jaxticket import data_pruning, training
+from jaxticket.data_pruning import Statistics, Tracked, _example_scores
 from jaxticket.methods.datasets import prototypes
+from jaxticket.tickets._store import fingerprint
 from jaxticket.typing import Params, PyTree
 
 _MEASURES = {
-    "el2n": example_scores.el2n,
-    "margin": example_scores.margin,
-    "entropy": example_scores.entropy,
-    "loss": example_scores.cross_entropy,
+    "el2n": _example_scores.el2n,
+    "margin": _example_scores.margin,
+    "entropy": _example_scores.entropy,
+    "loss": _example_scores.cross_entropy,
 }
 _GRADIENTS = 64  # of single examples, held at once
 _COMPONENTS = 50  # of the embeddings whose prototypes are found
@@ -38,7 +38,7 @@ class Scorer:
     Args:
       model: of the networks that score. name: of the files in which the scores of such networks are kept.
       finished: called with a record after each network, or None.
-      options: checkpoint and progress, as of `data_pruning.subset_fit`.
+      options: checkpoint and progress, as of `training.fit`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Scorer:
         basis = self._study.basis._replace(model=self._model)
         recipe = subsets.recipe(self._config, basis)
         logits = subsets.logits(self._config, self._model)
-        observe = data_pruning.observer(logits, labels=lambda examples: examples.y, measures=_MEASURES)
+        observe = training.observer(logits, labels=lambda examples: examples.y, measures=_MEASURES)
         return subsets.trainer(self._config, self._model, recipe, together=1, observe=observe, **self._options)
 
     def _begin(self, replicate: int) -> Lane:
@@ -197,7 +197,7 @@ def _gradients(model: Any, params: Params, state: PyTree, x: jax.Array, y: jax.A
     @jax.jit
     def norms(params: Params, state: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
         of_one = lambda params, example: loss(params, example, state)
-        return example_scores.grand(of_one, params, (x, y), batch_size=_GRADIENTS)
+        return _example_scores.grand(of_one, params, (x, y), batch_size=_GRADIENTS)
 
     # From Python: convolutions are slow inside loops on CPU.
     parts = [slice(at, at + _GRADIENTS) for at in range(0, len(y), _GRADIENTS)]

@@ -15,10 +15,9 @@ from experiments.studies.data_pruning.keys import cell_keys, keys
 from experiments.training import subsets
 from experiments.training.subsets import Taught
 from experiments.training.trainer import Lane, Trainer
-from jaxticket import data_pruning
+from jaxticket import data_pruning, files
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
-from jaxticket.loops.store import fingerprint
+from jaxticket.tickets._store import fingerprint
 
 
 class Students:
@@ -93,7 +92,7 @@ class Students:
             }
             if cell.seed == 0 and cell.order and not taught:
                 self._keep_subset(cell, rows)
-            rundir.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
+            files.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
 
     def _keep_subset(self, cell: Cell, rows: jax.Array) -> None:
         """The subset of all seeds as a file, for other networks and programs to be trained on."""

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from experiments.runs.config import changed_flags
 from jaxticket import loops, scopes, scores
 from jaxticket.errors import InputError
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops._level import PruneFn
 
 CURVES: dict[str, PruneFn] = {
-    "global": loops.prune.by(),
-    "layer": loops.prune.by(scope=scopes.leaf()),
-    "random": loops.prune.by(scores.random),
+    "global": loops.prune_by(),
+    "layer": loops.prune_by(scope=scopes.leaf()),
+    "random": loops.prune_by(scores.random),
 }
 
 

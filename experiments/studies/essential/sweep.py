@@ -10,7 +10,7 @@ from experiments.runs.records import Record, whole
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
 from jaxticket import diagnostics, filters, loops, models, scopes
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops._level import PruneFn
 from jaxticket.methods.analysis import essential_sparsity
 from jaxticket.typing import Density
 
@@ -54,7 +54,7 @@ def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
     if curve in CURVES:
         return CURVES[curve], 1 - sparsity
     n, m = map(int, curve.split(":"))
-    return loops.prune.by(scope=scopes.groups(m, axis=0)), n / m
+    return loops.prune_by(scope=scopes.groups(m, axis=0)), n / m
 
 
 def _is_of(record: Record, cell: tuple[str, float, int]) -> bool:

@@ -29,7 +29,7 @@ def search(config: Config, program: Program, trainer: training.Trainer, folder: 
         return Trained(program.evaluated(carry), carry.state, {"validation_accuracy": accuracy})
 
     def prune(params: Params, mask: Mask, density: float, *, key: Key) -> Mask:
-        return loops.prune.by()(program.placed(params), mask, density, key=key)
+        return loops.prune_by()(program.placed(params), mask, density, key=key)
 
     point = rewind_point(config, program, trainer, folder / "rewind_point", rewind_step, (init_key, early_key))
     levels = loops.imp(
@@ -39,7 +39,7 @@ def search(config: Config, program: Program, trainer: training.Trainer, folder: 
         prune=prune,
         rewind=rewinds.weights(),
         key=key,
-        store=loops.Store(folder / "levels"),
+        store=tickets.Store(folder / "levels"),
     )
     for level in levels:
         kept = float(jt.density(level.ticket.params, level.ticket.mask))

@@ -18,8 +18,8 @@ from experiments.runs import processes
 from experiments.studies.imagenet import reading
 from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.program import Carry, Program, seed_of
+from jaxticket import files
 from jaxticket.errors import CheckpointError, DivergedError, StoppedError
-from jaxticket.loops import rundir
 from jaxticket.typing import Key
 
 REPORT_STEPS = 100  # between lines
@@ -133,12 +133,12 @@ class Journal:
         """Keeps of the training called `name` what it wrote up to this step."""
         if processes.is_main() and self._file.exists():
             kept = [record for record in read(self._file) if record["training"] != name or record["step"] <= step]
-            rundir.write_text(self._file, "".join(json.dumps(record) + "\n" for record in kept))
+            files.write_text(self._file, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(self, record: dict[str, Any]) -> None:
         """Adds a line."""
         if processes.is_main():
-            with rundir.writing(self._file), self._file.open("a") as stream:
+            with files.writing(self._file), self._file.open("a") as stream:
                 stream.write(json.dumps(record) + "\n")
 
 

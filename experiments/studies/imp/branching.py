@@ -54,7 +54,7 @@ def _train(
 ) -> dict[str, Any]:
     index, level = original["replicate"], original["level"]
     folder = config.run / f"replicate_{index}"
-    store = loops.Store(folder / "ticket")
+    store = tickets.Store(folder / "ticket")
     at = "rewind_point" if variant.start == search else f"rewind_point_{variant.start.rewind_step}"
     (point,) = rewind_points(variant.start, problem_of(variant.start), [folder / at], [index])
     mask = tickets.load(store.path(level)).mask
@@ -70,7 +70,7 @@ def _train(
         index=level,
         density=original["density"],
         keys=[train_key],
-        stores=[loops.Store(folder / "branches" / config.name() / variant.name)],
+        stores=[tickets.Store(folder / "branches" / config.name() / variant.name)],
     )
     line = record(index, variant.name, trained)
     return {**line, "density": original["density"], "branch_density": line["density"]}  # in the ticket's row

@@ -62,14 +62,14 @@ def replicates(
     """The records of these replicates, side by side: for each level those of the tickets, then of each control."""
     keys = [keys_of(config, number) for number in numbers]
     homes = [folder / f"replicate_{number}" for number in numbers]
-    stores = {branch: [loops.Store(home / branch) for home in homes] for branch in BRANCHES}
+    stores = {branch: [tickets.Store(home / branch) for home in homes] for branch in BRANCHES}
     with _named(numbers, 0, "ticket"):
         points = rewind_points(config, problem, [home / "rewind_point" for home in homes], numbers)
     levels = search_levels(
         problem.train,
         points,
         densities=densities(config, points[0].mask),
-        prune=loops.prune.by(
+        prune=loops.prune_by(
             scope=scopes.tree() if config.scope == "global" else scopes.leaf(), minimum=config.minimum
         ),
         rewind=_policy(config, problem.steps),

@@ -9,9 +9,8 @@ from experiments.claims import store
 from experiments.reports import searches
 from experiments.studies.imp import claims
 from experiments.studies.imp.config import of_run
-from jaxticket import diagnostics
+from jaxticket import diagnostics, files
 from jaxticket.errors import InputError
-from jaxticket.loops import rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +74,8 @@ def judge(config: Config) -> str:
         columns = "  ".join(cell.rjust(width) for cell, width in zip(cells, (14, 15, 14, 18), strict=True))
         lines.append(f"{level:5}  {v.outcome.value:16}  {columns}")
     text = "\n".join(lines) + "\n"
-    rundir.write_text(config.run / "verdict.txt", text)
-    rundir.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in found.items()}, indent=1))
+    files.write_text(config.run / "verdict.txt", text)
+    files.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in found.items()}, indent=1))
     best = [] if config.best is None else ["--best", str(config.best)]
     command = ["python", "experiments/verdict.py", "--run", str(config.run), *best, "--margin", str(config.margin)]
     store.write(config, claims.of_verdicts(found), command=command)

@@ -14,11 +14,11 @@ import jaxticket as jt
 from experiments.runs import command_line
 from experiments.runs.config import Training, require
 from experiments.training import problems
-from experiments.training.trainer import choose_fit, is_stacked
-from jaxticket import diagnostics, filters, loops, scores
-from jaxticket.loops.nonfinite import OnNan
+from experiments.training.trainer import is_stacked
+from jaxticket import diagnostics, filters, scores, training
 from jaxticket.methods.analysis.three_regimes import mode_connectivity
-from jaxticket.typing import Mask, Params, PyTree
+from jaxticket.training.nonfinite import OnNan
+from jaxticket.typing import Mask, Params, ProgressFn, PyTree
 
 _ALPHAS = np.linspace(0, 1, 11)  # as published
 
@@ -58,12 +58,12 @@ class Lab:
       lanes: networks that are retrained together: by density, in each the seeds, in each both retrainings.
     """
 
-    def __init__(self, config: Config, progress: loops.ProgressFn | None = None):
+    def __init__(self, config: Config, progress: ProgressFn | None = None):
         self.config, self.basis = config, problems.basis(config)
         self.lanes = 2 * len(config.densities) * config.seeds
         self.placement = problems.place(config, self.basis.model, self.lanes)
         self._progress = progress
-        self._fits: dict[int, loops.FitFn] = {}  # by the size of the batches
+        self._fits: dict[int, training.FitFn] = {}  # by the size of the batches
         of = lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 4)
         self._keys = jax.vmap(of)(jnp.arange(config.seeds))  # to initialise, to train, for both retrainings
 
@@ -127,10 +127,10 @@ class Lab:
                 self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds
             )
             looks = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
-            self._fits[batch_size] = choose_fit(recipe, self.placement, **looks)
+            self._fits[batch_size] = training.fit(recipe, placement=self.placement, **looks)
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
         if not is_stacked(self.placement):
-            fitted = loops.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
+            fitted = training.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
             return fitted.params, fitted.state
         fitted = train(*stacked)
         return jax.device_put((fitted.params, fitted.state), jax.devices()[0])

@@ -15,7 +15,7 @@ from experiments.runs.config import Rewinding, require
 from experiments.studies.prac import sets
 from experiments.training import problems
 from experiments.training.subsets import evaluation, logits, recipe, steps
-from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets
+from jaxticket import data_pruning, diagnostics, filters, loops, masks, tickets, training
 from jaxticket.methods.datasets import prac
 from jaxticket.typing import Params, PyTree
 
@@ -79,9 +79,9 @@ class Lab(NamedTuple):
     """What all arms share."""
 
     basis: problems.Basis
-    recipe: loops.Recipe
-    fit: data_pruning.SubsetFit  # of rounds, whose examples are watched
-    train: data_pruning.SubsetFit  # of tickets
+    recipe: training.Recipe
+    fit: training.FitFn  # of rounds, whose examples are watched
+    train: training.FitFn  # of tickets
     options: dict[str, Any]  # of `prac.prac`
     steps: int  # of a training on all examples
 
@@ -111,7 +111,7 @@ def lab(config: Config, **looks: Any) -> Lab:
     if config.sets_from is not None:  # raises now, not after a round, if they are of other examples
         data_pruning.load_subset(sets.file(config.sets_from, 0, 0), data=basis.dataset.train)
     shared = dataclasses.replace(recipe(config, basis), learning_rate=problems.learning_rate(config, whole))
-    observe = data_pruning.observer(
+    observe = training.observer(
         logits(config, basis.model), labels=lambda split: split.y, measures={"el2n": data_pruning.el2n}
     )
     classify = evaluation(basis.model)
@@ -123,8 +123,8 @@ def lab(config: Config, **looks: Any) -> Lab:
         return float(basis.evaluate(params, state, ("validation",))["validation_accuracy"])
 
     how = {"placement": placement, "on_nan": config.on_nan}
-    fit = data_pruning.subset_fit(shared, observe=observe, progress=looks.get("progress"), **how)
-    train = data_pruning.subset_fit(shared, **how, **looks)
+    fit = training.fit(shared, observe=observe, progress=looks.get("progress"), **how)
+    train = training.fit(shared, **how, **looks)
     options = {"predict": predict, "evaluate": validate, "recipe": shared, "checkpoint": looks.get("checkpoint")}
     return Lab(basis, shared, fit, train, options, whole)
 
@@ -188,7 +188,7 @@ def _search(
     choose = sets.choosers(examples, sizes=sizes, key=seed.keys.subsets, **rule)[arm]
     if arm == "prac" and config.sets_from is not None:
         choose = sets.transferred(config.sets_from, seed.number, train)
-    options = {"choose": choose, "key": seed.keys.search, "store": loops.Store(seed.rounds(arm)), **shared.options}
+    options = {"choose": choose, "key": seed.keys.search, "store": tickets.Store(seed.rounds(arm)), **shared.options}
     costs, free, classes = [], [examples], list[int]()
     for each in prac.prac(shared.fit, seed.begin, plan, **options):
         costs.append(each.cost)
@@ -209,9 +209,11 @@ def _search(
 
 def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
     """What a ticket comes to, trained on all examples: its record."""
-    fit = shared.train(jnp.ones(shared.recipe.examples, bool))
+    everything = jnp.ones(shared.recipe.examples, bool)
     state, mask = tickets.ticket.copy((ticket.state, ticket.mask))
-    fitted = fit(tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, opt_state=None)
+    fitted = shared.train(
+        tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, subset=everything
+    )
     return {
         **told,
         "density": masks.summary(ticket.params, ticket.mask).maskable.density,

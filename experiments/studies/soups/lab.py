@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from experiments.runs.config import Training, require
 from experiments.training import problems
 from experiments.training.levels import Start, TrainAllFn, train_all
 from experiments.training.trainer import Trainer
-from jaxticket import filters, loops, tickets
+from jaxticket import filters, tickets, training
 from jaxticket.loops import soups
 from jaxticket.typing import Key, Params, PyTree
 
@@ -60,7 +61,7 @@ class Lab(NamedTuple):
     """What all searches share."""
 
     basis: problems.Basis
-    placement: loops.Placement
+    placement: training.Placement
     varied: soups.Varied  # the members; then one retrained as long as a member, as long as all of them, and the dense
     steps: dict[str, int]  # of these trainings
     ensemble: Any  # (stacked parameters, stacked model state) -> accuracies

@@ -10,23 +10,22 @@ import jax
 from experiments.runs import command_line
 from experiments.studies.soups.lab import Config, Lab, train_dense, train_varied
 from experiments.training import problems
-from experiments.training.levels import Start, TrainAllFn, as_trained, groups, search_levels
-from experiments.training.trainer import Trainer, choose_fit, is_stacked
-from jaxticket import diagnostics, loops, masks
+from experiments.training.levels import Start, TrainAllFn, as_trained, copied, groups, search_levels
+from experiments.training.trainer import Trainer, is_stacked
+from jaxticket import diagnostics, loops, masks, tickets, training
 from jaxticket.loops import soups
 from jaxticket.tickets import rewinds
-from jaxticket.tickets.ticket import copy
-from jaxticket.typing import Trained
+from jaxticket.typing import ProgressFn, Trained
 
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
-def search(config: Config, shared: Lab, folder: pathlib.Path, progress: loops.ProgressFn) -> Iterator[dict[str, Any]]:
+def search(config: Config, shared: Lab, folder: pathlib.Path, progress: ProgressFn) -> Iterator[dict[str, Any]]:
     """The records of all seeds, which are trained in one program where that is faster, else in turn."""
     checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
     looks = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     stacked = is_stacked(shared.placement)
-    fit = choose_fit(shared.varied.recipe, shared.placement, **looks)
+    fit = training.fit(shared.varied.recipe, placement=shared.placement, **looks)
     trainer = Trainer(fit, lanes=config.seeds if stacked else 1, stacked=stacked)
     for seeds in groups(trainer, config.seeds):
         yield from side_by_side(config, shared, trainer, seeds, folder)
@@ -51,10 +50,10 @@ def side_by_side(
                 train,
                 start,
                 densities=soups.phases(end, config.phases),
-                prune=loops.prune.by(),
+                prune=loops.prune_by(),
                 rewind=rewinds.learning_rate(),
                 keys=[key[2] for key in keys],
-                stores=[loops.Store(home / f"density_{end}" / name) for home in homes],
+                stores=[tickets.Store(home / f"density_{end}" / name) for home in homes],
             )
             for name, train in trains.items()
         ]
@@ -75,7 +74,7 @@ def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
 
     def train(starts: Sequence[Start]) -> list[Trained]:
         keys = [jax.random.split(start.key, len(members)) for start in starts]
-        own = lambda start, key: Start(*copy(start[:3]), key, start.step, copy(start.opt_state))
+        own = lambda start, key: Start(*copied(start[:3]), key, start.step, copied(start.opt_state))
         trained = [
             train_member([own(start, key[number]) for start, key in zip(starts, keys, strict=True)])
             for number, train_member in enumerate(members)

@@ -9,9 +9,11 @@ import numpy as np
 
 from jaxticket import filters
 from jaxticket.errors import InputError
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params
+
+__all__ = ["Knee", "Pruned", "knee", "sweep"]
 
 
 class Pruned(NamedTuple):
@@ -49,7 +51,7 @@ def sweep(
     once for all densities.
 
     Args:
-      quality: params -> scalar or array. prune: as `loops.prune.by` makes them; random ones draw from `key`.
+      quality: params -> scalar or array. prune: as `loops.prune_by` makes them; random ones draw from `key`.
       where: the leaves to prune, in the paper the matrices of the blocks and not the embeddings.
 
     Raises NoMatchError if `where` matches nothing, InputError for no densities.
@@ -57,7 +59,7 @@ def sweep(
     >>> import jax.numpy as jnp
     >>> from jaxticket import filters, loops
     >>> params = {"w": jnp.array([4.0, 3.0, 2.0, 1.0])}
-    >>> options = {"prune": loops.prune.by(), "where": filters.everything(), "key": jax.random.key(0)}
+    >>> options = {"prune": loops.prune_by(), "where": filters.everything(), "key": jax.random.key(0)}
     >>> [float(p.quality) for p in sweep(params, lambda p: p["w"].sum(), densities=[1.0, 0.5], **options)]
     [10.0, 7.0]
     """

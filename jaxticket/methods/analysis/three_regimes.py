@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from jaxticket.errors import InputError
 
+__all__ = ["Regime", "mode_connectivity", "regime"]
+
 
 class Regime(enum.Enum):
     """The regimes, by what retrainings of a pruned network are like."""

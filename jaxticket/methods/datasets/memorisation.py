@@ -17,13 +17,15 @@ from jaxticket.data_pruning import random_subset
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
+__all__ = ["draw_subsets", "influence", "memorisation"]
+
 
 def draw_subsets(key: Key, models: int, examples: int, size: int | float = 0.7) -> jax.Array:
     """(models, examples) bool: which examples each model is trained on, drawn without replacement.
 
     Args:
       size: of each subset, exactly: a count of examples (int), or a fraction of them; the paper takes 0.7 and thousands
-        of models. They can be trained side by side: see `data_pruning.subset_fit`.
+        of models. They can be trained side by side: see `training.fit`.
 
     Raises:
       InputError: no models, no examples, or a size out of range.

@@ -16,6 +16,8 @@ from jaxticket._checks import check_count, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
+__all__ = ["Clusters", "kmeans", "lloyd", "prototype_distance", "self_supervised", "supervised"]
+
 _DISTANCES = 2**24  # from examples to centroids, held at once
 
 

@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes
-from jaxticket._capture import captured, order_of_use
-from jaxticket._products import Product, gram, wide
+from jaxticket._jaxpr import Product, captured, gram, order_of_use, wide
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.typing import Filter, Mask, Params, PyTree
+
+__all__ = ["sparsegpt"]
 
 
 def sparsegpt(

@@ -9,9 +9,11 @@ import numpy as np
 
 from jaxticket import _tree, masks, scopes
 from jaxticket.errors import InputError, StructureError
-from jaxticket.loops.level import PruneFn
+from jaxticket.loops._level import PruneFn
 from jaxticket.selection import select
 from jaxticket.typing import Density, Key, Mask, Params
+
+__all__ = ["activate_while_pruning"]
 
 
 def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1) -> PruneFn:
@@ -22,7 +24,7 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
     are too few negative weights, `prune` chooses the missing ones. `diagnostics.dead_neurons` measures what it is for.
 
     Args:
-      prune: of single weights, such as `loops.prune.by()`.
+      prune: of single weights, such as `loops.prune_by()`.
       start: what each level's training begins from: `ticket.params` under `rewinds.weights()` and `everything()`. Not
         for policies that go on from trained weights, where it would have to be the last level's.
       share: of the weights that a level removes; published as 2 of 20 %.
@@ -33,9 +35,9 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
     Raises InputError for a share outside [0, 1], and when pruning by a tree of densities; StructureError for masks of
     channels, or a `start` of another structure.
 
-    >>> from jaxticket.loops.prune import by
+    >>> from jaxticket.loops import prune_by
     >>> start, trained = {"w": jnp.array([[3.0, -1.0, -2.0, 2.0]])}, {"w": jnp.array([[3.0, -5.0, -2.1, 1.0]])}
-    >>> half = activate_while_pruning(by(), start, share=0.5)
+    >>> half = activate_while_pruning(prune_by(), start, share=0.5)
     >>> half(trained, {"w": jnp.ones((1, 4), bool)}, 0.5, key=jax.random.key(0))["w"]  # 1 is small, −2.1 is idle
     Array([[ True,  True, False, False]], dtype=bool)
     """

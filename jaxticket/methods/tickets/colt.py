@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, loops, masks, schedules
+from jaxticket import _tree, loops, masks, schedules, training
 from jaxticket.errors import InputError, StructureError
-from jaxticket.loops import Level, Recipe
-from jaxticket.loops import prune as pruning
+from jaxticket.loops import Level
+from jaxticket.loops._level import LevelStore, PruneFn
 from jaxticket.loops.branches import InitFn, transfer
-from jaxticket.loops.level import LevelStore, PruneFn
 from jaxticket.tickets import Ticket
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Trained, TrainFn
+
+__all__ = ["colt", "full_ticket", "partition", "partition_train"]
 
 
 def colt(
@@ -30,7 +31,7 @@ def colt(
     partitions: int,
     rounds: int,
     rate: float = 0.15,
-    prune: PruneFn = pruning.by(),
+    prune: PruneFn = loops.prune_by(),
     key: Key,
     store: LevelStore | None = None,
 ) -> Iterator[Level]:
@@ -46,7 +47,7 @@ def colt(
         neither pruned nor shared.
       partitions: copies. rounds: levels, of which the first is dense.
       rate: the part of the survivors that each copy prunes.
-      prune: chooses the survivors of a copy, such as `prune.by(scores.magnitude)`.
+      prune: chooses the survivors of a copy, such as `loops.prune_by(scores.magnitude)`.
       key, store: as for `imp`.
 
     Yields:
@@ -93,7 +94,7 @@ def partition(x: Any, y: Any, *, partitions: int, classes: int) -> tuple[jax.Arr
     return jnp.asarray(x[chosen]), jnp.asarray(label[chosen])
 
 
-def partition_train(recipe: Callable[[PyTree], Recipe], data: PyTree, *, steps: int) -> TrainFn:
+def partition_train(recipe: Callable[[PyTree], training.Recipe], data: PyTree, *, steps: int) -> TrainFn:
     """Trains all copies in one program, each for `steps` steps on its part.
 
     Args:
@@ -105,7 +106,7 @@ def partition_train(recipe: Callable[[PyTree], Recipe], data: PyTree, *, steps: 
     """
 
     def one(data: PyTree, params: Params, state: PyTree, mask: Mask, key: Key, opt_state: PyTree, step: int) -> Trained:
-        fit = loops.scan_train(recipe(data), steps=steps)
+        fit = training.scan_train(recipe(data), steps=steps)
         return fit(params, state, mask, key, step=step, opt_state=opt_state)
 
     several = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, 0, 0, 0, None)), static_argnums=6)

@@ -50,10 +50,9 @@ EXEMPT_DATA_PRUNING = {
     "data_pruning.forgetting": "takes what init and update give",
     "data_pruning.means": "takes what init and update give: tests/data_pruning",
     "data_pruning.statistics_of": "takes what a training gives: tests/data_pruning",
-    "data_pruning.mean": "takes two arrays, inside a loss",
-    "data_pruning.observer": "takes functions",
-    "data_pruning.epoch_rows": "takes a recipe: tests/data_pruning",
-    "data_pruning.subset_fit": "takes a recipe: tests/data_pruning",
+    "training.mean": "takes two arrays, inside a loss",
+    "training.observer": "takes functions",
+    "training.epoch_rows": "takes a recipe: tests/data_pruning",
     "data_pruning.save_subset": "a file: tests/data_pruning",
     "data_pruning.load_subset": "a file: tests/data_pruning",
 }

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxticket import loops, reparam
+from jaxticket import loops, reparam, training
 from tests.conformance.bad_input.roles import Array, Count, Fraction, MaskTree, Numbers, Positive, Tree
 from tests.conformance.bad_input.values import (
     ALONE,
@@ -72,7 +72,7 @@ TRAINING: dict[str, Call] = {
         mask=MaskTree(OTHER),
         tolerance=Fraction(0.1),
     ),
-    "loops.prune.by": call(
+    "loops.prune_by": call(
         lambda params, mask, density: PRUNE(params, mask, density, key=KEY), params=P, mask=M, density=D
     ),
     "loops.imp": on_host(
@@ -114,8 +114,8 @@ TRAINING: dict[str, Call] = {
     ),
     "loops.soups.ensemble": call(loops.soups.ensemble, logits=Array(jnp.ones((2, 3, 4)))),
     "loops.soups.phases": on_host(loops.soups.phases, density=D, count=N),
-    "loops.divergence": call(
-        lambda logits, teacher, temperature: loops.divergence(logits, teacher, temperature=temperature),
+    "training.divergence": call(
+        lambda logits, teacher, temperature: training.divergence(logits, teacher, temperature=temperature),
         logits=Array(jnp.ones((3, 4))),
         teacher=Array(jnp.ones((3, 4))),
         temperature=Positive(2.0),

@@ -105,6 +105,6 @@ def draw(key: Any) -> Any:
     return PARAMS, None
 
 
-PRUNE = loops.prune.by()
+PRUNE = loops.prune_by()
 TX = optax.adam(0.1)
 PDP = reparam.edge_popup(0.5)

@@ -1,0 +1,150 @@
+"""Densities from how much the outputs change: rate–distortion curves and dynamic programming."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import filters
+from jaxticket._checks import check_count
+from jaxticket.allocate._shares import (
+    check_affordable,
+    checked_density,
+    checked_minimum,
+    fill,
+    leaves_of,
+    ratios,
+    spend,
+)
+from jaxticket.errors import InputError
+from jaxticket.masks._apply import apply_mask
+from jaxticket.scores._pointwise import magnitude
+from jaxticket.selection._select import select
+from jaxticket.typing import Filter, Params, PyTree
+
+BINS = 20_000  # of the budget, in which the dynamic program counts: its table takes leaves × BINS
+
+
+def rate_distortion(
+    apply: Callable[[Params, PyTree], PyTree],
+    params: Params,
+    inputs: PyTree,
+    density: float,
+    *,
+    where: Filter | PyTree = filters.weights(),
+    levels: int = 101,
+    minimum: int = 0,
+) -> PyTree:
+    """The densities that change the outputs least, if what each layer changes adds up (Xu et al., 2023, RD pruning).
+
+    Each leaf in turn is pruned by magnitude to each of `levels` even densities, and the mean squared change of the
+    outputs recorded; a dynamic program then picks the levels of the least sum within the budget, and what they leave of
+    it goes to all leaves in proportion. One compiled program measures everything, leaves · levels times.
+
+    Args:
+      apply: (params, inputs) -> outputs, logits rather than probabilities, in evaluation mode.
+      inputs: one calibration batch; noise will do (the paper's zero-data variant).
+      density: fraction kept of all weights that `where` chooses. minimum: weights that every leaf keeps.
+
+    Result as `uniform`'s. Raises InputError under jit, for levels too coarse for the density (they must differ by no
+    more than it), a density less than the minima hold, or outputs that are not finite.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
+    >>> apply = lambda params, x: x * jnp.concatenate([params["a"], params["b"]], 1)
+    >>> rate_distortion(apply, params, jnp.ones((1, 4)), 0.75, where=filters.everything())
+    {'a': 1.0, 'b': 0.5}
+    """
+    density, minimum = checked_density("density", density), checked_minimum(minimum)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, inputs))):
+        raise InputError(
+            "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."
+        )
+    check_count(2, levels=levels)
+    if density and (levels - 1) * density < 1:
+        raise InputError(f"levels={levels} are too coarse for density={density}; pass at least {int(1 / density) + 2}.")
+    chosen = filters.only(params, where)
+    sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
+    budget = round(density * int(sizes.sum()))
+    least = np.minimum(minimum, sizes)
+    check_affordable(density, budget, least, minimum=minimum)
+    counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
+    counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
+    curves = distortions(apply, params, inputs, counts, where=where)
+    picked = cheapest(curves, counts, budget)
+    kept = np.array([of_leaf[i] for of_leaf, i in zip(counts, picked, strict=True)])
+    return fill(chosen, ratios(spend(kept / np.maximum(sizes, 1), sizes, np.maximum(kept, least), budget), sizes))
+
+
+def distortions(
+    apply: Callable[[Params, PyTree], PyTree],
+    params: Params,
+    inputs: PyTree,
+    counts: Sequence[np.ndarray],
+    *,
+    where: Filter | PyTree = filters.weights(),
+) -> list[np.ndarray]:
+    """For each leaf, the mean squared change of the outputs when it alone is pruned to each of its counts."""
+    chosen = filters.only(params, where)
+    sizes = [leaf.size for leaf in leaves_of(chosen)]
+    change = output_change(apply, params, inputs, where=where)
+    curves = []
+    for i, (of_leaf, size) in enumerate(zip(counts, sizes, strict=True)):
+        alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))])
+        # Read back once a leaf, so that the device is kept busy.
+        curves.append(np.array(jax.device_get([change(alone(k)) for k in of_leaf]), np.float64))
+        if not np.isfinite(curves[-1]).all():
+            raise InputError("apply gives outputs that are not finite; check params and inputs, and give it logits.")
+    return curves
+
+
+def output_change(
+    apply: Callable[[Params, PyTree], PyTree],
+    params: Params,
+    inputs: PyTree,
+    *,
+    where: Filter | PyTree = filters.weights(),
+) -> Callable[[PyTree], jax.Array]:
+    """densities -> mean squared change of the outputs under pruning by magnitude to them; compiled once."""
+    dense = jax.jit(apply)(params, inputs)
+
+    @jax.jit
+    def change(params: Params, inputs: PyTree, dense: PyTree, densities: PyTree) -> jax.Array:
+        mask = select(magnitude(filters.only(params, where)), densities)
+        pruned = apply(apply_mask(params, mask), inputs)
+        squares = jax.tree.map(lambda a, b: jnp.sum(jnp.square((a - b).astype(jnp.float32))), pruned, dense)
+        return sum(jax.tree.leaves(squares)) / sum(y.size for y in jax.tree.leaves(dense))
+
+    # Arguments, since arrays that a compiled function closes over become constants of the program.
+    return functools.partial(change, params, inputs, dense)
+
+
+def cheapest(curves: Sequence[np.ndarray], counts: Sequence[np.ndarray], budget: int) -> list[int]:
+    """The choice of one level a leaf with the least sum of `curves` among those whose counts sum to at most `budget`.
+
+    Exact if the budget is at most BINS; beyond, counts are rounded up to whole bins, so that it is never exceeded.
+    Of equal sums it takes the fewest weights of the last leaves.
+    """
+    width = max(1, -(-budget // BINS))
+    bins = budget // width
+    best = np.zeros(bins + 1)  # best[b]: least distortion of the leaves so far within b bins
+    choices = []
+    for curve, kept in zip(curves, counts, strict=True):
+        extended, choice = np.full(bins + 1, np.inf), np.zeros(bins + 1, np.int32)
+        for level, cost in enumerate(-(-kept // width)):
+            if cost > bins:
+                continue
+            total = curve[level] + best[: bins + 1 - cost]
+            better = total < extended[cost:]
+            extended[cost:][better] = total[better]
+            choice[cost:][better] = level
+        best = extended
+        choices.append(choice)
+    picked, left = [], bins
+    for choice, kept in zip(reversed(choices), reversed(counts), strict=True):
+        level = int(choice[left])
+        left -= int(-(-kept[level] // width))
+        picked.append(level)
+    return picked[::-1]

@@ -1,0 +1,181 @@
+"""Iterative magnitude pruning, and any search of its shape: train, prune the survivors, rewind, repeat."""
+
+import dataclasses
+import itertools
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from jaxticket import _tree
+from jaxticket._checks import check_count, check_key, check_number, known
+from jaxticket.errors import InputError
+from jaxticket.loops._level import Level, LevelStore, PruneFn
+from jaxticket.masks._apply import check_fits
+from jaxticket.tickets import rewinds
+from jaxticket.tickets._ticket import Ticket, copy
+from jaxticket.tickets._ticket import rewind as rewound
+from jaxticket.tickets.rewinds import Rewind
+from jaxticket.typing import Density, Key, Mask, Trained, TrainFn
+
+
+def imp(
+    train: TrainFn,
+    ticket: Ticket,
+    *,
+    densities: Sequence[Density],
+    prune: PruneFn,
+    rewind: Rewind = rewinds.weights(),
+    key: Key,
+    store: LevelStore | None = None,
+) -> Iterator[Level]:
+    """Searches for winning tickets by iterative pruning (Frankle & Carbin, 2019).
+
+    Level 0 trains `ticket` at densities[0] (usually 1.0, its mask as it is). Each next level prunes what the last one
+    trained, survivors among survivors, rewinds, and trains again. Densities (1.0, d) make it one-shot pruning.
+    Training gets copies of all arrays and may donate them. With a `store`, a level that is there is loaded instead of
+    trained, so a killed search goes on from its last finished level to the same bits.
+
+    Args:
+      train: called as train(params, state, mask, key, step=..., opt_state=...), with masked parameters.
+      ticket: parameters at the rewind point, not masked, and the mask that says what can be pruned.
+      densities: for each level, the fraction kept of the weights that are not None in the mask, or a pytree of such
+        fractions; never increasing.
+      prune: chooses the survivors, such as `loops.prune_by(scores.magnitude)`.
+      rewind: what the next level starts from.
+      key: folded with the level's index, see `level_keys`.
+      store: keeps finished levels, such as `Store(directory)`.
+
+    Yields:
+      Level(index, density, ticket, trained), each as soon as it is trained.
+
+    Raises:
+      InputError: no densities, one outside [0, 1], or one above its predecessor, before anything is trained.
+      CheckpointError: the store holds levels of another search.
+    """
+    densities = listed(densities)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    check_densities(densities, ticket.mask)
+    return _levels(train, ticket, densities, prune, rewind, key, store)
+
+
+def _levels(
+    train: TrainFn,
+    ticket: Ticket,
+    densities: tuple[Density, ...],
+    prune: PruneFn,
+    rewind: Rewind,
+    key: Key,
+    store: LevelStore | None,
+) -> Iterator[Level]:
+    trained = None
+    for index, density in enumerate(densities):
+        ticket = next_ticket(ticket, trained, index=index, density=density, prune=prune, rewind=rewind, key=key)
+        train_key, _ = level_keys(key, index)
+        level = train_level(train, ticket, index=index, density=density, key=train_key, store=store)
+        trained = level.trained
+        yield level
+
+
+def next_ticket(
+    ticket: Ticket,
+    trained: Trained | None,
+    *,
+    index: int,
+    density: Density,
+    prune: PruneFn,
+    rewind: Rewind = rewinds.weights(),
+    key: Key,
+) -> Ticket:
+    """Return the ticket of a level of `imp`, for a loop that trains it in its own way.
+
+    Args:
+      ticket: the ticket of the level before, or at the first level that of the search.
+      trained: what training it gave; None at the first level, which prunes the ticket's own weights if `density` is
+        below 1.
+      index: the level's number, from 0.
+      density: the fraction to keep, or a pytree of them.
+      prune: as of `imp`.
+      rewind: as of `imp`.
+      key: that of the search, see `level_keys`.
+
+    Returns:
+      The ticket, which `train_level` trains.
+    """
+    _, prune_key = level_keys(key, index)
+    if trained is not None:
+        return rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
+    if any(d < 1 for d in jax.tree.leaves(density)):
+        return dataclasses.replace(ticket, mask=prune(ticket.params, ticket.mask, density, key=prune_key))
+    return ticket
+
+
+def train_level(
+    train: TrainFn, ticket: Ticket, *, index: int, density: Density, key: Key, store: LevelStore | None = None
+) -> Level:
+    """Trains one ticket as a level, unless the store has it: a step of `imp`, and all of a control.
+
+    Training gets copies, so that it may donate every buffer. Raises CheckpointError if the store holds, at this
+    index, what was trained from another ticket or key.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxticket.typing import Trained
+    >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])})
+    >>> train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {})
+    >>> train_level(train, ticket, index=0, density=0.5, key=jax.random.key(0)).trained.params
+    {'w': Array([1., 0.], dtype=float32)}
+    """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    trained = None if store is None else store.load(index, ticket, key=key)
+    if trained is None:
+        state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
+        trained = train(rewound(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
+        if store is not None:
+            store.save(index, ticket, trained, key=key)
+    return Level(index, density, ticket, trained)
+
+
+def level_keys(key: Key, index: int | jax.Array) -> tuple[Key, Key]:
+    """The keys with which level `index` of imp(key=key) trains and prunes.
+
+    A control trained with the same key sees the same examples in the same order as the ticket of that level.
+    """
+    check_key("key", key)
+    if not isinstance(index, jax.core.Tracer):
+        check_count(0, index=index)
+    train_key, prune_key = jax.random.split(jax.random.fold_in(key, index))
+    return train_key, prune_key
+
+
+def listed(densities: Any) -> tuple[Density, ...]:
+    """The densities of levels, numbers as floats. Raises InputError for what is no sequence."""
+    if not isinstance(densities, Iterable) or isinstance(densities, str):
+        raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")
+    return tuple(known(d) for d in densities)
+
+
+def check_densities(densities: Sequence[Density], mask: Mask) -> None:
+    """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
+    if not len(densities):
+        raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
+    for density in densities:
+        if not isinstance(density, numbers.Real | str):
+            _tree.check_structure("densities", density, "ticket.mask", mask)
+        for value in jax.tree.leaves(density):
+            check_number(densities=value)
+            if not 0 <= known(value) <= 1:
+                raise InputError(
+                    f"densities: {value} is not a fraction; pass numbers between 0 and 1 (the part to keep)"
+                )
+    for index, (high, low) in enumerate(itertools.pairwise(densities)):
+        if any(b > a for a, b in zip(_by_leaf(high, mask), _by_leaf(low, mask), strict=True)):
+            raise InputError(
+                f"densities[{index + 1}]={low} is above densities[{index}]={high}; a search can only prune: sort them"
+            )
+
+
+def _by_leaf(density: Density, mask: Mask) -> list[Any]:
+    pruned = len(jax.tree.leaves(mask))
+    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)

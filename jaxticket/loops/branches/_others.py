@@ -1,0 +1,92 @@
+"""The same mask elsewhere: at other rewind points, or for another task."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters
+from jaxticket._checks import check_key
+from jaxticket.errors import InputError
+from jaxticket.loops.branches._values import InitFn, check_shape
+from jaxticket.masks._apply import check_fits
+from jaxticket.tickets._ticket import Ticket, copy, rewind
+from jaxticket.training import FitFn
+from jaxticket.typing import Filter, Key
+
+
+def rewinding_sweep(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequence[int], key: Key) -> Iterator[Ticket]:
+    """The ticket's mask over the weights of each of these steps of one training: how late must one rewind?
+
+    Trains `start`, once and no further than the last step, and yields a ticket at each, with the parameters, model
+    state and step of that point and a fresh optimizer (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket
+    Hypothesis", 2020).
+
+    Args:
+      start: the dense network at step 0. key: gives its order of the data, the key of the search's early training.
+      fit: trains it, as `training.fit` does. steps: rewind points, rising; 0 is the initialisation.
+
+    Raises:
+      InputError: steps that are negative or do not rise, or a start that is not at step 0.
+      StructureError: a start of another structure.
+
+    >>> import jax
+    >>> from jaxticket.training import Fitted
+    >>> def fit(params, state, mask, key, *, step, steps, opt_state):
+    ...     return Fitted(jax.tree.map(lambda p: p + steps, params), state, opt_state, 0.0)
+    >>> start = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, True])})
+    >>> ticket = dataclasses.replace(start, mask={"w": jnp.array([True, False])})
+    >>> sweep = rewinding_sweep(ticket, start, fit, steps=[0, 10, 30], key=jax.random.key(0))
+    >>> [(point.step, float(point.params["w"][0])) for point in sweep]
+    [(0, 0.0), (10, 10.0), (30, 30.0)]
+    """
+    _tree.check_structure("start.params", start.params, "ticket.params", ticket.params)
+    if any(step < 0 for step in steps) or any(not a < b for a, b in itertools.pairwise(steps)):
+        raise InputError(f"steps={list(steps)} must be 0 or more, and rise")
+    if start.step:
+        raise InputError(f"start.step={start.step}; a sweep starts from the network at step 0")
+    return _points(ticket, start, fit, steps=steps, key=key)
+
+
+def transfer(ticket: Ticket, init: InitFn, *, key: Key, redraw: Filter | None = None) -> Ticket:
+    """The ticket for another data set: its mask and weights, but for the leaves that do not fit there.
+
+    Leaves that `redraw` chooses, such as the output layer where the classes differ, come from `init(key)`, whole: their
+    mask, if they have one, is full. Model state is `init`'s, since statistics of other data mislead; the step stays,
+    the optimizer is fresh. For another optimizer alone, on the same data, only that matters:
+    dataclasses.replace(ticket, opt_state=None). After Morcos et al., "One ticket to win them all" (2019).
+
+    Raises StructureError if init makes another structure, or another shape of a leaf that is not redrawn, and
+    NoMatchError if `redraw` matches nothing.
+
+    >>> import jax
+    >>> ticket = Ticket({"out": jnp.zeros(3), "w": jnp.ones(2)}, {"out": None, "w": jnp.array([True, False])})
+    >>> init = lambda key: ({"out": jnp.zeros(5), "w": jnp.zeros(2)}, None)
+    >>> transfer(ticket, init, key=jax.random.key(0), redraw=filters.match("^out$")).params
+    {'out': Array([0., 0., 0., 0., 0.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
+    """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    fresh, state = init(key)
+    _tree.check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
+    nothing = _tree.tree_map(lambda _: None, fresh)
+    redrawn = nothing if redraw is None else filters.only(fresh, redraw)
+    kept = _tree.tree_map(lambda old, new: old if new is None else None, ticket.params, redrawn)
+    _tree.map_present(check_shape, _tree.names(fresh), fresh, kept)
+    params = _tree.tree_map(lambda old, new: old if new is None else new, ticket.params, redrawn)
+    mask = _tree.tree_map(
+        lambda m, new: m if m is None or new is None else jnp.ones(new.shape, bool), ticket.mask, redrawn
+    )
+    return dataclasses.replace(ticket, params=params, mask=mask, state=state, opt_state=None)
+
+
+def _points(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequence[int], key: Key) -> Iterator[Ticket]:
+    params, state, opt_state, at = rewind(start), copy(start.state), copy(start.opt_state), 0
+    for step in steps:
+        if step > at:
+            fitted = fit(params, state, start.mask, key, step=at, steps=step - at, opt_state=opt_state)
+            params, state, opt_state, at = fitted.params, fitted.state, fitted.opt_state, step
+        # Copies: `fit` may donate these buffers when it goes on.
+        point = dataclasses.replace(ticket, params=copy(params), state=copy(state))
+        yield dataclasses.replace(point, step=step, opt_state=None)

@@ -1,0 +1,67 @@
+"""Controls that keep the mask and change the weights."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket._checks import check_key
+from jaxticket.errors import StructureError
+from jaxticket.masks._apply import check_fits
+from jaxticket.tickets._ticket import Ticket
+from jaxticket.typing import Key, Params, PyTree
+
+InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as `Model.init` gives them
+
+
+def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
+    """The same mask over fresh weights: is it the structure alone that wins? (Frankle & Carbin, 2019)
+
+    `init(key)` gives parameters and model state, as `Model.init` does. The step stays, so that the control sees the
+    ticket's learning rates; the optimizer is fresh. Raises StructureError if init makes another structure.
+
+    >>> import jax, jax.numpy as jnp
+    >>> ticket = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, False])})
+    >>> random_reinit(ticket, lambda key: ({"w": jnp.ones(2)}, None), key=jax.random.key(0)).params
+    {'w': Array([1., 1.], dtype=float32)}
+    """
+    check_key("key", key)
+    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    params, state = init(key)
+    _tree.check_structure("what init(key) returns", params, "ticket.params", ticket.params)
+    return dataclasses.replace(ticket, params=params, state=state, opt_state=None)
+
+
+def sign_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
+    """`random_reinit` in which each sparsified weight has the ticket's sign: do mask and signs win without magnitudes?
+
+    The variant "reinit, same sign" of Zhou et al., "Deconstructing Lottery Tickets" (2019), not their constant or
+    reshuffled one: magnitudes are those of `init(key)` (their code permutes the layer's own initial ones), signs those
+    at the rewind point (0 counts as positive). A symmetric initialisation keeps its distribution. Leaves that are not
+    sparsified and the model state are fresh too; the step stays, the optimizer is fresh. Raises StructureError if init
+    makes another structure or other shapes.
+
+    >>> import jax, jax.numpy as jnp
+    >>> ticket = Ticket({"w": jnp.array([-3.0, 4.0])}, {"w": jnp.array([True, False])})
+    >>> sign_reinit(ticket, lambda key: ({"w": jnp.array([0.1, -0.2])}, None), key=jax.random.key(0)).params
+    {'w': Array([-0.1,  0.2], dtype=float32)}
+    """
+    fresh = random_reinit(ticket, init, key=key)
+    _tree.check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
+
+    def signed(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
+        return new if kept is None else jnp.where(old < 0, -jnp.abs(new), jnp.abs(new))
+
+    return dataclasses.replace(fresh, params=_tree.tree_map(signed, fresh.params, ticket.params, ticket.mask))
+
+
+def check_shape(name: str, new: Any, old: Any) -> None:
+    """Raises StructureError if what init(key) returns has another shape than the ticket's leaf of that name."""
+    if new.shape != old.shape:
+        raise StructureError(
+            f"what init(key) returns has shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
+            "branches.transfer redraws leaves whose shapes differ"
+        )

@@ -1,0 +1,148 @@
+"""The search of sparse model soups, and how members become one network."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxticket._checks import check_count, check_number, known
+from jaxticket.errors import InputError
+from jaxticket.loops._imp import imp
+from jaxticket.loops._level import Level, LevelStore, PruneFn
+from jaxticket.loops._prune import prune_by
+from jaxticket.loops.soups._averages import average, count_members, soup
+from jaxticket.tickets import rewinds
+from jaxticket.tickets._ticket import Ticket
+from jaxticket.typing import Density, Key, Mask, Params, PyTree, Trained, TrainFn
+
+# soup, averaged model state -> the state to use, as `recalibrate` makes it
+StateFn = Callable[[Params, PyTree], PyTree]
+
+
+class Soup(NamedTuple):
+    """An average: its parameters, its model state, and the weight of each member, which add up to 1."""
+
+    params: Params
+    state: PyTree
+    weights: list[float]
+
+
+MergeFn = Callable[[Trained, Mask], Soup]  # trained members along a leading axis, and the mask they share -> their soup
+MeasureFn = Callable[[Trained, Soup], dict[str, Any]]  # members and soup -> what is recorded of them, JSON-able
+
+
+def phases(density: float, count: int) -> tuple[float, ...]:
+    """The densities of `count` phases that each keep the same part of the survivors and end at `density`.
+
+    Raises InputError for a density outside (0, 1) or no phases.
+
+    >>> [round(1 - d, 4) for d in phases(0.1, 3)]
+    [0.5358, 0.7846, 0.9]
+    """
+    check_number(density=density)
+    if not 0 < known(density) < 1:
+        raise InputError(f"density={density} must lie between 0 and 1: the fraction kept after the last phase")
+    check_count(1, count=count)
+    return tuple(density ** (phase / count) for phase in range(1, count + 1))
+
+
+def uniform(*, state: StateFn | None = None) -> MergeFn:
+    """Averages all members.
+
+    Args:
+      state: state(params, averaged) -> the soup's model state, as `recalibrate` makes it. By default it is the average
+        of the members', which is wrong for batch statistics: the soup's activations are no average of theirs.
+    """
+
+    def merge(trained: Trained, mask: Mask) -> Soup:
+        count = count_members(trained.params)
+        return _soup(trained, mask, np.ones(count, np.float32), state)
+
+    return merge
+
+
+def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None = None) -> MergeFn:
+    """Averages the best member with each next one that does not make the average worse (Wortsman et al., 2022).
+
+    Members come from the best to the worst, equals in their order, and one joins if the average with it evaluates at
+    least as well as the one without.
+
+    Args:
+      evaluate: evaluate(params, state) -> accuracy on validation examples; compile it with jax.jit.
+      state: as for `uniform`; used on every average that is tried.
+    """
+
+    def merge(trained: Trained, mask: Mask) -> Soup:
+        one = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
+        count = count_members(trained.params)
+        alone = [float(evaluate(*one((trained.params, trained.state), index))) for index in range(count)]
+        best, *others = sorted(range(count), key=lambda index: -alone[index])
+        chosen = np.zeros(count, np.float32)
+        chosen[best] = 1
+        kept = _soup(trained, mask, chosen, state)
+        accuracy = float(evaluate(kept.params, kept.state))
+        for index in others:
+            tried = chosen.copy()
+            tried[index] = 1
+            candidate = _soup(trained, mask, tried, state)
+            if (value := float(evaluate(candidate.params, candidate.state))) >= accuracy:
+                chosen, kept, accuracy = tried, candidate, value
+        return kept
+
+    return merge
+
+
+def souped(members: TrainFn, *, merge: MergeFn = uniform(), measure: MeasureFn | None = None) -> TrainFn:
+    """The `TrainFn` that trains members and returns their soup, for `search`, `imp` and `train_level`.
+
+    Its metrics are "members", the metrics of the members as lists, "weights", those of the soup, and whatever
+    measure(members, soup) returns: the only place where the members can still be looked at.
+    """
+
+    def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
+        trained = members(params, state, mask, key, step=step, opt_state=opt_state)
+        soup = merge(trained, mask)
+        measured = {} if measure is None else measure(trained, soup)
+        return Trained(soup.params, soup.state, {"members": trained.metrics, "weights": soup.weights, **measured})
+
+    return train
+
+
+def search(
+    members: TrainFn,
+    ticket: Ticket,
+    *,
+    densities: Sequence[Density],
+    prune: PruneFn = prune_by(),
+    merge: MergeFn = uniform(),
+    measure: MeasureFn | None = None,
+    key: Key,
+    store: LevelStore | None = None,
+) -> Iterator[Level]:
+    """Sparse model soups: each phase prunes, trains the members from there, and hands their soup to the next one.
+
+    It is `imp` with `souped` training and the learning rate rewound: so it resumes, stores and refuses as that does.
+
+    Args:
+      members: trains copies of one ticket, as `at_once` or `in_turn` make it.
+      ticket: the dense network, trained; its step is where the schedule of each phase begins.
+      densities: of each phase, such as phases(0.05, 3). The first prunes the ticket's own weights.
+      merge: `uniform()`, or `greedy(evaluate)`. measure: see `souped`.
+
+    Yields:
+      Level(index, density, ticket, trained), where `trained` is the soup.
+
+    Raises:
+      InputError, CheckpointError: as `imp`.
+    """
+    train = souped(members, merge=merge, measure=measure)
+    rewind = rewinds.learning_rate()
+    return imp(train, ticket, densities=densities, prune=prune, rewind=rewind, key=key, store=store)
+
+
+def _soup(trained: Trained, mask: Mask, chosen: np.ndarray, state: StateFn | None) -> Soup:
+    weights = chosen / chosen.sum()
+    params = soup(trained.params, mask, weights=weights)
+    averaged = average(trained.state, weights) if jax.tree.leaves(trained.state) else trained.state
+    return Soup(params, averaged if state is None else state(params, averaged), weights.tolist())

@@ -1,0 +1,202 @@
+"""Measures of masks. Entries of broadcast masks count as often as they stand for a weight; None leaves do not count."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _processes, _tree
+from jaxticket.errors import InputError
+from jaxticket.masks import _algebra
+from jaxticket.masks._apply import check_fits
+from jaxticket.typing import Mask, Params
+
+_MOST = 2**31 - 1  # the largest int32
+
+
+def density(params: Params, mask: Mask) -> jax.Array:
+    """The fraction of weights kept, over the leaves that are sparsified: a float32 scalar; 1 if there are none.
+
+    `params` gives the shapes: a channel mask counts as its weights do. Any number of weights. Raises StructureError if
+    the mask does not fit the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> density({"w": jnp.ones((2, 4)), "b": jnp.ones(4)}, {"w": jnp.array([[True], [False]]), "b": None})
+    Array(0.5, dtype=float32)
+    """
+    check_fits(params, mask)
+    return _fraction(_kept(params, mask), jnp.float32(_size(params, mask)), empty=1)
+
+
+def nnz(params: Params, mask: Mask) -> jax.Array:
+    """The number of weights kept, over the leaves that are sparsified: an int32 scalar.
+
+    Raises InputError for more than 2^31 − 1 weights (`density` has no such limit), StructureError if the mask does
+    not fit the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> nnz({"w": jnp.ones((2, 4))}, {"w": jnp.array([[True], [False]])})
+    Array(4, dtype=int32)
+    """
+    check_fits(params, mask)
+    if _size(params, mask) > _MOST:
+        raise InputError(f"nnz cannot count {_size(params, mask)} weights in int32; use density(params, mask).")
+    return _kept(params, mask)
+
+
+def iou(params: Params, a: Mask, b: Mask) -> jax.Array:
+    """Intersection over union of what two masks keep, in weights: a float32 scalar; 1 if both keep nothing.
+
+    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+
+    >>> import jax.numpy as jnp
+    >>> iou(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
+    Array(0.5, dtype=float32)
+    """
+    _check_both(params, a=a, b=b)
+    either = _kept(params, _algebra.union(a, b))
+    return _fraction(_kept(params, _algebra.intersection(a, b)), either, empty=1)
+
+
+def hamming(params: Params, a: Mask, b: Mask) -> jax.Array:
+    """The fraction of weights on which two masks differ: a float32 scalar.
+
+    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+
+    >>> import jax.numpy as jnp
+    >>> hamming(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
+    Array(0.25, dtype=float32)
+    """
+    _check_both(params, a=a, b=b)
+    differ = _algebra.union(_algebra.difference(a, b), _algebra.difference(b, a))
+    return _fraction(_kept(params, differ), jnp.float32(_size(params, a)), empty=0)
+
+
+def churn(params: Params, old: Mask, new: Mask) -> jax.Array:
+    """The fraction of the weights kept by `new` that `old` did not keep: a float32 scalar; 0 if it keeps none.
+
+    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+
+    >>> import jax.numpy as jnp
+    >>> churn(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, True, False]))
+    Array(0.5, dtype=float32)
+    """
+    _check_both(params, old=old, new=new)
+    return _fraction(_kept(params, _algebra.difference(new, old)), _kept(params, new), empty=0)
+
+
+class Row(NamedTuple):
+    """One leaf of a Summary; density is None if the leaf is not sparsified (kept is then its size), shape in totals."""
+
+    path: str
+    shape: tuple[int, ...] | None
+    kept: int
+    size: int
+    density: float | None
+
+
+class Summary(NamedTuple):
+    """A mask in numbers, leaf by leaf; str() makes a table of it.
+
+    Attributes:
+      rows: one for each parameter, in tree order.
+      maskable: totals over the leaves that are sparsified. all: totals over all parameters.
+    """
+
+    rows: tuple[Row, ...]
+    maskable: Row
+    all: Row
+
+    def __str__(self) -> str:
+        header = ("path", "shape", "kept", "size", "density")
+        lines = [header, *map(_cells, self.rows), _cells(self.maskable), _cells(self.all)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        table = [
+            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+            for line in lines
+        ]
+        rule = "-" * len(table[0])
+        return "\n".join([table[0], rule, *table[1:-2], rule, *table[-2:]])
+
+
+def summary(params: Params, mask: Mask) -> Summary:
+    """What the mask keeps of each leaf, and in total: of the leaves that are sparsified, and of all parameters.
+
+    Counts are Python ints, of weights. Raises InputError under jit (the counts must be known), StructureError if the
+    mask does not fit the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.ones(4)}
+    >>> print(summary(params, {"kernel": jnp.array([[True], [False]]), "bias": None}))
+    path      shape   kept  size  density
+    -------------------------------------
+    bias      (4,)       4     4    dense
+    kernel    (2, 4)     4     8   0.5000
+    -------------------------------------
+    maskable             4     8   0.5000
+    all                  8    12   0.6667
+    """
+    check_fits(params, mask)
+    if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
+        raise InputError("summary needs a mask whose values are known; call it outside jit, vmap and grad.")
+
+    def row(path: str, p: jax.Array | None, m: jax.Array | None) -> Row | None:
+        if p is None:
+            return None
+        size = math.prod(p.shape)
+        if m is None:
+            return Row(path, p.shape, size, size, None)
+        kept = int(np.sum(_processes.on_host(_along_last(m)), dtype=np.int64)) * _repeats(p, m)
+        return Row(path, p.shape, kept, size, kept / size if size else 1.0)
+
+    tree = _tree.tree_map(row, _tree.names(params), params, mask)
+    rows = tuple(jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, Row)))
+    return Summary(rows, _total("maskable", [r for r in rows if r.density is not None]), _total("all", rows))
+
+
+def _total(name: str, rows: list[Row] | tuple[Row, ...]) -> Row:
+    kept, size = sum(r.kept for r in rows), sum(r.size for r in rows)
+    return Row(name, None, kept, size, kept / size if size else 1.0)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shape = "" if row.shape is None else str(row.shape)
+    fraction = "dense" if row.density is None else f"{row.density:.4f}"
+    return row.path, shape, f"{row.kept:,}", f"{row.size:,}", fraction
+
+
+def _check_both(params: Params, **masks: Mask) -> None:
+    for name, mask in masks.items():
+        check_fits(params, mask, name=name)
+
+
+def _size(params: Params, mask: Mask) -> int:
+    """The number of weights of the leaves that are sparsified."""
+    return sum(jax.tree.leaves(_tree.map_present(lambda p, m: math.prod(p.shape), params, mask)))
+
+
+def _kept(params: Params, mask: Mask) -> jax.Array:
+    """The number of weights kept: int32 and exact where that can hold it, else float32."""
+    dtype = jnp.int32 if _size(params, mask) <= _MOST else jnp.float32
+
+    def one(p: jax.Array, m: jax.Array) -> jax.Array:
+        # Two steps: the first cannot overflow int32, and float32 would lose count in it.
+        return jnp.sum(_along_last(m), dtype=dtype) * jnp.asarray(_repeats(p, m), dtype)
+
+    return sum(jax.tree.leaves(_tree.map_present(one, params, mask)), start=jnp.zeros((), dtype))
+
+
+def _along_last(m: jax.Array) -> jax.Array:
+    return jnp.sum(m, axis=-1 if m.ndim else None, dtype=jnp.int32)
+
+
+def _repeats(p: jax.Array, m: jax.Array) -> int:
+    """How many weights each entry of a broadcast mask stands for."""
+    return math.prod(p.shape) // max(math.prod(m.shape), 1)
+
+
+def _fraction(part: jax.Array, whole: jax.Array, *, empty: float) -> jax.Array:
+    part, whole = part.astype(jnp.float32), whole.astype(jnp.float32)
+    return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.float32(empty))

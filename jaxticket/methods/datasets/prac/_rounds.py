@@ -1,0 +1,219 @@
+"""The search: train on a part, prune, rewind, choose the next part.
+
+A round trains the ticket on a part of the examples, stops as soon as the mask that it would be pruned to has settled,
+prunes and rewinds, and chooses the part for the next round: examples that were forgotten while it trained, and those
+that the dense network and the sparse one see differently. What comes out is a ticket, to be trained on all examples.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import data_pruning, loops, schedules, tickets, training
+from jaxticket.data_pruning import Tracked
+from jaxticket.loops import LevelStore, PruneFn
+from jaxticket.methods.datasets.prac import _stopping
+from jaxticket.methods.datasets.prac._sets import Found, prac_set
+from jaxticket.methods.datasets.prac._stopping import Plan
+from jaxticket.tickets import Ticket, rewind, rewinds
+from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets._ticket import copy
+from jaxticket.training import FitFn
+from jaxticket.training._subsets import size_of
+from jaxticket.typing import Key, Mask, Params, PyTree, Trained
+
+
+class Round(NamedTuple):
+    """A round: what it trained on, for how long, and what it found."""
+
+    level: loops.Level  # its ticket is what was trained; metrics: epochs, allowed, examples, distances, best, loss
+    subset: jax.Array  # (examples,) bool: what it was trained on
+    found: Found
+    ticket: Ticket  # pruned and rewound: what the next round trains
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Epochs run, and examples in each."""
+        return self.level.trained.metrics["epochs"], self.level.trained.metrics["examples"]
+
+
+ChooseFn = Callable[[Found], jax.Array]  # what a round found -> (examples,) bool, what the next one trains on
+PredictFn = Callable[[Params, PyTree], jax.Array]  # parameters, model state -> (examples,) classes
+EvaluateFn = Callable[[Params, PyTree], float]  # parameters, model state -> accuracy on validation examples
+
+
+class Best(NamedTuple):
+    """The weights and the model state of the epoch with the highest accuracy on validation examples."""
+
+    params: Params
+    model: PyTree
+
+
+class _Carried(NamedTuple):
+    """The model state of a round's training, and what else it must remember."""
+
+    tracked: Tracked
+    best: Best
+    candidate: Mask  # what the last epoch would have been pruned to
+    subset: jax.Array  # (examples,) bool: what is trained on
+
+
+def prac(
+    fit: FitFn,
+    ticket: Ticket,
+    plan: Plan = Plan(),
+    *,
+    recipe: training.Recipe,
+    predict: PredictFn,
+    evaluate: EvaluateFn,
+    choose: ChooseFn | None = None,
+    measures: Sequence[str] = ("el2n",),
+    prune: PruneFn = loops.prune_by(),
+    key: Key,
+    store: LevelStore | None = None,
+    checkpoint: tickets.StepCheckpoint | None = None,
+) -> Iterator[Round]:
+    """Searches for a ticket on PrAC sets (Zhang et al., "Less Data is More", ICML 2021).
+
+    With a `choose` that keeps all examples and tolerance 0 it is iterative pruning on the full data. Each round starts
+    from the weights of `ticket`, or of `plan.rewind_step`, with a fresh optimizer, and its learning rates are those of
+    a whole training, in less time. Best is the epoch of the highest `evaluate`, whose weights predict; round 0's are
+    the dense reference.
+
+    Args:
+      fit: training.fit(recipe, observe=observe) for one training at a time, whose observer sees the examples
+        as the loss does, in training mode and augmented, and the `measures` named.
+      ticket: the weights to begin with, and the mask that says what can be pruned.
+      recipe: its learning-rate schedule is that of plan.epochs epochs of ⌈examples / batch⌉ steps.
+      predict: classes of all training examples, in evaluation mode, without augmentation.
+      choose: the next part; `functools.partial(prac_set, minimum=0.2)` by default.
+      key: folded with the round. store: keeps finished rounds. checkpoint: keeps the state at ends of epochs.
+
+    Yields:
+      Round, as soon as it is trained.
+
+    Raises:
+      InputError: a plan out of range, before anything is trained; a choice that is no subset. CheckpointError: the
+        store holds rounds of another search.
+    """
+    plan = _stopping.checked(plan, recipe)
+    choose = functools.partial(prac_set, minimum=0.2) if choose is None else choose
+    search = _Search(
+        fit=fit,
+        recipe=recipe,
+        plan=plan,
+        evaluate=evaluate,
+        prune=prune,
+        measures=measures,
+        checkpoint=checkpoint,
+    )
+    return _rounds(search, ticket, predict, choose, key, store)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Search:
+    """What all rounds share."""
+
+    fit: FitFn
+    recipe: training.Recipe
+    plan: Plan
+    evaluate: EvaluateFn
+    prune: PruneFn
+    measures: Sequence[str]
+    checkpoint: tickets.StepCheckpoint | None
+
+
+def _rounds(
+    search: _Search, ticket: Ticket, predict: PredictFn, choose: ChooseFn, key: Key, store: LevelStore | None
+) -> Iterator[Round]:
+    plan, recipe = search.plan, search.recipe
+    densities = schedules.levels(plan.rounds + 1, rate=plan.rate)
+    subset, dense, found = jnp.ones(recipe.examples, bool), None, None
+    for index in range(plan.rounds):
+        if found is not None:
+            subset = choose(found)
+            size_of(subset, recipe.examples)
+        train_key, prune_key = loops.level_keys(key, index)
+        prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
+        least = -(-plan.rewind_step // _stopping.epoch_steps(recipe, recipe.examples)) if index == 0 else 1
+        train = functools.partial(_train, search, prune, least)
+        carried = dataclasses.replace(ticket, state=_begin(search, ticket, subset), opt_state=None)
+        level = loops.train_level(train, carried, index=index, density=densities[index], key=train_key, store=store)
+        best = level.trained.state.best
+        sparse = predict(best.params, best.model)
+        dense = sparse if dense is None else dense
+        found = Found(index, level.trained.state.tracked.statistics, dense, sparse)
+        mask = prune(level.trained.params, ticket.mask)
+        start = _early(search, ticket, train_key) if index == 0 and plan.rewind_step else ticket
+        ticket = rewinds.weights()(start, level.trained, mask)
+        yield Round(level, subset, found, ticket)
+
+
+def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
+    statistics = data_pruning.init(search.recipe.examples, search.measures)
+    params = rewind(ticket)
+    return _Carried(Tracked(ticket.state, statistics), Best(params, ticket.state), ticket.mask, subset)
+
+
+def _early(search: _Search, ticket: Ticket, key: Key) -> Ticket:
+    """What round 0 was at plan.rewind_step: trained once more up to there, by the same program to the same bits."""
+    step, everything = search.plan.rewind_step, jnp.ones(search.recipe.examples, bool)
+    state, mask = copy((_begin(search, ticket, everything).tracked, ticket.mask))
+    fitted = search.fit(rewind(ticket), state, mask, key, step=0, steps=step, subset=everything)
+    return dataclasses.replace(ticket, params=fitted.params, state=fitted.state.model, step=ticket.step + step)
+
+
+def _train(
+    search: _Search,
+    prune: Callable[[Params, Mask], Mask],
+    least: int,
+    params: Params,
+    carried: _Carried,
+    mask: Mask,
+    key: Key,
+    *,
+    step: int,
+    opt_state: PyTree | None,
+) -> Trained:
+    """Trains a round, for `least` epochs or more. It begins the schedule anew, wherever it was rewound to."""
+    del step
+    size, examples = int(carried.subset.sum()), search.recipe.examples
+    steps = _stopping.epoch_steps(search.recipe, size)
+    whole = search.plan.epochs * _stopping.epoch_steps(search.recipe, examples)
+    allowed = _stopping.allowed_epochs(search.plan.epochs, size, examples)
+    fit = functools.partial(search.fit, subset=carried.subset, stretch=whole / (allowed * steps))
+    at, distances, best, loss = 0, list[float](), -math.inf, math.nan
+    origin = fingerprint(params, carried, mask, key, allowed, whole) if search.checkpoint else ""
+    like = Ticket(params, mask, state=carried, opt_state=jax.eval_shape(search.recipe.fresh, params))
+    if search.checkpoint and (saved := search.checkpoint.load(origin, like)):
+        reached, values = saved
+        params, carried, opt_state, at = reached.params, reached.state, reached.opt_state, reached.step
+        distances, best, loss = values["distances"], values["best"], values["loss"]
+    while at < allowed and (at < least or not _settled(distances, search.plan.tolerance)):
+        fitted = fit(params, carried.tracked, mask, key, step=at * steps, steps=steps, opt_state=opt_state)
+        params, tracked, opt_state, loss = fitted
+        candidate, accuracy = prune(params, mask), search.evaluate(params, tracked.model)
+        if at > 0:
+            distances.append(float(_stopping.mask_distance(params, mask, carried.candidate, candidate)))
+        carried = carried._replace(tracked=tracked, candidate=candidate)
+        if accuracy > best:
+            best = accuracy
+            carried = carried._replace(best=copy(Best(params, tracked.model)))  # training donates the others
+        at += 1
+        if search.checkpoint and search.checkpoint.due():
+            reached = Ticket(params, mask, at, carried, opt_state)
+            search.checkpoint.save(origin, reached, {"distances": distances, "best": best, "loss": loss})
+    found = {"epochs": at, "allowed": allowed, "examples": size, "distances": distances, "best": best, "loss": loss}
+    return Trained(params, carried, found)
+
+
+def _settled(distances: list[float], tolerance: float) -> bool:
+    state, settled = _stopping.settling(), jnp.zeros((), bool)
+    for distance in distances:
+        state, settled = _stopping.settle(state, distance, tolerance=tolerance)
+    return bool(settled)

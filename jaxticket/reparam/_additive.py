@@ -1,0 +1,175 @@
+"""Frozen weights plus a low-rank and a sparse correction that are trained."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree, filters, masks
+from jaxticket._checks import check_count, check_key, check_number, known
+from jaxticket.errors import InputError
+from jaxticket.reparam._base import Latent, Reparam, trains
+from jaxticket.selection import select
+from jaxticket.typing import Filter, Key, Mask, Params, PyTree, ScoreFn, Scores
+
+_DEVIATION = 0.02  # of the first factors (Chen et al., 2023)
+_EXACT = 2**24  # the integers that float32 holds
+_PLACES: dict[str, Any] = {"unique_indices": True, "indices_are_sorted": True, "mode": "promise_in_bounds"}
+
+
+class Correction(NamedTuple):
+    """What is trained beside a leaf of shape (…, outputs), whose leading axes count as one of n inputs."""
+
+    left: jax.Array  # (n, rank)
+    right: jax.Array  # (rank, outputs)
+    values: jax.Array  # (places,)
+
+
+def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01) -> ScoreFn:
+    """|W − U V|, what a low-rank approximation leaves: where a sparse correction belongs (GreBsmo; Zhou & Tao, 2013).
+
+    U V is fitted to W − S and S to W − U V in turns, from the singular vectors of W on (the random start of DSEE's code
+    misses planted entries). Leaves of two axes or more are matrices of inputs × outputs; others score None.
+
+    Args:
+      rank: of the approximation. threshold: residuals below it are noise, not part of S.
+
+    Raises InputError for ranks or rounds below 1.
+
+    >>> import jax.numpy as jnp
+    >>> spiked = jnp.ones((4, 4)).at[1, 2].add(3.0)
+    >>> jnp.argmax(low_rank_residual()({"w": spiked})["w"])
+    Array(6, dtype=int32)
+    """
+    check_count(1, rank=rank, rounds=rounds)
+
+    def one(p: jax.Array) -> jax.Array | None:
+        if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
+            return None
+        w = p.reshape(-1, p.shape[-1]).astype(jnp.promote_types(p.dtype, jnp.float32))
+        right = jnp.linalg.svd(w, full_matrices=False)[2][:rank]
+        sparse = jnp.zeros_like(w)
+        for _ in range(rounds):
+            left = jnp.linalg.qr((w - sparse) @ right.T)[0]
+            right = left.T @ (w - sparse)
+            residual = w - left @ right
+            sparse = jnp.where(jnp.abs(residual) < threshold, 0, residual)
+        return jnp.abs(residual).reshape(p.shape)
+
+    def score(
+        params: Params,
+        *,
+        grads: Params | None = None,
+        mask: Mask | None = None,
+        key: Key | None = None,
+        aux: PyTree | None = None,
+    ) -> Scores:
+        del grads, mask, key, aux
+        _tree.check_arrays("params", params)
+        return _tree.map_present(one, params)
+
+    return score
+
+
+def additive(
+    mask: Mask | None = None,
+    *,
+    rank: int,
+    residual_density: float,
+    scale: float = 1.0,
+    places: ScoreFn = low_rank_residual(),
+    where: Filter = filters.weights(),
+) -> Reparam:
+    r"""DSEE: pruned and frozen weights, and a low-rank plus sparse correction to train (Chen et al., 2023).
+
+    .. math:: p = W \odot S_1 + \alpha \, (U V + S_2)
+
+    U starts as noise, V and S₂ as zeros: the first parameters are W ⊙ S₁. S₂ has fixed places, the best-scored ones of
+    the unmasked W. `wrap` trains the group "learned" alone; to train a head or biases too, partition by labels of your
+    own. The parameters are dense where U V is (the mask says so): to profit from S₁, keep the three parts apart.
+
+    A leaf of n × m with k places costs rank · (n + m) + k trained numbers, and 8 bytes a place (of a matrix) to know
+    where; the realised leaf is the only dense array. Each step scatters and gathers k numbers.
+
+    Args:
+      mask: S₁, None leaves and None keep all. rank: of U V, 0 for none. scale: α.
+      residual_density: the fraction of a leaf's weights that S₂ may change; 0 for none. Not traced.
+      places: scores them, once. where: which leaves are corrected.
+
+    Raises InputError for a negative rank, a density outside [0, 1], and in `init` without a key where rank > 0, or for
+    axes of more than 2^24 where there are places.
+
+    >>> import jax, jax.numpy as jnp
+    >>> tuned = additive({"w": jnp.array([[True, False], [True, True]])}, rank=1, residual_density=0.25)
+    >>> latent = tuned.init({"w": jnp.ones((2, 2))}, jax.random.key(0))
+    >>> tuned.realise(latent, count=0)["w"], jax.tree.map(jnp.size, latent.learned["w"])
+    (Array([[1., 0.],
+           [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
+    """
+    check_count(0, rank=rank)
+    check_number(residual_density=residual_density)
+    residual_density = known(residual_density)
+    if rank < 0 or not 0 <= known(residual_density) <= 1:
+        raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
+
+    def init(params: Params, key: Key | None) -> Latent:
+        corrected = filters.only(params, where)
+        if key is not None:
+            check_key("key", key)
+        if rank and key is None:
+            raise InputError("additive draws its first factors: pass a key to init, or rank=0.")
+        found = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)
+        if residual_density:
+            scored = _tree.map_present(lambda p, s: s, corrected, places(corrected))
+            found = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
+        position = jax.tree.unflatten(_tree.structure(params), range(_tree.structure(params).num_leaves))
+        first = lambda p, at, i: _first(p, len(at), rank, None if key is None else jax.random.fold_in(key, i))
+        learned = _tree.map_present(first, corrected, found, position)
+        weights = params if mask is None else masks.apply_mask(params, mask)
+        return Latent(jax.tree.map(lambda p: jnp.array(p, copy=True), weights), learned, found)
+
+    def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
+        del count, key
+
+        def one(w: jax.Array, c: Correction | None, at: jax.Array | None) -> jax.Array:
+            if c is None or at is None:
+                return w
+            low_rank = w + (scale * c.left @ c.right).astype(w.dtype).reshape(w.shape)
+            return low_rank.at[_index(at)].add((scale * c.values).astype(w.dtype), **_PLACES)
+
+        return _tree.tree_map(one, latent.weights, latent.learned, latent.constants)
+
+    def kept(latent: Latent, *, count: Any) -> Mask:
+        del count
+
+        def one(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
+            if at is None:
+                return m
+            if m is None or rank:
+                return jnp.ones_like(w, dtype=bool)
+            return jnp.broadcast_to(m, w.shape).at[_index(at)].set(True, **_PLACES)
+
+        s1 = _tree.tree_map(lambda _: None, latent.weights) if mask is None else mask
+        return _tree.tree_map(one, latent.weights, s1, latent.constants)
+
+    return Reparam(init, realise, kept, trains("learned"))
+
+
+def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:
+    inputs, outputs = math.prod(p.shape[:-1]), p.shape[-1]
+    left = jnp.zeros((inputs, 0)) if key is None else _DEVIATION * jax.random.normal(key, (inputs, rank))
+    return Correction(left, jnp.zeros((rank, outputs)), jnp.zeros(places))
+
+
+def _coordinates(mask: jax.Array, density: float) -> jax.Array:
+    """The indices of what a mask of this density keeps, (places, axes), as floats: jax.grad takes no integers."""
+    if max(mask.shape) > _EXACT:
+        raise InputError(f"a leaf of shape {mask.shape} has an axis above {_EXACT}; leave it out with where=.")
+    size = max(1, int(np.rint(density * mask.size)))
+    return jnp.stack(jnp.nonzero(mask, size=size), axis=1).astype(jnp.float32)
+
+
+def _index(at: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(at[:, axis].astype(jnp.int32) for axis in range(at.shape[1]))

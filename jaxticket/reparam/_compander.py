@@ -1,0 +1,87 @@
+"""Weight Compander: weights as a bounded function of latent ones, steep at zero."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters
+from jaxticket._checks import check_number
+from jaxticket.errors import InputError
+from jaxticket.reparam._base import Latent, Reparam
+from jaxticket.typing import Filter, Key, Mask, Params, PyTree
+
+
+class Companding(NamedTuple):
+    """Logarithms of a and b, so that both stay positive: structure of the parameters, one of each a leaf, float32."""
+
+    log_height: PyTree
+    log_width: PyTree
+
+
+def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter = filters.weights()) -> Reparam:
+    r"""Weight Compander: keeps weights below a bound and away from zero (2023, arXiv 2306.16993).
+
+    .. math:: p = a \arctan(v / b)
+
+    Not a way to prune but its opponent: where a > b, small weights are spread out and large ones pressed together. The
+    function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a leaf,
+    without weight decay (hold them with the group "learned"). Zeros stay zeros: a mask on `Latent.weights`, as by
+    `sparsify` for that group, is a mask on the parameters.
+
+    Args:
+      height: a; weights stay below a · π/2. width: b. where: which leaves are companded.
+
+    Raises InputError unless both are positive, and if a first weight is out of reach.
+
+    >>> import jax.numpy as jnp
+    >>> compander = weight_compander(height=1.0, width=0.5)
+    >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])}, None)
+    >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
+    (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
+    """
+    check_number(height=height, width=width)
+    if not 0 < height < math.inf or not 0 < width < math.inf:
+        raise InputError(f"height={height} and width={width} must be positive and finite.")
+
+    def init(params: Params, key: Key | None) -> Latent:
+        del key
+        companded = filters.only(params, where)
+        _tree.map_present(lambda name, p: _check_reach(name, p, height), _tree.names(companded), companded)
+        constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
+        learned = Companding(constant(math.log(height)), constant(math.log(width)))
+        copied = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        latent = _tree.tree_map(lambda p, c: p if c is None else _expanded(p, height, width), copied, companded)
+        return Latent(latent, learned)
+
+    def mask(latent: Latent, *, count: Any) -> Mask:
+        del count
+        return _tree.map_present(lambda a, v: jnp.ones_like(v, dtype=bool), latent.learned.log_height, latent.weights)
+
+    def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
+        del count, key
+
+        def one(v: jax.Array, log_height: jax.Array | None, log_width: jax.Array | None) -> jax.Array:
+            if log_height is None or log_width is None:
+                return v
+            return (jnp.exp(log_height) * jnp.arctan(v / jnp.exp(log_width))).astype(v.dtype)
+
+        return _tree.tree_map(one, latent.weights, *latent.learned)
+
+    return Reparam(init, realise, mask)
+
+
+def _expanded(p: jax.Array, height: float, width: float) -> jax.Array:
+    return (width * jnp.tan(p.astype(jnp.promote_types(p.dtype, jnp.float32)) / height)).astype(p.dtype)
+
+
+def _check_reach(name: str, p: jax.Array, height: float) -> None:
+    if isinstance(p, jax.core.Tracer):
+        return
+    largest = float(jnp.max(jnp.abs(p), initial=0))
+    if not largest < height * math.pi / 2:
+        raise InputError(
+            f"height={height} reaches weights below {height * math.pi / 2:.4g}, but {name!r} holds {largest:.4g}; "
+            "raise it, or leave that leaf out with where=."
+        )

@@ -1,0 +1,121 @@
+"""What is done to the untrained weights of a supermask now and then, so that smaller networks hold strong tickets.
+
+Pure functions of a latent, to call between steps. They change pruned weights alone: what is realised stays the same.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
+
+from jaxticket import _tree
+from jaxticket._checks import check_key, check_number, known
+from jaxticket.errors import InputError
+from jaxticket.masks import summary
+from jaxticket.masks._apply import check_fits
+from jaxticket.reparam._base import Latent
+from jaxticket.reparam._initialise import draw_leaves, kaiming_normal
+from jaxticket.typing import Key, Mask, Params
+
+Redraw = Callable[[Params, Key], Params]
+
+
+def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Latent:
+    """Weight recycling: the lowest-scored weights take the values of the highest-scored (Gorbett & Whitley, 2023).
+
+    Of each leaf `fraction` of the weights: the i-th lowest takes the value of the i-th among as many of the highest.
+    Scores stay, and so does the mask. Published every 10 epochs with 0.2; leave the last third of a training without.
+    It sorts each leaf, which on a mesh gathers it, so call it only when it is due.
+
+    Args:
+      fraction: at most the part that is pruned. mask: of `Reparam.mask`; its kept weights never change.
+
+    Raises InputError for a fraction outside (0, ½], or above what a mask of known values prunes of some leaf.
+
+    >>> from jaxticket import schedules
+    >>> latent = Latent({"w": jnp.array([1.0, 2.0, 3.0, 4.0])}, {"w": jnp.array([0.1, 0.4, -0.2, -0.3])})
+    >>> due = schedules.every(300, start=300, stop=1200)
+    >>> renewed = lambda latent, count: jax.lax.cond(due(count), lambda l: recycle(l, 0.25), lambda l: l, latent)
+    >>> renewed(latent, 299).weights["w"], renewed(latent, 300).weights["w"]
+    (Array([1., 2., 3., 4.], dtype=float32), Array([2., 2., 3., 4.], dtype=float32))
+    """
+    _check_scored(latent)
+    check_number(fraction=fraction)
+    if not 0 < known(fraction) <= 0.5:
+        raise InputError(f"fraction={fraction} must be above 0 and at most 0.5; 0.2 is published.")
+    if mask is not None:
+        _check_room(latent.weights, mask, fraction)
+
+    one = lambda w, s: w if s is None else _recycled(w, s, fraction)
+    recycled = _tree.tree_map(one, latent.weights, latent.learned)
+    return latent._replace(weights=recycled if mask is None else _outside(mask, recycled, latent.weights))
+
+
+def rerandomise(
+    latent: Latent, key: Key, *, mask: Mask, fraction: float | jax.Array = 0.1, redraw: Redraw = kaiming_normal
+) -> Latent:
+    """IteRand: pruned weights are drawn anew, each with a probability of `fraction` (Chijiwa et al., 2021).
+
+    Published every 300 steps with 0.1.
+
+    Args:
+      mask: of `Reparam.mask`; its kept weights stay as they are, bit for bit.
+      redraw: (params, key) -> params, as the weights were drawn: `kaiming_normal`, `signed_constant` or a partial.
+
+    Raises InputError for a fraction outside (0, 1], StructureError for a mask that does not fit the weights.
+
+    >>> latent = Latent({"w": jnp.ones((1, 2))}, {"w": jnp.array([[0.1, 0.4]])})
+    >>> mask = {"w": jnp.array([[False, True]])}
+    >>> (rerandomise(latent, jax.random.key(0), mask=mask, fraction=1.0).weights["w"] == 1).tolist()
+    [[False, True]]
+    """
+    _check_scored(latent)
+    check_number(fraction=fraction)
+    if not isinstance(fraction, jax.core.Tracer) and not 0 < known(fraction) <= 1:
+        raise InputError(f"fraction={fraction} must be above 0 and at most 1; 0.1 is published.")
+    check_key("key", key)
+    check_fits(latent.weights, mask)
+    redraw_key, coin_key = jax.random.split(key)
+    fresh = redraw(latent.weights, redraw_key)
+    sparsified = _tree.map_present(lambda w, m: w, latent.weights, mask)
+    coins = draw_leaves(sparsified, coin_key, lambda key, shape, _: jax.random.uniform(key, shape))
+    change = lambda c, f, w: w if c is None else jnp.where(c < fraction, f, w)
+    changed = _tree.tree_map(change, coins, fresh, latent.weights)
+    return latent._replace(weights=_outside(mask, changed, latent.weights))
+
+
+def _recycled(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
+    layout = jax.typeof(w).sharding
+    explicit = AxisType.Explicit in layout.mesh.axis_types  # there a sort asks for whole leaves by name
+    if explicit:
+        w, s = (jax.sharding.reshard(x, PartitionSpec()) for x in (w, s))
+    count = round(fraction * s.size)
+    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index is the higher, as ever
+    flat = w.ravel()
+    new = flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
+    return jax.sharding.reshard(new, layout) if explicit else new
+
+
+def _outside(mask: Mask, new: Params, old: Params) -> Params:
+    """The new weights where the mask prunes, the old ones elsewhere."""
+    return _tree.tree_map(lambda m, n, o: o if m is None else jnp.where(m, o, n), mask, new, old)
+
+
+def _check_scored(latent: Latent) -> None:
+    if not isinstance(latent, Latent):
+        raise InputError(f"latent is a {type(latent).__name__}, not a Latent; pass that of edge_popup or biprop.")
+    _tree.check_structure("latent.learned", latent.learned, "latent.weights", latent.weights)
+
+
+def _check_room(weights: Params, mask: Mask, fraction: float) -> None:
+    check_fits(weights, mask)
+    if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
+        return
+    for row in summary(weights, mask).rows:
+        wanted, pruned = round(fraction * row.size), row.size - row.kept
+        if row.density is not None and wanted > pruned:
+            raise InputError(
+                f"fraction={fraction} of {row.path!r} is {wanted} weights, but only {pruned} of its {row.size} are "
+                "pruned; pass a smaller fraction."
+            )

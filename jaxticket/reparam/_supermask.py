@@ -1,0 +1,112 @@
+"""Supermasks: weights stay as they were drawn, and scores beside them learn which ones to use."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters, scopes, scores, units
+from jaxticket.reparam._base import Latent, Reparam, silenced, trains
+from jaxticket.reparam._initialise import Draw, draw_leaves
+from jaxticket.scopes import Scope
+from jaxticket.transforms._start import best, full_mask
+from jaxticket.typing import Density, Filter, Key, Mask, Params, Schedule
+from jaxticket.units import Unit
+
+# torch's default: uniform within ± 1 / √fan-in.
+_KAIMING_UNIFORM = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+Value = Callable[[jax.Array, jax.Array], jax.Array]  # (weights, mask) -> what the kept ones are realised as
+
+
+def edge_popup(
+    density: Density | Schedule,
+    *,
+    score_init: Draw = _KAIMING_UNIFORM,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    where: Filter = filters.weights(),
+) -> Reparam:
+    r"""Edge-popup: untrained weights, of which those with the largest scores are used (Ramanujan et al., 2020).
+
+    .. math:: p = w \odot m, \quad m = \mathrm{top}_k |s|, \qquad \nabla_s = \mathrm{sign}(s) \odot w \odot \nabla_p
+
+    Scores are `Latent.learned`, and all of them get a gradient. `wrap(inner)` trains them alone: nothing moves the
+    weights, not even weight decay. Biases and norms stay too. Draw the weights by `signed_constant` or
+    `kaiming_normal`; the paper trains the scores by SGD, learning rate 0.1, momentum 0.9, with a cosine.
+
+    Args:
+      density: fraction kept, or a schedule of it; pytrees by leaf as `select` takes them.
+      score_init: (key, shape, dtype) -> first scores. where: which leaves are sparsified. `init` needs a key.
+
+    >>> popup = edge_popup(0.5)
+    >>> latent = Latent({"w": jnp.array([[2.0, 3.0]])}, {"w": jnp.array([[0.1, -0.4]])})
+    >>> popup.realise(latent, count=0)["w"], jax.grad(lambda l: popup.realise(l, count=0)["w"].sum())(latent).learned
+    (Array([[0., 3.]], dtype=float32), {'w': Array([[ 2., -3.]], dtype=float32)})
+    """
+    value = lambda w, mask: w
+    return _supermask(density, value, score_init=score_init, unit=unit, scope=scope, where=where)
+
+
+def biprop(
+    density: Density | Schedule,
+    *,
+    score_init: Draw = _KAIMING_UNIFORM,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    where: Filter = filters.weights(),
+) -> Reparam:
+    r"""Biprop: edge-popup whose kept weights have one magnitude a leaf (Diffenderfer & Kailkhura, 2021).
+
+    .. math:: p = \alpha \, \mathrm{sign}(w) \odot m, \qquad \alpha = \mathrm{mean} \{ |w_i| : m_i = 1 \}
+
+    A ticket is then one bit for each kept weight, and α. Scores get edge-popup's gradient: α is a constant in it. (The
+    authors divide by ⌊kn⌋, here it is by the number of kept weights.) Their global variant is
+    `biprop(schedules.cubic(density, start=0, stop=…, initial=0.5), scope=scopes.tree())`.
+
+    Args are those of `edge_popup`.
+
+    >>> latent = Latent({"w": jnp.array([[2.0, -3.0, 4.0]])}, {"w": jnp.array([[0.1, -0.4, 0.3]])})
+    >>> biprop(2 / 3).realise(latent, count=0)["w"]
+    Array([[ 0. , -3.5,  3.5]], dtype=float32)
+    """
+    return _supermask(density, _binarised, score_init=score_init, unit=unit, scope=scope, where=where)
+
+
+def _supermask(
+    density: Density | Schedule, value: Value, *, score_init: Draw, unit: Unit, scope: Scope, where: Filter
+) -> Reparam:
+    """Weights that are realised as value(weights, mask) under the mask of the largest |scores|."""
+
+    def init(params: Params, key: Key | None) -> Latent:
+        learned = draw_leaves(filters.only(params, where), key, score_init)
+        return Latent(jax.tree.map(functools.partial(jnp.array, copy=True), params), learned)
+
+    def mask(latent: Latent, *, count: Any) -> Mask:
+        learned = jax.lax.stop_gradient(latent.learned)
+        due = density(jnp.asarray(count)) if callable(density) else density
+        full = full_mask(latent.weights, where, unit)
+        return best(scores.magnitude, learned, due, unit=unit, scope=scope, mask=full)
+
+    def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
+        del key
+
+        def one(w: jax.Array, s: jax.Array | None, m: jax.Array | None) -> jax.Array:
+            if s is None or m is None:
+                return w
+            w = jax.lax.stop_gradient(w)
+            return jnp.where(m, value(w, m), 0) + w * silenced(jnp.abs(s))
+
+        return _tree.tree_map(one, latent.weights, latent.learned, mask(latent, count=count))
+
+    return Reparam(init, realise, mask, trains("learned"))
+
+
+def _binarised(w: jax.Array, mask: jax.Array) -> jax.Array:
+    wide = jnp.promote_types(w.dtype, jnp.float32)
+    kept = jnp.sum(jnp.broadcast_to(mask, w.shape), dtype=wide)
+    # A leaf of which a global scope keeps nothing has no mean.
+    alpha = (jnp.sum(jnp.where(mask, jnp.abs(w), 0), dtype=wide) / jnp.maximum(kept, 1)).astype(w.dtype)
+    return jnp.where(w < 0, -alpha, alpha)  # not sign(w), which is 0 at 0

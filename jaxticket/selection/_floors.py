@@ -1,0 +1,44 @@
+"""Floors against layer collapse: units that each leaf keeps whatever the others do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree, scopes
+from jaxticket._checks import check_count
+from jaxticket.errors import InputError
+from jaxticket.scopes import Scope
+from jaxticket.selection._select import select
+from jaxticket.typing import Density, Mask, Scores
+from jaxticket.units import Unit
+
+
+def check_minimum(minimum: int, scope: Scope) -> None:
+    """Raises InputError unless a selection over `scope` can have this minimum."""
+    check_count(0, minimum=minimum)
+    if minimum > 0 and not scope.joint:
+        raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
+
+
+def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask: Mask) -> Scores:
+    """Scores in which the best `minimum` units of each leaf rank above all others (Gupta et al., 2022, Global MP).
+
+    Leaves of fewer units are protected whole. Selecting from them over `scopes.tree()` keeps the total exact: what the
+    floors leave is filled up globally.
+
+    Raises InputError where the density is known and the minima exceed it.
+    """
+    if not minimum:
+        return scores
+    sizes = _tree.map_present(lambda s: s.size, jax.eval_shape(unit.pool, scores))
+    floors = _tree.map_present(lambda n: min(minimum, n), sizes)
+    if not isinstance(density, jax.core.Tracer):
+        needed, budget = sum(jax.tree.leaves(floors)), int(np.rint(density * sum(jax.tree.leaves(sizes))))
+        if needed > budget:
+            raise InputError(
+                f"minimum={minimum} asks for {needed} units, more than the {budget} of density={density}; lower the "
+                "minimum or raise the density"
+            )
+    fractions = _tree.map_present(lambda k, n: k / n if n else 0.0, floors, sizes)
+    floor = select(scores, fractions, unit=unit, scope=scopes.leaf(), mask=mask)
+    return _tree.map_present(lambda s, kept: jnp.where(kept, jnp.inf, s), scores, floor)

@@ -1,0 +1,294 @@
+"""Exactly k: from scores and a density to a mask."""
+
+import functools
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxticket import _tree, scopes, units
+from jaxticket._checks import check_number, known
+from jaxticket.errors import InputError, StructureError
+from jaxticket.masks._apply import in_shapes_of
+from jaxticket.scopes import Scope
+from jaxticket.selection import _counting, _keys
+from jaxticket.selection._contest import Contest, KeyFn
+from jaxticket.selection._counting import Count
+from jaxticket.selection._threshold import keep_top
+from jaxticket.typing import Density, Mask, Scores
+from jaxticket.units import Unit
+
+
+def select(
+    scores: Scores,
+    density: Density,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    mask: Mask | None = None,
+) -> Mask:
+    """The mask that keeps the units of the highest scores: round-half-even(density · n) of the n units of each scope.
+
+    At least one where density > 0. Ties: the lower flat index survives, leaves in tree order; NaN ranks lowest and
+    −0 equals +0. Compiles under jit, vmap, pmap and any mesh; a new density or mask never recompiles; nothing is
+    sorted or gathered.
+
+    Args:
+      scores: pytree of real arrays; None leaves stay None (`filters.only` drops leaves). Where scores have size 1
+        along an axis and the mask is full, the entries along it live or die together (scores of channels).
+      density: the fraction to keep: a float, a traced scalar (its product with n is rounded in float32), or, unless
+        all leaves compete, a pytree of them with None for leaves that are not sparsified.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      mask: if given, survivors are chosen among its True entries only (density still counts all units).
+
+    Returns:
+      A mask with the structure of `scores`; leaves are bool and broadcast to the scores.
+
+    Raises:
+      InputError: a density outside [0, 1] or missing, or a unit or scope that does not fit a leaf.
+      StructureError: trees of different structure.
+
+    >>> import jax.numpy as jnp
+    >>> select({"w": jnp.array([3.0, -1.0, 2.0, 0.5])}, 0.5)
+    {'w': Array([ True, False,  True, False], dtype=bool)}
+    """
+    scores, density, mask = _aligned(scores, density, mask, scope)
+    if not jax.tree.leaves(scores):
+        return scores
+    wanted = _counts(density, _pooled_shapes(unit, scores), scope, floor=1)
+    return _top(scores, wanted, mask, unit=unit, scope=scope)
+
+
+def drop_and_grow(
+    mask: Mask,
+    *,
+    drop: Scores,
+    grow: Scores,
+    density: Density | None = None,
+    drop_fraction: float | jax.Array,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+) -> Mask:
+    """One step of dynamic sparse training: keep the best of the mask, fill up from everything not kept.
+
+    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping) and
+    round(density · n) minus those are grown by `grow` among all others, so that a unit that was just dropped may
+    return at once. The number of units kept is round(density · n) exactly (Evci et al., 2020).
+
+    Args:
+      mask: the current mask. drop, grow: scores with its structure.
+      density: as in `select`; None for that of the mask, unit for unit.
+      drop_fraction: fraction in [0, 1], may be traced.
+
+    Raises:
+      InputError: a density or drop_fraction outside [0, 1]. StructureError: trees of different structure.
+
+    >>> import jax.numpy as jnp
+    >>> drop_and_grow(
+    ...     jnp.array([True, True, False, False]),
+    ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
+    ... )
+    Array([ True, False, False,  True], dtype=bool)
+    """
+    _check_fraction("drop_fraction", drop_fraction)
+    drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
+    if not jax.tree.leaves(drop):
+        return mask
+    _tree.check_structure("grow", grow, "mask", mask)
+    grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
+    _tree.check_alike("grow", grow, "drop", drop)
+    total = keep = None
+    if density is not None:
+        shapes = _pooled_shapes(unit, drop)
+        total = _counts(densities, shapes, scope, floor=1)
+        kept_densities = _tree.map_present(lambda d: d * (1 - drop_fraction), densities)
+        keep = _counts(kept_densities, shapes, scope, floor=0)
+    return _drop_and_grow(drop, grow, keep, total, drop_fraction, mask, unit=unit, scope=scope)
+
+
+@functools.partial(jax.jit, static_argnames=("unit", "scope"))
+def _drop_and_grow(
+    drop: Scores,
+    grow: Scores,
+    keep: list[Count] | None,
+    total: list[Count] | None,
+    drop_fraction: float | jax.Array,
+    mask: Mask,
+    *,
+    unit: Unit,
+    scope: Scope,
+) -> Mask:
+    alive = _present(living_units(mask, drop, unit))
+    contest = _contest(alive, scope, _keys.of(alive))
+    living = contest.tally([[a] for a in contest.scores])[0]
+    if total is None or keep is None:
+        total, keep = living, [_counting.scale(n, 1 - drop_fraction) for n in living]
+    keep = [functools.reduce(_counting.minimum, counts) for counts in zip(keep, total, living, strict=True)]
+    return drop_and_grow_counts(mask, drop, grow, keep=keep, total=total, unit=unit, scope=scope)
+
+
+def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:
+    """Which units of the scores `like` hold at least one weight that is alive."""
+    return unit.pool_mask(in_shapes_of(mask, like))
+
+
+def drop_and_grow_counts(
+    mask: Mask, drop: Scores, grow: Scores, *, keep: Sequence[Count], total: Sequence[Count], unit: Unit, scope: Scope
+) -> Mask:
+    """`drop_and_grow` with the number of units that each group keeps (at most its living ones) and has afterwards."""
+    alive_units = living_units(mask, drop, unit)
+    alive = _present(alive_units)
+    to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
+    wide = _keys.is_wide([*to_drop, *to_grow])
+    drop_key, grow_key = (
+        functools.partial(_keys.to_key, dtype=_keys.common_dtype(s, wide=wide)) for s in (to_drop, to_grow)
+    )
+
+    # Both selections are one loop body, which is compiled once.
+    def choose(phase: jax.Array, carry: Any) -> Any:
+        kept, candidates, wanted = carry
+        ranked = [
+            jnp.where(c, jnp.where(phase == 0, drop_key(d), grow_key(g)), 0)
+            for d, g, c in zip(to_drop, to_grow, candidates, strict=True)
+        ]
+        top = _keep(ranked, wanted, candidates, scope, key=lambda ranks, _: ranks)
+        kept = [k | new for k, new in zip(kept, top, strict=True)]
+        return kept, [~k for k in kept], [_counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
+
+    kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, list(keep)))
+    return unit.expand(_restore(kept, alive_units), drop)
+
+
+@functools.partial(jax.jit, static_argnames=("unit", "scope"))
+def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
+    pooled = unit.pool(scores)
+    alive = None if mask is None else _present(unit.pool_mask(in_shapes_of(mask, scores)))
+    ranked = _present(pooled)
+    kept = _restore(_keep(ranked, wanted, alive, scope, key=_keys.of(ranked)), pooled)
+    chosen = unit.expand(kept, scores)
+    return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
+
+
+def _keep(
+    scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
+) -> list[jax.Array]:
+    """Masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer."""
+    shapes = [s.shape for s in scores]
+    contest = _contest(scores, scope, key)
+    if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
+        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but what the view padded
+    if alive is not None:
+        contest = contest._replace(alive=[scope.view(a) for a in alive])
+    return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted), shapes, strict=True)]
+
+
+def _present(tree: Any) -> list[Any]:
+    return [x for x in _tree.leaves(tree) if x is not None]
+
+
+def _restore(leaves: list[jax.Array], like: Any) -> Any:
+    remaining = iter(leaves)
+    return _tree.map_present(lambda _: next(remaining), like)
+
+
+def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
+    # Which units survive is no function that could be differentiated, though the scores may be.
+    views = [jax.lax.stop_gradient(scope.view(a)) for a in arrays]
+    return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
+
+
+def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
+    """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
+    shapes = [u.shape for u in _present(units_like)]
+    if scope.joint:
+        return [_count(density, sum(math.prod(s) for s in shapes), floor)]
+    densities = _present(density)
+    views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
+    sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
+    if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):
+        digits = _counting.digits_for(max(int(n.max(initial=0)) for n in sizes))
+        counts = [_count(d, int(n.max(initial=0)), floor, digits) for d, n in zip(densities, sizes, strict=True)]
+        return [tuple(jnp.stack(digit) for digit in zip(*counts, strict=True))]
+    return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
+
+
+def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
+    """How many entries each group of a leaf holds, with the competing axes at size 1 (a last group may be smaller)."""
+    competing = scope.axes(shape)
+    sizes = np.full([1 if a in competing else n for a, n in enumerate(view)], math.prod(view[a] for a in competing))
+    padded = math.prod(view) - math.prod(shape)
+    if padded:
+        (axis,) = competing
+        last = [slice(None)] * len(view)
+        last[axis - 1] = slice(-1, None)
+        sizes[tuple(last)] -= padded * view[axis - 1] // (math.prod(view) // view[axis])
+    return sizes
+
+
+def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
+    """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
+    digits = _counting.digits_for(int(np.max(size, initial=0))) if digits is None else digits
+    if not isinstance(density, jax.Array):
+        exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
+        return _counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
+    density = density.astype(jnp.float32)
+    rounded = jnp.maximum(jnp.round(density * jnp.asarray(size, jnp.float32)), 0)
+    positive = jax.lax.bitcast_convert_type(density, jnp.int32) > 0  # a comparison may flush a denormal to 0
+    rounded = jnp.where(positive, jnp.maximum(rounded, floor), rounded)
+    most = _counting.of_int(size, digits)
+    count = _counting.minimum(_counting.of_float(rounded, digits), most)
+    # float32 cannot hold every size, and density 1 must keep everything.
+    return _counting.choose(density >= 1, most, count)
+
+
+def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
+    """Scores, density and mask with None in the same places, checked before any work."""
+    _tree.check_leaves("scores", scores)
+    scores = _tree.map_present(jnp.asarray, scores)
+    if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
+        _check_fraction("density", density)
+        density_tree = _tree.map_present(lambda _: density, scores)
+    elif scope.joint:
+        raise InputError(
+            f"density is a {type(density).__name__}, but with scopes.tree() all leaves share one density: pass a "
+            "number, or scope=scopes.leaf() for densities by leaf."
+        )
+    else:
+        _tree.check_structure("density", density, "scores", scores)
+        _tree.map_present(functools.partial(_check_fraction, "density"), density)
+        scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
+        density_tree = density
+    if mask is not None:
+        _tree.check_structure("mask", mask, "scores", scores)
+        _tree.check_mask("mask", mask)
+        scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
+        mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
+    density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
+    return scores, density if scope.joint else density_tree, mask
+
+
+def _check_fraction(name: str, value: Any) -> None:
+    check_number(**{name: value})
+    if not isinstance(value, jax.core.Tracer) and not 0 <= known(value) <= 1:
+        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
+
+
+def _checked_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+    if scores is None or mask is None:
+        return None
+    mask = jnp.asarray(mask, bool)
+    if mask.ndim != scores.ndim or any(1 not in (m, s) and m != s for m, s in zip(mask.shape, scores.shape)):
+        raise StructureError(
+            f"mask at {name!r} has shape {mask.shape}, which does not broadcast with scores of {scores.shape}; each "
+            "axis must be full or 1."
+        )
+    return mask
+
+
+def _pooled_shapes(unit: Unit, scores: Scores) -> Any:
+    return jax.eval_shape(unit.pool, scores)

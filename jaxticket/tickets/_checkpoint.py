@@ -1,0 +1,105 @@
+"""Saving tickets, and loading them anywhere."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxticket import masks
+from jaxticket._version import __version__
+from jaxticket.tickets import _archive
+from jaxticket.tickets._ticket import Ticket
+from jaxticket.typing import Mask, Params, PyTree
+
+_FIELDS = ("params", "mask", "state", "opt_state")
+
+
+def save(path: str | os.PathLike[str], ticket: Ticket) -> None:
+    """Saves a ticket in the new directory `path`: arrays through orbax, masks at one bit a weight.
+
+    A record in JSON beside them holds step, meta, library versions, the number of weights kept in each leaf, and the
+    checksum of every file. The directory appears under its name only when it is complete, so a killed process leaves
+    no half a ticket; an existing `path` is never overwritten. Raises CheckpointError if `path` exists or cannot be
+    written, InputError for leaves that are not arrays, MissingExtraError without orbax-checkpoint.
+
+    >>> import jax.numpy as jnp, tempfile
+    >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}, meta={"seed": 0})
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> save(f"{folder.name}/winner", ticket)
+    >>> load(f"{folder.name}/winner").mask, describe(f"{folder.name}/winner")["density"]
+    ({'w': Array([ True, False], dtype=bool)}, {'w': {'kept': 1, 'of': 2}})
+    """
+    save_with(path, ticket)
+
+
+def save_with(
+    path: str | os.PathLike[str],
+    ticket: Ticket,
+    *,
+    trees: Mapping[str, PyTree] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """`save` with more pytrees and JSON values beside the ticket, for `load_with`; `load` reads the ticket alone."""
+    arrays = {name: _archive.as_arrays(name, tree) for name, tree in {**_fields(ticket), **(trees or {})}.items()}
+    provenance = {
+        "step": ticket.step,
+        "meta": dict(ticket.meta),
+        "versions": {"jaxticket": __version__, "jax": jax.__version__, "optax": optax.__version__},
+        "density": _kept(arrays["params"], arrays["mask"]),
+    }
+    _archive.write(path, arrays, {**provenance, "more": dict(record or {})})
+
+
+def load(path: str | os.PathLike[str], *, like: Ticket | None = None, shardings: Ticket | None = None) -> Ticket:
+    """The ticket that `save` wrote, with the same bits.
+
+    Args:
+      path: the saved directory.
+      like: a ticket of arrays or of jax.ShapeDtypeStruct (from jax.eval_shape) that the result resembles: its
+        containers, such as the NamedTuples of optimizer states, and its shapes and dtypes, which are checked. Without
+        it, containers come back as dicts and lists.
+      shardings: a ticket of shardings, or of prefixes of such pytrees, onto which the arrays are loaded; None stands
+        for the default device.
+
+    Raises:
+      CheckpointError: the directory is missing, foreign, truncated or altered, or differs from `like`.
+      MissingExtraError: orbax-checkpoint is not installed.
+    """
+    ticket, _, _ = load_with(path, like=like, shardings=shardings)
+    return ticket
+
+
+def load_with(
+    path: str | os.PathLike[str],
+    *,
+    like: Ticket | None = None,
+    trees_like: Mapping[str, PyTree] | None = None,
+    shardings: Ticket | None = None,
+) -> tuple[Ticket, dict[str, PyTree], dict[str, Any]]:
+    """What `save_with` wrote: the ticket, the other pytrees, the other JSON values."""
+    templates = {**({} if like is None else _fields(like)), **(trees_like or {})}
+    places = None if shardings is None else _fields(shardings)
+    trees, record = _archive.read(path, like=templates, shardings=places)
+    fields = {name: trees.pop(name, {}) for name in _FIELDS}  # what has no leaves, and is no dict or list, is not saved
+    return Ticket(**fields, step=record["step"], meta=record["meta"]), trees, record["more"]
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved ticket says about itself, without loading its arrays: step, meta, versions, density by leaf.
+
+    Raises CheckpointError as `load` does.
+    """
+    record = _archive.read_record(path)
+    return {name: record[name] for name in ("step", "meta", "versions", "density")}
+
+
+def _fields(ticket: Ticket) -> dict[str, PyTree]:
+    return {name: getattr(ticket, name) for name in _FIELDS}
+
+
+def _kept(params: Params, mask: Mask) -> dict[str, dict[str, int]]:
+    """How many weights the mask keeps of each sparsified leaf."""
+    rows = masks.summary(params, mask).rows
+    return {row.path: {"kept": row.kept, "of": row.size} for row in rows if row.density is not None}

@@ -1,0 +1,29 @@
+"""Training under a mask: what a training is, where replicates run, and the one function that drives the steps."""
+
+from jaxticket.training import nonfinite
+from jaxticket.training._distillation import distilled, divergence
+from jaxticket.training._fit import FitFn, Fitted, fit
+from jaxticket.training._placement import Placement, place, replicate
+from jaxticket.training._recipe import Recipe
+from jaxticket.training._subsets import Batch, ObserveFn, epoch_rows, mean, observer
+from jaxticket.training._train import scan_train, train_fn
+
+__all__ = [
+    "Batch",
+    "FitFn",
+    "Fitted",
+    "ObserveFn",
+    "Placement",
+    "Recipe",
+    "distilled",
+    "divergence",
+    "epoch_rows",
+    "fit",
+    "mean",
+    "nonfinite",
+    "observer",
+    "place",
+    "replicate",
+    "scan_train",
+    "train_fn",
+]

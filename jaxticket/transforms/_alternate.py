@@ -1,0 +1,53 @@
+"""Masks that come and go: phases of sparse and of dense training."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree, filters, scopes, units
+from jaxticket.scopes import Scope
+from jaxticket.transforms._base import MaskTransform
+from jaxticket.transforms._start import best, full_mask
+from jaxticket.typing import Density, Filter, Key, Mask, Params, Period, PyTree, ScoreFn
+from jaxticket.units import Unit
+
+
+def alternate(
+    score: ScoreFn,
+    density: Density,
+    *,
+    compress: Period,
+    decompress: Period,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    where: Filter = filters.weights(),
+) -> MaskTransform:
+    """Keeps the best-scored units from a step of `compress` on, and everything from a step of `decompress` on.
+
+    Phases begin dense. A mask is chosen among the units that live when it is due and then stays; what it left out comes
+    back as zeros (Peste et al., 2021). A plan's `when` must be due at both kinds of steps: `schedules.either`.
+
+    Args:
+      density: fraction kept in sparse phases. compress, decompress: when phases begin; at both, the phase is dense.
+      where: which leaves are sparsified, if no mask was given.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import schedules, scores
+    >>> t = alternate(scores.magnitude, 0.5, compress=schedules.at([2]), decompress=schedules.at([4]))
+    >>> params = {"w": jnp.array([[1.0, 3.0]])}
+    >>> mask, state = t.init(params, None, key=None)
+    >>> t.update(mask, state, params=params, grads=None, count=2, key=None, aux=None)[0]
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        del key
+        return full_mask(params, where, unit) if mask is None else mask, ()
+
+    def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        sparse = best(score, params, density, unit=unit, scope=scope, mask=mask, **signals)
+        begins, ends = compress(count), decompress(count)
+        return _tree.map_present(lambda old, new: ends | jnp.where(begins, new, old), mask, sparse), state
+
+    return MaskTransform(init, update)

@@ -1,0 +1,52 @@
+"""Gradients averaged over steps, for mask transforms that should not go by those of one batch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket._checks import check_number, known
+from jaxticket.errors import InputError
+from jaxticket.transforms._base import MaskTransform
+from jaxticket.typing import Key, Mask, Params, PyTree
+
+
+def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
+    """Gives `transform` running averages of the raw gradients in place of those of the step.
+
+    Unlike the moments of the inner optimizer, which sees masked gradients, they cover the weights that are dead: SNFS
+    grows by them (Dettmers & Zettlemoyer, 2019). They start at zero, cost one array the size of the parameters, and
+    count the gradient of the step itself.
+
+    Args:
+      decay: of the average per step, in [0, 1): avg ← decay · avg + (1 − decay) · gradient.
+
+    Raises InputError for another decay, or if `transform` observes gradients itself.
+
+    >>> from jaxticket import scores, transforms
+    >>> evolve = averaged(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
+    """
+    check_number(decay=decay)
+    if not 0 <= known(decay) < 1:
+        raise InputError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
+    if transform.observe is not None:
+        raise InputError("transform observes gradients by itself; average inside it, or leave averaged() out.")
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
+        _tree.check_arrays("params", params)
+        mask, state = transform.init(params, mask, key=key)
+        return mask, (state, jax.tree.map(jnp.zeros_like, params))
+
+    def update(mask: Mask, states: PyTree, *, grads: Params, **signals: Any) -> tuple[Mask, PyTree]:
+        del grads
+        state, average = states
+        mask, state = transform.update(mask, state, grads=average, **signals)
+        return mask, (state, average)
+
+    def observe(states: PyTree, *, params: Params, grads: Params) -> PyTree:
+        del params
+        state, average = states
+        return state, jax.tree.map(lambda a, g: decay * a + (1 - decay) * g.astype(a.dtype), average, grads)
+
+    return MaskTransform(init, update, observe)

@@ -1,0 +1,88 @@
+"""Masks that are fixed: optax transforms for the end of a chain."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.masks import apply_mask
+from jaxticket.masks._apply import check_fits
+from jaxticket.typing import Mask, Params, PyTree
+
+
+def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
+    r"""Lands parameters on exact zeros outside the mask; last in a chain.
+
+    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad -p_i \text{ elsewhere}
+
+    Whatever momentum or weight decay before it do, `optax.apply_updates` then gives exact zeros for finite parameters.
+
+    Args:
+      mask: structure of the parameters; None leaves are left alone.
+
+    Raises InputError if `update` is called without params; StructureError if the trees differ.
+
+    >>> import jax.numpy as jnp, optax
+    >>> tx = optax.chain(optax.sgd(0.5), keep_params_sparse(jnp.array([True, False])))
+    >>> params = jnp.array([1.0, 1.0])
+    >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
+    >>> optax.apply_updates(params, updates)
+    Array([0.5, 0. ], dtype=float32)
+    """
+
+    def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
+        params = required(params, "keep_params_sparse")
+        check_updates("updates", updates, params)
+        check_fits(params, mask)
+        return land_on_zeros(updates, params, mask), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def freeze(mask: Mask) -> optax.GradientTransformation:
+    r"""Trains the entries inside the mask and leaves all others as they are; last in a chain.
+
+    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad 0 \text{ elsewhere}
+
+    Args:
+      mask: structure of the parameters; None leaves train as usual.
+
+    >>> import jax.numpy as jnp, optax
+    >>> tx = optax.chain(optax.sgd(0.5), freeze(jnp.array([True, False])))
+    >>> params = jnp.array([1.0, 1.0])
+    >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
+    >>> optax.apply_updates(params, updates)
+    Array([0.5, 1. ], dtype=float32)
+    """
+
+    def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
+        del params
+        return apply_mask(updates, mask), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
+    """Updates that take the parameters outside the mask to exact zeros."""
+
+    def one(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
+        return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
+
+    _tree.check_mask("mask", mask)
+    return _tree.tree_map(one, mask, updates, params)
+
+
+def check_updates(name: str, updates: Params, params: Params) -> None:
+    """Raises StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
+    _tree.check_alike(name, updates, "params", params)
+    for path, u in zip(_tree.leaves(_tree.names(updates)), _tree.leaves(updates), strict=True):
+        if u is not None and u.dtype == bool:
+            raise InputError(f"{name} at {path!r} has dtype bool; pass numbers, as jax.grad gives them.")
+
+
+def required(params: Params | None, name: str) -> Params:
+    """The params, or InputError if the caller of `update` left them out."""
+    if params is None:
+        raise InputError(f"{name}: params=None; call tx.update(grads, state, params).")
+    return params

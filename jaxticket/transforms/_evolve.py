@@ -1,0 +1,165 @@
+"""The mask transforms by which a mask evolves: prune it, regrow it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+
+from jaxticket import _tree, filters, scopes, units
+from jaxticket._checks import check_fraction
+from jaxticket.errors import InputError
+from jaxticket.masks._apply import check_fits
+from jaxticket.schedules import DensitySchedule, constant
+from jaxticket.scopes import Scope
+from jaxticket.selection import _redistribution, drop_and_grow
+from jaxticket.selection._floors import check_minimum
+from jaxticket.transforms._base import MaskTransform
+from jaxticket.transforms._start import Allocate, best, full_mask
+from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
+from jaxticket.units import Unit
+
+_DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
+
+
+def prune(
+    score: ScoreFn,
+    density: float | Schedule,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    allocate: Allocate | None = None,
+    minimum: int = 0,
+    where: Filter = filters.weights(),
+) -> MaskTransform:
+    """At each refresh keeps the best-scored survivors, at the density that is due; pruned units stay pruned.
+
+    Args:
+      score: what is worth keeping, from the parameters and raw gradients of the step.
+      density: fraction kept, or a schedule of it (`schedules.cubic`, …).
+      allocate: how the final density is shared among leaves; each leaf then follows the schedule to its own.
+      minimum: units that each leaf keeps whatever the others do (Global MP; Gupta et al., 2022); with `scopes.tree()`.
+      where: which leaves are sparsified, if no mask was given.
+
+    Raises InputError for an allocation of a schedule that is not a DensitySchedule, or over `scopes.tree()`, and for a
+    minimum in another scope.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> t = prune(scores.magnitude, 0.5)
+    >>> params = {"w": jnp.array([[1.0, 3.0]])}
+    >>> mask, state = t.init(params, None, key=None)
+    >>> t.update(mask, state, params=params, grads=None, count=0, key=None, aux=None)[0]
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+    schedule: Schedule = density if callable(density) else constant(density)
+    if allocate is not None and not isinstance(schedule, DensitySchedule):
+        raise InputError(
+            f"density={density!r} with allocate= must be a number or a schedule made by jaxticket.schedules, whose "
+            "final density can be shared among leaves."
+        )
+    check_minimum(minimum, scope)
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        del key
+        return full_mask(params, where, unit) if mask is None else mask, ()
+
+    def update(
+        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+    ) -> tuple[Mask, PyTree]:
+        shared = schedule
+        if allocate is not None and isinstance(schedule, DensitySchedule):
+            final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
+            shared = dataclasses.replace(schedule, final=final)
+        signals = {"grads": grads, "key": key, "aux": aux}
+        return best(score, params, shared(count), unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
+
+    return MaskTransform(init, update)
+
+
+def regrow(
+    drop: ScoreFn,
+    grow: ScoreFn,
+    drop_fraction: float | Schedule,
+    *,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+) -> MaskTransform:
+    """At each refresh drops a fraction of the mask and grows as many units elsewhere (Mocanu 2018; Evci 2020).
+
+    Args:
+      drop: score of the units that are kept (the lowest are dropped); grow: score of all others (the highest grow).
+      drop_fraction: the part of the mask that is dropped, or a schedule of it (`schedules.cosine`, …).
+
+    Raises InputError if there is no mask to start from: chain it behind `start`, or give `sparsify` a mask.
+
+    >>> from jaxticket import scores
+    >>> regrow(scores.magnitude, scores.gradient, 0.3).observe is None
+    True
+    """
+
+    def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
+        return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
+
+    return _dropping_and_growing("regrow", drop, grow, drop_fraction, evolve)
+
+
+def redistribute(
+    drop: ScoreFn, grow: ScoreFn, drop_fraction: float | Schedule, *, unit: Unit = units.element()
+) -> MaskTransform:
+    """At each refresh drops a fraction of each leaf, and grows as many units where the growth score says (SNFS).
+
+    What was dropped, counted over all leaves, is shared in proportion to the mean growth score of each leaf's living
+    units, and grown within a leaf by that score. A leaf of a share above average drops no larger fraction than the part
+    of it that is dead; what a full leaf cannot take goes to the others evenly. The total is kept exactly, also where
+    the authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
+
+    Args:
+      drop, grow: scores, as for `regrow`. drop_fraction: the part of each leaf that is dropped, or its schedule.
+
+    Raises InputError as `regrow` does, and for 2^31 units or more.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxticket import scores
+    >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
+    >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
+    >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
+    >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
+    {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
+    """
+
+    def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
+        return _redistribution.redistribute(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit)
+
+    return _dropping_and_growing("redistribute", drop, grow, drop_fraction, evolve)
+
+
+def _dropping_and_growing(
+    name: str,
+    drop: ScoreFn,
+    grow: ScoreFn,
+    drop_fraction: float | Schedule,
+    evolve: Callable[[Mask, tuple[Scores, Scores], float | jax.Array], Mask],
+) -> MaskTransform:
+    if not callable(drop_fraction):
+        check_fraction("drop_fraction", drop_fraction)
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        del params, key
+        if mask is None:
+            raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
+        return mask, ()
+
+    def update(
+        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+    ) -> tuple[Mask, PyTree]:
+        check_fits(params, mask)
+        # Almost always one of both draws nothing, so that one key is enough for it.
+        drop_key = None if key is None else jax.random.fold_in(key, _DROP)
+        scored = (
+            drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
+            grow(params, grads=grads, mask=mask, key=key, aux=aux),
+        )
+        scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
+        return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state
+
+    return MaskTransform(init, update)

@@ -1,0 +1,71 @@
+"""Which weights were ever alive: the memory of a mask that moves."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxticket import _tree
+from jaxticket.errors import InputError
+from jaxticket.transforms._base import MaskTransform
+from jaxticket.typing import Key, Mask, Params, PyTree
+
+
+class Explored(NamedTuple):
+    """State of `exploring`."""
+
+    ever: Mask  # alive now or at any refresh before
+    inner: PyTree
+
+
+def exploring(transform: MaskTransform) -> MaskTransform:
+    """Remembers, beside `transform`, which weights were ever alive, at one byte a weight: `explored_of` finds them.
+
+    Their density is the in-time over-parametrisation rate R_s, by which dynamic sparse training is said to succeed
+    (Liu et al., 2021, ITOP): plan._replace(refresh=exploring(plan.refresh)).
+
+    Raises InputError, at init, if there is no mask: wrap the whole chain, from its start(...) on.
+
+    >>> from jaxticket import transforms
+    >>> plan = transforms.rigl(0.1, stop=1000)
+    >>> plan = plan._replace(refresh=exploring(plan.refresh))
+    """
+
+    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+        mask, state = transform.init(params, mask, key=key)
+        if mask is None:
+            raise InputError("exploring needs a mask: exploring(chain(start(...), ...)), or sparsify(..., mask=mask).")
+        _tree.check_mask("mask", mask)
+        return mask, Explored(_tree.map_present(lambda m: jnp.array(m, copy=True), mask), state)
+
+    def update(mask: Mask, state: Explored, **signals: Any) -> tuple[Mask, PyTree]:
+        mask, inner = transform.update(mask, state.inner, **signals)
+        _tree.check_mask("mask", mask)
+        return mask, Explored(_tree.map_present(jnp.logical_or, state.ever, mask), inner)
+
+    def observe(state: Explored, **signals: Any) -> PyTree:
+        return state if transform.observe is None else state._replace(inner=transform.observe(state.inner, **signals))
+
+    return MaskTransform(init, update, None if transform.observe is None else observe)
+
+
+def explored_of(opt_state: PyTree) -> Mask:
+    """The weights that were ever alive, of an optimizer state in which `exploring` stands; None where not sparsified.
+
+    density(params, explored_of(opt_state)) is the in-time over-parametrisation rate. Raises InputError if there is
+    no such state in it, or more than one.
+
+    >>> import optax, jaxticket as jt
+    >>> static = jt.static(0.5)
+    >>> tx = jt.sparsify(optax.sgd(0.1), static._replace(refresh=exploring(static.refresh)))
+    >>> explored_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+    found = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_explored) if _is_explored(s)]
+    if len(found) != 1:
+        raise InputError(f"opt_state holds {len(found)} states of exploring; one is needed, around the whole chain.")
+    return found[0].ever
+
+
+def _is_explored(x: Any) -> bool:
+    return isinstance(x, Explored)

@@ -1,0 +1,194 @@
+"""Sparse training as one optax transform: any optimizer, any plan, exact zeros at every step."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxticket import _tree
+from jaxticket._batching import any_replicate
+from jaxticket._checks import check_key
+from jaxticket.errors import InputError, StructureError
+from jaxticket.masks import apply_mask
+from jaxticket.masks._apply import check_fits
+from jaxticket.transforms._base import Plan
+from jaxticket.transforms._constraints import check_updates, land_on_zeros, required
+from jaxticket.transforms._resting import update_unless
+from jaxticket.transforms._surgery import reset_moments
+from jaxticket.typing import Key, Mask, Params, PyTree
+
+
+class SparseState(NamedTuple):
+    """State of `sparsify`. Beyond the inner optimizer's it holds one byte a weight."""
+
+    count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
+    mask: Mask  # structure of the parameters
+    refresh: PyTree  # state of the plan's mask transform
+    inner: PyTree  # state of the inner optimizer
+    key: Key | None
+
+
+def sparsify(
+    inner: optax.GradientTransformation, plan: Plan, *, key: Key | None = None, mask: Mask | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Trains with `inner` under a plan: the mask evolves when it is due, parameters outside it are exact zeros.
+
+    At each step a refresh, if due, sees the raw gradients; then the gradients are masked, weights that were just born
+    get the optimizer state of a new zero parameter, `inner` acts, and its updates land everything outside the mask on
+    zero. Start from `init(tx, params)`, whose parameters are masked, so gradients at them are the dense ones. At
+    density 1 the updates are those of `inner` bit for bit.
+
+    Comes last in a chain. Clipping and averages go inside (`inner`); MultiSteps and apply_if_finite go outside, and
+    then a step is an optimizer step.
+
+    Args:
+      inner: any optax optimizer. plan: an alias (`rigl`, `gradual`, …) or a `Plan`.
+      key: typed PRNG key; only plans that draw random numbers need it.
+      mask: start from this mask instead of the plan's own.
+
+    Returns:
+      A transform whose state is a `SparseState`; `mask_of` finds its mask.
+
+    Raises:
+      InputError: update without params; a stochastic plan without key; a filter that matches nothing.
+      StructureError: a mask that does not fit the parameters, or that a refresh would have to widen.
+
+    >>> import jax.numpy as jnp, optax, jaxticket as jt
+    >>> tx = jt.sparsify(optax.sgd(0.5, momentum=0.9), jt.static(0.5))
+    >>> params, state = jt.init(tx, {"w": jnp.array([[1.0, 3.0]])})
+    >>> updates, state = tx.update({"w": jnp.ones((1, 2))}, state, params)
+    >>> optax.apply_updates(params, updates)["w"]
+    Array([[0. , 2.5]], dtype=float32)
+    """
+    if key is not None:
+        check_key("key", key)
+    inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
+
+    def init(params: Params) -> SparseState:
+        given = mask
+        _tree.check_leaves("params", params)
+        if mask is not None:
+            check_fits(params, mask)
+            given = _tree.map_present(lambda m: jnp.array(m, bool), mask)
+        first, refresh_state = plan.refresh.init(params, given, key=key)
+        if first is None:
+            raise InputError("the plan makes no mask: begin its chain with start(...), or pass mask=.")
+        inner_state = inner.init(apply_mask(params, first))
+        # A copy of the key, as of the mask: donating the state must not delete the caller's.
+        return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, _copy(key))
+
+    def update(
+        grads: Params, state: SparseState, params: Params | None = None, **extra: Any
+    ) -> tuple[Params, SparseState]:
+        params = required(params, "sparsify")
+        check_updates("grads", grads, params)
+        mask, refresh_state, due = _refreshed(plan, state, params, grads)
+        inner_state = _for_newborn(plan, inner, state, params, mask, due)
+        arguments = (apply_mask(grads, mask), inner_state, apply_mask(params, mask))
+        step = functools.partial(inner.update, **extra)
+        if plan.skip_on_refresh and due is not None:
+            updates, stepped = update_unless(due, step, *arguments)
+        else:
+            updates, stepped = step(*arguments)
+        updates = land_on_zeros(updates, params, mask)
+        count = optax.safe_increment(state.count)
+        return updates, SparseState(count, mask, refresh_state, stepped, state.key)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTree]:
+    """Masked parameters and the optimizer state, so that step 0 is sparse too; `tx` holds a `sparsify` somewhere.
+
+    Every leaf is a copy: donating them to a compiled step leaves the originals valid.
+
+    >>> import jax.numpy as jnp, optax, jaxticket as jt
+    >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
+    {'w': Array([[0., 3.]], dtype=float32)}
+    """
+    state = tx.init(params)
+    masked = apply_mask(params, mask_of(state))
+    return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
+
+
+def mask_of(opt_state: PyTree) -> Mask:
+    """The mask in an optimizer state, wherever `sparsify` stands in it: in a chain, a partition, MultiSteps, ….
+
+    Where several `sparsify` divide the parameters among them (`optax.partition`), their masks are put together.
+    Raises InputError if there is none.
+
+    >>> import jax.numpy as jnp, optax, jaxticket as jt
+    >>> tx = optax.chain(optax.clip(1.0), jt.sparsify(optax.sgd(0.1), jt.static(0.5)))
+    >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
+    {'w': Array([[False,  True]], dtype=bool)}
+    """
+    found = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
+    if not found:
+        raise InputError("opt_state holds no SparseState; build the optimizer with jaxticket.sparsify.")
+
+    def first(*masks: Any) -> Any:
+        return next((m for m in masks if m is not None and not isinstance(m, optax.MaskedNode)), None)
+
+    return jax.tree.map(first, *found, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
+
+
+def _refreshed(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
+    """The mask of this step, the transform's state, and whether a refresh was due (None: never)."""
+    watched = state.refresh
+    if plan.refresh.observe is not None:
+        watched = plan.refresh.observe(watched, params=params, grads=grads)
+    if plan.when is None:
+        return state.mask, watched, None
+    due = plan.when(state.count)
+
+    def refresh() -> tuple[Mask, PyTree]:
+        key = None if state.key is None else jax.random.fold_in(state.key, state.count)
+        mask, evolved = plan.refresh.update(
+            state.mask, watched, params=params, grads=grads, count=state.count, key=key, aux=state.inner
+        )
+        mask = _tree.map_present(_as_wide_as, mask, state.mask)
+        # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
+        # it was (a running average, say) passes by the cond, which would copy it.
+        return jax.tree.map(
+            lambda new, old: old if new is old else jnp.where(due, new, old), (mask, evolved), (state.mask, watched)
+        )
+
+    mask, evolved = jax.lax.cond(any_replicate(due), refresh, lambda: (state.mask, watched))
+    return mask, evolved, due
+
+
+def _for_newborn(
+    plan: Plan,
+    inner: optax.GradientTransformation,
+    state: SparseState,
+    params: Params,
+    mask: Mask,
+    due: jax.Array | None,
+) -> PyTree:
+    if due is None or plan.newborn == "keep":
+        return state.inner
+    chosen = _tree.map_present(lambda new, old: new & ~old, mask, state.mask)
+    if plan.newborn == "reset_all":
+        born = functools.reduce(jnp.logical_or, map(jnp.any, jax.tree.leaves(chosen)), jnp.bool_(False))
+        chosen = jax.tree.map(lambda p: jnp.broadcast_to(born, (1,) * p.ndim), params)
+    return reset_moments(inner, state.inner, params, chosen)
+
+
+def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:
+    """The refreshed mask in the shape the state holds, which must not change under jit."""
+    if jnp.broadcast_shapes(new.shape, old.shape) != old.shape:
+        raise StructureError(
+            f"a refresh turns a mask of shape {old.shape} into {new.shape}; start from a mask that is full along "
+            "every axis on which the plan's units differ."
+        )
+    return jnp.broadcast_to(new, old.shape)
+
+
+def _copy(x: Any) -> Any:
+    return jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
+
+
+def _is_sparse_state(x: Any) -> bool:
+    return isinstance(x, SparseState)
