@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import pathlib
 import re
 import shlex
 
@@ -18,7 +19,7 @@ from experiments.runs import command_line
 from experiments.runs.config import Training
 from experiments.studies.comparison import report
 from experiments.training import kinds, problems
-from experiments.training.cells import Trainer, pathlib
+from experiments.training.cells import Cells
 from jaxticket import tickets
 from jaxticket.training import Fitted
 from tests.cheap import cheap  # noqa: F401  # used by every test here
@@ -112,7 +113,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_fewer_of_a_finished_run_are_reported_without_training(finished, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_train", None)
+    monkeypatch.setattr(Cells, "_train", None)
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     assert compare.main([*SMALL, "--methods", "ste", "--densities", "0.1", "--out", str(finished.parent)]) == 0
     assert [(r["method"], r["density"]) for r in records(finished)] == [("dense", 1.0)] * 2 + [("ste", 0.1)] * 2
@@ -165,7 +166,7 @@ def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_chec
         began.append(step)
         return Fitted(params, state, opt_state, 0.0)
 
-    trainer = Trainer(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
+    trainer = Cells(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
     cells = [kinds.Cell(method, 0.5, 0) for method in ("ste", "top_kast")]
     for cell in cells:
         trainer._compiled[cell.kind] = trainer._kind(cell)[0], fit
@@ -174,7 +175,7 @@ def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_chec
 
 
 def test_cells_of_masks_that_never_change_share_a_program():
-    trainer = Trainer(Training(), pathlib.Path("nowhere"), together=4)
+    trainer = Cells(Training(), pathlib.Path("nowhere"), together=4)
     config = compare.Config(methods=("random", "rigl", "snip"), densities=(0.2, 0.1), seeds=2)
     programs = [[cell.method for cell in program] for program in trainer.programs(config.cells())]
     assert programs == [
