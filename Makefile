@@ -3,16 +3,16 @@
 # the program that a target runs: make demo ARGS="--levels 5".
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN = $(VENV)/bin
 ARGS ?=
 # An interpreter that has PyTorch, for the benchmark that can time it: make bench TORCH_PYTHON=~/torch/bin/python.
 export TORCH_PYTHON
 # Two workers whatever the machine: each one's XLA already spreads over the cores. The tests of a file share what was
 # trained and compiled, so one worker takes the file.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test science slow multihost drill lint format docs notebooks bench clean
+.PHONY: help demo report test science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,11 +38,27 @@ multihost: $(VENV)/test.stamp ## runs on 1, 2 and 4 processes, whose bits are co
 drill: $(VENV)/test.stamp ## runs that are killed, starved of disk and damaged, and must lose nothing (minutes)
 	$(BIN)/python -m pytest -m slow tests/drill $(ARGS)
 
+wheel: $(VENV)/test.stamp ## build the wheel, install it alone, run there the README's code and the core's doctests
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py $(ARGS)
+
+newest: VENV = .venv-newest
+newest: .venv-newest/stamp ## lint and the default tests with the newest versions: make newest PYTHON=python3.13
+	$(LINT)
+	$(PYTEST) $(ARGS)
+
+oldest: VENV = .venv-oldest
+oldest: .venv-oldest/stamp ## the default tests with the lower bounds of setup.cfg
+	$(PYTEST) $(ARGS)
+
+define LINT
+$(BIN)/ruff format --check .
+$(BIN)/ruff check .
+$(BIN)/mypy
+$(BIN)/lint-imports
+endef
+
 lint: $(VENV)/test.stamp ## formatting, lint, types and import contracts
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(LINT)
 
 format: $(VENV)/test.stamp ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix .
@@ -61,16 +77,16 @@ bench: $(VENV)/test.stamp ## every benchmark: ratios measured in one run (ARGS=-
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 clean: ## remove the environment and every cache, never runs/
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
-$(BIN)/python:
+$(BIN)/python .venv-newest/bin/python .venv-oldest/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; on Debian or Ubuntu: \
 	apt install python3 python3-venv; or name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: \
 	jaxticket needs Python 3.11 or newer; install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$$($(PYTHON) --version) has no venv; on Debian or \
 	Ubuntu: apt install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(@:/bin/python=)
 
 # The build tools are pinned with the rest (no isolation), so that set-up fetches nothing that is not listed.
 $(VENV)/demo.stamp: requirements/demo.txt | $(BIN)/python
@@ -89,4 +105,18 @@ $(VENV)/text.stamp: requirements/text.txt $(VENV)/test.stamp
 
 $(VENV)/docs.stamp: requirements/docs.txt $(VENV)/test.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
+# Not pinned: whatever the package index has today, and the oldest that setup.cfg admits.
+.venv-newest/stamp: setup.cfg | .venv-newest/bin/python
+	@echo "Installing the newest versions into $(@D) ..."
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	--editable '.[experiments,test]'
+	@touch $@
+
+.venv-oldest/stamp: setup.cfg requirements/oldest.py | .venv-oldest/bin/python
+	@echo "Installing the lower bounds of setup.cfg into $(@D) ..."
+	@$(@D)/bin/python requirements/oldest.py > $(@D)/constraints.txt
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(@D)/constraints.txt \
+	--editable '.[experiments,test]'
 	@touch $@

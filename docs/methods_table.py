@@ -47,6 +47,7 @@ def page() -> str:
         (
             f"`{m.name}`",
             m.paper,
+            m.unit,
             m.when,
             m.scope,
             m.data,

@@ -6,8 +6,8 @@ several devices ends each step with `jax.block_until_ready`.
 XLA may contract a multiplication and an addition into one instruction that rounds once, and where it does so differs
 between programs that compute the same. Without these instructions equal arithmetic has equal bits, and tests can ask
 for that. The older emitters of fused loops take half the time to compile, and code that is not optimised two thirds of
-the rest (the science tests, which train for long, ask for level 3); what users run has XLA's defaults, and so do the
-experiment, the notebooks and the benchmarks in CI.
+the rest (the science tests, which train for long, ask for level 3). A flag that the installed jaxlib does not know is
+left out. What users run has XLA's defaults, and so do the experiment, the notebooks and the benchmarks in CI.
 """
 
 import os
@@ -15,14 +15,22 @@ import pathlib
 import shutil
 import tempfile
 
+from tests import xla
+
+# Set once a session: workers, and scripts that tests run, inherit the environment.
+_FIRST = os.environ.get("PYTEST_XDIST_WORKER") is None
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-_FLAGS = "--xla_force_host_platform_device_count=8 --xla_cpu_max_isa=AVX --xla_cpu_use_fusion_emitters=false"
-if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    _FLAGS += " --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
+if _FIRST:
+    _GIVEN = os.environ.get("XLA_FLAGS", "")
+    _FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_cpu_max_isa=AVX"]
+    _FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
+    if "xla_backend_optimization_level" not in _GIVEN:
+        _FLAGS += ["--xla_backend_optimization_level=0"]
+    os.environ["XLA_FLAGS"] = " ".join([*_GIVEN.split(), *xla.known(_FLAGS)])
 
 # Processes of one session (workers, scripts that tests run) share what they compile; the next session starts anew.
-_SHARED = os.environ.get("PYTEST_XDIST_WORKER") is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ
+_SHARED = _FIRST and "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _SHARED:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxticket-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

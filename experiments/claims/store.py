@@ -18,6 +18,7 @@ from experiments.reports import searches, tables
 from experiments.runs import environment
 from experiments.runs.processes import Pod
 from experiments.runs.records import Record
+from jaxticket import files
 from jaxticket.errors import InputError
 
 # Flags that say where things lie on one machine, or on which machines.
@@ -84,10 +85,10 @@ def write(
         "axes": None if axes is None else list(axes),
     }
     text = _short(json.dumps(tables.finite(found), indent=1, ensure_ascii=False)) + "\n"
-    files = [config.folder() / "claims.json"]
+    destinations = [config.folder() / "claims.json"]
     if config.evidence is not None:
-        files.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
-    for file in files:
+        destinations.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
+    for file in destinations:
         made = parse(text, file)
         if file.parent == config.evidence:
             _tell_lost(file, made)

@@ -17,7 +17,7 @@ from experiments.training.kinds import Cell, Kind
 from experiments.training.trainer import TOGETHER, Lane, Trainer, fill, is_stacked
 from jaxticket import diagnostics, tickets, training
 from jaxticket.errors import DivergedError
-from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets import fingerprint
 from jaxticket.typing import Key, Params, ProgressFn, PyTree
 
 

@@ -3,7 +3,7 @@
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
 from jaxticket._jaxpr._layout import arranged, regrouped, whole
 from jaxticket._jaxpr._products import Product, gram, input_squares, outputs, wide
-from jaxticket._jaxpr._walk import called, evaluated, moved, shape_of, traced, walk
+from jaxticket._jaxpr._walk import called, evaluated, moved, scan_sizes, shape_of, traced, walk
 
 __all__ = [
     "Measure",
@@ -18,6 +18,7 @@ __all__ = [
     "order_of_use",
     "outputs",
     "regrouped",
+    "scan_sizes",
     "shape_of",
     "traced",
     "walk",

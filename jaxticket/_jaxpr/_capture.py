@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, jaxpr_as_fun
 
 from jaxticket import _tree
 from jaxticket._jaxpr._layout import Layout, whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._walk import called, evaluated, moved, shape_of, traced, walk
+from jaxticket._jaxpr._walk import ClosedJaxpr, called, evaluated, moved, scan_sizes, shape_of, traced, walk
 from jaxticket.typing import Params, PyTree
 
 # Operations on a weight and on what does not depend on data (masks, scales, …) that leave each entry in its place.
@@ -178,8 +178,9 @@ class _Run:
         return [v.array for v in run.walk(jaxpr, keyed)], run.totals()
 
     def _scan(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
-        body, constants = eqn.params["jaxpr"], eqn.params["num_consts"]
-        first = constants + eqn.params["num_carry"]
+        body = eqn.params["jaxpr"]
+        constants, carried = scan_sizes(eqn)
+        first = constants + carried
         data = any(v.data for v in values)
         state, stacked = [v.array for v in values[constants:first]], values[first:]
         axes = [_scanned_axis(v) for v in stacked]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr as ClosedJaxpr  # type: ignore[attr-defined, unused-ignore]
+from jax.extend.core import JaxprEqn, Literal
 
 from jaxticket._jaxpr._layout import Layout, broadcast, regrouped
 
@@ -53,7 +54,15 @@ def walk(jaxpr: ClosedJaxpr, values: Sequence[Any], step: Step, *, lift: Callabl
 def called(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """What an equation computes, if it is a call and nothing more (jit, remat, custom derivatives), else None."""
     body = eqn.params.get(_BODIES.get(eqn.primitive.name, ""))
-    return ClosedJaxpr(body, []) if isinstance(body, Jaxpr) else body
+    return body if body is None or hasattr(body, "consts") else ClosedJaxpr(body, [])
+
+
+def scan_sizes(eqn: JaxprEqn) -> tuple[int, int]:
+    """Return how many of a scan's operands are constants and how many its state; the rest is what it runs over."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    constants, state, _ = eqn.params["ft_in"].unpack()  # newer versions of JAX: trees of the operands
+    return len(list(constants)), len(list(state))
 
 
 def evaluated(eqn: JaxprEqn, arrays: Sequence[Any]) -> list[Any]:

@@ -107,10 +107,9 @@ def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
     """All three by the statistics of the first, in floating point as wide as the values' own (bytes: float32)."""
     x, _ = train
     axes = tuple(range(x.ndim - 1)) if x.ndim == 4 else None
-    mean, deviation = x.mean(axes), x.std(axes)
-    deviation = np.where(deviation > 0, deviation, 1)
-    if not np.issubdtype(x.dtype, np.floating):
-        mean, deviation = mean.astype(np.float32), deviation.astype(np.float32)
+    dtype = x.dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(np.float32)
+    deviation = np.asarray(x.std(axes), dtype)
+    mean, deviation = np.asarray(x.mean(axes), dtype), np.where(deviation > 0, deviation, 1)
 
     def split(x: np.ndarray, y: np.ndarray) -> Split:
         return Split(jnp.asarray((x - mean) / deviation, jnp.float32), jnp.asarray(y, jnp.int32))

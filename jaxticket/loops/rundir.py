@@ -1,13 +1,13 @@
 """The folder of a run: one process at a time, and metrics whose lines are neither torn nor repeated."""
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from jaxticket import _processes
 from jaxticket.errors import CheckpointError
@@ -32,11 +32,23 @@ def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
 def _lock(directory: pathlib.Path, held: contextlib.ExitStack) -> None:
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        stream = held.enter_context((directory / "lock").open("w"))
+        stream = held.enter_context((directory / "lock").open("a"))
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(stream)
     except OSError as error:
         raise CheckpointError(f"{directory} is in use by another process; wait for it, or end it") from error
+
+
+def _hold(stream: IO[str]) -> None:
+    """Locks an open file for as long as it stays open. The system ends the lock with the process, however it ends."""
+    if sys.platform == "win32":
+        import msvcrt  # neither module exists on the other's system
+
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # a byte may be locked beyond the end of the file
+    else:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxticket.errors import InputError
 
@@ -77,7 +78,7 @@ def from_key(key: jax.Array, dtype: np.dtype) -> jax.Array:
     return jnp.where(key == 0, jnp.full_like(value, jnp.nan), value)
 
 
-def _float_bits(scores: jax.Array, dtype: np.dtype, unsigned: type) -> jax.Array:
+def _float_bits(scores: jax.Array, dtype: np.dtype, unsigned: DTypeLike) -> jax.Array:
     if scores.dtype == jnp.bfloat16 and dtype == np.float32:
         # A cast could flush bfloat16's denormals; the upper half of a float32 is a bfloat16 bit for bit.
         return jax.lax.bitcast_convert_type(scores, jnp.uint16).astype(jnp.uint32) << 16

@@ -3,7 +3,7 @@
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._checkpoint import describe, load, save
 from jaxticket.tickets._step_checkpoint import StepCheckpoint
-from jaxticket.tickets._store import Store
+from jaxticket.tickets._store import Store, fingerprint
 from jaxticket.tickets._ticket import Ticket, rewind
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Store",
     "Ticket",
     "describe",
+    "fingerprint",
     "load",
     "rewind",
     "rewinds",

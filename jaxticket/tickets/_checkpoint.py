@@ -23,13 +23,6 @@ def save(path: str | os.PathLike[str], ticket: Ticket) -> None:
     checksum of every file. The directory appears under its name only when it is complete, so a killed process leaves
     no half a ticket; an existing `path` is never overwritten. Raises CheckpointError if `path` exists or cannot be
     written, InputError for leaves that are not arrays, MissingExtraError without orbax-checkpoint.
-
-    >>> import jax.numpy as jnp, tempfile
-    >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}, meta={"seed": 0})
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> save(f"{folder.name}/winner", ticket)
-    >>> load(f"{folder.name}/winner").mask, describe(f"{folder.name}/winner")["density"]
-    ({'w': Array([ True, False], dtype=bool)}, {'w': {'kept': 1, 'of': 2}})
     """
     save_with(path, ticket)
 

@@ -28,14 +28,6 @@ class StepCheckpoint:
       directory: where the states lie; nothing else may lie there.
       every: seconds between saves, by a clock that never jumps.
       stop: asked at each chance to save: shall the run save now and stop? A handler of SIGTERM may set what it returns.
-
-    >>> import jax.numpy as jnp, tempfile
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> checkpoint = StepCheckpoint(folder.name, every=0)
-    >>> checkpoint.save("seed 0", Ticket({"w": jnp.ones(2)}, {"w": None}, step=50), {"loss": 0.5})
-    >>> ticket, values = checkpoint.load("seed 0", Ticket({"w": jnp.zeros(2)}, {"w": None}))
-    >>> ticket.step, values
-    (50, {'loss': 0.5})
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, every: float, stop: Callable[[], bool] = lambda: False):

@@ -32,9 +32,7 @@ def update_unless(
     held = {
         v: leaf
         for v, leaf in zip(outputs, old, strict=True)
-        if not isinstance(v, Literal)
-        and v in once
-        and (v.aval.shape, v.aval.dtype) == (jnp.shape(leaf), jnp.result_type(leaf))
+        if not isinstance(v, Literal) and v in once and _resembles(v.aval, leaf)
     }
 
     inputs = jax.tree.leaves((grads, state, params))
@@ -56,3 +54,8 @@ def update_unless(
         for v, leaf, x in zip(outputs, old, jax.tree.leaves(stepped), strict=True)
     ]
     return updates, jax.tree.unflatten(jax.tree.structure(stepped), chosen)
+
+
+def _resembles(aval: Any, leaf: Any) -> bool:
+    """Whether a variable has the shape and the type of a leaf."""
+    return (aval.shape, aval.dtype) == (jnp.shape(leaf), jnp.result_type(leaf))

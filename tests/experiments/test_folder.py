@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -36,6 +37,23 @@ def test_a_dead_process_holds_nothing(tmp_path):
         holder.send_signal(signal.SIGKILL)
     with rundir.lock(tmp_path):
         pass
+
+
+def test_windows_locks_with_its_own_module(tmp_path, monkeypatch):
+    """A stand-in for the system: it holds files, by number, until they are closed."""
+    held = []
+
+    def locking(number, mode, count):
+        if any(os.path.sameopenfile(number, other) for other in held):
+            raise PermissionError(13, "Permission denied")
+        held.append(number)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(rundir.sys, "platform", "win32")
+    with rundir.lock(tmp_path), pytest.raises(CheckpointError, match="in use"), rundir.lock(tmp_path):
+        pass
+    assert len(held) == 1
 
 
 def test_an_unwritable_folder(tmp_path):

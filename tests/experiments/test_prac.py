@@ -15,7 +15,7 @@ import pytest
 import jaxticket as jt
 from experiments import prac
 from experiments.studies.prac import claims, search, sets
-from jaxticket import data, data_pruning, loops, tickets
+from jaxticket import data, data_pruning, tickets, training
 from jaxticket.methods.datasets import prac as method
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
@@ -212,7 +212,7 @@ def test_every_ticket_is_trained_alike_on_all_examples():
     def train(subset):
         def fit(params, state, mask, key, **others):
             calls.append((int(subset.sum()), params, key, others))
-            return loops.fit.Fitted(params, state, None, 0.5)
+            return training.Fitted(params, state, None, 0.5)
 
         return fit
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxticket._jaxpr import arranged, called, evaluated, moved, regrouped, shape_of, traced, walk, whole
+from jaxticket._jaxpr import arranged, called, evaluated, moved, regrouped, scan_sizes, shape_of, traced, walk, whole
 
 
 def entered(f, *arguments):
@@ -64,6 +64,28 @@ def test_constants_and_several_results():
     assert "sort" in names
     np.testing.assert_array_equal(out[0], table)
     np.testing.assert_array_equal(out[1], table)
+
+
+def test_a_call_keeps_the_arrays_that_its_body_closes_over():
+    table = jnp.arange(3.0)
+    names, out = entered(lambda x: jax.jit(lambda x: jnp.sin(x) + table)(x), jnp.zeros(3))
+    assert "sin" in names
+    np.testing.assert_array_equal(out[0], table)
+
+
+def test_operands_of_a_scan_are_counted_by_their_part():
+    def f(x, rates):
+        state = {"x": x, "n": jnp.zeros(())}
+        return jax.lax.scan(lambda s, r: ({"x": s["x"] * r["a"] + x, "n": s["n"] + 1}, r["b"]), state, rates)
+
+    jaxpr, _ = traced(f, jnp.ones(3), {"a": jnp.ones(4), "b": jnp.ones((4, 2)), "c": jnp.ones(4)})
+    (scan,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+    constants, carried = scan_sizes(scan)
+    shapes = [shape_of(atom) for atom in scan.invars]
+    assert (constants, carried) == (1, 2)
+    assert shapes[:constants] == [(3,)]
+    assert sorted(shapes[constants : constants + carried]) == [(), (3,)]
+    assert all(shape[0] == 4 for shape in shapes[constants + carried :])
 
 
 @st.composite

@@ -37,10 +37,58 @@ def check(tmp_path):
     return run
 
 
+@pytest.fixture
+def pythons(check, monkeypatch):
+    """Stands for the interpreters that the check looks for: those of the PATH end with this code, pyenv has none."""
+
+    def stand(file, code):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/bash\nexit {code}\n")
+        file.chmod(0o755)
+
+    monkeypatch.setenv("HOME", str(check.folder))
+
+    def on_the_path(code):
+        for name in ("python3.12", "python3.13"):
+            stand(check.folder / "bin" / name, code)
+
+    on_the_path.stand = stand
+    return on_the_path
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_newest_versions_are_tried_where_there_is_a_python_for_them(check, pythons, installed):
+    pythons(0 if installed else 1)
+    done = check()
+    assert done.returncode == 0
+    assert ("made newest\n" in done.stdout) == installed
+    assert ("newest skipped" in done.stdout) == (not installed)
+
+
+def test_interpreters_of_pyenv_count(check, pythons):
+    pythons(1)
+    python = check.folder / ".pyenv/versions/3.12.1/bin/python"
+    pythons.stand(python, 0)
+    assert f"make newest PYTHON={python} " in check().stdout
+
+
 def test_all_stages_pass_and_so_does_the_check(check):
     done = check()
     assert done.returncode == 0, done.stdout + done.stderr
-    for target in ("lint", "docs", "report", "notebooks", "demo", "bench", "test", "slow", "multihost", "science"):
+    for target in (
+        "lint",
+        "docs",
+        "report",
+        "notebooks",
+        "demo",
+        "bench",
+        "test",
+        "oldest",
+        "wheel",
+        "slow",
+        "multihost",
+        "science",
+    ):
         assert f"made {target}\n" in done.stdout
     assert not list(check.folder.glob("tmp.*")), "what it wrote for itself is removed"
 

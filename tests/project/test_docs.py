@@ -31,6 +31,29 @@ def test_every_piece_of_evidence_exists() -> None:
     assert [path for path in evidence if not (ROOT / path).exists()] == []
 
 
+TABLES = [
+    (file.relative_to(ROOT), table.splitlines())
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for table in re.findall(r"(?:^\|.*\n)+", file.read_text() + "\n", re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "rows"), TABLES, ids=[f"{page}-{rows[0]}" for page, rows in TABLES])
+def test_every_row_of_a_table_has_a_cell_for_each_heading(page: pathlib.Path, rows: list[str]) -> None:
+    headings, *others = [re.split(r"(?<!\\)\|", row.strip())[1:-1] for row in rows]
+    assert [row for row, cells in zip(rows[1:], others) if len(cells) != len(headings)] == []
+
+
+def test_each_value_of_the_registry_stands_below_its_heading() -> None:
+    """The values are those that some method has; a column that is left out moves others below its heading."""
+    (table,) = [rows for page, rows in TABLES if page.name == "registry.md" and "| unit |" in rows[0]]
+    headings, _, *methods = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
+    columns = dict(zip(headings, zip(*methods, strict=True), strict=True))
+    assert set(columns["unit"]) == {"element", "block"}
+    assert set(columns["when"]) == {"before", "during"}
+    assert set(columns["regrows"]) == {"yes", "no"}
+
+
 def test_every_package_is_in_the_reference() -> None:
     modules = [path.stem for path in (ROOT / "jaxticket").glob("[!_]*") if path.is_dir() or path.suffix == ".py"]
     assert [name for name in modules if f"jaxticket.{name}" not in REFERENCE] == []

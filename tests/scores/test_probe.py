@@ -43,6 +43,11 @@ def loss(params, batch):
     return optax.softmax_cross_entropy_with_integer_labels(apply(params, batch[0]), batch[1]).mean()
 
 
+def loss_without_gather(params, batch):
+    """The same loss. JAX 0.12 refuses the derivative of optax's gather of logits on Explicit axes."""
+    return optax.softmax_cross_entropy(apply(params, batch[0]), jax.nn.one_hot(batch[1], 3)).mean()
+
+
 # Made once, since each compiles its own functions.
 SCORES = {name: factory(loss, as_float32(BATCHES)) for name, factory in ON_DATA.items()}
 
@@ -239,7 +244,7 @@ def test_batches_sharded_over_devices_give_the_same_mask(name, kind):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     sharded = jax.device_put(as_float32(BATCHES), NamedSharding(mesh, PartitionSpec("data")))
     replicated = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    alone, spread = SCORES[name](params), ON_DATA[name](loss, sharded)(replicated)
+    alone, spread = SCORES[name](params), ON_DATA[name](loss_without_gather, sharded)(replicated)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, spread)
     np.testing.assert_array_equal(order(spread), order(alone))
 

@@ -19,7 +19,7 @@ from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning, training
 from jaxticket.data_pruning import Statistics, Tracked, _example_scores
 from jaxticket.methods.datasets import prototypes
-from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets import fingerprint
 from jaxticket.typing import Params, PyTree
 
 _MEASURES = {

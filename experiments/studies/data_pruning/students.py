@@ -17,7 +17,7 @@ from experiments.training.subsets import Taught
 from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning, files
 from jaxticket.errors import CheckpointError
-from jaxticket.tickets._store import fingerprint
+from jaxticket.tickets import fingerprint
 
 
 class Students:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from experiments.runs.config import changed_flags
 from jaxticket import loops, scopes, scores
 from jaxticket.errors import InputError
-from jaxticket.loops._level import PruneFn
+from jaxticket.loops import PruneFn
 
 CURVES: dict[str, PruneFn] = {
     "global": loops.prune_by(),

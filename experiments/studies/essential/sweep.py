@@ -10,7 +10,7 @@ from experiments.runs.records import Record, whole
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
 from jaxticket import diagnostics, filters, loops, models, scopes
-from jaxticket.loops._level import PruneFn
+from jaxticket.loops import PruneFn
 from jaxticket.methods.analysis import essential_sparsity
 from jaxticket.typing import Density
 

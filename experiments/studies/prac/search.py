@@ -210,7 +210,7 @@ def _search(
 def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
     """What a ticket comes to, trained on all examples: its record."""
     everything = jnp.ones(shared.recipe.examples, bool)
-    state, mask = tickets.ticket.copy((ticket.state, ticket.mask))
+    state, mask = jax.tree.map(jnp.copy, (ticket.state, ticket.mask))
     fitted = shared.train(
         tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, subset=everything
     )
