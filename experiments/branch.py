@@ -22,12 +22,12 @@ from experiments.claims import store
 from experiments.reports import searches
 from experiments.reports.progress import Progress, keep
 from experiments.runs import command_line, environment, processes
+from experiments.runs.folder import lock
 from experiments.runs.records import Record
 from experiments.studies.imp import branching, claims, variants
 from experiments.studies.imp.config import Config, of_run
 from experiments.studies.imp.report import title
 from experiments.training import problems
-from jaxticket import loops
 
 
 def run(config: variants.Config) -> list[Record]:
@@ -42,7 +42,7 @@ def run(config: variants.Config) -> list[Record]:
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in changes)]
     replicates = len({record["replicate"] for record in found})
     total, rows = len(found) * len(names), searches.by_level(replicates, names)
-    with loops.rundir.lock(config.run), Progress(total, rows) as progress:
+    with lock(config.run), Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
         environment.record(folder)
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from experiments.runs import processes
 from experiments.runs.command_line import opened
 from experiments.runs.config import Training
+from experiments.runs.folder import JsonLines
 from experiments.runs.profile import Profile
 from experiments.runs.records import Record
-from jaxticket.loops import rundir
 
 _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
@@ -130,7 +130,7 @@ def _clock(seconds: float) -> str:
 
 def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
     """Writes and shows each record as soon as it is there, and returns all of them."""
-    lines = rundir.JsonLines(file) if processes.is_main() else None
+    lines = JsonLines(file) if processes.is_main() else None
     kept = []
     for record in records:
         if lines:

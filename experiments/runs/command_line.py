@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from experiments.runs import environment, notice, processes
 from experiments.runs.config import Run, Training, identity_in
-from jaxticket import loops, tickets
+from experiments.runs.folder import claim, lock
+from jaxticket import tickets
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 _python_warning = warnings.formatwarning
@@ -103,8 +104,8 @@ def opened(config: Opened) -> Iterator[pathlib.Path]:
     Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
     """
     folder = config.folder()
-    with loops.rundir.lock(folder):
-        loops.rundir.claim(folder, identity_in(folder, config))
+    with lock(folder):
+        claim(folder, identity_in(folder, config))
         environment.record(folder)
         yield folder
 

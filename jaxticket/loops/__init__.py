@@ -1,6 +1,6 @@
 """The searches for winning tickets, and the controls that they are compared with."""
 
-from jaxticket.loops import branches, early_bird, rundir, soups
+from jaxticket.loops import branches, early_bird, soups
 from jaxticket.loops._imp import imp, level_keys, next_ticket, train_level
 from jaxticket.loops._imp_scan import Levels, imp_scan
 from jaxticket.loops._level import Level, LevelStore, PruneFn
@@ -18,7 +18,6 @@ __all__ = [
     "level_keys",
     "next_ticket",
     "prune_by",
-    "rundir",
     "soups",
     "train_level",
 ]

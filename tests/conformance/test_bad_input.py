@@ -64,7 +64,6 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
 ELSEWHERE = (
     "errors.",
     "sharding.",
-    "loops.rundir.",
     "training.nonfinite.",
 )  # tests/sharding/test_state.py, tests/test_loops_*.py
 # Classes that check what they are made of; all others are results, protocols and files.

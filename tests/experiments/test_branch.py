@@ -7,9 +7,9 @@ import pytest
 
 from experiments import branch, compare_runs, imp, verdict
 from experiments.reports import searches, tables
+from experiments.runs import folder
 from experiments.studies.imp import verdicts
 from jaxticket import tickets
-from jaxticket.loops import rundir
 
 FLAGS = ["--levels", "3", "--replicates", "2", "--epochs", "1", "--rewind-step", "20", "--rate", "0.5"]
 
@@ -137,7 +137,7 @@ def test_a_folder_without_a_search(tmp_path, capsys):
 def test_a_search_whose_records_are_damaged(main, words, tmp_path, capsys):
     search = imp.Config(out=tmp_path)
     search.folder().mkdir()
-    rundir.claim(search.folder(), {"experiment": "imp", **search.identity()})
+    folder.claim(search.folder(), {"experiment": "imp", **search.identity()})
     records = [{"branch": "ticket", "level": level, "test_accuracy": 0.5} for level in range(3)]
     file = search.folder() / "metrics.jsonl"
     first, *others = [f"{json.dumps(record)}\n" for record in records]

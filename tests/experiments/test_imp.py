@@ -16,11 +16,10 @@ import pytest
 
 from experiments import compare_runs, imp
 from experiments.reports import searches, tensorboard
-from experiments.runs import command_line
+from experiments.runs import command_line, folder
 from experiments.studies.imp.config import Config, of_run
 from experiments.training import problems
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "imp.py"
 
@@ -88,7 +87,7 @@ def test_what_disks_do_is_said_in_one_line_and_what_else_happens_is_not_hidden(n
 def test_only_one_process_runs_it(finished, capsys):
     arguments, out = finished
     (run,) = out.iterdir()
-    with rundir.lock(run):
+    with folder.lock(run):
         assert (
             one_line_error(arguments, capsys) == f"error: {run} is in use by another process; wait for it, or end it\n"
         )
