@@ -18,7 +18,7 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments.claims import store
+from experiments.claims import levels
 from experiments.reports import searches
 from experiments.reports.progress import Progress, keep
 from experiments.runs import command_line, environment, processes
@@ -61,10 +61,8 @@ def run(config: variants.Config) -> list[Record]:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if processes.is_main():
         heading = f"{config.branch.replace('_', ' ')}: {title(search, problem_of(search))}"
-        command = config.command()
-        searches.write(folder, records, names, title=heading, config=dataclasses.asdict(search), command=command)
-        series, made = store.curves(records, names), claims.of_branch(config.branch, records)
-        store.write(config, made, command=command, series=series, axes=store.AXES)
+        made = claims.of_branch(config.branch, records)
+        levels.report(config, records, names, title=heading, claims=made, settings=search)
     return records
 
 

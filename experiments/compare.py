@@ -11,14 +11,14 @@ methods. A run that was killed goes on when the same command is given again; mor
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-
 from experiments.configs import PRESETS
-from experiments.reports import tables
-from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.reports import study, tables
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.comparison.config import Config
@@ -26,62 +26,64 @@ from experiments.studies.comparison.report import report
 from experiments.training.cells import Cells
 from jaxticket import registry
 
-
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all cells."""
-    folder, cells = config.folder(), config.cells()
-    with Progress(len(cells), _lines(config.seeds)) as progress:
-        trainer = _trainer(config)
-        trainer.progress = progress.step
-        progress.tell(trainer.memory())
-        progress.steps = trainer.basis.steps
-        with run_folder(config, progress):
-            records = keep(trainer.train(cells), folder / "metrics.jsonl", progress)
-    if processes.is_main():
-        report(config, records)
-    return records
+ABOUT = f"{__doc__}\nMethods: {', '.join(registry.METHODS)}.\n"
 
 
-def plan(config: Config) -> str:
-    """What the command would do."""
-    trainer, cells, folder = _trainer(config), config.cells(), config.folder()
-    count, prunable = dry_run.sizes(trainer.basis.model.init)
-    finished = sum(cell.path(folder).exists() for cell in cells)
-    shared = [len(program) for program in trainer.programs(cells)]
-    kinds = len({cell.kind for cell in cells})
-    return "\n".join(
-        [
-            dry_run.folder(folder),
-            f"trainings    {len(cells)}: {len(config.methods)} methods, {len(config.densities)} densities, "
-            f"{config.seeds} seeds, and the dense network; {finished} of them are finished",
-            f"each         {trainer.basis.steps} steps of {config.batch_size} examples",
-            f"programs     {kinds}, run {len(shared)} times with at most {max(shared)} trainings each, "
-            f"{trainer.placement.why}",
-            f"parameters   {count:,}, of which {prunable:,} can be pruned",
-            f"disk         at most {len(cells) * (4 * count + prunable / 8) / 2**20:.0f} MiB",
-            dry_run.TIME,
-        ]
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    about = f"{__doc__}\nMethods: {', '.join(registry.METHODS)}.\n"
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=about, plan=plan, run=run)
-
-
-def _trainer(config: Config) -> Cells:
-    return Cells(config, config.folder(), together=len(config.densities) * config.seeds)
-
-
-def _lines(seeds: int) -> Rows:
+def rows(config: Config) -> tuple[int, Rows]:
     """A line for each method and density."""
 
     def line(row: Sequence[Record]) -> str:
         accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
         return f"{tables.plain(row[0]['method']):19} density {row[0]['density']:<6g}  {accuracies}"
 
-    return Rows(lambda record: (record["method"], record["density"]), seeds, line)
+    return len(config.cells()), Rows(lambda record: (record["method"], record["density"]), config.seeds, line)
+
+
+def prepare(config: Config, watch: Watch) -> Cells:
+    """The network, its data, and how the cells are trained."""
+    trainer = Cells(config, config.folder(), together=len(config.densities) * config.seeds)
+    trainer.progress = watch.step
+    watch.announce(trainer.memory(), steps=trainer.basis.steps)
+    return trainer
+
+
+def train(config: Config, trainer: Cells, watch: Watch) -> Iterator[Record]:
+    """The records of all cells."""
+    return trainer.train(config.cells())
+
+
+def plan(config: Config, trainer: Cells) -> list[str]:
+    """What the command would do."""
+    cells = config.cells()
+    count, prunable = dry_run.sizes(trainer.basis.model.init)
+    finished = sum(cell.path(config.folder()).exists() for cell in cells)
+    shared = [len(program) for program in trainer.programs(cells)]
+    kinds = len({cell.kind for cell in cells})
+    return [
+        f"trainings    {len(cells)}: {len(config.methods)} methods, {len(config.densities)} densities, "
+        f"{config.seeds} seeds, and the dense network; {finished} of them are finished",
+        f"each         {trainer.basis.steps} steps of {config.batch_size} examples",
+        f"programs     {kinds}, run {len(shared)} times with at most {max(shared)} trainings each, "
+        f"{trainer.placement.why}",
+        f"parameters   {count:,}, of which {prunable:,} can be pruned",
+        f"disk         at most {len(cells) * (4 * count + prunable / 8) / 2**20:.0f} MiB",
+        dry_run.TIME,
+    ]
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=ABOUT),
+    rows=rows,
+    prepare=prepare,
+    records=train,
+    report=report,
+    plan=plan,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

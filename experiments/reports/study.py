@@ -32,6 +32,19 @@ class Watch(NamedTuple):
         """Called with the step reached and the loss."""
         return self.progress.step if self.progress else None
 
+    def by_epoch(self, per_epoch: int) -> ProgressFn | None:
+        """`step`, with a line at each end of an epoch."""
+        progress = self.progress
+        if progress is None:
+            return None
+
+        def step(at: int, loss: float) -> None:
+            progress.step(at, loss)
+            if at % per_epoch == 0:
+                progress.say(f"epoch {at // per_epoch:3}/{progress.steps // per_epoch}  loss {loss:.4f}")
+
+        return step
+
     def announce(self, memory: str, *, steps: int) -> None:
         """Show what memory the run takes, and where each training ends."""
         if self.progress:

@@ -178,22 +178,6 @@ def training_config(
     return parse(dataclasses.replace(default, **recipe), flags, description=about)
 
 
-def train_or_plan(
-    default: TrainingT,
-    argv: Sequence[str] | None,
-    presets: Mapping[str, Any],
-    *,
-    description: str | None,
-    plan: Callable[[TrainingT], str],
-    run: Callable[[TrainingT], Any],
-) -> int:
-    """Runs an experiment that trains, or with --dry-run prints its plan. Returns the exit code."""
-    with one_line_errors():
-        config = training_config(default, argv, presets, description=description or "")
-        run_or_plan(config, plan=plan, run=run)
-    return 0
-
-
 def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:
     """Runs an experiment, or with --dry-run prints its plan. Raises MissingExtraError if an extra is not installed."""
     events = ["tensorboard"] * getattr(config, "tensorboard", False)

@@ -1,14 +1,17 @@
 """One method on one network: what is trained, and its report."""
 
 import dataclasses
-import pathlib
+import functools
 from collections.abc import Sequence
 
 from experiments.reports import page, plots, tables, tensorboard
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs.config import Training, require
 from experiments.runs.records import Record
+from experiments.training.cells import Cells
 from experiments.training.kinds import Cell
-from jaxticket import diagnostics, registry
+from jaxticket import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,33 @@ class Config(Training):
         return [Cell(self.method, self.density, seed) for seed in range(self.seeds)]
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each seed."""
+    text = lambda r: f"seed {r['seed']}  density {r['kept']:.4f}  test {100 * r['test_accuracy']:5.1f}"
+    return config.seeds, Rows(lambda record: record["seed"], 1, lambda row: text(row[0]))
+
+
+def prepare(config: Config, watch: Watch) -> Cells:
+    """The network and its data; a line at each end of an epoch."""
+    cells = Cells(config, config.folder(), together=config.seeds)
+    cells.watch = functools.partial(cells.basis.evaluate, splits=("validation",))
+    cells.progress = watch.by_epoch(cells.basis.recipe.steps_per_epoch)
+    watch.announce(cells.memory(), steps=cells.basis.steps)
+    return cells
+
+
+def plan(config: Config, cells: Cells) -> list[str]:
+    """What the command would do."""
+    method = registry.get(config.method)
+    finished = sum(cell.path(config.folder()).exists() for cell in config.cells())
+    return [
+        f"method       {method.paper}: {method.arguments}",
+        f"trainings    {config.seeds}, {finished} of them finished; {cells.placement.why}",
+        f"each         {cells.basis.steps} steps of {config.batch_size} examples",
+    ]
+
+
+def report(config: Config, cells: Cells, records: Sequence[Record]) -> None:
     """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = tables.plain(config.method)
@@ -52,7 +81,7 @@ def report(config: Config, records: Sequence[Record]) -> None:
     ]
     found = tables.accuracies(records)
     rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
-    plot(records, folder / "accuracy.png", title=title)
+    plots.history(records, folder / "accuracy.png", title=title)
     named = [{**record, "branch": record["method"]} for record in records]
     tables.publish(
         folder,
@@ -74,19 +103,3 @@ def report(config: Config, records: Sequence[Record]) -> None:
     )
     if config.tensorboard:
         tensorboard.write(folder / "tensorboard", tensorboard.over_steps(records))
-
-
-def plot(records: Sequence[Record], file: pathlib.Path, *, title: str) -> None:
-    """Validation accuracy and density over the training; nothing is chosen by test examples."""
-    steps = [seen["step"] for seen in records[0]["history"]]
-    epochs = list(zip(*(record["history"] for record in records), strict=True))
-    points = [
-        plots.Point(epoch[0]["density"], *diagnostics.interval(seen["validation_accuracy"] for seen in epoch))
-        for epoch in epochs
-    ]
-    with plots.figure(file) as axes:
-        plots.band(axes, steps, points)
-        axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
-        right = axes.twinx()
-        right.plot(steps, [100 * point.density for point in points], color="gray", linestyle=":")
-        right.set(yscale="log", ylabel="weights kept (%, dotted)")

@@ -9,11 +9,11 @@ from experiments.reports import methods, page, plots, tables
 from experiments.runs.records import Record
 from experiments.studies.comparison.claims import claims
 from experiments.studies.comparison.config import Config
-from experiments.training.cells import finished
+from experiments.training.cells import Cells, finished
 from experiments.training.kinds import DENSE
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def report(config: Config, trainer: Cells, records: Sequence[Record]) -> None:
     """Writes and prints the table, the plot and the page."""
     folder = config.folder()
     title = f"{config.model} on {config.data}, run {config.hash()}"

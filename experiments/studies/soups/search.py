@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from experiments.runs import command_line
 from experiments.studies.soups.lab import Config, Lab, train_dense, train_varied
 from experiments.training import problems
 from experiments.training.levels import Start, TrainAllFn, as_trained, copied, groups, search_levels
@@ -15,21 +14,21 @@ from experiments.training.trainer import Trainer, is_stacked
 from jaxticket import diagnostics, loops, masks, tickets, training
 from jaxticket.loops import soups
 from jaxticket.tickets import rewinds
-from jaxticket.typing import ProgressFn, Trained
+from jaxticket.typing import Trained
 
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
-def search(config: Config, shared: Lab, folder: pathlib.Path, progress: ProgressFn) -> Iterator[dict[str, Any]]:
-    """The records of all seeds, which are trained in one program where that is faster, else in turn."""
-    checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    looks = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
+def search(config: Config, shared: Lab, **looks: Any) -> Iterator[dict[str, Any]]:
+    """The records of all seeds, which are trained in one program where that is faster, else in turn.
+
+    `looks` are checkpoint and progress, as of `training.fit`.
+    """
     stacked = is_stacked(shared.placement)
-    fit = training.fit(shared.varied.recipe, placement=shared.placement, **looks)
+    fit = training.fit(shared.varied.recipe, placement=shared.placement, on_nan=config.on_nan, **looks)
     trainer = Trainer(fit, lanes=config.seeds if stacked else 1, stacked=stacked)
     for seeds in groups(trainer, config.seeds):
-        yield from side_by_side(config, shared, trainer, seeds, folder)
-    checkpoint.clear()
+        yield from side_by_side(config, shared, trainer, seeds, config.folder())
 
 
 def side_by_side(
