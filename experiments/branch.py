@@ -23,14 +23,14 @@ from experiments.reports import searches
 from experiments.reports.progress import Progress, keep
 from experiments.runs import command_line, environment, processes
 from experiments.runs.folder import lock
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp import branching, claims, variants
 from experiments.studies.imp.config import Config, of_run
 from experiments.studies.imp.report import title
 from experiments.training import problems
 
 
-def run(config: variants.Config) -> list[Record]:
+def run(config: variants.Config) -> list[LevelRecord]:
     """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
     search = of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     if search.on_nan == "stop":
@@ -40,7 +40,7 @@ def run(config: variants.Config) -> list[Record]:
     changes = variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in changes)]
-    replicates = len({record["replicate"] for record in found})
+    replicates = len({record.replicate for record in found})
     total, rows = len(found) * len(names), searches.by_level(replicates, names)
     with lock(config.run), Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)

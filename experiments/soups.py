@@ -22,7 +22,7 @@ from experiments.configs import CONSTANT as PRESETS  # here the learning rate fa
 from experiments.reports import searches, study
 from experiments.reports.progress import Rows
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from experiments.studies.soups.claims import claims
 from experiments.studies.soups.lab import Config, Lab, lab
 from experiments.studies.soups.search import BRANCHES, search
@@ -33,7 +33,7 @@ def rows(config: Config) -> tuple[int, Rows]:
     return config.seeds * len(config.levels()) * len(BRANCHES), searches.by_level(config.seeds, BRANCHES)
 
 
-def report(config: Config, shared: Lab, records: Sequence[Record]) -> None:
+def report(config: Config, shared: Lab, records: Sequence[LevelRecord]) -> None:
     """Writes and prints the table, the plot, the page and the claims."""
     title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
     levels.report(config, records, BRANCHES, title=title, claims=claims(config, records))

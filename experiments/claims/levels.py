@@ -7,12 +7,12 @@ from typing import Any
 from experiments.claims import store
 from experiments.claims.record import Claim
 from experiments.reports import searches
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 
 
 def report(
     config: Any,
-    records: Sequence[Record],
+    records: Sequence[LevelRecord],
     branches: Sequence[str],
     *,
     title: str,

@@ -5,15 +5,16 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from experiments.runs import processes
 from experiments.runs.command_line import opened
 from experiments.runs.config import Training
 from experiments.runs.folder import JsonLines
 from experiments.runs.profile import Profile
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord, Record
 
+RecordT = TypeVar("RecordT", Record, LevelRecord)
 _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
 
@@ -128,13 +129,13 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
+def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> list[RecordT]:
     """Writes and shows each record as soon as it is there, and returns all of them."""
     lines = JsonLines(file) if processes.is_main() else None
     kept = []
     for record in records:
         if lines:
-            lines.append(record)
+            lines.append(record.line() if isinstance(record, LevelRecord) else record)
         kept.append(record)
         progress.finished(record)
     if lines:

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED
+from experiments.runs.records import LevelRecord
 from experiments.studies.comparison import claims as comparison
 from experiments.studies.essential import claims as essential
 from experiments.studies.imp import claims as imp
@@ -38,7 +39,13 @@ def levels(**accuracies):
         for branch, each in accuracies.items()
         for level, points in enumerate(each)
     ]
-    return records(*rows, branch=..., level=..., density=...)
+    return as_levels(records(*rows, branch=..., level=..., density=...))
+
+
+def as_levels(records):
+    """The same, typed, as searches by levels make them."""
+    known = [{"density": 0.5, **r} for r in records]
+    return [LevelRecord(r["seed"], r["level"], r["branch"], r["density"], [], r) for r in known]
 
 
 IMP = "Frankle & Carbin 2019, iterative magnitude pruning"
@@ -56,7 +63,7 @@ def test_search():
 
 
 def test_a_search_that_went_less_far_tests_less():
-    made = imp.of_search([r for r in levels(ticket=[90, 91, 92, 89]) if r["level"] < 3])
+    made = imp.of_search([r for r in levels(ticket=[90, 91, 92, 89]) if r.level < 3])
     assert [claim.paper for claim in made] == [IMP]
 
 
@@ -94,7 +101,7 @@ def test_comparison():
 def test_soups():
     config = Soups(densities=(0.05,), phases=2)
     given = [("soup", 0, 0), ("soup", 1, 95), ("mean_member", 1, 94), ("imp_as_long", 1, 96)]
-    made = soups.claims(config, records(*given, branch=..., level=...))
+    made = soups.claims(config, as_levels(records(*given, branch=..., level=...)))
     paper = "Zimmer et al. 2024, sparse model soups"
     assert found(made) == [(paper, 1.0, HOLDS), (paper, -1.0, FAILS)]
 

@@ -3,12 +3,11 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 
 from experiments.reports import searches
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp import variants
 from experiments.studies.imp.config import Config
 from experiments.studies.imp.search import keys_of, record, rewind_points
@@ -20,24 +19,24 @@ from jaxticket.errors import InputError
 ProblemOf = Callable[[Config], problems.Problem]
 
 
-def finished(config: variants.Config) -> list[Record]:
+def finished(config: variants.Config) -> list[LevelRecord]:
     """The records of the search's tickets at the wanted levels."""
     records = searches.read(config.run / "metrics.jsonl", "ticket")
-    levels = {record["level"] for record in records}
+    levels = {record.level for record in records}
     if not levels:
         raise InputError(f"{config.run} has no finished level; run the search first")
     if missing := sorted(set(config.levels) - levels):
         raise InputError(f"--levels names {missing[0]}, but the search has the levels 0 to {max(levels)}")
-    return [record for record in records if not config.levels or record["level"] in config.levels]
+    return [record for record in records if not config.levels or record.level in config.levels]
 
 
 def records(
     config: variants.Config,
     search: Config,
-    found: Sequence[Record],
+    found: Sequence[LevelRecord],
     variants: Sequence[variants.Variant],
     problem_of: ProblemOf,
-) -> Iterator[Record]:
+) -> Iterator[LevelRecord]:
     for original in found:
         if config.branch != "transfer":
             yield original
@@ -49,10 +48,10 @@ def _train(
     config: variants.Config,
     search: Config,
     variant: variants.Variant,
-    original: Record,
+    original: LevelRecord,
     problem_of: ProblemOf,
-) -> dict[str, Any]:
-    index, level = original["replicate"], original["level"]
+) -> LevelRecord:
+    index, level = original.replicate, original.level
     folder = config.run / f"replicate_{index}"
     store = tickets.Store(folder / "ticket")
     at = "rewind_point" if variant.start == search else f"rewind_point_{variant.start.rewind_step}"
@@ -68,9 +67,10 @@ def _train(
         problem.train,
         [variant.make(before, problem, key)],
         index=level,
-        density=original["density"],
+        density=original.density,
         keys=[train_key],
         stores=[tickets.Store(folder / "branches" / config.name() / variant.name)],
     )
     line = record(index, variant.name, trained)
-    return {**line, "density": original["density"], "branch_density": line["density"]}  # in the ticket's row
+    metrics = {**line.metrics, "branch_density": line.density}
+    return dataclasses.replace(line, density=original.density, metrics=metrics)  # in the ticket's row

@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from experiments.reports import tables
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp.config import Config
 from experiments.training.levels import groups, search_levels, train_levels
 from experiments.training.problems import Problem
@@ -50,15 +51,13 @@ def keys_of(config: Config, index: int) -> Keys:
     return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index), 5))
 
 
-def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[LevelRecord]:
     """The records of all replicates, which are trained in one program where that is faster, else in turn."""
     for numbers in groups(problem.trainer, config.replicates):
         yield from replicates(config, problem, numbers, folder)
 
 
-def replicates(
-    config: Config, problem: Problem, numbers: Sequence[int], folder: pathlib.Path
-) -> Iterator[dict[str, Any]]:
+def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder: pathlib.Path) -> Iterator[LevelRecord]:
     """The records of these replicates, side by side: for each level those of the tickets, then of each control."""
     keys = [keys_of(config, number) for number in numbers]
     homes = [folder / f"replicate_{number}" for number in numbers]
@@ -146,12 +145,13 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
     }[config.rewind]
 
 
-def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
+def record(replicate: int, branch: str, level: loops.Level) -> LevelRecord:
+    """What a level came to."""
     mask = level.ticket.mask
     density = masks.summary(level.ticket.params, mask).maskable.density
-    found = {"density": density, "collapsed": sorted(diagnostics.layer_collapse([mask]))}
-    return {"replicate": index, "level": level.index, "branch": branch, **found, **level.trained.metrics}
+    collapsed = sorted(diagnostics.layer_collapse([mask]))
+    return LevelRecord(replicate, level.index, branch, density, collapsed, level.trained.metrics)
 
 
-def _records(numbers: Sequence[int], branch: str, levels: Sequence[loops.Level]) -> Iterator[dict[str, Any]]:
+def _records(numbers: Sequence[int], branch: str, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
     return (record(number, branch, level) for number, level in zip(numbers, levels, strict=True))

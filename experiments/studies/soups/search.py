@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from experiments.runs.records import LevelRecord
 from experiments.studies.soups.lab import Config, Lab, train_dense, train_varied
 from experiments.training import problems
 from experiments.training.levels import Start, TrainAllFn, as_trained, copied, groups, search_levels
@@ -19,7 +20,7 @@ from jaxticket.typing import Trained
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
-def search(config: Config, shared: Lab, **looks: Any) -> Iterator[dict[str, Any]]:
+def search(config: Config, shared: Lab, **looks: Any) -> Iterator[LevelRecord]:
     """The records of all seeds, which are trained in one program where that is faster, else in turn.
 
     `looks` are checkpoint and progress, as of `training.fit`.
@@ -33,7 +34,7 @@ def search(config: Config, shared: Lab, **looks: Any) -> Iterator[dict[str, Any]
 
 def side_by_side(
     config: Config, shared: Lab, trainer: Trainer, seeds: Sequence[int], folder: pathlib.Path
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[LevelRecord]:
     """The records of these seeds, from dense to sparse within each search."""
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3) for seed in seeds]
     homes = [folder / f"seed_{seed}" for seed in seeds]
@@ -88,7 +89,7 @@ def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
     return train
 
 
-def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]) -> Iterator[dict[str, Any]]:
+def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
     """What one phase of the soup, and of pruning and retraining alone, came to."""
     mixed = levels[0].trained.metrics
     members = [
@@ -105,11 +106,11 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
     }
     for branch, (level, metrics) in found.items():
         mask = level.ticket.mask
-        yield {
-            "replicate": seed,
-            "level": config.levels().index((level.density, end)),
-            "branch": branch,
-            "density": masks.summary(level.ticket.params, mask).maskable.density,
-            "collapsed": sorted(diagnostics.layer_collapse([mask])),
-            **{name: metrics[name] for name in splits},
-        }
+        yield LevelRecord(
+            replicate=seed,
+            level=config.levels().index((level.density, end)),
+            branch=branch,
+            density=masks.summary(level.ticket.params, mask).maskable.density,
+            collapsed=sorted(diagnostics.layer_collapse([mask])),
+            metrics={name: metrics[name] for name in splits},
+        )
