@@ -20,7 +20,7 @@ from experiments.reports import study, tables
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.comparison.config import Config
 from experiments.studies.comparison.report import report
 from experiments.training.cells import Cells
@@ -32,11 +32,11 @@ ABOUT = f"{__doc__}\nMethods: {', '.join(registry.METHODS)}.\n"
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each method and density."""
 
-    def line(row: Sequence[Record]) -> str:
-        accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
-        return f"{tables.plain(row[0]['method']):19} density {row[0]['density']:<6g}  {accuracies}"
+    def line(row: Sequence[CellRecord]) -> str:
+        accuracies = "  ".join(f"{100 * record.metrics['test_accuracy']:5.1f}" for record in row)
+        return f"{tables.plain(row[0].method):19} density {row[0].density:<6g}  {accuracies}"
 
-    return len(config.cells()), Rows(lambda record: (record["method"], record["density"]), config.seeds, line)
+    return len(config.cells()), Rows(lambda record: (record.method, record.density), config.seeds, line)
 
 
 def prepare(config: Config, watch: Watch) -> Cells:
@@ -47,7 +47,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
     return trainer
 
 
-def train(config: Config, trainer: Cells, watch: Watch) -> Iterator[Record]:
+def train(config: Config, trainer: Cells, watch: Watch) -> Iterator[CellRecord]:
     """The records of all cells."""
     return trainer.train(config.cells())
 

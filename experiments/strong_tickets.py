@@ -11,6 +11,7 @@ same order of examples under all methods. A run that was killed goes on when the
 methods, densities, widths or seeds extend it.
 """
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from experiments.reports import study, tables
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.strong.report import name_of, report
 from experiments.studies.strong.search import Config, trainer
 from experiments.training.cells import Cells
@@ -33,14 +34,14 @@ PRESETS = {"strong_mnist5k": strong_mnist5k}
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each width, method and density."""
 
-    def line(row: Sequence[Record]) -> str:
+    def line(row: Sequence[CellRecord]) -> str:
         first = row[0]
-        accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
-        name = tables.plain(name_of(first["method"], first["width"]))
-        return f"{name:31} density {first['density']:<6g}  {accuracies}"
+        accuracies = "  ".join(f"{100 * record.metrics['test_accuracy']:5.1f}" for record in row)
+        name = tables.plain(name_of(first.method, first.metrics["width"]))
+        return f"{name:31} density {first.density:<6g}  {accuracies}"
 
     return len(config.widths) * len(config.cells()), Rows(
-        lambda record: (record["width"], record["method"], record["density"]), config.seeds, line
+        lambda record: (record.metrics["width"], record.method, record.density), config.seeds, line
     )
 
 
@@ -52,11 +53,11 @@ def prepare(config: Config, watch: Watch) -> dict[int, Cells]:
     return trainers
 
 
-def search(config: Config, trainers: dict[int, Cells], watch: Watch) -> Iterator[Record]:
+def search(config: Config, trainers: dict[int, Cells], watch: Watch) -> Iterator[CellRecord]:
     """The records of all cells, width by width."""
     for width, each in trainers.items():
         for record in each.train(config.cells()):
-            yield {**record, "width": width}
+            yield dataclasses.replace(record, metrics={**record.metrics, "width": width})
 
 
 def plan(config: Config, trainers: dict[int, Cells]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Verdict
 from experiments.claims.record import Claim as Claim
-from experiments.runs.records import LevelRecord, Record
+from experiments.runs.records import CellRecord, LevelRecord, Record
 from jaxticket import diagnostics
 
 
@@ -72,6 +72,13 @@ class Contest(NamedTuple):
 def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
     """Differences of accuracies, given as fractions, in points: one for each seed that both have."""
     return [100 * (better[seed] - worse[seed]) for seed in sorted(better.keys() & worse.keys())]
+
+
+def by_cell(records: Iterable[CellRecord], *, method: str, density: float, **others: Any) -> dict[int, float]:
+    """The test accuracy of each seed of a method at a density, with these other values among its metrics."""
+    alike = [r for r in records if (r.method, r.density) == (method, density)]
+    mine = [r for r in alike if all(r.metrics[name] == value for name, value in others.items())]
+    return {r.seed: r.metrics["test_accuracy"] for r in mine}
 
 
 def by_replicate(records: Iterable[LevelRecord], *, branch: str, level: int) -> dict[int, float]:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from jaxticket import diagnostics
 
 
@@ -106,10 +106,10 @@ def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
     temporary.replace(file)
 
 
-def history(records: Sequence[Record], file: pathlib.Path, *, title: str) -> None:
+def history(records: Sequence[CellRecord], file: pathlib.Path, *, title: str) -> None:
     """Validation accuracy and density over trainings that were watched; nothing is chosen by test examples."""
-    steps = [seen["step"] for seen in records[0]["history"]]
-    epochs = list(zip(*(record["history"] for record in records), strict=True))
+    steps = [seen["step"] for seen in records[0].metrics["history"]]
+    epochs = list(zip(*(record.metrics["history"] for record in records), strict=True))
     points = [
         Point(epoch[0]["density"], *diagnostics.interval(seen["validation_accuracy"] for seen in epoch))
         for epoch in epochs

@@ -4,7 +4,7 @@ import pathlib
 import shutil
 from collections.abc import Iterable, Mapping
 
-from experiments.runs.records import LevelRecord, Record
+from experiments.runs.records import CellRecord, LevelRecord, Record
 
 Curves = Mapping[str, Iterable[tuple[int, Record]]]  # by name: (step, the numbers there)
 _SHOWN = ("density", "loss", "test_accuracy", "validation_accuracy", "skipped_steps")
@@ -32,6 +32,6 @@ def over_levels(records: Iterable[LevelRecord]) -> Curves:
     return curves
 
 
-def over_steps(records: Iterable[Record]) -> Curves:
+def over_steps(records: Iterable[CellRecord]) -> Curves:
     """A curve for each seed, of the history of its training."""
-    return {f"seed_{record['seed']}": [(seen["step"], seen) for seen in record["history"]] for record in records}
+    return {f"seed_{r.seed}": [(seen["step"], seen) for seen in r.metrics["history"]] for r in records}

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from experiments.reports import page, plots, tables, tensorboard
+from experiments.reports import methods, page, plots, tables, tensorboard
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs.config import Training, require
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.training.cells import Cells
 from experiments.training.kinds import Cell
 from jaxticket import registry
@@ -44,8 +44,8 @@ class Config(Training):
 
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each seed."""
-    text = lambda r: f"seed {r['seed']}  density {r['kept']:.4f}  test {100 * r['test_accuracy']:5.1f}"
-    return config.seeds, Rows(lambda record: record["seed"], 1, lambda row: text(row[0]))
+    text = lambda r: f"seed {r.seed}  density {r.kept:.4f}  test {100 * r.metrics['test_accuracy']:5.1f}"
+    return config.seeds, Rows(lambda record: record.seed, 1, lambda row: text(row[0]))
 
 
 def prepare(config: Config, watch: Watch) -> Cells:
@@ -68,29 +68,25 @@ def plan(config: Config, cells: Cells) -> list[str]:
     ]
 
 
-def report(config: Config, cells: Cells, records: Sequence[Record]) -> None:
+def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = tables.plain(config.method)
     title = f"{name} at density {config.density:g}: {config.model} on {config.data}, run {config.hash()}"
     columns = ("seed", "kept", "test", "validation")
-    percent = lambda value: f"{100 * value:.2f}"
-    rows = [
-        (str(r["seed"]), f"{r['kept']:.4f}", percent(r["test_accuracy"]), percent(r["validation_accuracy"]))
-        for r in records
-    ]
-    found = tables.accuracies(records)
+    percent = lambda r, split: f"{100 * r.metrics[f'{split}_accuracy']:.2f}"
+    rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
+    found = tables.accuracies([record.metrics for record in records])
     rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
     plots.history(records, folder / "accuracy.png", title=title)
-    named = [{**record, "branch": record["method"]} for record in records]
     tables.publish(
         folder,
         text=f"{title}\n\n"
         + tables.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
         + "\n"
         + tables.layers(config.cells()[0].path(folder), title="what seed 0 keeps of each layer"),
-        results={"seeds": list(records), "mean": found},
-        warnings=tables.collapse(named, advice="no signal passes it"),
+        results={"seeds": [record.line() for record in records], "mean": found},
+        warnings=methods.collapse(records),
         page=page.page_of(
             config,
             title,

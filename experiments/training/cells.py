@@ -12,6 +12,7 @@ import jax
 import jaxticket as jt
 from experiments.runs import command_line, environment
 from experiments.runs.config import Training
+from experiments.runs.records import CellRecord
 from experiments.training import kinds, problems
 from experiments.training.kinds import Cell, Kind
 from experiments.training.trainer import TOGETHER, Lane, Trainer, fill, is_stacked
@@ -82,7 +83,7 @@ class Cells:
         basis = self.basis
         return environment.memory(basis.init, basis.recipe.fresh, basis.dataset, lanes=self.lanes)
 
-    def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    def train(self, cells: Sequence[Cell]) -> Iterator[CellRecord]:
         """The record of each cell, as soon as its program has ended."""
         for alike in self.programs(cells):
             missing = [cell for cell in alike if not cell.path(self.folder).exists()]
@@ -90,7 +91,7 @@ class Cells:
                 with _named(missing):
                     self._train(missing)
             for cell in alike:
-                yield tickets.describe(cell.path(self.folder))["meta"]
+                yield CellRecord.parse(tickets.describe(cell.path(self.folder))["meta"])
         self._checkpoint.clear()
 
     def _train(self, cells: Sequence[Cell]) -> None:
@@ -98,16 +99,15 @@ class Cells:
         lanes, losses, history = self._fit(cells[0].kind, kind, trainer, [kind.begin(cell) for cell in cells])
         for number, (cell, lane, loss) in enumerate(zip(cells, lanes, losses, strict=True)):
             params, mask, state = kind.export(lane)
-            record = {
-                **cell._asdict(),
-                "kept": jt.masks.summary(params, mask).maskable.density,
-                "collapsed": sorted(diagnostics.layer_collapse([mask])),
+            measured = {
                 "loss": loss if math.isfinite(loss) else None,
                 **self._skipped(lane),
                 **self.basis.evaluate(params, state),
                 **({"history": [epoch[number] for epoch in history]} if self.watch else {}),
             }
-            ticket = jt.Ticket(params, mask, self.basis.steps, state, meta=record)
+            kept = jt.masks.summary(params, mask).maskable.density
+            record = CellRecord(measured, *cell, kept, sorted(diagnostics.layer_collapse([mask])))
+            ticket = jt.Ticket(params, mask, self.basis.steps, state, meta=record.line())
             cell.path(self.folder).parent.mkdir(parents=True, exist_ok=True)
             jt.save(cell.path(self.folder), ticket)
 
@@ -155,9 +155,10 @@ class Cells:
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
 
-def finished(folder: pathlib.Path) -> list[dict[str, Any]]:
+def finished(folder: pathlib.Path) -> list[CellRecord]:
     """The records of all cells in a folder, by whichever commands they were trained."""
-    return [tickets.describe(path)["meta"] for path in sorted((folder / "cells").glob("*/density_*/seed_*"))]
+    paths = sorted((folder / "cells").glob("*/density_*/seed_*"))
+    return [CellRecord.parse(tickets.describe(path)["meta"]) for path in paths]
 
 
 @contextlib.contextmanager

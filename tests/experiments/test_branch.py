@@ -139,7 +139,7 @@ def test_a_search_whose_records_are_damaged(main, words, tmp_path, capsys):
     search = imp.Config(out=tmp_path)
     search.folder().mkdir()
     folder.claim(search.folder(), {"experiment": "imp", **search.identity()})
-    records = [LevelRecord(0, level, "ticket", 1.0, [], {"test_accuracy": 0.5}).line() for level in range(3)]
+    records = [LevelRecord({"test_accuracy": 0.5}, 0, level, "ticket", 1.0, []).line() for level in range(3)]
     file = search.folder() / "metrics.jsonl"
     first, *others = [f"{json.dumps(record)}\n" for record in records]
     for damaged in ("[1]\n", "{}\n", '{"branch": "ti\n', "\xff\n"):

@@ -17,6 +17,7 @@ from experiments.claims.record import load
 from experiments.imp import PRESETS
 from experiments.runs import command_line
 from experiments.runs.config import Training
+from experiments.runs.records import CellRecord
 from experiments.studies.comparison import report
 from experiments.training import kinds, problems
 from experiments.training.cells import Cells
@@ -170,7 +171,7 @@ def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_chec
     cells = [kinds.Cell(method, 0.5, 0) for method in ("ste", "top_kast")]
     for cell in cells:
         trainer._compiled[cell.kind] = trainer._kind(cell)[0], fit
-    assert [record["method"] for record in trainer.train(cells)] == ["ste", "top_kast"]
+    assert [record.method for record in trainer.train(cells)] == ["ste", "top_kast"]
     assert began == [0, 5, 0, 5]
 
 
@@ -255,9 +256,9 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
 
 
 def test_what_went_wrong_is_told():
-    record = {"seed": 0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
-    cut = {**record, "method": "top_kast", "density": 0.01, "kept": 0.01, "collapsed": ["output/kernel"]}
-    coarse = {**record, "method": "sr_ste", "density": 0.1, "kept": 0.25, "collapsed": []}
+    accuracies = {"test_accuracy": 0.5, "validation_accuracy": 0.5}
+    cut = CellRecord(accuracies, "top_kast", 0.01, 0, 0.01, ["output/kernel"])
+    coarse = CellRecord(accuracies, "sr_ste", 0.1, 0, 0.25, [])
     told = report.warnings([cut, coarse])
     assert told.count("\n") == 2
     assert "top kast: output/kernel keeps no weight from density 0.01 on" in told

@@ -223,7 +223,7 @@ def test_absent_extras(package, extra, capsys, monkeypatch, tmp_path):
 
 def test_a_single_replicate_has_no_interval():
     accuracies = {"test_accuracy": 0.5, "validation_accuracy": 0.5}
-    records = [LevelRecord(0, 0, branch, 1.0, [], accuracies) for branch in imp.BRANCHES]
+    records = [LevelRecord(accuracies, 0, 0, branch, 1.0, []) for branch in imp.BRANCHES]
     table = searches.table(searches.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
     assert "nan" not in table
     assert "50.00 ±" in table

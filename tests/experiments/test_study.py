@@ -42,7 +42,7 @@ def records(config, basis, watch):
         fitted = fit(params, state, mask, key, step=0, steps=basis.steps)
         after = basis.evaluate(fitted.params, fitted.state)
         for branch, metrics in zip(BRANCHES, (after, before), strict=True):
-            yield LevelRecord(seed, 0, branch, 1.0, [], metrics)
+            yield LevelRecord(metrics, seed, 0, branch, 1.0, [])
 
 
 def claims(config, found):

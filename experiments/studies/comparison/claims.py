@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from experiments.claims.judge import Contest, by_seed
+from experiments.claims.judge import Contest, by_cell
 from experiments.claims.record import Claim
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.training.kinds import DENSE
 
 _MATCHING = -0.5  # points below the dense network that still match it
@@ -73,11 +73,11 @@ _CONTESTS = (
 )
 
 
-def claims(records: Sequence[Record]) -> list[Claim]:
+def claims(records: Sequence[CellRecord]) -> list[Claim]:
     """Those of the methods and densities that were compared."""
     made = []
     for contest in _CONTESTS:
         other = 1.0 if contest.below == DENSE else contest.density
-        first = by_seed(records, method=contest.above, density=contest.density)
-        made += contest.judged(first, by_seed(records, method=contest.below, density=other))
+        first = by_cell(records, method=contest.above, density=contest.density)
+        made += contest.judged(first, by_cell(records, method=contest.below, density=other))
     return made

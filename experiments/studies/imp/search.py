@@ -150,7 +150,7 @@ def record(replicate: int, branch: str, level: loops.Level) -> LevelRecord:
     mask = level.ticket.mask
     density = masks.summary(level.ticket.params, mask).maskable.density
     collapsed = sorted(diagnostics.layer_collapse([mask]))
-    return LevelRecord(replicate, level.index, branch, density, collapsed, level.trained.metrics)
+    return LevelRecord(level.trained.metrics, replicate, level.index, branch, density, collapsed)
 
 
 def _records(numbers: Sequence[int], branch: str, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
