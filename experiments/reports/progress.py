@@ -21,9 +21,9 @@ _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 class Rows(NamedTuple):
     """Which trainings are shown in one line, and how."""
 
-    of: Callable[[Record], Hashable]  # those of equal values share a line …
+    of: Callable[[Any], Hashable]  # those of equal values share a line …
     size: int  # … which is shown when there are so many
-    line: Callable[[Sequence[Record]], str]
+    line: Callable[[Sequence[Any]], str]
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):

@@ -103,7 +103,7 @@ def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: Se
         return Cell(method, density, 0).make(setting(density))
 
     def begin(cell: Cell) -> Lane:
-        keys = _keys(config, cell.seed)
+        keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
         mask, _ = plan(cell.method, cell.density).refresh.init(params, None, key=keys.method)
         sparse = tx(basis.recipe.learning_rate, cell.density, key=keys.method, mask=mask)
@@ -132,7 +132,7 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
         return value, (state, count + 1, density)
 
     def begin(cell: Cell) -> Lane:
-        keys = _keys(config, cell.seed)
+        keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
         latent = cell.make(setting(cell.density)).init(params, keys.method)
         opt_state = tx(basis.recipe.learning_rate, cell.density).init(latent)
@@ -154,5 +154,5 @@ def _guarded(config: Training, tx: optax.GradientTransformation) -> optax.Gradie
     return training.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
 
 
-def _keys(config: Training, seed: int) -> _Keys:
-    return _Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3))
+def _keys(run: int, seed: int) -> _Keys:
+    return _Keys(*jax.random.split(jax.random.fold_in(jax.random.key(run), seed), 3))

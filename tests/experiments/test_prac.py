@@ -216,7 +216,7 @@ def test_every_ticket_is_trained_alike_on_all_examples():
     basis = types.SimpleNamespace(evaluate=lambda params, state: {"test_accuracy": float(params["kernel"].sum())})
     lab = search.Lab(basis, types.SimpleNamespace(examples=50), None, train, {}, 33)
     ticket = jt.Ticket({"kernel": jnp.ones((2, 2))}, {"kernel": jnp.eye(2, dtype=bool)}, step=7)
-    keys = search.keys_of(search.Config(), 0)
+    keys = search.keys_of(0, 0)
     record = search._trained(search.Config(), lab, ticket, keys, {"branch": "prac"})
     ((size, params, key, others),) = calls
     assert size == 50

@@ -111,4 +111,4 @@ def check(config: Config, study: Study) -> None:
 
 def _keys(config: Config, replicate: int) -> jax.Array:
     """For the parts, and for the networks."""
-    return jax.random.split(jax.random.fold_in(keys(config).memorisation, replicate))
+    return jax.random.split(jax.random.fold_in(keys(config.seed).memorisation, replicate))

@@ -104,7 +104,7 @@ class Scorer:
         return subsets.trainer(self._config, self._model, recipe, together=1, observe=observe, **self._options)
 
     def _begin(self, replicate: int) -> Lane:
-        key = jax.random.fold_in(keys(self._config).networks, replicate)
+        key = jax.random.fold_in(keys(self._config.seed).networks, replicate)
         init_key, train_key = jax.random.split(key)
         params, state = jax.jit(self._model.init)(init_key)
         examples = len(self._study.labels)
@@ -120,7 +120,7 @@ class Scorer:
 
     def _of_prototypes(self, replicate: int) -> dict[str, np.ndarray]:
         def make() -> dict[str, np.ndarray]:
-            key = jax.random.fold_in(keys(self._config).prototypes, replicate)
+            key = jax.random.fold_in(keys(self._config.seed).prototypes, replicate)
             x = embeddings(self._study, seed=self._config.seed)
             return {"prototypes": np.asarray(prototypes.self_supervised(key, x, self._study.classes))}
 

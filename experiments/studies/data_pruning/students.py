@@ -61,7 +61,7 @@ class Students:
         basis, study = self._study.basis, self._study
 
         def trained() -> dict[str, np.ndarray]:
-            init_key, train_key = jax.random.split(keys(self._config).teacher)
+            init_key, train_key = jax.random.split(keys(self._config.seed).teacher)
             everything = jnp.ones(len(study.labels), bool)
             lane = Lane(*basis.init(init_key), None, train_key, subset=everything)
             ((lane, _),) = self.trainer(taught=False).train(
@@ -102,7 +102,7 @@ class Students:
         data_pruning.save_subset(file, rows, data=self._study.basis.dataset.train, provenance=provenance)
 
     def _begin(self, cell: Cell, rows: jax.Array) -> Lane:
-        init_key, train_key, _ = cell_keys(self._config, cell.seed)
+        init_key, train_key, _ = cell_keys(self._config.seed, cell.seed)
         params, state = self._study.basis.init(init_key)
         if cell.taught:
             state = Taught(state, jnp.float32(self._config.weight_of_teacher(cell.fraction)))
@@ -122,7 +122,7 @@ def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.nda
     if cell.score == ALL:
         return jnp.ones(examples, bool)
     if cell.score == RANDOM:
-        return data_pruning.random_subset(cell_keys(config, cell.seed)[2], examples, size, **options)
+        return data_pruning.random_subset(cell_keys(config.seed, cell.seed)[2], examples, size, **options)
     score = jnp.asarray(scores[cell.score])
     if cell.order == "middle":
         return data_pruning.middle(score, size, skip=config.skip or 0, **options)

@@ -58,7 +58,7 @@ def _train(
     (point,) = rewind_points(variant.start, problem_of(variant.start), [folder / at], [index])
     mask = tickets.load(store.path(level)).mask
     ticket = dataclasses.replace(point, mask=mask, opt_state=None)
-    keys = keys_of(search, index)
+    keys = keys_of(search.seed, index)
     key = jax.random.fold_in(jax.random.fold_in(keys.reinit, zlib.crc32(variant.name.encode())), level)
     before = variants.Found(ticket, lambda: store.trained(max(level - 1, 0), like=point))
     problem = problem_of(variant.search)

@@ -46,9 +46,9 @@ class Keys(NamedTuple):
     shuffle: jax.Array
 
 
-def keys_of(config: Config, index: int) -> Keys:
-    """The keys of a replicate."""
-    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index), 5))
+def keys_of(seed: int, replicate: int) -> Keys:
+    """Return the keys of a replicate of the run with this seed."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(seed), replicate), 5))
 
 
 def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[LevelRecord]:
@@ -59,7 +59,7 @@ def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[L
 
 def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder: pathlib.Path) -> Iterator[LevelRecord]:
     """The records of these replicates, side by side: for each level those of the tickets, then of each control."""
-    keys = [keys_of(config, number) for number in numbers]
+    keys = [keys_of(config.seed, number) for number in numbers]
     homes = [folder / f"replicate_{number}" for number in numbers]
     stores = {branch: [tickets.Store(home / branch) for home in homes] for branch in BRANCHES}
     with _named(numbers, 0, "ticket"):
@@ -117,7 +117,7 @@ def rewind_points(
     points = [_rewind_point(config, problem, number) for number in numbers]
     missing = [at for at, path in enumerate(paths) if not path.exists()]
     lanes = [
-        Lane(points[at].params, points[at].state, None, keys_of(config, numbers[at]).early, points[at].mask)
+        Lane(points[at].params, points[at].state, None, keys_of(config.seed, numbers[at]).early, points[at].mask)
         for at in missing
     ]
     trained = problem.trainer.train(lanes, steps=problem.rewind_step) if missing else []
@@ -130,7 +130,7 @@ def rewind_points(
 
 def _rewind_point(config: Config, problem: Problem, number: int) -> tickets.Ticket:
     """What the rewind point of a replicate is like, with the first weights in the place of its own."""
-    params, state = problem.init(keys_of(config, number).init)
+    params, state = problem.init(keys_of(config.seed, number).init)
     mask = filters.full_mask(params, filters.weights())
     meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": number, "data": config.data}
     return tickets.Ticket(params, mask, problem.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
