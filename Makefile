@@ -11,6 +11,10 @@ export TORCH_PYTHON
 # trained and compiled, so one worker takes the file.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
+# The notebooks as pages with their outputs, which are executed again when they or the code change.
+PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))
+SOURCES := $(shell find jaxticket experiments -name '*.py')
+
 .DEFAULT_GOAL := help
 .PHONY: help demo report test science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
 
@@ -64,14 +68,17 @@ format: $(VENV)/test.stamp ## rewrite the sources as `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The variable silences a notice of what will follow MkDocs, which is no warning of the build.
-docs: $(VENV)/docs.stamp ## build the site into site/; every warning is an error
+# The variable silences a notice of what will follow MkDocs, which is not a warning of the build.
+docs: $(VENV)/docs.stamp $(PAGES) ## build the site, with executed notebooks, into site/; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-notebooks: $(VENV)/docs.stamp ## execute the notebooks, into build/notebooks
+notebooks: $(PAGES) ## execute the notebooks that changed, or whose code did, into build/notebooks
+
+# docs/_hooks.py adds these pages to the site.
+build/notebooks/%.md: notebooks/%.md $(SOURCES) | $(VENV)/docs.stamp
 	@mkdir -p build/notebooks
-	@for file in notebooks/*.md; do \
-	$(BIN)/jupytext --to ipynb --execute --output build/notebooks/$$(basename $$file .md).ipynb $$file || exit 1; done
+	@$(BIN)/jupytext --quiet --to ipynb --execute --output build/notebooks/$*.ipynb $<
+	@$(BIN)/jupyter-nbconvert --log-level WARN --to markdown build/notebooks/$*.ipynb
 
 bench: $(VENV)/test.stamp ## every benchmark: ratios measured in one run (ARGS=--quick for a smoke test)
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done

@@ -25,17 +25,17 @@ _ABOUT = """\
 
 <!-- Written by docs/methods_table.py from jaxticket.registry: change it there. -->
 
-Methods that `jaxticket.registry` makes by name for any density and any length of training, and that
-`experiments/train.py` and `experiments/compare.py` train. Each field is tested against what the method does
-(`tests/test_registry.py`); [Methods](methods.md) lists everything else that the parts make.
+`jaxticket.registry` makes these methods by name, for any density and any length of training. `experiments/train.py` and
+`experiments/compare.py` train them. Each field is tested against the behaviour of the method
+(`tests/test_registry.py`). [Methods](methods.md) lists everything else that the parts make.
 
-- **unit**: what lives or dies together: single weights (`element`), or blocks of 4 × 4.
-- **when**: the mask is chosen before the training and stays, or changes during it.
-- **scope**: what competes for its place: all weights (`tree`, so that the scores decide how dense each layer is), those
+- **unit**: the weights that live or die together: single weights (`element`), or blocks of 4 × 4.
+- **when**: `before` if the mask is chosen before the training and stays, `during` if it changes.
+- **scope**: the weights that compete: all weights (`tree`, so that the scores decide how dense each layer is), those
   of each layer (`leaf`), or those of small groups (`groups`).
-- **data**: does the mask depend on a batch in another way than through the weights?
+- **data**: the mask depends on a batch, other than through the weights (`batch`), or it does not (`none`).
 - **needs**: gradients or Hessian of the loss, a random key.
-- **regrows**: may a pruned weight come back?
+- **regrows**: whether a pruned weight may come back.
 
 """
 

@@ -47,20 +47,19 @@ ProgressFn = Callable[[int, float], None]  # called with the step reached and th
 
 
 class ScoreFn(Protocol):
-    """What is important: higher scores are more worth keeping.
+    """The importance of each weight: higher scores are more worth keeping. Leaves that cannot be scored are None.
 
-    `aux` is the inner optimizer's state (for momentum) or running scores. Leaves that cannot be scored are None.
+    A score takes the parameters and names, keyword-only, the signals it needs; `**_` takes the others. The signals are
+    `grads` (the raw gradients), `mask` (what is kept), `key` (a typed PRNG key) and `aux` (the state of the inner
+    optimizer). So a score of one's own is its formula:
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> def by_size_and_slope(params, *, grads, **_):
+      ...     return jax.tree.map(lambda p, g: jnp.abs(p) + jnp.abs(g), params, grads)
     """
 
-    def __call__(
-        self,
-        params: Params,
-        *,
-        grads: Params | None = None,
-        mask: Mask | None = None,
-        key: Key | None = None,
-        aux: PyTree | None = None,
-    ) -> Scores: ...
+    def __call__(self, params: Params, **signals: Any) -> Scores: ...
 
 
 class Trained(NamedTuple):

@@ -92,7 +92,7 @@ def story(method, *, batch_seed=0, seed=0, shrunk=1.0, key=KEY):
     params, grads = trajectory(seed, shrunk), gradients(batch_seed, seed, shrunk)
     key = key if "key" in method.needs else None
     if isinstance(made, reparam.Reparam):
-        latents = [made.init(p, key) for p in params]
+        latents = [made.init(p, key=key) for p in params]
         if isinstance(latents[0], reparam.Latent):
             latents = learning(method.name)(latents[0], batch(batch_seed))
         masks = [made.mask(latent, count=jnp.int32(count)) for count, latent in enumerate(latents)]
@@ -260,8 +260,8 @@ def test_the_code_shown_makes_the_method(method):
     made = method.make(A._replace(steps=1000))
     params, key = trajectory()[0], KEY if "key" in method.needs else None
     if isinstance(made, reparam.Reparam):
-        latent = made.init(params, key)
-        masks = [one.mask(one.init(params, key), count=jnp.int32(0)) for one in (shown, made)]
+        latent = made.init(params, key=key)
+        masks = [one.mask(one.init(params, key=key), count=jnp.int32(0)) for one in (shown, made)]
         grads = [jax.grad(lambda p: A.loss(one.realise(p, count=0), batch(0)))(latent) for one in (shown, made)]
         assert all(map(np.array_equal, *map(jax.tree.leaves, grads)))
     elif made.when is None:

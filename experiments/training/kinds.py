@@ -134,7 +134,7 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
     def begin(cell: Cell) -> Lane:
         keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
-        latent = cell.make(setting(cell.density)).init(params, keys.method)
+        latent = cell.make(setting(cell.density)).init(params, key=keys.method)
         opt_state = tx(basis.recipe.learning_rate, cell.density).init(latent)
         return Lane(latent, (state, jnp.int32(0), jnp.float32(cell.density)), opt_state, keys.train)
 

@@ -95,7 +95,7 @@ def search_levels(
             )
             for ticket, level, key in zip(chosen, levels, keys, strict=True)
         ]
-        train_keys = [loops.level_keys(key, index)[0] for key in keys]
+        train_keys = [loops.level_keys(index, key=key)[0] for key in keys]
         levels = train_levels(train, chosen, index=index, density=density, keys=train_keys, stores=stores)
         yield levels
 

@@ -66,7 +66,7 @@ def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
         x, key = batch.x, key
         if config.augment == "crop-and-flip":
             augment_key, key = jax.random.split(key)
-            x = data.augment.crop_and_flip(augment_key, x)
+            x = data.augment.crop_and_flip(x, key=augment_key)
         logits, state = model.apply(params, state, x, train=True, key=key)
         return cross_entropy(logits, batch.y), state
 
@@ -219,7 +219,7 @@ def recalibration(config: Training, basis: Basis) -> soups.StateFn:
     x, size = basis.dataset.train.x, config.batch_size
     starts = range(0, max(size, int(_RECALIBRATED * len(x))) - size + 1, size)
     train = lambda params, state, x: basis.model.apply(params, state, x, train=True, key=None)[1]
-    return lambda params, averaged: soups.recalibrate(train, params, averaged, [x[s : s + size] for s in starts])
+    return lambda params, averaged: soups.recalibrate(params, averaged, train, [x[s : s + size] for s in starts])
 
 
 def evaluation(model: Any, dataset: data.Dataset) -> Callable[..., dict[str, Any]]:

@@ -74,7 +74,7 @@ def logits(config: Training, model: Any) -> LogitsFn:
         x = batch.examples.x
         if config.augment == "crop-and-flip":
             augment_key, key = jax.random.split(key)
-            x = data.augment.crop_and_flip(augment_key, x)
+            x = data.augment.crop_and_flip(x, key=augment_key)
         return model.apply(params, state, x, train=True, key=key)
 
     return apply

@@ -28,8 +28,8 @@ BINS = 20_000  # of the budget, in which the dynamic program counts: its table t
 
 
 def rate_distortion(
-    apply: Callable[[Params, PyTree], PyTree],
     params: Params,
+    apply: Callable[[Params, PyTree], PyTree],
     inputs: PyTree,
     density: float,
     *,
@@ -54,7 +54,7 @@ def rate_distortion(
     >>> import jax.numpy as jnp
     >>> params = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
     >>> apply = lambda params, x: x * jnp.concatenate([params["a"], params["b"]], 1)
-    >>> rate_distortion(apply, params, jnp.ones((1, 4)), 0.75, where=filters.everything())
+    >>> rate_distortion(params, apply, jnp.ones((1, 4)), 0.75, where=filters.everything())
     {'a': 1.0, 'b': 0.5}
     """
     density, minimum = checked_density("density", density), checked_minimum(minimum)
@@ -79,8 +79,8 @@ def rate_distortion(
 
 
 def distortions(
-    apply: Callable[[Params, PyTree], PyTree],
     params: Params,
+    apply: Callable[[Params, PyTree], PyTree],
     inputs: PyTree,
     counts: Sequence[np.ndarray],
     *,
@@ -101,8 +101,8 @@ def distortions(
 
 
 def output_change(
-    apply: Callable[[Params, PyTree], PyTree],
     params: Params,
+    apply: Callable[[Params, PyTree], PyTree],
     inputs: PyTree,
     *,
     where: Filter | PyTree = filters.weights(),

@@ -9,7 +9,7 @@ from jaxticket.typing import Key
 __all__ = ["crop_and_flip"]
 
 
-def crop_and_flip(key: Key, images: jax.Array, *, pad: int = 4) -> jax.Array:
+def crop_and_flip(images: jax.Array, *, key: Key, pad: int = 4) -> jax.Array:
     """A random window of each zero-padded image, mirrored left to right with probability one half.
 
     `images` is (batch, height, width, channels), and so is the result. Each image is padded by `pad` zeros on every
@@ -19,7 +19,7 @@ def crop_and_flip(key: Key, images: jax.Array, *, pad: int = 4) -> jax.Array:
     dimensions or a negative pad.
 
     >>> import jax
-    >>> crop_and_flip(jax.random.key(0), jax.numpy.ones((8, 32, 32, 3))).shape
+    >>> crop_and_flip(jax.numpy.ones((8, 32, 32, 3)), key=jax.random.key(0)).shape
     (8, 32, 32, 3)
     """
     if images.ndim != 4:

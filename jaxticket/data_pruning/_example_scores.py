@@ -80,7 +80,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return _defined(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
 
 
-def grand(loss: Callable[[Params, Any], jax.Array], params: Params, examples: PyTree, *, batch_size: int) -> jax.Array:
+def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: PyTree, *, batch_size: int) -> jax.Array:
     """The norm of the gradient by all parameters, of each example alone: GraNd (Paul et al., 2021), exactly.
 
     Args:
@@ -97,7 +97,7 @@ def grand(loss: Callable[[Params, Any], jax.Array], params: Params, examples: Py
     Raises:
       InputError: no examples, arrays of different lengths, parameters or a loss that are no floats.
 
-    >>> grand(lambda params, x: params["w"] @ x, {"w": jnp.ones(2)}, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
+    >>> grand({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
     Array([5., 1.], dtype=float32)
     """
     check_count(1, batch_size=batch_size)

@@ -85,11 +85,11 @@ def middle(
 
 
 def random_subset(
-    key: Key, examples: int, size: int | float, *, labels: jax.Array | None = None, balance: float = 0.0
+    examples: int, size: int | float, *, key: Key, labels: jax.Array | None = None, balance: float = 0.0
 ) -> jax.Array:
     """As many examples, drawn uniformly without replacement: the control of every score. The others: as of `hardest`.
 
-    >>> int(random_subset(jax.random.key(0), 10, 0.3).sum())
+    >>> int(random_subset(10, 0.3, key=jax.random.key(0)).sum())
     3
     """
     check_key("key", key)

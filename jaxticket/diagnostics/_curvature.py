@@ -24,13 +24,13 @@ class Eigenpair(NamedTuple):
     residual: jax.Array
 
 
-def hessian_product(loss: LossOfParams, params: Params, vector: Params) -> Params:
+def hessian_product(params: Params, loss: LossOfParams, vector: Params) -> Params:
     """H v, for the Hessian H of `loss` at `params`; one gradient's cost, twice (Pearlmutter, 1994).
 
     Raises StructureError if vector has another structure.
 
     >>> cubic = lambda p: p["w"][0] ** 2 * p["w"][1]
-    >>> hessian_product(cubic, {"w": jnp.array([3.0, 1.0])}, {"w": jnp.array([1.0, 0.0])})
+    >>> hessian_product({"w": jnp.array([3.0, 1.0])}, cubic, {"w": jnp.array([1.0, 0.0])})
     {'w': Array([2., 6.], dtype=float32)}
     """
     _tree.check_alike("vector", vector, "params", params)
@@ -41,8 +41,8 @@ def hessian_product(loss: LossOfParams, params: Params, vector: Params) -> Param
 
 
 def hessian_top(
-    loss: LossOfParams,
     params: Params,
+    loss: LossOfParams,
     *,
     key: Key,
     mask: Mask | None = None,
@@ -59,7 +59,7 @@ def hessian_top(
     Raises InputError unless iterations and tolerance are above 0.
 
     >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
-    >>> float(hessian_top(loss, {"w": jnp.ones(2)}, key=jax.random.key(0)).value)
+    >>> float(hessian_top({"w": jnp.ones(2)}, loss, key=jax.random.key(0)).value)
     4.0
     """
     check_number(iterations=iterations, tolerance=tolerance)
@@ -88,7 +88,7 @@ def hessian_top(
 
 
 def hessian_trace(
-    loss: LossOfParams, params: Params, *, key: Key, mask: Mask | None = None, samples: int = 100
+    params: Params, loss: LossOfParams, *, key: Key, mask: Mask | None = None, samples: int = 100
 ) -> jax.Array:
     """Estimates of the Hessian's trace, one a sample: their mean is unbiased (Hutchinson, 1989).
 
@@ -100,7 +100,7 @@ def hessian_trace(
     Raises InputError for fewer than one sample.
 
     >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
-    >>> hessian_trace(loss, {"w": jnp.ones(2)}, key=jax.random.key(0), samples=2)
+    >>> hessian_trace({"w": jnp.ones(2)}, loss, key=jax.random.key(0), samples=2)
     Array([3., 3.], dtype=float32)
     """
     check_count(1, samples=samples)
@@ -121,7 +121,7 @@ def _masked_product(loss: LossOfParams, params: Params, mask: Mask | None) -> Ca
     if mask is not None:
         _tree.check_structure("mask", mask, "params", params)
         params = apply_mask(params, mask)
-    return lambda vector: _kept(hessian_product(loss, params, vector), mask)
+    return lambda vector: _kept(hessian_product(params, loss, vector), mask)
 
 
 def _kept(tree: Params, mask: Mask | None) -> Params:

@@ -13,7 +13,7 @@ from jaxticket.typing import Mask, Params, PyTree
 _SHIFTS = ("bias", "b", "offset", "shift", "beta")  # which bring a signal of their own, that no path brought
 
 
-def effective_mask(apply: Callable[[Params, PyTree], PyTree], params: Params, mask: Mask, x: PyTree) -> Mask:
+def effective_mask(params: Params, mask: Mask, apply: Callable[[Params, PyTree], PyTree], x: PyTree) -> Mask:
     """The kept weights that are on some path of kept weights from the input to the output; the others are of no use.
 
     `density(params, effective_mask(…))` is the effective density, below the direct one where layers are cut (Vysogorets
@@ -29,7 +29,7 @@ def effective_mask(apply: Callable[[Params, PyTree], PyTree], params: Params, ma
 
     >>> params = {"a": jnp.ones((1, 2)), "b": jnp.ones((2, 1))}
     >>> mask = {"a": jnp.array([[True, False]]), "b": jnp.array([[False], [True]])}
-    >>> effective_mask(lambda p, x: x @ p["a"] @ p["b"], params, mask, jnp.ones((1, 1)))["a"]
+    >>> effective_mask(params, mask, lambda p, x: x @ p["a"] @ p["b"], jnp.ones((1, 1)))["a"]
     Array([[False, False]], dtype=bool)
     """
     _tree.check_structure("mask", mask, "params", params)

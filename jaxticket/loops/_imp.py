@@ -72,7 +72,7 @@ def _levels(
     trained = None
     for index, density in enumerate(densities):
         ticket = next_ticket(ticket, trained, index=index, density=density, prune=prune, rewind=rewind, key=key)
-        train_key, _ = level_keys(key, index)
+        train_key, _ = level_keys(index, key=key)
         level = train_level(train, ticket, index=index, density=density, key=train_key, store=store)
         trained = level.trained
         yield level
@@ -103,7 +103,7 @@ def next_ticket(
     Returns:
       The ticket, which `train_level` trains.
     """
-    _, prune_key = level_keys(key, index)
+    _, prune_key = level_keys(index, key=key)
     if trained is not None:
         return rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
     if any(d < 1 for d in jax.tree.leaves(density)):
@@ -137,7 +137,7 @@ def train_level(
     return Level(index, density, ticket, trained)
 
 
-def level_keys(key: Key, index: int | jax.Array) -> tuple[Key, Key]:
+def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
     """The keys with which level `index` of imp(key=key) trains and prunes.
 
     A control trained with the same key sees the same examples in the same order as the ticket of that level.

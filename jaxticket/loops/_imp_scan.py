@@ -66,7 +66,7 @@ def imp_scan(
         check_densities(densities, ticket.mask)
     stacked = jax.tree.map(lambda *ds: jnp.stack([jnp.float32(d) for d in ds]), *densities)
     at = lambda index: jax.tree.map(lambda d: d[index], stacked)
-    first_key, prune_key = level_keys(key, 0)
+    first_key, prune_key = level_keys(0, key=key)
     if any(isinstance(d, jax.core.Tracer) or d < 1 for d in jax.tree.leaves(densities[0])):
         mask = prune(ticket.params, ticket.mask, at(0), key=prune_key)
         ticket = Ticket(ticket.params, mask, ticket.step, ticket.state, ticket.opt_state, ticket.meta)
@@ -82,11 +82,11 @@ def imp_scan(
         return Levels(stacked, *jax.tree.map(lambda x: x[None], first))
 
     def next_ticket(ticket: Ticket, trained: Trained, index: int | jax.Array) -> Ticket:
-        _, prune_key = level_keys(key, index)
+        _, prune_key = level_keys(index, key=key)
         return rewind(ticket, trained, prune(trained.params, ticket.mask, at(index), key=prune_key))
 
     def body(ticket: Ticket, index: jax.Array) -> tuple[Ticket, Any]:
-        train_key, _ = level_keys(key, index)
+        train_key, _ = level_keys(index, key=key)
         trained = level(ticket, train_key)
         # After the last level this prunes once more, to the last density again.
         following = next_ticket(ticket, trained, jnp.minimum(index + 1, len(densities) - 1))

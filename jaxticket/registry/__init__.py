@@ -1,7 +1,7 @@
 """The methods of the field by name: what each is, what it needs, and how to make it for a training."""
 
-from jaxticket.registry.lookup import METHODS, get
-from jaxticket.registry.method import Method, Setting
+from jaxticket.registry._method import Method, Setting
+from jaxticket.registry._table import METHODS, get
 
 __all__ = [
     "METHODS",

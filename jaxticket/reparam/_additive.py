@@ -10,9 +10,9 @@ import numpy as np
 from jaxticket import _tree, filters, masks
 from jaxticket._checks import check_count, check_key, check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, trains
 from jaxticket.selection import select
-from jaxticket.typing import Filter, Key, Mask, Params, PyTree, ScoreFn, Scores
+from jaxticket.typing import Filter, Key, Mask, Params, ScoreFn, Scores
 
 _DEVIATION = 0.02  # of the first factors (Chen et al., 2023)
 _EXACT = 2**24  # the integers that float32 holds
@@ -58,15 +58,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
             sparse = jnp.where(jnp.abs(residual) < threshold, 0, residual)
         return jnp.abs(residual).reshape(p.shape)
 
-    def score(
-        params: Params,
-        *,
-        grads: Params | None = None,
-        mask: Mask | None = None,
-        key: Key | None = None,
-        aux: PyTree | None = None,
-    ) -> Scores:
-        del grads, mask, key, aux
+    def score(params: Params, **_: Any) -> Scores:
         _tree.check_arrays("params", params)
         return _tree.map_present(one, params)
 
@@ -103,7 +95,7 @@ def additive(
 
     >>> import jax, jax.numpy as jnp
     >>> tuned = additive({"w": jnp.array([[True, False], [True, True]])}, rank=1, residual_density=0.25)
-    >>> latent = tuned.init({"w": jnp.ones((2, 2))}, jax.random.key(0))
+    >>> latent = tuned.init({"w": jnp.ones((2, 2))}, key=jax.random.key(0))
     >>> tuned.realise(latent, count=0)["w"], jax.tree.map(jnp.size, latent.learned["w"])
     (Array([[1., 0.],
            [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
@@ -114,7 +106,7 @@ def additive(
     if rank < 0 or not 0 <= known(residual_density) <= 1:
         raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         corrected = filters.only(params, where)
         if key is not None:
             check_key("key", key)
@@ -128,7 +120,7 @@ def additive(
         first = lambda p, at, i: _first(p, len(at), rank, None if key is None else jax.random.fold_in(key, i))
         learned = _tree.map_present(first, corrected, found, position)
         weights = params if mask is None else masks.apply_mask(params, mask)
-        return Latent(jax.tree.map(lambda p: jnp.array(p, copy=True), weights), learned, found)
+        return Latent(copy_params(weights), learned, found)
 
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from jaxticket.typing import Mask, Params, PyTree
+from jaxticket.typing import Density, Mask, Params, PyTree, Schedule
 
 
 class Reparam(NamedTuple):
@@ -34,7 +35,7 @@ def export(reparam: Reparam, latent: PyTree, *, count: Any, key: Any = None) -> 
     >>> import jax.numpy as jnp
     >>> from jaxticket import reparam
     >>> ste = reparam.straight_through(0.5)
-    >>> export(ste, ste.init({"w": jnp.array([[1.0, 3.0]])}, None), count=0)[0]
+    >>> export(ste, ste.init({"w": jnp.array([[1.0, 3.0]])}), count=0)[0]
     {'w': Array([[0., 3.]], dtype=float32)}
     """
     return reparam.realise(latent, count=count, key=key), reparam.mask(latent, count=count)
@@ -74,6 +75,16 @@ def trains(*trained: str) -> Callable[[optax.GradientTransformation], optax.Grad
         )
 
     return wrap
+
+
+def copy_params(params: Params) -> Params:
+    """A new buffer for every leaf, so that donating the latent parameters leaves the user's valid."""
+    return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+
+
+def density_at(density: Density | Schedule, count: Any) -> Density:
+    """The density that is due at a step."""
+    return density(jnp.asarray(count)) if callable(density) else density
 
 
 def silenced(p: jax.Array) -> jax.Array:

@@ -11,11 +11,10 @@ import optax
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam
+from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.transforms._constraints import required
-from jaxticket.transforms._resting import update_unless
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
 
@@ -47,7 +46,8 @@ def bip(
 
     m keeps the largest |s|, where s starts at |θ|; give `init` pretrained weights. Steps take turns, so that each level
     has a batch of its own: the optimizer given to `wrap` moves the weights on steps 0, 2, …, `upper` the scores on
-    1, 3, …; the other rests. The rules are not linear in g: do not scale the loss, or average gradients of examples.
+    1, 3, …; the other rests: a `where` drops its update, at the cost of a copy of its moments (10 % of the step of a
+    small network). The rules are not linear in g: do not scale the loss, or average gradients of examples.
 
     Args:
       upper: the scores' optimizer, by default sgd(0.1), as published. implicit_rate: η = 1 / γ, the learning rate that
@@ -60,7 +60,7 @@ def bip(
 
     >>> import jax, jax.numpy as jnp
     >>> method = bip(0.5)
-    >>> latent = method.init({"w": jnp.array([[1.0, -3.0]])}, None)
+    >>> latent = method.init({"w": jnp.array([[1.0, -3.0]])})
     >>> grads = jax.grad(lambda latent: method.realise(latent, count=0)["w"].sum())(latent)
     >>> grads.weights["w"], grads.learned["w"]
     (Array([[0., 1.]], dtype=float32), Array([[ 1.    , -3.0001]], dtype=float32))
@@ -73,14 +73,14 @@ def bip(
     use = functools.partial(_product, functools.partial(_RULES[rule], rate=implicit_rate))
     signed = rule == "code"
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         first = lambda p: jnp.array(p if signed else jnp.abs(p), jnp.promote_types(p.dtype, jnp.float32), copy=True)
         scores = _tree.map_present(first, filters.only(params, where))
-        return Latent(jax.tree.map(lambda p: jnp.array(p, copy=True), params), scores)
+        return Latent(copy_params(params), scores)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
-        due = density(jnp.asarray(count)) if callable(density) else density
+        due = density_at(density, count)
         scores = _tree.map_present(jnp.abs, jax.lax.stop_gradient(latent.learned))
         return select(scores, due, unit=unit, scope=scope)
 
@@ -154,7 +154,9 @@ def _taking_turns(
         upper_turn = state.count % 2 == 1
 
         def step(tx: Any, rest: jax.Array, part: Callable[[Latent], Latent], state: PyTree) -> tuple[Latent, PyTree]:
-            return update_unless(rest, functools.partial(tx.update, **extra), part(grads), state, part(params))
+            moved = tx.update(part(grads), state, part(params), **extra)
+            held = jax.tree.map(jnp.zeros_like, moved[0]), state
+            return jax.tree.map(lambda h, m: jnp.where(rest, h, m), held, moved)
 
         moved, lower_state = step(inner, upper_turn, lower_part, state.lower)
         scored, upper_state = step(upper, ~upper_turn, upper_part, state.upper)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam
+from jaxticket.reparam._base import Latent, Reparam, copy_params
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
 
 
@@ -37,7 +37,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
 
     >>> import jax.numpy as jnp
     >>> compander = weight_compander(height=1.0, width=0.5)
-    >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])}, None)
+    >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])})
     >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
     (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
     """
@@ -45,13 +45,13 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
     if not 0 < height < math.inf or not 0 < width < math.inf:
         raise InputError(f"height={height} and width={width} must be positive and finite.")
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         companded = filters.only(params, where)
         _tree.map_present(lambda name, p: _check_reach(name, p, height), _tree.names(companded), companded)
         constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
         learned = Companding(constant(math.log(height)), constant(math.log(width)))
-        copied = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        copied = copy_params(params)
         latent = _tree.tree_map(lambda p, c: p if c is None else _expanded(p, height, width), copied, companded)
         return Latent(latent, learned)
 

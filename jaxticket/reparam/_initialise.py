@@ -16,14 +16,14 @@ Draw = Callable[[Key, Any, Any], jax.Array]  # (key, shape, dtype) -> array, as 
 
 
 def kaiming_normal(
-    params: Params, key: Key, *, density: float | jax.Array = 1.0, where: Filter = filters.weights()
+    params: Params, *, key: Key, density: float | jax.Array = 1.0, where: Filter = filters.weights()
 ) -> Params:
     """Fresh weights of a normal distribution with variance 2 / fan-in (He et al., 2015); other leaves stay.
 
     Kernels are (..., inputs, outputs). A `density` divides the variance: so many of the inputs are left, as in
     edge-popup's scaled fan (Ramanujan et al., 2020). Raises InputError unless 0 < density ≤ 1.
 
-    >>> drawn = kaiming_normal({"kernel": jnp.zeros((50, 40)), "bias": jnp.ones(40)}, jax.random.key(0))
+    >>> drawn = kaiming_normal({"kernel": jnp.zeros((50, 40)), "bias": jnp.ones(40)}, key=jax.random.key(0))
     >>> round(float(drawn["kernel"].std()), 1), float(drawn["bias"].sum())
     (0.2, 40.0)
     """
@@ -32,8 +32,8 @@ def kaiming_normal(
 
 def signed_constant(
     params: Params,
-    key: Key,
     *,
+    key: Key,
     scale: float = 2.0,
     density: float | jax.Array = 1.0,
     where: Filter = filters.weights(),
@@ -43,7 +43,7 @@ def signed_constant(
     `scale` is 2 for ReLU and 3 for the ELU of signed supermasks (Koster et al., 2022); `density` as in
     `kaiming_normal`. Raises InputError unless 0 < density ≤ 1 and the scale is positive.
 
-    >>> abs(signed_constant({"kernel": jnp.zeros((8, 3))}, jax.random.key(0))["kernel"][0])
+    >>> abs(signed_constant({"kernel": jnp.zeros((8, 3))}, key=jax.random.key(0))["kernel"][0])
     Array([0.5, 0.5, 0.5], dtype=float32)
     """
     check_number(scale=scale)

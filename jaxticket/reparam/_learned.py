@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, scores, units
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam
+from jaxticket.reparam._base import Latent, Reparam, copy_params
 from jaxticket.typing import Filter, Key, Mask, Params, SoftMask
 from jaxticket.units import Unit
 
@@ -34,15 +34,15 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
 
     >>> import jax.numpy as jnp
     >>> method = soft_threshold(initial=0.0)
-    >>> method.realise(method.init({"w": jnp.array([[1.0, -3.0, 0.5]])}, None), count=0)["w"]
+    >>> method.realise(method.init({"w": jnp.array([[1.0, -3.0, 0.5]])}), count=0)["w"]
     Array([[ 0.5, -2.5,  0. ]], dtype=float32)
     """
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         first = lambda p: jnp.full((1,) * p.ndim, initial, jnp.float32)
         chosen = filters.only(params, where)
-        return Latent(_copy(params), _tree.map_present(first, chosen))
+        return Latent(copy_params(params), _tree.map_present(first, chosen))
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         del count
@@ -70,7 +70,7 @@ def threshold_decay(latent: Latent) -> jax.Array:
 
     >>> import jax.numpy as jnp
     >>> method = soft_threshold(initial=-4.0)
-    >>> threshold_decay(method.init({"a": {"w": jnp.ones((1, 2))}, "b": {"w": jnp.ones((2, 2))}}, None))
+    >>> threshold_decay(method.init({"a": {"w": jnp.ones((1, 2))}, "b": {"w": jnp.ones((2, 2))}}))
     Array(16., dtype=float32)
     """
     return sum((jnp.sum(s * s) for s in jax.tree.leaves(latent.learned)), start=jnp.float32(0)) / 2
@@ -99,7 +99,7 @@ def continuous_sparsification(
 
     >>> import jax.numpy as jnp
     >>> method = continuous_sparsification(stop=10)
-    >>> latent = method.init({"w": jnp.array([[1.0, 2.0]])}, None)
+    >>> latent = method.init({"w": jnp.array([[1.0, 2.0]])})
     >>> latent = latent._replace(learned={"w": jnp.array([[-0.1, 0.1]])})
     >>> method.realise(latent, count=0)["w"].round(2), method.realise(latent, count=10)["w"]
     (Array([[0.48, 1.05]], dtype=float32), Array([[0., 2.]], dtype=float32))
@@ -122,7 +122,7 @@ def continuous_penalty(
     In the loss times its strength, 1e-8 for the authors' convolutional networks, larger for smaller ones.
 
     >>> import jax.numpy as jnp
-    >>> latent = continuous_sparsification(stop=10).init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = continuous_sparsification(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
     >>> continuous_penalty(latent, count=0, stop=10)
     Array(1., dtype=float32)
     """
@@ -151,7 +151,7 @@ def hard_concrete(
 
     >>> import jax, jax.numpy as jnp
     >>> method = hard_concrete(stop=10)
-    >>> latent = method.init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = method.init({"w": jnp.array([[1.0, 3.0]])})
     >>> method.realise(latent, count=0)["w"], method.realise(latent, count=0, key=jax.random.key(1))["w"].shape
     (Array([[0.5, 1.5]], dtype=float32), (1, 2))
     """
@@ -178,7 +178,7 @@ def expected_l0(latent: Latent, *, unit: Unit = units.element()) -> jax.Array:
     In the loss times its strength, which the authors divide by the number of examples.
 
     >>> import jax.numpy as jnp
-    >>> latent = hard_concrete(stop=10).init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = hard_concrete(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
     >>> round(float(expected_l0(latent)), 4)
     1.6636
     """
@@ -196,10 +196,10 @@ def _gated(
 ) -> Reparam:
     """Weights times gates gate(learned, count, noise) in [0, 1], one a unit; the mask is where kept(learned) holds."""
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         pooled = unit.pool(filters.only(params, where))
-        return Latent(_copy(params), _tree.map_present(lambda u: jnp.full_like(u, initial, jnp.float32), pooled))
+        return Latent(copy_params(params), _tree.map_present(lambda u: jnp.full_like(u, initial, jnp.float32), pooled))
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         del count
@@ -242,7 +242,3 @@ def _check_hardening(*, stop: int, temperature: float = 1.0) -> None:
         raise InputError(f"stop={stop} must be 1 or more; it is the step from which gates are hard.")
     if not 1 <= temperature < math.inf:
         raise InputError(f"temperature={temperature} must be at least 1; the gates begin at 1 and steepen to 200.")
-
-
-def _copy(params: Params) -> Params:
-    return jax.tree.map(lambda p: jnp.array(p, copy=True), params)

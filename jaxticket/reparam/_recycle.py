@@ -18,7 +18,7 @@ from jaxticket.reparam._base import Latent
 from jaxticket.reparam._initialise import draw_leaves, kaiming_normal
 from jaxticket.typing import Key, Mask, Params
 
-Redraw = Callable[[Params, Key], Params]
+Redraw = Callable[..., Params]  # (params, *, key) -> params
 
 
 def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Latent:
@@ -53,7 +53,7 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
 
 
 def rerandomise(
-    latent: Latent, key: Key, *, mask: Mask, fraction: float | jax.Array = 0.1, redraw: Redraw = kaiming_normal
+    latent: Latent, *, key: Key, mask: Mask, fraction: float | jax.Array = 0.1, redraw: Redraw = kaiming_normal
 ) -> Latent:
     """IteRand: pruned weights are drawn anew, each with a probability of `fraction` (Chijiwa et al., 2021).
 
@@ -61,13 +61,13 @@ def rerandomise(
 
     Args:
       mask: of `Reparam.mask`; its kept weights stay as they are, bit for bit.
-      redraw: (params, key) -> params, as the weights were drawn: `kaiming_normal`, `signed_constant` or a partial.
+      redraw: (params, *, key) -> params, as the weights were drawn: `kaiming_normal`, `signed_constant` or a partial.
 
     Raises InputError for a fraction outside (0, 1], StructureError for a mask that does not fit the weights.
 
     >>> latent = Latent({"w": jnp.ones((1, 2))}, {"w": jnp.array([[0.1, 0.4]])})
     >>> mask = {"w": jnp.array([[False, True]])}
-    >>> (rerandomise(latent, jax.random.key(0), mask=mask, fraction=1.0).weights["w"] == 1).tolist()
+    >>> (rerandomise(latent, key=jax.random.key(0), mask=mask, fraction=1.0).weights["w"] == 1).tolist()
     [[False, True]]
     """
     _check_scored(latent)
@@ -77,7 +77,7 @@ def rerandomise(
     check_key("key", key)
     check_fits(latent.weights, mask)
     redraw_key, coin_key = jax.random.split(key)
-    fresh = redraw(latent.weights, redraw_key)
+    fresh = redraw(latent.weights, key=redraw_key)
     sparsified = _tree.map_present(lambda w, m: w, latent.weights, mask)
     coins = draw_leaves(sparsified, coin_key, lambda key, shape, _: jax.random.uniform(key, shape))
     change = lambda c, f, w: w if c is None else jnp.where(c < fraction, f, w)

@@ -1,6 +1,5 @@
 """Signed supermasks: weights stay as they were drawn, and each is kept, dropped or turned around."""
 
-import functools
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, silenced, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, silenced, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.typing import Filter, Key, Mask, Params, SignMask
 
@@ -41,10 +40,10 @@ def signed_supermask(
     if not isinstance(threshold, jax.core.Tracer) and not 0 <= known(threshold) < 1:
         raise InputError(f"threshold={threshold} must be at least 0 and below 1; at 1 nothing would be kept.")
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         learned = draw_leaves(filters.only(params, where), key, mask_init)
         thresholds = _tree.map_present(lambda s: (threshold * jnp.max(jnp.abs(s), initial=0)).astype(s.dtype), learned)
-        return Latent(jax.tree.map(functools.partial(jnp.array, copy=True), params), learned, thresholds)
+        return Latent(copy_params(params), learned, thresholds)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         del count

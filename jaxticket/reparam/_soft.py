@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, schedules, scopes, units
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam
+from jaxticket.reparam._base import Reparam, copy_params
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
+from jaxticket.transforms._lengths import derive, part
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Scores, SoftMask
 from jaxticket.units import Unit
 
@@ -20,9 +21,10 @@ from jaxticket.units import Unit
 def pdp(
     density: Density,
     *,
-    start: int,
-    ramp: int,
-    stop: int,
+    steps: int | None = None,
+    start: int | None = None,
+    ramp: int | None = None,
+    stop: int | None = None,
     temperature: float | Callable[[jax.Array], jax.Array] = 1e-4,
     unit: Unit = units.element(),
     scope: Scope = scopes.tree(),
@@ -37,7 +39,12 @@ def pdp(
     before `start`; then the sparsity grows evenly over `ramp` steps; from `stop` on the mask is hard.
 
     Args:
-      density: fraction kept after the ramp, or a pytree of them by leaf. start, ramp, stop: count updates.
+      density: the fraction kept after the ramp, or a pytree of them by leaf.
+      steps: the length of the training, of which a twentieth is then dense, half is the ramp, and nine tenths pass
+        before the mask is hard; the last tenth trains the ticket.
+      start: the update at which the ramp starts.
+      ramp: its length in updates.
+      stop: the update from which on the mask is hard.
       temperature: τ, of the squared scale of the weights (the authors' 1e-4; others take 1e-5), or a function of t².
       unit, scope: channels are gated by their norm with `units.axis(-1, reduce=units.l2)`; `scopes.groups(4)` is N:M.
         With `scopes.tree()` one ranking of all weights gives each leaf its density, anew at each step. The paper
@@ -47,10 +54,12 @@ def pdp(
 
     >>> import jax.numpy as jnp
     >>> soft = pdp(0.5, start=0, ramp=1, stop=10, temperature=1.0)
-    >>> latent = soft.init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = soft.init({"w": jnp.array([[1.0, 3.0]])})
     >>> soft.realise(latent, count=0)["w"].round(2), soft.realise(latent, count=10)["w"]
     (Array([[0.05, 2.98]], dtype=float32), Array([[0., 3.]], dtype=float32))
     """
+    start, ramp = derive(steps, 0.05, start=start), derive(steps, 0.5, ramp=ramp)
+    stop = max(start + ramp, part(steps, 0.9)) if stop is None and steps is not None else derive(steps, 0.9, stop=stop)
     check_number(start=start, ramp=ramp, stop=stop)
     if start < 0 or ramp < 1 or stop < start + ramp:
         raise InputError(f"start={start}, ramp={ramp}, stop={stop} must satisfy 0 ≤ start, 1 ≤ ramp ≤ stop − start.")
@@ -58,10 +67,10 @@ def pdp(
         raise InputError(f"temperature={temperature} must be positive; 1e-4 is the authors'.")
     due = schedules.DensitySchedule(1.0, density, lambda count: 1 - jnp.clip(count - start + 1, 0, ramp) / ramp)
 
-    def init(params: Params, key: Key | None) -> Params:
+    def init(params: Params, *, key: Key | None = None) -> Params:
         del key
         filters.only(params, where)  # raises if nothing matches
-        return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        return copy_params(params)
 
     def gated(latent: Params, count: jax.Array) -> _Gated:
         norms = _norms(filters.only(latent, where), unit)

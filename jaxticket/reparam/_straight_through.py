@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, silenced
+from jaxticket.reparam._base import Reparam, copy_params, density_at, silenced
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Schedule, ScoreFn
@@ -37,7 +37,7 @@ def straight_through(
 
     >>> import jax, jax.numpy as jnp
     >>> ste = straight_through(0.5)
-    >>> latent = ste.init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = ste.init({"w": jnp.array([[1.0, 3.0]])})
     >>> jax.grad(lambda latent: ste.realise(latent, count=0)["w"].sum() ** 2)(latent)
     {'w': Array([[6., 6.]], dtype=float32)}
     """
@@ -64,7 +64,7 @@ def sr_ste(
 
     >>> import jax, jax.numpy as jnp
     >>> refined = sr_ste(0.5, decay=0.1, scope=scopes.leaf())
-    >>> latent = refined.init({"w": jnp.array([[1.0, 3.0]])}, None)
+    >>> latent = refined.init({"w": jnp.array([[1.0, 3.0]])})
     >>> jax.grad(lambda latent: refined.realise(latent, count=0)["w"].sum())(latent)
     {'w': Array([[1.1, 1. ]], dtype=float32)}
     """
@@ -80,14 +80,14 @@ def _masked(
 ) -> Reparam:
     """The reparametrisation use(latent leaf, mask leaf) under the mask of the best-scored latent weights."""
 
-    def init(params: Params, key: Key | None) -> Params:
+    def init(params: Params, *, key: Key | None = None) -> Params:
         del key
         filters.only(params, where)  # raises if nothing matches
-        return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        return copy_params(params)
 
     def mask(latent: Params, *, count: Any) -> Mask:
         latent = jax.lax.stop_gradient(latent)
-        due = density(jnp.asarray(count)) if callable(density) else density
+        due = density_at(density, count)
         return best(score, latent, due, unit=unit, scope=scope, mask=full_mask(latent, where, unit))
 
     def realise(latent: Params, *, count: Any, key: Key | None = None) -> Params:

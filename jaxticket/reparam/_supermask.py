@@ -1,6 +1,5 @@
 """Supermasks: weights stay as they were drawn, and scores beside them learn which ones to use."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket.reparam._base import Latent, Reparam, silenced, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, silenced, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
@@ -80,13 +79,13 @@ def _supermask(
 ) -> Reparam:
     """Weights that are realised as value(weights, mask) under the mask of the largest |scores|."""
 
-    def init(params: Params, key: Key | None) -> Latent:
+    def init(params: Params, *, key: Key | None = None) -> Latent:
         learned = draw_leaves(filters.only(params, where), key, score_init)
-        return Latent(jax.tree.map(functools.partial(jnp.array, copy=True), params), learned)
+        return Latent(copy_params(params), learned)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
         learned = jax.lax.stop_gradient(latent.learned)
-        due = density(jnp.asarray(count)) if callable(density) else density
+        due = density_at(density, count)
         full = full_mask(latent.weights, where, unit)
         return best(scores.magnitude, learned, due, unit=unit, scope=scope, mask=full)
 

@@ -9,7 +9,7 @@ import optax
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, silenced
+from jaxticket.reparam._base import Reparam, copy_params, silenced
 from jaxticket.scopes import Scope
 from jaxticket.transforms._constraints import required
 from jaxticket.transforms._start import best, full_mask
@@ -43,7 +43,7 @@ def top_kast(
 
     >>> import jax, jax.numpy as jnp
     >>> kast = top_kast(0.25, backward=0.5)
-    >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])}, None)
+    >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])})
     >>> kast.realise(latent, count=0)["w"], jax.grad(lambda p: kast.realise(p, count=0)["w"].sum())(latent)["w"]
     (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
     """
@@ -54,10 +54,10 @@ def top_kast(
     if not weight_decay >= 0:
         raise InputError(f"weight_decay={weight_decay} must not be negative.")
 
-    def init(params: Params, key: Key | None) -> Params:
+    def init(params: Params, *, key: Key | None = None) -> Params:
         del key
         filters.only(params, where)  # raises if nothing matches
-        return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        return copy_params(params)
 
     def largest(latent: Params, share: Any, among: Mask | None = None) -> Mask:
         latent = jax.lax.stop_gradient(latent)

@@ -1,4 +1,6 @@
-"""Scores of single weights. Each is a ScoreFn: what it does not need of grads, mask, key and aux it ignores."""
+"""Scores of single weights. Each is a ScoreFn that names the signals it needs and ignores the others."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +10,13 @@ import optax
 from jaxticket import _tree
 from jaxticket._checks import check_key
 from jaxticket.errors import InputError
-from jaxticket.typing import Key, Mask, Params, PyTree, Scores
+from jaxticket.typing import Key, Params, PyTree, Scores
 
 # The first moment's field in optax states: adam and its family (lion, nadam, muon, …), and sgd with momentum.
 _MOMENT_FIELDS = ("mu", "trace")
 
 
-def magnitude(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def magnitude(params: Params, **_: Any) -> Scores:
     """|p|: large weights matter (Han et al., 2015).
 
     Scores have the shapes and dtypes of the parameters; None for leaves that are None or not float.
@@ -30,18 +25,10 @@ def magnitude(
     >>> magnitude({"w": jnp.array([-2.0, 1.0]), "steps": jnp.array(3)})
     {'steps': None, 'w': Array([2., 1.], dtype=float32)}
     """
-    del grads, mask, key, aux
     return _tree.map_present(jnp.abs, _floats(params))
 
 
-def random(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def random(params: Params, *, key: Key | None = None, **_: Any) -> Scores:
     """Uniform noise in [0, 1), float32: each unit is as likely to be kept as any other (the control of every method).
 
     What the leaf at position i of the tree (None counts) draws depends on the key and i alone, whatever the other
@@ -52,7 +39,6 @@ def random(
     >>> random({"w": jnp.ones((2, 3))}, key=jax.random.key(0))["w"].shape
     (2, 3)
     """
-    del grads, mask, aux
     if key is None:
         raise InputError("scores.random needs a key, got key=None; pass key= to sparsify (or to the score itself).")
     check_key("key", key)
@@ -61,14 +47,7 @@ def random(
     return _tree.map_present(_noise, floats, jax.tree.unflatten(_tree.structure(floats), list(seeds)))
 
 
-def gradient(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
     """|g|: weights whose growth would lower the loss fastest (Evci et al., 2020, RigL's growth).
 
     Raises InputError without grads, StructureError if they have another structure than the parameters.
@@ -77,18 +56,10 @@ def gradient(
     >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
     {'w': Array([3., 1.], dtype=float32)}
     """
-    del mask, key, aux
     return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _required(grads, params))
 
 
-def saliency(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
     """|p · g|: the change of the loss, to first order, when a weight is removed (Lee et al., 2019, SNIP).
 
     Raises InputError without grads, StructureError if they have another structure than the parameters.
@@ -97,18 +68,10 @@ def saliency(
     >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
     {'w': Array([6., 1.], dtype=float32)}
     """
-    del mask, key, aux
     return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _required(grads, params))
 
 
-def movement(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
     """−p · g, signed: positive where a step of descent moves a weight away from zero (Sanh et al., 2020).
 
     This is one step's movement; the paper accumulates it over steps. Raises InputError without grads, StructureError
@@ -118,18 +81,10 @@ def movement(
     >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
     {'w': Array([ 6., -1.], dtype=float32)}
     """
-    del mask, key, aux
     return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _required(grads, params))
 
 
-def momentum(
-    params: Params,
-    *,
-    grads: Params | None = None,
-    mask: Mask | None = None,
-    key: Key | None = None,
-    aux: PyTree | None = None,
-) -> Scores:
+def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
     """|m|, the optimizer's first moment: a gradient averaged over steps (Dettmers & Zettlemoyer, 2019, SNFS).
 
     Args:
@@ -146,7 +101,6 @@ def momentum(
     >>> momentum(params, aux=state)
     {'w': Array([3., 1.], dtype=float32)}
     """
-    del grads, mask, key
     if aux is None:
         raise InputError(
             "scores.momentum reads the optimizer's state, got aux=None; use it at a refresh of sparsify, or pass "

@@ -1,7 +1,7 @@
 """What scores that go through batches share: where they stand, and means over batches on the device."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
-from jaxticket.typing import Key, Mask, Params, PyTree, ScoreFn, Scores
+from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
 
 Loss = Callable[[Params, PyTree], jax.Array]  # (params, batch) -> scalar
 
@@ -29,15 +29,7 @@ class Point(NamedTuple):
 def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
     """The ScoreFn that measures at the masked parameters."""
 
-    def score(
-        params: Params,
-        *,
-        grads: Params | None = None,
-        mask: Mask | None = None,
-        key: Key | None = None,
-        aux: PyTree | None = None,
-    ) -> Scores:
-        del grads, key, aux
+    def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         _tree.check_arrays("params", params)
         if mask is not None:
             _tree.check_structure("mask", mask, "params", params)

@@ -6,6 +6,7 @@ Scores have size 1 on all axes but the channels', for `units.axis`. The norms of
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
-from jaxticket.typing import Key, Mask, Params, PyTree, ScoreFn, Scores
+from jaxticket.typing import Mask, Params, ScoreFn, Scores
 from jaxticket.units import normalise_axis
 
 Rule = Callable[[str], str | None]  # path of a kernel -> path of the scale of its batch norm; None: not scored
@@ -42,15 +43,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
     if not 0 <= known(norm_density) <= 1:
         raise InputError(f"norm_density={norm_density} is not a fraction; pass a number between 0 and 1.")
 
-    def score(
-        params: Params,
-        *,
-        grads: Params | None = None,
-        mask: Mask | None = None,
-        key: Key | None = None,
-        aux: PyTree | None = None,
-    ) -> Scores:
-        del grads, key, aux
+    def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         _tree.check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
@@ -99,15 +92,7 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
     """
     rule = scale_of if callable(scale_of) else _substitution(*scale_of)
 
-    def score(
-        params: Params,
-        *,
-        grads: Params | None = None,
-        mask: Mask | None = None,
-        key: Key | None = None,
-        aux: PyTree | None = None,
-    ) -> Scores:
-        del grads, key, aux
+    def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         _tree.check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         names = _tree.names(masked)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, scopes, units
+from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks._apply import in_shapes_of
@@ -19,7 +19,7 @@ from jaxticket.selection import _counting, _keys
 from jaxticket.selection._contest import Contest, KeyFn
 from jaxticket.selection._counting import Count
 from jaxticket.selection._threshold import keep_top
-from jaxticket.typing import Density, Mask, Scores
+from jaxticket.typing import Density, Filter, Mask, Scores
 from jaxticket.units import Unit
 
 
@@ -30,21 +30,23 @@ def select(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     mask: Mask | None = None,
+    where: Filter | None = None,
 ) -> Mask:
-    """The mask that keeps the units of the highest scores: round-half-even(density · n) of the n units of each scope.
+    """Return the mask that keeps the units of the highest scores.
 
-    At least one where density > 0. Ties: the lower flat index survives, leaves in tree order; NaN ranks lowest and
-    −0 equals +0. Compiles under jit, vmap, pmap and any mesh; a new density or mask never recompiles; nothing is
-    sorted or gathered.
+    Each scope of n units keeps round-half-even(density · n) of them, and at least one where density > 0. Of equal
+    scores the lower flat index survives, leaves in tree order; NaN ranks lowest and −0 equals +0. It compiles under
+    jit, vmap, pmap and any mesh; a new density or mask never recompiles; nothing is sorted or gathered.
 
     Args:
-      scores: pytree of real arrays; None leaves stay None (`filters.only` drops leaves). Where scores have size 1
-        along an axis and the mask is full, the entries along it live or die together (scores of channels).
+      scores: pytree of real arrays; None leaves stay None. Where scores have size 1 along an axis and the mask is
+        full, the entries along it live or die together (scores of channels).
       density: the fraction to keep: a float, a traced scalar (its product with n is rounded in float32), or, unless
         all leaves compete, a pytree of them with None for leaves that are not sparsified.
       unit: weights that live or die together.
       scope: units that compete with each other.
       mask: if given, survivors are chosen among its True entries only (density still counts all units).
+      where: the leaves that are sparsified, such as `filters.weights()`; by default all that are scored.
 
     Returns:
       A mask with the structure of `scores`; leaves are bool and broadcast to the scores.
@@ -52,11 +54,14 @@ def select(
     Raises:
       InputError: a density outside [0, 1] or missing, or a unit or scope that does not fit a leaf.
       StructureError: trees of different structure.
+      NoMatchError: a filter that matches no scored leaf.
 
-    >>> import jax.numpy as jnp
-    >>> select({"w": jnp.array([3.0, -1.0, 2.0, 0.5])}, 0.5)
-    {'w': Array([ True, False,  True, False], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> select({"w": jnp.array([3.0, -1.0, 2.0, 0.5])}, 0.5)
+      {'w': Array([ True, False,  True, False], dtype=bool)}
     """
+    scores = scores if where is None else filters.only(scores, where)
     scores, density, mask = _aligned(scores, density, mask, scope)
     if not jax.tree.leaves(scores):
         return scores

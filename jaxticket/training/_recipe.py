@@ -11,8 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import sharding
 from jaxticket.errors import InputError
-from jaxticket.masks import apply_mask
 from jaxticket.training._shuffle import shuffled
+from jaxticket.transforms._constraints import masked_update
 from jaxticket.typing import Key, LossFn, Mask, Params, PyTree, Schedule
 
 
@@ -111,12 +111,12 @@ class Recipe:
         """The optimizer's state before its first step."""
         return self.optimizer(self.learning_rate).init(params)
 
-    def order(self, key: Key, epoch: int | jax.Array) -> jax.Array:
+    def order(self, epoch: int | jax.Array, *, key: Key) -> jax.Array:
         """The examples in the order of this epoch."""
         order_key, _ = jax.random.split(key)
         return shuffled(jax.random.fold_in(order_key, epoch), self.examples)
 
-    def noise(self, key: Key, at: int | jax.Array) -> Key:
+    def noise(self, at: int | jax.Array, *, key: Key) -> Key:
         """The key of what is random in the loss of step `at`."""
         _, noise_key = jax.random.split(key)
         return jax.random.fold_in(noise_key, at)
@@ -126,11 +126,10 @@ class Recipe:
     ) -> Progressing:
         """A step on this batch; `clock` turns the optimizer's count of steps into the step of the learning rate."""
         params, state, opt_state, total = carry
-        tx = self.optimizer(lambda count: self.learning_rate(clock(count)))
+        tx = optax.with_extra_args_support(self.optimizer(lambda count: self.learning_rate(clock(count))))
         (value, state), grads = self.gradient(params, state, batch, noise)
-        updates, opt_state = tx.update(apply_mask(grads, mask), opt_state, params)
-        params = apply_mask(optax.apply_updates(params, updates), mask)
-        return Progressing(params, state, opt_state, total + value)
+        updates, opt_state = masked_update(tx, grads, opt_state, params, mask)
+        return Progressing(optax.apply_updates(params, updates), state, opt_state, total + value)
 
     def begin(self, params: Params, state: PyTree, opt_state: PyTree | None) -> Progressing:
         """The carry before the first step."""
@@ -148,13 +147,13 @@ def on_all_examples(recipe: Recipe) -> Steps:
     """
 
     def order(part: Part) -> jax.Array:
-        return recipe.order(part.key, part.first // recipe.steps_per_epoch)
+        return recipe.order(part.first // recipe.steps_per_epoch, key=part.key)
 
     def step(carry: Progressing, at: Any, order: jax.Array, data: PyTree, part: Part) -> Progressing:
         start = (at % recipe.steps_per_epoch) * recipe.batch_size
         rows = jax.lax.dynamic_slice_in_dim(order, start, recipe.batch_size)
         batch = jax.tree.map(lambda x: x[rows], data)
-        noise = recipe.noise(part.key, at)
+        noise = recipe.noise(at, key=part.key)
         return recipe.update(carry, batch, mask=part.mask, noise=noise, clock=lambda count: count + part.shift)
 
     return Steps(order, step)

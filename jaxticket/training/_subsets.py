@@ -56,12 +56,12 @@ def observer(
     return observe
 
 
-def epoch_rows(recipe: Recipe, subset: jax.Array, key: Key, epoch: int | jax.Array) -> jax.Array:
+def epoch_rows(recipe: Recipe, subset: jax.Array, epoch: int | jax.Array, *, key: Key) -> jax.Array:
     """The examples of a subset in the order of an epoch, padded: (⌈examples / batch⌉ · batch,) int32.
 
     What follows the subset is the number of examples, which is no row. With all examples, the order of `recipe.order`.
     """
-    order = recipe.order(key, epoch)
+    order = recipe.order(epoch, key=key)
     (kept,) = jnp.nonzero(subset[order], size=recipe.examples, fill_value=recipe.examples)
     order = jnp.append(order, jnp.int32(recipe.examples))[kept]
     return jnp.pad(order, (0, -len(order) % recipe.batch_size), constant_values=recipe.examples)
@@ -71,7 +71,7 @@ def on_a_subset(recipe: Recipe, observe: ObserveFn | None) -> Steps:
     """Steps on the examples of a subset, whose loss gets a `Batch`; `observe` sees it before the step."""
 
     def order(part: Part) -> jax.Array:
-        return epoch_rows(recipe, _kept(part), part.key, part.first // _per_epoch(recipe, part))
+        return epoch_rows(recipe, _kept(part), part.first // _per_epoch(recipe, part), key=part.key)
 
     def step(carry: Progressing, at: Any, order: jax.Array, data: PyTree, part: Part) -> Progressing:
         start = (at % _per_epoch(recipe, part)) * recipe.batch_size
@@ -80,7 +80,7 @@ def on_a_subset(recipe: Recipe, observe: ObserveFn | None) -> Steps:
         places = (start + jnp.arange(recipe.batch_size)) % jnp.sum(_kept(part), dtype=jnp.int32)
         index = order[places]
         batch = Batch(jax.tree.map(lambda x: x[index], data), index, rows < recipe.examples)
-        noise = recipe.noise(part.key, at)
+        noise = recipe.noise(at, key=part.key)
         clock = lambda count: (count + part.shift) * part.stretch
         if observe is None:
             return recipe.update(carry, batch, mask=part.mask, noise=noise, clock=clock)

@@ -7,11 +7,13 @@ from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket._checks import check_count
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
+from jaxticket.transforms import _start
 from jaxticket.transforms._alternate import alternate
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._evolve import prune
+from jaxticket.transforms._lengths import derive
 from jaxticket.transforms._shrink import shrink
-from jaxticket.transforms._start import Allocate, start
+from jaxticket.transforms._start import Allocate
 from jaxticket.typing import Density, Filter, ScoreFn
 from jaxticket.units import Unit
 
@@ -27,25 +29,42 @@ def static(
     rounds: int = 1,
     revive: bool = False,
 ) -> Plan:
-    """One mask for the whole training: the best-scored `density` of the first parameters, or the mask you give.
+    """Keep one mask for the whole training: the best-scored `density` of the first parameters, or the mask you give.
 
-    With `sparsify(..., mask=ticket.mask)` it trains a ticket (Frankle & Carbin, 2019). With a score of
-    `scores.probe` over `scopes.tree()` it is pruning at initialisation: `score=scores.snip(loss, batches)`,
-    `scores.grasp`, `scores.synflow` with `rounds=100`; `rounds` and `revive` as in `start`.
+    With `sparsify(..., mask=ticket.mask)` it trains a ticket (Frankle & Carbin, 2019). With a score that needs data,
+    over `scopes.tree()`, it is pruning at initialisation: `score=scores.snip(loss, batches)`, `scores.grasp`,
+    `scores.synflow` with `rounds=100`.
 
-    >>> static(0.1).when is None
-    True
+    Args:
+      density: the fraction kept.
+      score: the importance of a weight.
+      allocate: a function that shares the density among leaves, such as `allocate.erk`.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
+      rounds: how many times the weights are scored, on the way to `density`; see `start`.
+      revive: whether a round may keep what an earlier one pruned (FORCE).
+
+    Returns:
+      The plan, which never refreshes.
+
+    Examples:
+      >>> static(0.1).when is None
+      True
     """
-    first = start(score, density, allocate=allocate, unit=unit, scope=scope, where=where, rounds=rounds, revive=revive)
+    first = _start.start(
+        score, density, allocate=allocate, unit=unit, scope=scope, where=where, rounds=rounds, revive=revive
+    )
     return Plan(first, None, newborn="keep")
 
 
 def gradual(
     density: Density | schedules.DensitySchedule,
     *,
-    stop: int,
-    start: int = 0,
-    every: int = 100,
+    steps: int | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+    every: int | None = None,
     score: ScoreFn = scores.magnitude,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
@@ -53,19 +72,40 @@ def gradual(
     minimum: int = 0,
     where: Filter = filters.weights(),
 ) -> Plan:
-    """Gradual pruning: a cubic descent to `density` between the steps `start` and `stop` (Zhu & Gupta, 2017).
+    """Prune gradually: a cubic descent to `density` between the steps `start` and `stop` (Zhu & Gupta, 2017).
 
-    A refresh is due at start, start + every, … and at stop, so that the final density is reached exactly. A schedule
-    in place of the number gives other shapes: `schedules.one_shot(d, step=s)`, `schedules.constant(d)`. Leave at least
-    a fifth of the training after `stop` for recovery. With `scopes.tree()`, and a `minimum` of units that each leaf
-    keeps against layer collapse, it is Global MP (Gupta et al., 2022).
+    A refresh is due at start, start + every, … and at stop, so that the final density is reached exactly. With
+    `scopes.tree()`, and a `minimum` of units that each leaf keeps against layer collapse, it is Global MP (Gupta et
+    al., 2022).
 
-    Raises InputError for a start after stop, densities outside [0, 1], or a minimum in another scope.
+    Args:
+      density: the final fraction kept, or a schedule of it, such as `schedules.one_shot(d, step=s)`.
+      steps: the length of the training. Pruning then starts after a tenth of it, stops after three quarters, which
+        leaves a quarter to recover, and refreshes at every hundredth part.
+      start: the step of the first refresh. Without `steps` it is 0.
+      stop: the step at which the final density is reached.
+      every: steps between refreshes. Without `steps` it is 100.
+      score: the importance of a weight.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      allocate: a function that shares the final density among leaves, such as `allocate.erk`.
+      minimum: units that each leaf keeps; with `scopes.tree()`.
+      where: the leaves that are sparsified.
 
-    >>> plan = gradual(0.1, start=100, stop=500, every=50)
-    >>> bool(plan.when(500)), bool(plan.when(501))
-    (True, False)
+    Returns:
+      The plan.
+
+    Raises:
+      InputError: neither `steps` nor `stop`, a start after stop, densities outside [0, 1], or a minimum in another
+        scope.
+
+    Examples:
+      >>> plan = gradual(0.1, steps=1000)
+      >>> bool(plan.when(750)), bool(plan.when(751))
+      (True, False)
     """
+    start = derive(steps, 0.1, otherwise=0, start=start)
+    stop, every = derive(steps, 0.75, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
     if not callable(density):
         density = schedules.cubic(density, start=start, stop=stop)
     when = schedules.either(schedules.every(every, start=start, stop=stop), schedules.at([stop]))
@@ -84,19 +124,32 @@ def ac_dc(
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Plan:
-    """AC/DC: sparse and dense phases take turns, the last one is sparse (Peste et al., 2021).
+    """Alternate sparse and dense phases, of which the last one is sparse (AC/DC; Peste et al., 2021).
 
-    What comes back starts from zero, and all moments restart with it. Every other checkpoint is a dense network.
+    A weight that comes back starts from zero, and all moments restart with it. Every other checkpoint is a dense
+    network.
 
     Args:
-      steps: length of the training. compress, decompress: the parts of it after which sparse and dense phases begin;
-        by default those published for ResNet-50, 100 epochs.
+      density: the fraction kept in sparse phases.
+      steps: the length of the training.
+      compress: the parts of the training after which sparse phases begin; by default those published for ResNet-50,
+        100 epochs.
+      decompress: the parts after which dense phases begin.
+      score: the importance of a weight.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    Raises InputError unless the phases take turns, a sparse one first and last, between 0 and 1.
+    Returns:
+      The plan.
 
-    >>> plan = ac_dc(0.1, steps=100)
-    >>> [t for t in range(100) if plan.when(t)]
-    [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]
+    Raises:
+      InputError: phases that do not take turns between 0 and 1, a sparse one first and last.
+
+    Examples:
+      >>> plan = ac_dc(0.1, steps=100)
+      >>> [t for t in range(100) if plan.when(t)]
+      [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]
     """
     check_count(1, steps=steps)
     turns = [*itertools.chain.from_iterable(zip(compress, decompress, strict=False)), *compress[-1:]]
@@ -114,20 +167,37 @@ def ac_dc(
 def iss_p(
     density: Density,
     *,
-    stop: int,
+    steps: int | None = None,
+    stop: int | None = None,
     rate: float = 0.95,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Plan:
-    """ISS-P: before `stop` the smallest weights shrink by `rate` at each step, at `stop` they are cut.
+    """Shrink the smallest weights by `rate` at each step before `stop`, and cut them at `stop` (ISS-P).
 
-    After Wang et al., "Iterative Soft Shrinkage Learning" (2023). Which weights shrink is decided anew at each step,
-    so that any can recover until then. At rate 0 it is iterative hard thresholding. Raises InputError as
-    `transforms.shrink` and `gradual` do.
+    After Wang et al., "Iterative Soft Shrinkage Learning" (2023). The choice of the weights that shrink is made again
+    at each step, so that any can recover until then. At rate 0 it is iterative hard thresholding.
 
-    >>> iss_p(0.1, stop=100).after is None
-    False
+    Args:
+      density: the fraction kept from `stop` on.
+      steps: the length of the training, of which the first half shrinks.
+      stop: the step of the cut, unless it follows from `steps`.
+      rate: the factor by which a weight shrinks.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
+
+    Returns:
+      The plan.
+
+    Raises:
+      InputError: neither `steps` nor `stop`; otherwise as `transforms.shrink` and `gradual`.
+
+    Examples:
+      >>> iss_p(0.1, steps=1000).after is None
+      False
     """
+    stop = derive(steps, 0.5, stop=stop)
     cut = gradual(schedules.one_shot(density, step=stop), start=stop, stop=stop, unit=unit, scope=scope, where=where)
     return cut._replace(after=shrink(density, rate, stop=stop, unit=unit, scope=scope, where=where))

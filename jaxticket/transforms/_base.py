@@ -34,14 +34,12 @@ class Plan(NamedTuple):
       newborn: what the optimizer remembers of weights that a refresh brings (back): "zero_moments" gives them the
         state that a zero parameter starts with, "keep" is for plans that never grow, "reset_all" restarts the moments
         of all weights at each refresh that brings any.
-      skip_on_refresh: the weights rest on the step of a refresh (RigL's published code does that, SET's does not).
       after: what follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
 
     refresh: MaskTransform
     when: Period | None
     newborn: Literal["zero_moments", "keep", "reset_all"] = "zero_moments"
-    skip_on_refresh: bool = False
     after: optax.GradientTransformation | None = None
 
 

@@ -1,5 +1,7 @@
 """Masks that are fixed: optax transforms for the end of a chain."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -61,6 +63,17 @@ def freeze(mask: Mask) -> optax.GradientTransformation:
         return apply_mask(updates, mask), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def masked_update(
+    inner: optax.GradientTransformationExtraArgs, grads: Params, state: PyTree, params: Params, mask: Mask, **extra: Any
+) -> tuple[Params, PyTree]:
+    """A step of `inner` under a mask, the one that every training here takes: its updates and state.
+
+    The gradients are masked before `inner` sees them, and the updates land everything outside the mask on zero.
+    """
+    updates, state = inner.update(apply_mask(grads, mask), state, apply_mask(params, mask), **extra)
+    return land_on_zeros(updates, params, mask), state
 
 
 def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:

@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree
+from jaxticket import _tree, masks
 from jaxticket._batching import any_replicate
 from jaxticket._checks import check_key
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.masks._apply import check_fits
 from jaxticket.transforms._base import Plan
-from jaxticket.transforms._constraints import check_updates, land_on_zeros, required
-from jaxticket.transforms._resting import update_unless
+from jaxticket.transforms._constraints import check_updates, masked_update, required
 from jaxticket.transforms._surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -86,13 +85,9 @@ def sparsify(
         check_updates("grads", grads, params)
         mask, refresh_state, due = _refreshed(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
-        arguments = (apply_mask(grads, mask), inner_state, apply_mask(params, mask))
-        step = functools.partial(inner.update, **extra)
-        if plan.skip_on_refresh and due is not None:
-            updates, stepped = update_unless(due, step, *arguments)
-        else:
-            updates, stepped = step(*arguments)
-        updates = land_on_zeros(updates, params, mask)
+        # Newborn weights stay at zero through the step that brings them; those that come back all together do not.
+        trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
+        updates, stepped = masked_update(inner, grads, inner_state, params, trained, **extra)
         count = optax.safe_increment(state.count)
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
 

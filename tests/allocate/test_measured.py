@@ -117,7 +117,7 @@ def test_rate_distortion_changes_the_outputs_least_and_compiles_once():
         traced.append(1)
         return apply(params, x)
 
-    densities = allocate.rate_distortion(counted, PARAMS, INPUTS, 0.3, levels=21, minimum=3)
+    densities = allocate.rate_distortion(PARAMS, counted, INPUTS, 0.3, levels=21, minimum=3)
     assert len(traced) == 2  # the dense outputs, and the program that prunes
     assert sum(counts(densities)) == round(0.3 * 252)
     assert min(counts(densities)) >= 3
@@ -133,10 +133,10 @@ def test_rate_distortion_changes_the_outputs_least_and_compiles_once():
 
 def test_rate_distortion_errors():
     with pytest.raises(InputError, match="levels=11 are too coarse"):
-        allocate.rate_distortion(apply, PARAMS, INPUTS, 0.05, levels=11)
+        allocate.rate_distortion(PARAMS, apply, INPUTS, 0.05, levels=11)
     with pytest.raises(InputError, match="traced"):
-        jax.jit(lambda p: allocate.rate_distortion(apply, p, INPUTS, 0.5))(PARAMS)
+        jax.jit(lambda p: allocate.rate_distortion(p, apply, INPUTS, 0.5))(PARAMS)
     with pytest.raises(InputError, match="minimum=36 hold 108"):
-        allocate.rate_distortion(apply, PARAMS, INPUTS, 0.3, minimum=36)
+        allocate.rate_distortion(PARAMS, apply, INPUTS, 0.3, minimum=36)
     with pytest.raises(InputError, match="not finite"):
-        allocate.rate_distortion(lambda p, x: jnp.inf * p["a"]["kernel"], PARAMS, INPUTS, 0.5, levels=3)
+        allocate.rate_distortion(PARAMS, lambda p, x: jnp.inf * p["a"]["kernel"], INPUTS, 0.5, levels=3)

@@ -74,7 +74,6 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
     for count in range(table.STEPS):
         grads = _gradients(run.params, seed=count)
         params, state = run.params, run.opt_state
-        resting = subject.rests(state)
         run.step(grads)
 
         old, mask = mask, subject.mask(run)
@@ -90,14 +89,20 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
         subject.check_density(run)
         assert all(jnp.isfinite(p).all() for p in jax.tree.leaves(run.params)), f"{optimizer} is not for {dtype}"
 
-        seen = mask if subject.masks_gradients else _full(params)
-        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, restarted, resting)
-        _assert_same_bits(f"law 4: kept weights move as under {optimizer} (step {count})", run.params, expected, mask)
+        stayed = mask if subject.restarts_all else jax.tree.map(jnp.logical_and, mask, old)
+        _assert_zeros(
+            f"law 6: newborn weights wait a step (step {count})",
+            run.params,
+            jax.tree.map(lambda m, s: s | ~m, mask, stayed),
+        )
+        seen = stayed if subject.masks_gradients else _full(params)
+        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, restarted)
+        _assert_same_bits(f"law 4: kept weights move as under {optimizer} (step {count})", run.params, expected, stayed)
         _assert_same_bits(f"laws 5, 6: the state of {optimizer} (step {count})", _inner(run.opt_state), expected_state)
         if opt.elementwise:
-            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, restarted, resting)
-            _assert_same_bits(f"law 4: … fed the dense gradient (step {count})", run.params, expected, mask)
-        if density == 1 and not resting:
+            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, restarted)
+            _assert_same_bits(f"law 4: … fed the dense gradient (step {count})", run.params, expected, stayed)
+        if density == 1:
             expected = plain(grads, _inner(state), params)
             _assert_same_bits(
                 f"law 4: density 1 is {optimizer} (step {count})", (run.params, _inner(run.opt_state)), expected
@@ -116,7 +121,6 @@ class Subject(NamedTuple):
     masks_gradients: bool = False
     regrows: bool = False
     restarts_all: bool = False  # moments of all weights, when some are born
-    rests: Callable[[Any], bool] = lambda state: False  # state -> are this step's updates skipped?
     check_density: Callable[[Any], None] = lambda run: None
 
 
@@ -160,9 +164,6 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
         tx = optimizer.outer(jt.sparsify(optimizer.inner(), plan, key=jax.random.key(0)))
         return tx, *jt.init(tx, _cast(params, dtype))
 
-    def rests(state: Any) -> bool:
-        return plan.skip_on_refresh and bool(plan.when(_sparse(state).count))
-
     def check_density(run: Any) -> None:
         """Exactly k of each leaf; a step is an optimizer step, so the count is the transform's own."""
         law = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
@@ -182,25 +183,20 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
         masks_gradients=True,
         regrows=entry.regrows,
         restarts_all=plan.newborn == "reset_all",
-        rests=rests,
         check_density=check_density,
     )
 
 
 def _oracle(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
-    """One step, jitted: grads, state, params, mask of grads, mask of params, born, resting -> params, state."""
+    """One step, jitted: grads, state, params, mask of grads, mask of params, born -> params, state."""
     inner = optax.with_extra_args_support(optimizer.inner())
 
     @partial(jax.jit, compiler_options=COMPILER)
-    def step(grads: Any, state: Any, params: Any, grad_mask: Any, mask: Any, born: Any, resting: Any) -> Any:
+    def step(grads: Any, state: Any, params: Any, grad_mask: Any, mask: Any, born: Any) -> Any:
         def update(grads: Any, state: Any, params: Any) -> Any:
             state = _reset(state, inner.init(jax.tree.map(jnp.zeros_like, params)), born)
             updates, stepped = inner.update(_where(grad_mask, grads), state, _where(mask, params))
-            return jax.tree.map(
-                lambda rest, move: jnp.where(resting, rest, move),
-                (jax.tree.map(jnp.zeros_like, updates), state),
-                (updates, stepped),
-            )
+            return updates, stepped
 
         tx = optimizer.outer(optax.GradientTransformation(inner.init, update))
         updates, state = tx.update(grads, state, params)

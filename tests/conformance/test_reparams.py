@@ -152,7 +152,7 @@ def check(name: str, framework: str, optimizer: str, dtype: str, density: float)
     # Gradients of scores are as small as weights, and where their squares underflow, Adam in float16 divides by 0.
     far_from_zero = lambda p: (p + 0.25 * jnp.sign(p)).astype(dtype)
     params = jax.tree.map(far_from_zero, table.FRAMEWORKS[framework].make())
-    latent = subject.init(params, jax.random.key(0))
+    latent = subject.init(params, key=jax.random.key(0))
     groups = row.groups or ()
     state, plain_state = tx.init(latent), plain.init(_part(latent, groups))
     traces = []

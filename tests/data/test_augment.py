@@ -64,6 +64,6 @@ def test_shapes_and_types_stay():
 
 def test_bad_arguments():
     with pytest.raises(InputError, match=r"\(3, 784\) must be \(batch, height, width, channels\)"):
-        crop_and_flip(jax.random.key(0), jnp.ones((3, 784)))
+        crop_and_flip(jnp.ones((3, 784)), key=jax.random.key(0))
     with pytest.raises(InputError, match="pad=-1"):
-        crop_and_flip(jax.random.key(0), jnp.ones((3, 4, 4, 1)), pad=-1)
+        crop_and_flip(jnp.ones((3, 4, 4, 1)), key=jax.random.key(0), pad=-1)

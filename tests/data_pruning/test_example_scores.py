@@ -70,7 +70,7 @@ def loss(params, example):
 
 def grand(params=PARAMS, examples=EXAMPLES, batch_size=8):
     data = single({"x": X[:examples], "y": Y[:examples]})
-    score = lambda params, data: _example_scores.grand(loss, params, data, batch_size=batch_size)
+    score = lambda params, data: _example_scores.grand(params, loss, data, batch_size=batch_size)
     return np.asarray(jax.jit(score)(single(params), data))
 
 
@@ -141,7 +141,7 @@ def test_grand_is_what_a_loop_finds():
 def test_softmax_regression_has_one_layer_only():
     params, features, labels = single((PARAMS[1], RNG.normal(size=(9, WIDTHS[1])), Y[:9]))
     linear = lambda params, row: -jax.nn.log_softmax(row[0] @ params["kernel"] + params["bias"])[row[1]]
-    exact = _example_scores.grand(linear, params, (features, labels), batch_size=4)
+    exact = _example_scores.grand(params, linear, (features, labels), batch_size=4)
     last = _example_scores.grand_last_layer(features, features @ params["kernel"] + params["bias"][None], labels)
     np.testing.assert_allclose(exact, last, rtol=1e-5)
 
@@ -159,7 +159,7 @@ def test_no_more_gradients_are_held_than_a_batch():
     """A batch of gradients is there at once, and not one of each example, which would be 64 times the parameters."""
     params, data = {"w": jnp.ones((64, 64))}, jnp.ones((64, 64))
     loss = lambda params, x: jnp.sum(jnp.tanh(params["w"] @ x))
-    score = jax.jit(lambda params, data: _example_scores.grand(loss, params, data, batch_size=2))
+    score = jax.jit(lambda params, data: _example_scores.grand(params, loss, data, batch_size=2))
     text = score.lower(params, data).as_text()
     assert "2x64x64xf32" in text
     assert "64x64x64xf32" not in text
@@ -168,7 +168,7 @@ def test_no_more_gradients_are_held_than_a_batch():
 @pytest.mark.slow
 def test_on_a_mesh_and_for_replicates():
     params, data = single((PARAMS, {"x": X[:16], "y": Y[:16]}))
-    score = lambda params, data: _example_scores.grand(loss, params, data, batch_size=8)
+    score = lambda params, data: _example_scores.grand(params, loss, data, batch_size=8)
     split = jax.device_put(data, NamedSharding(Mesh(np.array(jax.devices()), ("data",)), P("data")))
     compiled = jax.jit(score).lower(params, split).compile()
     np.testing.assert_allclose(jax.block_until_ready(compiled(params, split)), grand(examples=16), rtol=1e-6)
@@ -220,7 +220,7 @@ def test_bad_gradients(words, changes):
     right = {"loss": lambda params, x: params["w"] @ x, "params": {"w": jnp.ones(2)}, "examples": jnp.ones((3, 2))}
     given = {**right, "batch_size": 2, **changes}
     with pytest.raises(InputError, match=words):
-        _example_scores.grand(given["loss"], given["params"], given["examples"], batch_size=given["batch_size"])
+        _example_scores.grand(given["params"], given["loss"], given["examples"], batch_size=given["batch_size"])
 
 
 def test_features_of_other_examples():

@@ -72,7 +72,7 @@ def test_a_class_that_is_mostly_skipped_keeps_what_is_left():
 
 def test_random_subsets_are_of_the_size_and_uniform():
     keys = jax.random.split(jax.random.key(0), 300)
-    kept = jnp.stack([data_pruning.random_subset(key, 8, 2) for key in keys])
+    kept = jnp.stack([data_pruning.random_subset(8, 2, key=key) for key in keys])
     assert (kept.sum(1) == 2).all()
     assert (abs(kept.mean(0) - 0.25) < 0.1).all()
 
@@ -148,8 +148,8 @@ def test_a_damaged_file_is_refused(tmp_path, change):
         (lambda: data_pruning.hardest(SCORES, 2, balance=0.5, labels=jnp.arange(5)), "labels"),
         (lambda: data_pruning.easiest("scores", 2), "scores"),
         (lambda: data_pruning.middle(SCORES, 4, skip=3), "skip=3"),
-        (lambda: data_pruning.random_subset(jax.random.key(0), 0, 1), "examples=0"),
-        (lambda: data_pruning.random_subset("key", 5, 1), "key"),
+        (lambda: data_pruning.random_subset(0, 1, key=jax.random.key(0)), "examples=0"),
+        (lambda: data_pruning.random_subset(5, 1, key="key"), "key"),
         (lambda: data_pruning.save_subset("a", jnp.ones(5, bool), data=X, provenance={}), "5 examples"),
         (lambda: data_pruning.save_subset("a", jnp.ones(6, bool), data=X, provenance={"x": object()}), "provenance"),
         (lambda: data_pruning.save_subset("a", jnp.ones(6), data=X, provenance={}), "bool"),

@@ -57,10 +57,10 @@ def quadratic():
 def test_the_top_eigenvalue_is_the_largest_in_size():
     params, loss, hessian = quadratic()
     values = np.linalg.eigvalsh(hessian)
-    top = diagnostics.hessian_top(loss, params, key=jax.random.key(0), iterations=2000, tolerance=1e-4)
+    top = diagnostics.hessian_top(params, loss, key=jax.random.key(0), iterations=2000, tolerance=1e-4)
     assert float(top.residual) <= 1e-4
     assert float(top.value) == pytest.approx(values[np.argmax(np.abs(values))], rel=1e-4)
-    product = diagnostics.hessian_product(loss, params, top.vector)
+    product = diagnostics.hessian_product(params, loss, top.vector)
     jax.tree.map(lambda h, v: np.testing.assert_allclose(h, top.value * v, atol=3e-3), product, top.vector)
 
 
@@ -70,21 +70,21 @@ def test_a_mask_leaves_the_hessian_of_the_kept_weights():
     kept = np.flatnonzero([*(np.arange(8) % 2 == 0), *[True] * 4])
     values = np.linalg.eigvalsh(hessian[np.ix_(kept, kept)])
     options = {"key": jax.random.key(1), "mask": mask}
-    top = diagnostics.hessian_top(loss, params, iterations=2000, tolerance=1e-4, **options)
+    top = diagnostics.hessian_top(params, loss, iterations=2000, tolerance=1e-4, **options)
     assert float(top.value) == pytest.approx(values[np.argmax(np.abs(values))], rel=1e-4)
     assert not np.asarray(top.vector["a"])[~np.asarray(mask["a"])].any()
-    mean, half = diagnostics.interval(diagnostics.hessian_trace(loss, params, samples=400, **options).tolist())
+    mean, half = diagnostics.interval(diagnostics.hessian_trace(params, loss, samples=400, **options).tolist())
     assert half < 1.5
     assert abs(mean - values.sum()) < 1.6 * half  # three standard errors
 
 
 def test_of_a_flat_loss_nothing_is_found():
-    top = diagnostics.hessian_top(lambda p: p["w"].sum(), {"w": jnp.ones(3)}, key=jax.random.key(0))
+    top = diagnostics.hessian_top({"w": jnp.ones(3)}, lambda p: p["w"].sum(), key=jax.random.key(0))
     assert (float(top.value), float(top.residual)) == (0, 0)
     with pytest.raises(InputError, match="samples=0"):
-        diagnostics.hessian_trace(lambda p: p["w"].sum(), {"w": jnp.ones(3)}, key=jax.random.key(0), samples=0)
+        diagnostics.hessian_trace({"w": jnp.ones(3)}, lambda p: p["w"].sum(), key=jax.random.key(0), samples=0)
     with pytest.raises(InputError, match=r"tolerance=0"):
-        diagnostics.hessian_top(lambda p: p["w"].sum(), {"w": jnp.ones(3)}, key=jax.random.key(0), tolerance=0)
+        diagnostics.hessian_top({"w": jnp.ones(3)}, lambda p: p["w"].sum(), key=jax.random.key(0), tolerance=0)
 
 
 def test_only_weights_on_a_path_are_effective():
@@ -108,7 +108,7 @@ def test_only_weights_on_a_path_are_effective():
     into_c = into_b | (into_b @ b > 0)
     from_a = from_b | (b @ from_b > 0)
     want = {"a": a * from_a[None], "b": b * into_b[:, None] * from_b[None], "c": c * into_c[:, None]}
-    found = diagnostics.effective_mask(apply, params, mask, jnp.zeros((7, 5)))
+    found = diagnostics.effective_mask(params, mask, apply, jnp.zeros((7, 5)))
     for name in shapes:
         np.testing.assert_array_equal(found[name]["kernel"], want[name] > 0)
     assert found["norm"]["scale"] is None
@@ -121,7 +121,7 @@ def test_paths_are_found_in_deep_and_wide_networks():
     params = {"w": jnp.ones((60, 300, 300)), "out": jnp.ones((300, 1))}
     apply = lambda p, x: jax.lax.scan(lambda x, w: (jax.nn.relu(x @ w), None), x, p["w"])[0] @ p["out"]
     mask = {"w": jnp.ones((60, 300, 300), bool).at[30, :, 0].set(False), "out": None}
-    found = diagnostics.effective_mask(apply, params, mask, jnp.ones((1, 300)))["w"]
+    found = diagnostics.effective_mask(params, mask, apply, jnp.ones((1, 300)))["w"]
     assert bool((found == mask["w"].at[31, 0].set(False)).all())
 
 

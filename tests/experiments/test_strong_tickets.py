@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
 def test_signed_supermasks_begin_with_the_density():
     setting = Setting(0.25, 10, None, None, None, [])
     method = search.Cell("signed_supermask", 0.25, 0).make(setting)
-    latent = method.init({"kernel": jnp.ones((40, 40))}, jax.random.key(0))
+    latent = method.init({"kernel": jnp.ones((40, 40))}, key=jax.random.key(0))
     assert float(jt.density(latent.weights, method.mask(latent, count=0))) == pytest.approx(0.25, abs=0.04)
 
 
@@ -121,8 +121,10 @@ def test_renewals_are_due_in_the_first_part_and_leave_what_is_realised():
     config = search.Config(epochs=10)
     basis = problems.basis(config)
     method = reparam.edge_popup(0.5)
-    params = reparam.kaiming_normal({"kernel": jnp.zeros((20, 10))}, jax.random.key(0))
-    lane = Lane(method.init(params, jax.random.key(1)), (None, jnp.int32(0), jnp.float32(0.5)), (), jax.random.key(2))
+    params = reparam.kaiming_normal({"kernel": jnp.zeros((20, 10))}, key=jax.random.key(0))
+    lane = Lane(
+        method.init(params, key=jax.random.key(1)), (None, jnp.int32(0), jnp.float32(0.5)), (), jax.random.key(2)
+    )
     epoch = basis.recipe.steps_per_epoch
     due = {"edge_popup+recycling": [1, 2, 3, 4, 5, 6], "edge_popup+iterand": [*range(1, 10)]}
     for name, renew in search.renewals(config, basis).items():

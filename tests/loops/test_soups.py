@@ -140,7 +140,7 @@ def test_recalibration_is_the_mean_over_batches_whatever_the_momentum(momentum):
     scale = np.array([1e-3, 1.0, 1e4], np.float32)
     batches = [jnp.asarray(scale * rng.normal(loc=3, size=(16, 3)), jnp.float32) for _ in range(4)]
     state = {"mean": jnp.full(3, 7.0), "var": jnp.full(3, 7.0), "count": jnp.int32(5), "temperature": jnp.float32(2)}
-    found = soups.recalibrate(moving(momentum), jnp.float32(2), state, batches)
+    found = soups.recalibrate(jnp.float32(2), state, moving(momentum), batches)
     for name, statistic in (("mean", np.mean), ("var", np.var)):
         expected = np.mean([statistic(2 * np.asarray(x, np.float64), 0) for x in batches], 0)
         np.testing.assert_allclose(found[name], expected, rtol=2e-6 / (1 - momentum))
@@ -151,7 +151,7 @@ def test_recalibration_is_the_mean_over_batches_whatever_the_momentum(momentum):
 def test_recalibration_has_nothing_to_do_without_statistics():
     assert soups.recalibrate(None, None, None, []) is None
     with pytest.raises(InputError, match="batches is empty"):
-        soups.recalibrate(moving(0.9), jnp.float32(1), {"mean": jnp.zeros(3)}, [])
+        soups.recalibrate(jnp.float32(1), {"mean": jnp.zeros(3)}, moving(0.9), [])
 
 
 def test_an_ensemble_votes_with_probabilities():

@@ -166,7 +166,7 @@ def test_copies_train_together_as_they_do_apart():
     recipe = lambda data: training.Recipe(loss=loss, data=data, **options)
     train = partition_train(recipe, data, steps=6)
     level = next(colt(train, ticket(), partitions=2, rounds=1, key=KEY))
-    keys = jax.random.split(loops.level_keys(KEY, 0)[0], 2)
+    keys = jax.random.split(loops.level_keys(0, key=KEY)[0], 2)
     start = ticket()
 
     @jax.jit

@@ -46,7 +46,7 @@ def test_a_random_label_is_memorised_and_nothing_else():
     y = jnp.repeat(jnp.arange(10) % 3, 5)
     mislabelled = jnp.zeros(50, bool).at[24].set(True)  # the last of its place
     y = jnp.where(mislabelled, y + 1, y)
-    included = draw_subsets(KEY, 400, 50, 0.9)
+    included = draw_subsets(400, 50, 0.9, key=KEY)
     scores = memorisation(nearest_neighbour(x, y, included), included)
     assert float(scores[24]) == 1
     assert float(jnp.abs(jnp.where(mislabelled, 0, scores)).max()) < 0.05
@@ -56,9 +56,9 @@ def test_a_random_label_is_memorised_and_nothing_else():
 
 @pytest.mark.slow
 def test_subsets_have_exactly_their_size():
-    included = draw_subsets(KEY, 200, 11, 0.7)
+    included = draw_subsets(200, 11, 0.7, key=KEY)
     assert included.sum(-1).tolist() == [8] * 200  # 7.7, to the nearest
-    assert draw_subsets(KEY, 4, 11, 3).sum(-1).tolist() == [3] * 4
+    assert draw_subsets(4, 11, 3, key=KEY).sum(-1).tolist() == [3] * 4
     assert len({row.tobytes() for row in np.asarray(included)}) > 60
     assert np.abs(np.asarray(included).mean(0) - 8 / 11).max() < 0.12  # every example is drawn as often as others
 
@@ -92,9 +92,9 @@ def test_a_minimum():
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        ("models=0 must be a whole number", lambda: draw_subsets(KEY, 0, 5)),
-        ("size=1.5 is not a fraction", lambda: draw_subsets(KEY, 2, 5, 1.5)),
-        ("key is a int", lambda: draw_subsets(0, 2, 5)),
+        ("models=0 must be a whole number", lambda: draw_subsets(0, 5, key=KEY)),
+        ("size=1.5 is not a fraction", lambda: draw_subsets(2, 5, 1.5, key=KEY)),
+        ("key is a int", lambda: draw_subsets(2, 5, key=0)),
         (r"correct has shape \(30, 5\), but included \(30, 12\)", lambda: memorisation(CORRECT_TEST, INCLUDED)),
         ("correct_test is of 29 models, but included of 30", lambda: influence(CORRECT_TEST[1:], INCLUDED)),
         ("included has dtype int", lambda: memorisation(CORRECT, INCLUDED.astype(int))),

@@ -200,7 +200,7 @@ def test_rounds_start_from_early_weights_which_round_0_passes():
     given, (first, _, _) = problem(), unbroken()
     rounds = list(search(PLAN._replace(rounds=2, rewind_step=7)))
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
-    train_key, _ = loops.level_keys(jax.random.key(0), 0)
+    train_key, _ = loops.level_keys(0, key=jax.random.key(0))
     early = given["fit"](
         tickets.rewind(given["ticket"]),
         state,
@@ -238,7 +238,7 @@ def test_the_best_epoch_predicts():
     assert first.level.trained.metrics["best"] == 0
     everything = jnp.ones(EXAMPLES, bool)
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("el2n",)))
-    train_key, _ = loops.level_keys(jax.random.key(0), 0)
+    train_key, _ = loops.level_keys(0, key=jax.random.key(0))
     after_one = given["fit"](
         tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, subset=everything
     )

@@ -23,7 +23,7 @@ LABELS = jnp.repeat(jnp.arange(4), 10)
 
 @pytest.mark.slow
 def test_planted_clusters_are_found():
-    clusters = prototypes.kmeans(KEY, X, 4)
+    clusters = prototypes.kmeans(X, 4, key=KEY)
     found = np.asarray(clusters.members).reshape(4, 10)
     assert sorted(found[:, 0]) == [0, 1, 2, 3]
     assert np.all(found == found[:, :1])
@@ -62,8 +62,8 @@ def test_the_odd_one_of_a_class_is_the_hardest():
 def test_lengths_do_not_matter():
     """To the bit, by powers of two: clusters, and so the ranking, are of directions."""
     factors = jnp.exp2(jnp.asarray(RNG.integers(-9, 9, (40, 1)), jnp.float32))
-    scores = prototypes.self_supervised(KEY, X, 3)
-    np.testing.assert_array_equal(prototypes.self_supervised(KEY, factors * X, 3), scores)
+    scores = prototypes.self_supervised(X, 3, key=KEY)
+    np.testing.assert_array_equal(prototypes.self_supervised(factors * X, 3, key=KEY), scores)
     assert len(np.unique(scores)) > 30
 
 
@@ -77,7 +77,7 @@ def test_an_empty_cluster_moves_to_the_farthest_example():
 
 @pytest.mark.slow
 def test_as_many_clusters_as_examples():
-    clusters = prototypes.kmeans(KEY, X, 40)
+    clusters = prototypes.kmeans(X, 40, key=KEY)
     assert float(clusters.inertia) == 0
     assert sorted(clusters.members.tolist()) == list(range(40))
 
@@ -85,7 +85,7 @@ def test_as_many_clusters_as_examples():
 @pytest.mark.slow
 def test_as_many_clusters_as_examples_that_repeat():
     """Fewer places than clusters: each has one, and the search for an empty cluster's place ends."""
-    clusters = prototypes.kmeans(KEY, jnp.repeat(X[:5], 8, 0), 40, steps=1000)
+    clusters = prototypes.kmeans(jnp.repeat(X[:5], 8, 0), 40, key=KEY, steps=1000)
     assert float(clusters.inertia) < 1e-10  # means of eight equal numbers are rounded
     assert len(set(clusters.members.tolist())) == 5
 
@@ -108,12 +108,12 @@ def test_first_centroids_are_spread():
     """k-means++ finds planted clusters that uniform draws miss, and from other keys it draws others."""
     x = jnp.asarray(np.concatenate([RNG.normal(size=(60, 3)), np.repeat(100 * CENTRES, 3, 0)]), jnp.float32)
     keys = jax.random.split(KEY, 20)
-    drawn = jax.jit(jax.vmap(lambda key: prototypes.kmeans(key, x, 5).inertia))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: prototypes.kmeans(x, 5, key=key).inertia))(keys)
     uniform = lambda key: prototypes.lloyd(x, jax.random.choice(key, x, (5,), replace=False)).inertia
     missed = np.array([drawn, jax.jit(jax.vmap(uniform))(keys)]) > 1e4
     assert not missed[0].any()
     assert missed[1].mean() > 0.5
-    assert len({prototypes.kmeans(key, x, 5, steps=0).centroids.tobytes() for key in keys[:9]}) == 9
+    assert len({prototypes.kmeans(x, 5, key=key, steps=0).centroids.tobytes() for key in keys[:9]}) == 9
 
 
 @pytest.mark.slow
@@ -132,14 +132,14 @@ def test_the_inertia_never_rises(seed, k, spread):
 def test_one_program_for_all_keys_and_numbers_of_steps():
     before = prototypes._lloyd._cache_size(), prototypes._plus_plus._cache_size()
     for seed in range(3):
-        prototypes.kmeans(jax.random.key(seed), X[:33], 6, steps=seed + 1)
+        prototypes.kmeans(X[:33], 6, key=jax.random.key(seed), steps=seed + 1)
     after = prototypes._lloyd._cache_size(), prototypes._plus_plus._cache_size()
     assert np.subtract(after, before).max() <= 1
 
 
 @pytest.mark.slow
 def test_chunks_and_meshes_do_not_matter(monkeypatch):
-    whole = prototypes.kmeans(KEY, X, 4)
+    whole = prototypes.kmeans(X, 4, key=KEY)
     monkeypatch.setattr(prototypes, "_DISTANCES", 27)
     text = jax.jit(lambda x: prototypes._nearest(x, whole.centroids)).lower(X).as_text()
     assert "6x4xf32" in text
@@ -158,14 +158,14 @@ ROW = jnp.zeros(40, int)
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        ("k=41 clusters of 40 examples", lambda: prototypes.kmeans(KEY, X, 41)),
-        ("k=0 must be a whole number", lambda: prototypes.self_supervised(KEY, X, 0)),
-        ("steps=-1 must be a whole number", lambda: prototypes.kmeans(KEY, X, 2, steps=-1)),
-        ("key is a int", lambda: prototypes.kmeans(0, X, 2)),
-        (r"x\[2\] is not finite", lambda: prototypes.self_supervised(KEY, X.at[2, 1].set(jnp.nan), 2)),
+        ("k=41 clusters of 40 examples", lambda: prototypes.kmeans(X, 41, key=KEY)),
+        ("k=0 must be a whole number", lambda: prototypes.self_supervised(X, 0, key=KEY)),
+        ("steps=-1 must be a whole number", lambda: prototypes.kmeans(X, 2, key=KEY, steps=-1)),
+        ("key is a int", lambda: prototypes.kmeans(X, 2, key=0)),
+        (r"x\[2\] is not finite", lambda: prototypes.self_supervised(X.at[2, 1].set(jnp.nan), 2, key=KEY)),
         (r"x has shape \(40,\)", lambda: prototypes.supervised(X[:, 0], LABELS, classes=4)),
-        (r"x has shape \(0, 3\)", lambda: prototypes.kmeans(KEY, X[:0], 1)),
-        ("x has dtype int32", lambda: prototypes.kmeans(KEY, X.astype(int), 1)),
+        (r"x has shape \(0, 3\)", lambda: prototypes.kmeans(X[:0], 1, key=KEY)),
+        ("x has dtype int32", lambda: prototypes.kmeans(X.astype(int), 1, key=KEY)),
         (r"labels lie in 0 … 3; pass integers in 0 … 2", lambda: prototypes.supervised(X, LABELS, classes=3)),
         (r"labels has shape \(39,\)", lambda: prototypes.supervised(X, LABELS[1:], classes=4)),
         ("labels has dtype float32", lambda: prototypes.supervised(X, X[:, 0], classes=4)),

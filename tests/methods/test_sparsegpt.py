@@ -65,7 +65,7 @@ def oracle(x, w, density, case):
 def test_the_oracle_and_outputs_closer_than_those_of_magnitude_and_wanda(case):
     for seed in range(3):
         x, params = correlated(seed)
-        pruned, mask = sparsegpt(dense, params, [x[:48], x[48:]], 0.5, **CASES[case])
+        pruned, mask = sparsegpt(params, dense, [x[:48], x[48:]], 0.5, **CASES[case])
         w, kept = oracle(x, params["w"], 0.5, case)
         np.testing.assert_array_equal(mask["w"], kept)
         np.testing.assert_allclose(pruned["w"], w, rtol=1e-3, atol=1e-4)
@@ -83,7 +83,7 @@ def test_one_weight_less_is_the_optimal_brain_surgeons():
     x, w = rng.normal(size=(40, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(6, 1)) + 3
     w[0] = 1e-2
     with jax.enable_x64(True):
-        pruned, mask = sparsegpt(dense, {"w": jnp.asarray(w)}, [jnp.asarray(x)], 5 / 6, damping=1e-3)
+        pruned, mask = sparsegpt({"w": jnp.asarray(w)}, dense, [jnp.asarray(x)], 5 / 6, damping=1e-3)
         hessian = x.T @ x
         inverse = np.linalg.inv(hessian + 1e-3 * np.mean(np.diag(hessian)) * np.eye(6))
         expected = w - w[0] / inverse[0, 0] * inverse[:, :1]
@@ -93,7 +93,7 @@ def test_one_weight_less_is_the_optimal_brain_surgeons():
 
 
 def test_golden():
-    pruned, mask = sparsegpt(dense, {"w": jnp.array(GOLDEN["w"])}, [jnp.array(GOLDEN["x"])], 0.5, damping=1e-6)
+    pruned, mask = sparsegpt({"w": jnp.array(GOLDEN["w"])}, dense, [jnp.array(GOLDEN["x"])], 0.5, damping=1e-6)
     np.testing.assert_allclose(pruned["w"], GOLDEN["pruned"], rtol=1e-4)
     np.testing.assert_array_equal(mask["w"], GOLDEN["mask"])
 
@@ -101,7 +101,7 @@ def test_golden():
 def test_orthogonal_inputs_give_magnitude_and_leave_survivors_alone():
     params = correlated(1)[1]
     for case in CASES:
-        pruned, mask = sparsegpt(dense, params, [2 * jnp.eye(22)], 0.5, **CASES[case])
+        pruned, mask = sparsegpt(params, dense, [2 * jnp.eye(22)], 0.5, **CASES[case])
         sizes = np.abs(params["w"])
         parts = [best(sizes[a:b], 0.5, case) for a, b in itertools.pairwise(edges_of(case, 22))]
         expected = np.concatenate(parts)
@@ -119,7 +119,7 @@ def test_counts_are_exact_in_each_block_and_group_and_densities_do_not_recompile
     ):
         for case, edges, counts in (("blocks", BLOCKS, of_blocks), ("groups", GROUPS, of_groups)):
             compiled = module._prune._cache_size()
-            pruned, mask = sparsegpt(dense, {"w": params["w"]}, [x], density, **CASES[case])
+            pruned, mask = sparsegpt({"w": params["w"]}, dense, [x], density, **CASES[case])
             parts = np.split(np.asarray(mask["w"]), edges[1:-1])
             found = [part.sum() for part in parts] if case == "blocks" else [part.sum(0) for part in parts]
             for n, count in zip(found, counts, strict=True):
@@ -127,7 +127,7 @@ def test_counts_are_exact_in_each_block_and_group_and_densities_do_not_recompile
             np.testing.assert_array_equal(pruned["w"] != 0, mask["w"])
             assert density == 0.5 or module._prune._cache_size() == compiled
     np.testing.assert_array_equal(pruned["w"], params["w"])
-    _, mask = sparsegpt(dense, {"w": params["tied"]}, [jnp.eye(22)], 0.5, **CASES["groups"])
+    _, mask = sparsegpt({"w": params["tied"]}, dense, [jnp.eye(22)], 0.5, **CASES["groups"])
     np.testing.assert_array_equal(mask["w"][:, 0], [1, 1, 0, 0] * 5 + [1, 0])
 
 
@@ -137,13 +137,13 @@ def test_a_convolution_and_kernels_of_three_axes_are_pruned_as_the_matrices_they
     def convolved(p, x):
         return jax.lax.conv_general_dilated(x, p["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    expected = sparsegpt(dense, params, [x], 0.5, **CASES["blocks"])
+    expected = sparsegpt(params, dense, [x], 0.5, **CASES["blocks"])
     for apply, kernel, inputs in (
         (convolved, params["w"].reshape(1, 2, 11, 8), x.reshape(4, 24, 2, 11)),
         (lambda p, x: jnp.einsum("bhi,hiok->bok", x, p["w"]), params["w"].reshape(2, 11, 4, 2), x.reshape(96, 2, 11)),
         (lambda p, x: jnp.einsum("bi,oi->bo", x, p["w"]), params["w"].T, x),
     ):
-        for found, matrix in zip(sparsegpt(apply, {"w": kernel}, [inputs], 0.5, **CASES["blocks"]), expected):
+        for found, matrix in zip(sparsegpt({"w": kernel}, apply, [inputs], 0.5, **CASES["blocks"]), expected):
             matrix = matrix["w"].T if kernel.ndim == 2 else matrix["w"].reshape(kernel.shape)
             np.testing.assert_allclose(found["w"], matrix, rtol=1e-3, atol=1e-4)
 
@@ -156,7 +156,7 @@ def test_layers_see_the_inputs_that_pruned_layers_before_them_give():
     def apply(p, x):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), jnp.tanh(dense(p["z"], x)), p["a"]["w"])[0]
 
-    pruned, mask = sparsegpt(apply, params, [x], 0.5, block=8)
+    pruned, mask = sparsegpt(params, apply, [x], 0.5, block=8)
     hidden = [np.tanh(np.asarray(x) @ np.asarray(pruned["z"]["w"]))]
     hidden.append(np.tanh(hidden[0] @ np.asarray(params["a"]["w"][0])))
     np.testing.assert_allclose(pruned["z"]["w"], oracle(x, first["w"], 0.5, "blocks")[0], rtol=1e-3, atol=1e-4)
@@ -169,13 +169,13 @@ def test_layers_see_the_inputs_that_pruned_layers_before_them_give():
 def test_inputs_that_are_always_zero_go_first_and_other_leaves_stay():
     x, params = correlated(2)
     x, params = x.at[:, ::2].set(0), params | {"bias": jnp.ones(8), "none": None}
-    pruned, mask = sparsegpt(dense, params, [x], 0.5, block=8)
+    pruned, mask = sparsegpt(params, dense, [x], 0.5, block=8)
     np.testing.assert_array_equal(mask["w"], np.broadcast_to((np.arange(22) % 2 == 1)[:, None], (22, 8)))
     np.testing.assert_allclose(dense(pruned, x), dense(params, x), rtol=1e-5)
     assert mask["bias"] is None
     assert mask["none"] is pruned["none"] is None
     np.testing.assert_array_equal(pruned["bias"], params["bias"])
-    blank, _ = sparsegpt(dense, params, [0 * x], 0.5, block=8)
+    blank, _ = sparsegpt(params, dense, [0 * x], 0.5, block=8)
     assert bool(jnp.all(jnp.isfinite(blank["w"])))
 
 
@@ -195,8 +195,7 @@ def test_errors():
         with pytest.raises(InputError, match=message):
             sparsegpt(**arguments)
     with pytest.raises(InputError, match="w is multiplied along different axes"):
-        sparsegpt(lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"].T, params, [x], 0.5)
+        sparsegpt(params, lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"].T, [x], 0.5)
     with pytest.raises(InputError, match="batch of matrices"):
-        sparsegpt(
-            lambda p, x: jnp.einsum("eti,eio->eto", x, p["w"]), {"w": jnp.ones((2, 3, 4))}, [jnp.ones((2, 5, 3))], 0.5
-        )
+        apart = lambda p, x: jnp.einsum("eti,eio->eto", x, p["w"])
+        sparsegpt({"w": jnp.ones((2, 3, 4))}, apart, [jnp.ones((2, 5, 3))], 0.5)

@@ -2,10 +2,13 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
+
+import jaxticket
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Stands for make: says what it was asked for, and fails at the target named in $BROKEN.
@@ -101,3 +104,14 @@ def test_a_stage_that_fails_fails_the_check(check, target):
     assert not list(check.folder.glob("tmp.*"))
     if target != "science":
         assert "made science" not in done.stdout
+
+
+def test_the_forge_tests_each_supported_python():
+    """Those of setup.cfg's classifiers."""
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    supported = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text())
+    assert re.findall(r"3\.\d+", re.search(r"python: \[.*\]", workflow)[0]) == supported
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    assert f"\nversion: {jaxticket.__version__}\n" in (ROOT / "CITATION.cff").read_text()

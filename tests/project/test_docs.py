@@ -1,6 +1,7 @@
 """The code on the pages of the documentation runs and prints what stands there, and what they name exists."""
 
 import doctest
+import importlib
 import pathlib
 import re
 
@@ -52,6 +53,21 @@ def test_each_value_of_the_registry_stands_below_its_heading() -> None:
     assert set(columns["unit"]) == {"element", "block"}
     assert set(columns["when"]) == {"before", "during"}
     assert set(columns["regrows"]) == {"yes", "no"}
+
+
+def test_functions_for_tasks_exist() -> None:
+    named = re.findall(r"`([a-z_]+(?:\.\w+)+)", PAGES["features.md"])
+    assert len(named) > 100
+    assert [name for name in named if not exists(f"jaxticket.{name.removeprefix('jt.')}")] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a module, or an attribute of one, has this name."""
+    package, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(package), attribute) or bool(importlib.import_module(name))
+    except ModuleNotFoundError:
+        return False
 
 
 def test_every_package_is_in_the_reference() -> None:

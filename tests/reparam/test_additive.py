@@ -136,7 +136,7 @@ def test_replicates_have_places_and_factors_of_their_own_in_one_program():
         traces.append(seed)
         key = jax.random.key(seed)
         subject = reparam.additive(rank=1, residual_density=0.1, places=scores.magnitude)
-        latent = subject.init({"w": jax.random.normal(key, (6, 10))}, key)
+        latent = subject.init({"w": jax.random.normal(key, (6, 10))}, key=key)
         ones = jax.tree.map(jnp.ones_like, latent.learned)
         return latent.constants["w"], subject.realise(latent._replace(learned=ones), count=0)["w"] - latent.weights["w"]
 
@@ -170,7 +170,7 @@ def test_a_step_on_a_mesh_moves_the_correction_only():
 
 def begun_of_shape(shape):
     subject = reparam.additive(rank=0, residual_density=1e-6, places=scores.magnitude)
-    return jax.eval_shape(lambda p: subject.init(p, None), {"w": jax.ShapeDtypeStruct(shape, jnp.float32)})
+    return jax.eval_shape(lambda p: subject.init(p), {"w": jax.ShapeDtypeStruct(shape, jnp.float32)})
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def begun_of_shape(shape):
     [
         (lambda: reparam.additive(rank=-1, residual_density=0.1), InputError, "rank=-1"),
         (lambda: reparam.additive(rank=1, residual_density=2.0), InputError, "residual_density=2.0"),
-        (lambda: reparam.additive(rank=1, residual_density=0.1).init(make_params(), None), InputError, "key"),
-        (lambda: reparam.additive(rank=0, residual_density=0.1).init({"b": jnp.ones(2)}, None), NoMatchError, "where"),
+        (lambda: reparam.additive(rank=1, residual_density=0.1).init(make_params()), InputError, "key"),
+        (lambda: reparam.additive(rank=0, residual_density=0.1).init({"b": jnp.ones(2)}), NoMatchError, "where"),
         (lambda: reparam.low_rank_residual(rank=0), InputError, "rank=0"),
         (lambda: begun_of_shape((2, 2**24 + 1)), InputError, "axis above"),
         (
-            lambda: reparam.additive({}, rank=0, residual_density=0.0).init(make_params(), None),
+            lambda: reparam.additive({}, rank=0, residual_density=0.0).init(make_params()),
             StructureError,
             "mask has not",
         ),

@@ -41,7 +41,7 @@ def gradients(subject, latent, cotangents, count=0):
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
 def test_golden(case):
     subject = reparam.bip(0.5, implicit_rate=case["rate"], rule=case["name"])
-    latent = subject.init({"w": jnp.asarray([case["weights"]])}, None)
+    latent = subject.init({"w": jnp.asarray([case["weights"]])})
     realised, grads = gradients(subject, latent, {"w": jnp.asarray([case["cotangent"]])})
     np.testing.assert_array_equal(realised["w"][0], case["realised"])
     np.testing.assert_array_equal(grads.weights["w"][0], case["gradient"])
@@ -52,7 +52,7 @@ def test_without_the_implicit_term_scores_have_the_gradient_of_edge_popup():
     params = make_params()
     cotangents = jax.tree.map(jnp.cos, params)
     methods = reparam.bip(0.5, implicit_rate=0.0, scope=scopes.leaf()), reparam.edge_popup(0.5)
-    latent = methods[0].init(params, None)
+    latent = methods[0].init(params)
     both = jax.jit(lambda latent: [gradients(m, latent, cotangents)[1].learned["kernel"] for m in methods])
     np.testing.assert_allclose(*both(latent), rtol=1e-6)
 
@@ -84,7 +84,7 @@ def test_the_implicit_gradient_is_that_of_an_exact_lower_level():
 
 def trained(subject, tx, steps):
     """The latent parameters and states after each step, along the gradients of sin, compiled once."""
-    latent = subject.init(make_params(), None)
+    latent = subject.init(make_params())
     states = [(latent, tx.init(latent))]
 
     @jax.jit
@@ -146,7 +146,7 @@ def test_scores_of_the_paper_end_at_zero_those_of_the_code_go_through_it(rule):
 
 def test_channels_by_the_norm_of_their_scores():
     subject = reparam.bip(0.3, unit=units.axis(-1, reduce=units.l2), scope=scopes.leaf())
-    latent = subject.init(make_params(), None)
+    latent = subject.init(make_params())
     mask = subject.mask(latent, count=0)["kernel"]
     norms = np.linalg.norm(np.asarray(latent.weights["kernel"]), axis=0)
     np.testing.assert_array_equal(mask[0], norms >= np.sort(norms)[-3])
@@ -168,7 +168,7 @@ def test_a_new_density_does_not_recompile_and_replicates_have_their_own():
     def stepped(density, count):
         traces.append(density)
         subject = reparam.bip(density)
-        latent, tx = subject.init(make_params(), None), subject.wrap(optax.sgd(0.1))
+        latent, tx = subject.init(make_params()), subject.wrap(optax.sgd(0.1))
         state = tx.init(latent)._replace(count=count)
         _, grads = gradients(subject, latent, jax.tree.map(jnp.cos, latent.weights))
         updates, _ = tx.update(grads, state, latent)
@@ -189,7 +189,7 @@ def test_a_step_on_a_mesh_moves_counts_only():
 
     def moved(scale):
         params = {"kernel": jax.ShapeDtypeStruct((16 * scale, 8 * scale), jnp.float32)}
-        latent = jax.eval_shape(lambda p: subject.init(p, None), params)
+        latent = jax.eval_shape(lambda p: subject.init(p), params)
         layouts = jax.tree.map(lambda _: NamedSharding(mesh, P("x", "y")), latent)
         state_layouts = sharding.state_shardings(tx, latent, layouts)
         assert state_layouts.lower[0].mu.weights["kernel"].spec == P("x", "y")
@@ -215,7 +215,7 @@ def test_a_step_on_a_mesh_moves_counts_only():
     [
         (lambda: reparam.bip(0.5, rule="other"), InputError, "rule='other'"),
         (lambda: reparam.bip(0.5, implicit_rate=-1.0), InputError, "implicit_rate=-1.0"),
-        (lambda: reparam.bip(0.5).init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
+        (lambda: reparam.bip(0.5).init({"bias": jnp.ones(2)}), NoMatchError, "where"),
         (lambda: reparam.bip(0.5).wrap(optax.sgd(1.0)).update(make_params(), ()), InputError, "params=None"),
     ],
 )

@@ -42,7 +42,7 @@ def make_params(shape=(6, 10)):
 
 
 def beginning(subject, case):
-    return subject.init({"w": jnp.asarray([case["weights"]])}, None)
+    return subject.init({"w": jnp.asarray([case["weights"]])})
 
 
 @functools.cache
@@ -144,7 +144,7 @@ def test_hard_concrete_noise_opens_gates_as_often_as_the_penalty_says():
     assert (other != gates).mean() > 0.5
     (_, certain), _ = sampled(latent, KEY, 10)
     np.testing.assert_array_equal(certain, subject.realise(latent, count=0)["w"])
-    assert reparam.hard_concrete(stop=1, drop_rate=0.2).init({"w": jnp.ones((1, 1))}, None).learned["w"] == jnp.log(4.0)
+    assert reparam.hard_concrete(stop=1, drop_rate=0.2).init({"w": jnp.ones((1, 1))}).learned["w"] == jnp.log(4.0)
 
 
 def test_gates_of_channels():
@@ -154,7 +154,7 @@ def test_gates_of_channels():
         reparam.continuous_sparsification(stop=10, unit=units.axis(-1)),
         reparam.hard_concrete(stop=10, unit=units.axis(-1)),
     ):
-        latent = subject.init(make_params((3, 2)), None)
+        latent = subject.init(make_params((3, 2)))
         assert latent.learned["kernel"].shape == (1, 2)
         latents.append(latent._replace(learned={**latent.learned, "kernel": jnp.asarray([[-4.0, 4.0]])}))
         params, mask = reparam.export(subject, latents[-1], count=10)
@@ -172,7 +172,7 @@ def test_compander_golden():
     case = GOLDEN["compander"]
     a, b, v = case["height"], case["width"], np.asarray(case["latent"])
     subject = reparam.weight_compander(height=a, width=b)
-    latent = subject.init({"w": jnp.zeros((1, 3))}, None)._replace(weights={"w": jnp.asarray([case["latent"]])})
+    latent = subject.init({"w": jnp.zeros((1, 3))})._replace(weights={"w": jnp.asarray([case["latent"]])})
     realised, grads = realised_and_gradient(subject, latent, [1.0, 2.0, 3.0])
     np.testing.assert_allclose(realised, np.asarray(case["quarters_of_pi"]) * np.pi / 4, rtol=1e-6)
     np.testing.assert_allclose(grads.weights["w"][0], np.asarray(case["slope"]) * [1, 2, 3], rtol=1e-6)
@@ -190,7 +190,7 @@ def test_compander_begins_at_the_weights_and_is_no_change_where_it_is_wide():
     params = {"w": jnp.linspace(-1.4, 1.4, 15).reshape(3, 5)}
     for height, width in ((1.0, 0.5), (40.0, 40.0)):
         subject = reparam.weight_compander(height=height, width=width)
-        latent = subject.init(params, None)
+        latent = subject.init(params)
         np.testing.assert_allclose(subject.realise(latent, count=0)["w"], params["w"], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(latent.weights["w"], params["w"], rtol=1e-3)
 
@@ -220,7 +220,7 @@ def test_compander_under_a_mask():
 
 @EACH
 def test_an_exported_ticket_is_what_was_realised(subject):
-    latent = subject.init(make_params(), None)
+    latent = subject.init(make_params())
     learned = jax.tree.map(lambda s: s + jnp.linspace(-1, 1, s.size).reshape(s.shape), latent.learned)
     latent = latent._replace(learned=learned)
     params, mask = reparam.export(subject, latent, count=10)
@@ -233,7 +233,7 @@ def test_an_exported_ticket_is_what_was_realised(subject):
 
 def test_replicates_have_gates_of_their_own_in_one_program():
     traces = []
-    first = [subject.init(make_params(), None) for subject in METHODS.values()]
+    first = [subject.init(make_params()) for subject in METHODS.values()]
 
     def realised(shift, count):
         latents = [latent._replace(learned=jax.tree.map(lambda s: s + shift, latent.learned)) for latent in first]
@@ -265,7 +265,7 @@ def test_a_step_on_a_mesh_moves_no_weights():
         params = {"kernel": jax.ShapeDtypeStruct((16 * scale, 8 * scale), jnp.float32)}
         latents = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere if x.size == 1 else layout),
-            jax.eval_shape(lambda p: [subject.init(p, None) for subject in METHODS.values()], params),
+            jax.eval_shape(lambda p: [subject.init(p) for subject in METHODS.values()], params),
         )
 
         def loss(latents):
@@ -289,7 +289,7 @@ def test_a_step_on_a_mesh_moves_no_weights():
         (lambda: reparam.hard_concrete(stop=1, drop_rate=1.0), InputError, "drop_rate=1.0"),
         (lambda: reparam.weight_compander(height=0.0), InputError, "height=0.0"),
         (lambda: reparam.weight_compander(width=-1.0), InputError, "width=-1.0"),
-        (lambda: reparam.weight_compander().init({"w": jnp.full((1, 2), 1.6)}, None), InputError, "'w' holds 1.6"),
+        (lambda: reparam.weight_compander().init({"w": jnp.full((1, 2), 1.6)}), InputError, "'w' holds 1.6"),
         (lambda: METHODS["soft_threshold"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
         (lambda: METHODS["continuous"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
         (lambda: METHODS["compander"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),

@@ -25,7 +25,7 @@ POPUP = reparam.edge_popup(0.5)
 @functools.cache
 def make_latent():
     params = {"kernel": jnp.zeros((100, 100)), "bias": jnp.ones(100)}
-    return POPUP.init(reparam.kaiming_normal(params, KEY), KEY)
+    return POPUP.init(reparam.kaiming_normal(params, key=KEY), key=KEY)
 
 
 @pytest.mark.parametrize("case", [c for c in GOLDEN if c["name"] == "recycle"], ids=lambda case: str(case["fraction"]))
@@ -80,7 +80,7 @@ def test_kept_weights_stay_where_a_traced_mask_leaves_less_room():
 
 def test_recycling_is_due_now_and_then_for_all_replicates_at_once():
     due = schedules.every(3, start=3, stop=6)
-    latents = jax.vmap(lambda key: POPUP.init(reparam.kaiming_normal({"kernel": jnp.zeros((4, 5))}, key), key))(
+    latents = jax.vmap(lambda key: POPUP.init(reparam.kaiming_normal({"kernel": jnp.zeros((4, 5))}, key=key), key=key))(
         jax.random.split(KEY, 2)
     )
 
@@ -112,7 +112,7 @@ def test_rerandomised_weights_are_pruned_ones_drawn_as_the_first_were():
     assert (np.asarray(other.weights["kernel"]) != new).any()
     np.testing.assert_array_equal(one.weights["bias"], latent.weights["bias"])
     assert jax.tree.all(jax.tree.map(np.array_equal, one.learned, latent.learned))
-    signs = rerandomise(latent, KEY, mask=mask, fraction=1.0, redraw=reparam.signed_constant).weights["kernel"]
+    signs = rerandomise(latent, key=KEY, mask=mask, fraction=1.0, redraw=reparam.signed_constant).weights["kernel"]
     np.testing.assert_allclose(np.abs(signs)[~kept], 0.02**0.5, rtol=1e-6)
 
 
@@ -122,9 +122,9 @@ def test_latents_are_laid_out_like_the_weights_before_and_after(kind):
     layout = NamedSharding(mesh, P("x", "y"))
     with jax.set_mesh(mesh):
         params = {"kernel": jax.device_put(jnp.zeros((16, 8)), layout)}
-        first = POPUP.init(reparam.kaiming_normal(params, KEY), KEY)
+        first = POPUP.init(reparam.kaiming_normal(params, key=KEY), key=KEY)
         mask = POPUP.mask(first, count=0)
-        for latent in (first, recycle(first, 0.2, mask=mask), rerandomise(first, KEY, mask=mask)):
+        for latent in (first, recycle(first, 0.2, mask=mask), rerandomise(first, key=KEY, mask=mask)):
             assert all(leaf.sharding.is_equivalent_to(layout, 2) for leaf in jax.tree.leaves((latent, mask)))
             assert ((latent.weights["kernel"] != first.weights["kernel"]) & mask["kernel"]).sum() == 0
 
@@ -137,9 +137,9 @@ def test_latents_are_laid_out_like_the_weights_before_and_after(kind):
         (lambda l, m: recycle(l, 0.2, mask={"kernel": jnp.ones((100, 100), bool), "bias": None}), InputError, "only 0"),
         (lambda l, m: recycle(l.weights, 0.2), InputError, "latent is a dict"),
         (lambda l, m: recycle(l._replace(learned={}), 0.2), StructureError, "latent.learned"),
-        (lambda l, m: rerandomise(l, KEY, mask=m, fraction=0.0), InputError, "fraction=0.0"),
-        (lambda l, m: rerandomise(l, KEY, mask=m, fraction=1.5), InputError, "fraction=1.5"),
-        (lambda l, m: rerandomise(l, KEY, mask={}), StructureError, "mask"),
+        (lambda l, m: rerandomise(l, key=KEY, mask=m, fraction=0.0), InputError, "fraction=0.0"),
+        (lambda l, m: rerandomise(l, key=KEY, mask=m, fraction=1.5), InputError, "fraction=1.5"),
+        (lambda l, m: rerandomise(l, key=KEY, mask={}), StructureError, "mask"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -173,7 +173,7 @@ def test_a_step_on_a_mesh_moves_counts_only(name):
         (lambda: reparam.top_kast(0.5, backward=0.6, weight_decay=-1), InputError, "weight_decay=-1"),
         (lambda: reparam.sr_ste(0.5, decay=-1), InputError, "decay=-1"),
         (lambda: reparam.straight_through(1.5).mask(make_latent(), count=0), InputError, "density=1.5"),
-        (lambda: reparam.straight_through(0.5).init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
+        (lambda: reparam.straight_through(0.5).init({"bias": jnp.ones(2)}), NoMatchError, "where"),
         (
             lambda: reparam.top_kast(0.1, backward=0.2).wrap(optax.sgd(1.0)).update(make_latent(), ()),
             InputError,

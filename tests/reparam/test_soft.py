@@ -201,7 +201,7 @@ def test_a_step_on_a_mesh_moves_counts_only():
         (lambda: pdp(0.5, start=5, ramp=6), InputError, "stop=10"),
         (lambda: pdp(0.5, temperature=0.0), InputError, "temperature=0.0"),
         (lambda: pdp(1.5), InputError, "1.5"),
-        (lambda: pdp(0.5).init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
+        (lambda: pdp(0.5).init({"bias": jnp.ones(2)}), NoMatchError, "where"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -93,7 +93,7 @@ def test_weights_do_not_move_in_a_hundred_steps():
         updates, state = tx.update(grads, state, latent)
         return (optax.apply_updates(latent, updates), state), value
 
-    begin = subject.init(params, KEY)
+    begin = subject.init(params, key=KEY)
     (end, _), values = jax.jit(lambda carry: jax.lax.scan(step, carry, None, 100))((begin, tx.init(begin)))
     jax.tree.map(np.testing.assert_array_equal, end.weights, params)
     assert all((a != b).all() for a, b in zip(kernels(end.learned), kernels(begin.learned)))
@@ -102,7 +102,7 @@ def test_weights_do_not_move_in_a_hundred_steps():
 
 def test_an_exported_ticket_is_what_was_realised():
     for subject in (reparam.edge_popup(0.3), reparam.biprop(0.3), reparam.signed_supermask(0.6)):
-        latent = subject.init(make_params(), KEY)
+        latent = subject.init(make_params(), key=KEY)
         params, mask = reparam.export(subject, latent, count=7)
         jax.tree.map(np.testing.assert_array_equal, params, subject.realise(latent, count=7))
         jax.tree.map(np.testing.assert_array_equal, params, jt.apply_mask(params, mask))
@@ -113,7 +113,7 @@ def test_an_exported_ticket_is_what_was_realised():
 
 def test_biprop_has_one_magnitude_a_leaf_the_mean_of_what_is_kept():
     subject = reparam.biprop(0.3)
-    latent = subject.init(make_params(), KEY)
+    latent = subject.init(make_params(), key=KEY)
     scaled = latent._replace(weights=jax.tree.map(lambda w: 4 * w, latent.weights))
     mask = subject.mask(latent, count=0)
     jax.tree.map(np.testing.assert_array_equal, subject.mask(scaled, count=0), mask)
@@ -128,16 +128,16 @@ def test_biprop_has_one_magnitude_a_leaf_the_mean_of_what_is_kept():
 
 def test_biprop_of_signed_constants_is_edge_popup():
     """Of a power of two, whose mean over any number is exact."""
-    params = reparam.signed_constant(make_params(), KEY)
+    params = reparam.signed_constant(make_params(), key=KEY)
     assert [set(np.unique(k).tolist()) for k in kernels(params)] == [{-0.5, 0.5}] * 2
     popup, binary = reparam.edge_popup(0.3), reparam.biprop(0.3)
-    latent = popup.init(params, KEY)
+    latent = popup.init(params, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, popup.realise(latent, count=0), binary.realise(latent, count=0))
 
 
 def test_global_biprop_follows_its_schedule_and_may_leave_a_leaf_without_weights():
     subject = reparam.biprop(schedules.cubic(0.2, start=0, stop=10, initial=0.5), scope=scopes.tree())
-    latent = subject.init(make_params(), KEY)
+    latent = subject.init(make_params(), key=KEY)
     kept = lambda latent, t: [int(m.sum()) for m in kernels(subject.mask(latent, count=jnp.int32(t)))]
     assert [sum(kept(latent, t)) for t in (0, 5, 10, 11)] == [48, 23, 19, 19]  # 0.5, 0.2375, 0.2 of 96
     latent.learned[0]["kernel"] *= 100
@@ -157,7 +157,7 @@ def test_channels_are_kept_by_the_mean_of_their_scores():
 
 def test_thresholds_are_those_of_the_start():
     subject = reparam.signed_supermask(0.75)
-    latent = subject.init({"w": jnp.ones((100, 100))}, KEY)
+    latent = subject.init({"w": jnp.ones((100, 100))}, key=KEY)
     largest = float(jnp.abs(latent.learned["w"]).max())
     assert float(latent.constants["w"]) == pytest.approx(0.75 * largest)
     assert largest == pytest.approx((6 / 200) ** 0.5, rel=1e-3)
@@ -174,7 +174,7 @@ def test_thresholds_are_those_of_the_start():
 
 def test_turning_a_signed_mask_around_turns_the_weights_around():
     subject = reparam.signed_supermask(0.3)
-    latent = subject.init(make_params(), KEY)
+    latent = subject.init(make_params(), key=KEY)
     turned = latent._replace(learned=jax.tree.map(jnp.negative, latent.learned))
     for p, q, there, w in zip(
         *map(
@@ -198,14 +198,14 @@ def test_what_is_drawn():
     fan_in = 3 * 3 * 32
     for density in (1.0, 0.25):
         variance = 2 / (fan_in * density)
-        normal = reparam.kaiming_normal(params, KEY, density=density)
+        normal = reparam.kaiming_normal(params, key=KEY, density=density)
         assert float(normal["w"].std()) == pytest.approx(variance**0.5, rel=0.02)
         assert float(jnp.abs(normal["w"]).max()) > 3 * variance**0.5  # not truncated
-        constant = reparam.signed_constant(params, KEY, scale=3.0, density=density)
+        constant = reparam.signed_constant(params, key=KEY, scale=3.0, density=density)
         np.testing.assert_allclose(jnp.abs(constant["w"]), (1.5 * variance) ** 0.5, rtol=1e-6)
         assert float(jnp.mean(constant["w"] > 0)) == pytest.approx(0.5, abs=0.02)
         np.testing.assert_array_equal(constant["b"], params["b"])
-    scores = reparam.edge_popup(0.5).init(params, KEY).learned["w"]
+    scores = reparam.edge_popup(0.5).init(params, key=KEY).learned["w"]
     assert float(jnp.abs(scores).max()) == pytest.approx(fan_in**-0.5, rel=1e-2)
     assert float(scores.std()) == pytest.approx((3 * fan_in) ** -0.5, rel=0.02)
 
@@ -220,7 +220,7 @@ def test_a_new_density_does_not_recompile_and_replicates_have_their_own(make):
     def realised(value, seed):
         traces.append(value)
         subject = make(value)
-        latent = subject.init(make_params()[:1], jax.random.fold_in(KEY, seed))
+        latent = subject.init(make_params()[:1], key=jax.random.fold_in(KEY, seed))
         return subject.realise(latent, count=0)[0]["kernel"]
 
     for values in ([0.1, 0.5], [0.2, 0.3]):
@@ -262,15 +262,15 @@ def test_a_step_on_a_mesh_moves_counts_only(make):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: reparam.edge_popup(0.5).init(make_params(), None), InputError, "needs a key, got key=None"),
-        (lambda: reparam.edge_popup(0.5).init({"bias": jnp.ones(2)}, KEY), NoMatchError, "where"),
+        (lambda: reparam.edge_popup(0.5).init(make_params()), InputError, "needs a key, got key=None"),
+        (lambda: reparam.edge_popup(0.5).init({"bias": jnp.ones(2)}, key=KEY), NoMatchError, "where"),
         (lambda: popup_at(1.5), InputError, "density=1.5"),
         (lambda: reparam.signed_supermask(1.0), InputError, "threshold=1.0"),
         (lambda: reparam.signed_supermask(-0.1), InputError, "threshold=-0.1"),
-        (lambda: reparam.signed_supermask().init(make_params(), None), InputError, "needs a key, got key=None"),
-        (lambda: reparam.signed_constant(make_params(), KEY, scale=0.0), InputError, "scale=0.0"),
-        (lambda: reparam.signed_constant(make_params(), KEY, density=0.0), InputError, "density=0.0"),
-        (lambda: reparam.kaiming_normal(make_params(), KEY, density=1.1), InputError, "density=1.1"),
+        (lambda: reparam.signed_supermask().init(make_params()), InputError, "needs a key, got key=None"),
+        (lambda: reparam.signed_constant(make_params(), key=KEY, scale=0.0), InputError, "scale=0.0"),
+        (lambda: reparam.signed_constant(make_params(), key=KEY, density=0.0), InputError, "density=0.0"),
+        (lambda: reparam.kaiming_normal(make_params(), key=KEY, density=1.1), InputError, "density=1.1"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -280,4 +280,4 @@ def test_bad_input_is_named(call, error, message):
 
 def popup_at(density):
     popup = reparam.edge_popup(density)
-    return popup.mask(popup.init(make_params(), KEY), count=0)
+    return popup.mask(popup.init(make_params(), key=KEY), count=0)

@@ -82,7 +82,7 @@ def _train(method: Any, key: jax.Array, steps: int, widths: tuple[int, ...]) -> 
     init_key, order_key, plan_key = jax.random.split(key, 3)
     params = init(init_key, widths)
     if isinstance(method, reparam.Reparam):
-        latent = method.init(params, plan_key)
+        latent = method.init(params, key=plan_key)
         tx = method.wrap(optax.adam(1.2e-3))
         realise = lambda latent, count: method.realise(latent, count=count)
         mask_of = lambda latent, state, count: method.mask(latent, count=count)

@@ -75,7 +75,7 @@ def test_rate_distortion_beats_uniform_and_what_layers_change_adds_up():
     for i in range(SEEDS):
         params = jax.tree.map(lambda p: p[i], replicates)
         densities = {
-            "rate-distortion": allocate.rate_distortion(apply, params, calibration, density),
+            "rate-distortion": allocate.rate_distortion(params, apply, calibration, density),
             "uniform": allocate.uniform(params, density),
             "global magnitude": allocate.from_scores(params, scores.magnitude(params), density),
         }

@@ -37,7 +37,7 @@ def students(key, alpha):
     teacher, x = jax.random.normal(teacher_key, (WIDTH,)), jax.random.normal(x_key, (alpha * WIDTH, WIDTH))
     field = x @ teacher
     hardness = -jnp.abs(field)
-    subsets = [data_pruning.easiest(hardness, 0.5), data_pruning.random_subset(random_key, len(x), 0.5)]
+    subsets = [data_pruning.easiest(hardness, 0.5), data_pruning.random_subset(len(x), 0.5, key=random_key)]
     subsets.append(data_pruning.hardest(hardness, 0.5))
 
     def error(subset):
@@ -114,7 +114,7 @@ def test_the_half_that_el2n_finds_hardest_trains_as_well_as_all():
     keys = jax.random.split(jax.random.key(3), SEEDS)
     arms = {
         "all": jnp.ones((SEEDS, examples), bool),
-        "random": jnp.stack([data_pruning.random_subset(key, examples, 0.5) for key in keys]),
+        "random": jnp.stack([data_pruning.random_subset(examples, 0.5, key=key) for key in keys]),
         "hardest": same(data_pruning.hardest(scores, 0.5)),
         "easiest": same(data_pruning.easiest(scores, 0.5)),
     }
@@ -130,7 +130,7 @@ def test_wrong_labels_are_among_the_hardest():
     """Of 10 % that are: more than half of the hardest tenth, and training is better without it (Data Diet's offset)."""
     (_, y), _ = mnist()
     chosen = jax.random.split(jax.random.key(5))
-    wrong = data_pruning.random_subset(chosen[0], len(y), 0.1)
+    wrong = data_pruning.random_subset(len(y), 0.1, key=chosen[0])
     trainings = Trainings(jnp.where(wrong, (y + jax.random.randint(chosen[1], y.shape, 1, 10)) % 10, y))
     scores = trainings.el2n()
     tenth = data_pruning.hardest(scores, 0.1)
@@ -150,11 +150,11 @@ def test_memorisation_finds_wrong_labels_once_networks_fit_them_and_not_before(e
     (x, y), _ = mnist()
     x, y, models = x[:300], y[:300], 28
     chosen = jax.random.split(jax.random.key(7))
-    wrong = data_pruning.random_subset(chosen[0], len(y), 0.2)
+    wrong = data_pruning.random_subset(len(y), 0.2, key=chosen[0])
     trainings = Trainings(jnp.where(wrong, (y + jax.random.randint(chosen[1], y.shape, 1, 10)) % 10, y), x=x, rate=5e-3)
     found = []
     for seed in range(SEEDS):
-        included = draw_subsets(jax.random.key(10 + seed), models, len(y))
+        included = draw_subsets(models, len(y), key=jax.random.key(10 + seed))
         params = trainings.params(included, 20 + seed, epochs * 4)  # of 210 examples, 64 a step
         right = jax.vmap(digits.apply, (0, None))(params, x).argmax(-1) == trainings.y[None]
         found.append(average_precision_score(wrong, memorisation(right, included)))
@@ -181,7 +181,7 @@ def test_a_teacher_of_all_examples_helps_where_few_are_kept():
         return trained(lambda params, state, batch, key: (digits.loss(params, batch), state), (x, y), params, key)
 
     def students(teacher, params, key, subset_key):
-        rows = jnp.nonzero(data_pruning.random_subset(subset_key, len(y), kept), size=kept)[0]
+        rows = jnp.nonzero(data_pruning.random_subset(len(y), kept, key=subset_key), size=kept)[0]
         data = (x[rows], y[rows], digits.apply(teacher, x[rows]))
 
         def accuracy(weight):

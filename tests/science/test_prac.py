@@ -73,7 +73,7 @@ def searches():
 
         def as_large(shown, seed=seed, sizes=sizes):
             key = jax.random.fold_in(jax.random.key(200 + seed), shown.round)
-            return data_pruning.random_subset(key, EXAMPLES, sizes[shown.round + 1])
+            return data_pruning.random_subset(EXAMPLES, sizes[shown.round + 1], key=key)
 
         found.append((rounds, search(seed, as_large)))
     return found

@@ -106,7 +106,7 @@ def test_bip_trains_where_one_shot_pruning_collapses():
             method = reparam.bip(density, upper=optax.sgd(1.0))
             realised = lambda latent, i: objective(key)(method.realise(latent, count=i), i)
             # Weights and scores take turns.
-            latent = descend(method.wrap(without_biases(steps)), realised, method.init(params, None), 2 * steps)
+            latent = descend(method.wrap(without_biases(steps)), realised, method.init(params), 2 * steps)
             return reparam.export(method, latent, count=2 * steps)[0]
 
         falling = schedules.cubic(density, start=0, stop=steps, initial=0.2)
@@ -172,7 +172,7 @@ def test_str_learns_where_to_be_sparse():
     @jax.jit
     @jax.vmap
     def trained(key):
-        first = method.init(init(key), None)
+        first = method.init(init(key))
         objective = lambda l, i: loss(method.realise(l, count=i), batch(key, i)) + 0.5 * reparam.threshold_decay(l)
         return reparam.export(method, descend(tx, objective, first, steps), count=steps)
 

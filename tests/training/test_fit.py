@@ -279,7 +279,7 @@ def test_nan_is_skipped_and_counted():
     skipping = training.nonfinite.skipping(recipe(data=(X.at[bad].set(jnp.nan), Y)))
     train = training.train_fn(training.fit(skipping, on_nan="skip"), steps=30)
     trained = train(start(), jnp.int32(0), MASK, KEY, step=0, opt_state=None)
-    drawn = sum(bad in np.asarray(skipping.order(KEY, epoch))[:48] for epoch in range(5))
+    drawn = sum(bad in np.asarray(skipping.order(epoch, key=KEY))[:48] for epoch in range(5))
     assert trained.metrics["skipped_steps"] == drawn >= 4
     assert int(trained.state) == 30 - drawn
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.params))

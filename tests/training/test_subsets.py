@@ -51,9 +51,9 @@ def watched_fit():
 
 def test_an_epoch_covers_each_example_of_the_subset_once():
     for size in (1, 8, 9, 50):
-        subset = data_pruning.random_subset(jax.random.key(size), EXAMPLES, size)
+        subset = data_pruning.random_subset(EXAMPLES, size, key=jax.random.key(size))
         for epoch in (0, size):
-            rows = np.asarray(training.epoch_rows(recipe(), subset, KEY, epoch))
+            rows = np.asarray(training.epoch_rows(recipe(), subset, epoch, key=KEY))
             assert len(rows) == 56
             assert sorted(rows[:size]) == np.flatnonzero(subset).tolist()
             assert (rows[size:] == EXAMPLES).all()
@@ -64,14 +64,14 @@ def test_an_epoch_covers_each_example_of_the_subset_once():
 
 def test_epochs_have_different_orders_and_all_examples_the_order_of_the_recipe():
     everything = jnp.ones(EXAMPLES, bool)
-    first, second = (training.epoch_rows(recipe(), everything, KEY, epoch)[:EXAMPLES] for epoch in (0, 1))
+    first, second = (training.epoch_rows(recipe(), everything, epoch, key=KEY)[:EXAMPLES] for epoch in (0, 1))
     assert (first != second).any()
-    assert (first == recipe().order(KEY, 0)).all()
+    assert (first == recipe().order(0, key=KEY)).all()
 
 
 def test_the_last_batch_is_filled_with_examples_of_the_subset():
     """Copies of one example would spoil the batch statistics of normalising layers."""
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 13)
+    subset = data_pruning.random_subset(EXAMPLES, 13, key=KEY)
     params, mask = begin()
 
     def keeping_rows(params, state, batch, key):
@@ -85,7 +85,7 @@ def test_the_last_batch_is_filled_with_examples_of_the_subset():
 
 def test_padding_trains_nothing_and_the_last_batch_counts_what_is_real():
     """Against a loop in numpy, in which a batch has only what is real."""
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 13)
+    subset = data_pruning.random_subset(EXAMPLES, 13, key=KEY)
     params, mask = begin()
     fitted = training.fit(recipe(optimizer=optax.sgd))(
         params, None, mask, KEY, step=0, steps=8, subset=subset, stretch=5.0
@@ -93,7 +93,7 @@ def test_padding_trains_nothing_and_the_last_batch_counts_what_is_real():
     x, y = (np.asarray(part, np.float64) for part in data())
     kernel, bias = np.zeros((5, 3)), np.zeros(3)
     for step in range(8):
-        order = np.asarray(training.epoch_rows(recipe(), subset, KEY, step // 2))
+        order = np.asarray(training.epoch_rows(recipe(), subset, step // 2, key=KEY))
         rows = [row for row in order[step % 2 * BATCH :][:BATCH] if row < EXAMPLES]
         scores = x[rows] @ kernel + bias
         p = np.exp(scores - scores.max(1, keepdims=True))
@@ -115,21 +115,21 @@ def test_no_subset_compiles_anew():
     fit = training.fit(recipe(loss=counted))
     params, mask = begin()
     for size in (3, 17, 50):
-        subset = data_pruning.random_subset(KEY, EXAMPLES, size)
+        subset = data_pruning.random_subset(EXAMPLES, size, key=KEY)
         fit(params, None, mask, KEY, step=0, steps=4, subset=subset, stretch=50 / size)
     assert count == 1
 
 
 def test_forgetting_is_that_of_predictions_before_each_step():
     """Replayed by hand: the batch's predictions with the weights that it then changes."""
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    subset = data_pruning.random_subset(EXAMPLES, 20, key=KEY)
     fitted = watched_fit()(subset=subset, **tracked(), steps=12)
     one = functools.partial(training.fit(recipe()), subset=subset)
     params, mask = begin()
     history = {row: [] for row in np.flatnonzero(subset).tolist()}
     opt_state = None
     for step in range(12):
-        rows = np.asarray(training.epoch_rows(recipe(), subset, KEY, step // 3))[step % 3 * BATCH :][:BATCH]
+        rows = np.asarray(training.epoch_rows(recipe(), subset, step // 3, key=KEY))[step % 3 * BATCH :][:BATCH]
         found = np.asarray(data()[0] @ params["kernel"] + params["bias"][None]).argmax(1)
         for row in rows[rows < EXAMPLES].tolist():
             history[row].append(bool(found[row] == data()[1][row]))
@@ -144,7 +144,7 @@ def test_forgetting_is_that_of_predictions_before_each_step():
 
 @pytest.mark.parametrize("each", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_replicates_side_by_side_are_those_trained_alone(each):
-    subsets = jnp.stack([data_pruning.random_subset(jax.random.key(i), EXAMPLES, 20) for i in range(2)])
+    subsets = jnp.stack([data_pruning.random_subset(EXAMPLES, 20, key=jax.random.key(i)) for i in range(2)])
     stacked = tracked()
     for name in ("params", "state"):
         stacked[name] = jax.tree.map(lambda x: jnp.stack([x] * 2), stacked[name])
@@ -160,7 +160,7 @@ def test_replicates_side_by_side_are_those_trained_alone(each):
 
 
 def test_step_by_step_and_on_a_mesh_it_is_the_same():
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 30)
+    subset = data_pruning.random_subset(EXAMPLES, 30, key=KEY)
     wanted = watched_fit()(subset=subset, **tracked(), steps=8)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     in_turn = training.Placement((jax.devices()[0],), "sequence", "")
@@ -192,12 +192,12 @@ def test_gradients_of_each_example_are_watched_inside_the_step():
         x, y = batch.examples
         return {
             "correct": found.argmax(-1) == y,
-            "grand": data_pruning.grand(alone, params, batch.examples, batch_size=BATCH),
+            "grand": data_pruning.grand(params, alone, batch.examples, batch_size=BATCH),
             "last_layer": data_pruning.grand_last_layer(x, found, y),
         }
 
     state = data_pruning.Tracked(None, data_pruning.init(EXAMPLES, ("grand", "last_layer")))
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    subset = data_pruning.random_subset(EXAMPLES, 20, key=KEY)
     fitted = training.fit(recipe(), observe=observe)(**tracked(state=state), steps=9, subset=subset)
     exact, last = (data_pruning.means(fitted.state.statistics, name)[subset] for name in ("grand", "last_layer"))
     np.testing.assert_allclose(exact, last, rtol=1e-4)
@@ -205,7 +205,7 @@ def test_gradients_of_each_example_are_watched_inside_the_step():
 
 
 def test_what_is_interrupted_goes_on_to_the_same_statistics(tmp_path):
-    subset = data_pruning.random_subset(KEY, EXAMPLES, 20)
+    subset = data_pruning.random_subset(EXAMPLES, 20, key=KEY)
     whole = watched_fit()(subset=subset, **tracked(), steps=9)
 
     def stop(step, _):
@@ -218,7 +218,7 @@ def test_what_is_interrupted_goes_on_to_the_same_statistics(tmp_path):
         fit(**tracked(), steps=9, subset=subset)
     seen = []
     again = training.fit(recipe(), observe=observe, checkpoint=checkpoint, progress=lambda step, _: seen.append(step))
-    other = data_pruning.random_subset(jax.random.key(1), EXAMPLES, 20)
+    other = data_pruning.random_subset(EXAMPLES, 20, key=jax.random.key(1))
     found = again(**tracked(), steps=9, subset=subset)
     assert seen == [9]
     jax.tree.map(np.testing.assert_array_equal, found.state, whole.state)

@@ -93,7 +93,7 @@ class Memorisation:
 
 def drawn(config: Config, examples: int, replicate: int) -> jax.Array:
     """(networks, examples) bool: which examples each network of a replicate is trained on."""
-    return memorisation.draw_subsets(_keys(config, replicate)[0], config.memorisation_models, examples, _PART)
+    return memorisation.draw_subsets(config.memorisation_models, examples, _PART, key=_keys(config, replicate)[0])
 
 
 def check(config: Config, study: Study) -> None:

@@ -122,7 +122,7 @@ class Scorer:
         def make() -> dict[str, np.ndarray]:
             key = jax.random.fold_in(keys(self._config.seed).prototypes, replicate)
             x = embeddings(self._study, seed=self._config.seed)
-            return {"prototypes": np.asarray(prototypes.self_supervised(key, x, self._study.classes))}
+            return {"prototypes": np.asarray(prototypes.self_supervised(x, self._study.classes, key=key))}
 
         file = self._folder / f"prototypes_{replicate}.npz"
         about = {"model": f"principal components, {_COMPONENTS} at most", "replicate": replicate}
@@ -197,7 +197,7 @@ def _gradients(model: Any, params: Params, state: PyTree, x: jax.Array, y: jax.A
     @jax.jit
     def norms(params: Params, state: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
         of_one = lambda params, example: loss(params, example, state)
-        return _example_scores.grand(of_one, params, (x, y), batch_size=_GRADIENTS)
+        return _example_scores.grand(params, of_one, (x, y), batch_size=_GRADIENTS)
 
     # From Python: convolutions are slow inside loops on CPU.
     parts = [slice(at, at + _GRADIENTS) for at in range(0, len(y), _GRADIENTS)]

@@ -122,7 +122,8 @@ def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.nda
     if cell.score == ALL:
         return jnp.ones(examples, bool)
     if cell.score == RANDOM:
-        return data_pruning.random_subset(cell_keys(config.seed, cell.seed)[2], examples, size, **options)
+        key = cell_keys(config.seed, cell.seed)[2]
+        return data_pruning.random_subset(examples, size, **options, key=key)
     score = jnp.asarray(scores[cell.score])
     if cell.order == "middle":
         return data_pruning.middle(score, size, skip=config.skip or 0, **options)

@@ -19,7 +19,7 @@ def search(config: Config, program: Program, trainer: training.Trainer, folder: 
     """The records of the levels of iterative magnitude pruning with late rewinding, each as soon as it is trained."""
     init_key, early_key, key = jax.random.split(jax.random.key(config.seed), 3)
     rewind_step = round(config.rewind_epochs * program.per_epoch)
-    names = {seed_of(loops.level_keys(key, i)[0]): f"level {i}" for i in range(len(config.densities()))}
+    names = {seed_of(loops.level_keys(i, key=key)[0]): f"level {i}" for i in range(len(config.densities()))}
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         del opt_state  # a fresh one at each level

@@ -62,7 +62,7 @@ def _train(
     key = jax.random.fold_in(jax.random.fold_in(keys.reinit, zlib.crc32(variant.name.encode())), level)
     before = variants.Found(ticket, lambda: store.trained(max(level - 1, 0), like=point))
     problem = problem_of(variant.search)
-    train_key, _ = loops.level_keys(keys.search, level)  # the examples come in the ticket's order
+    train_key, _ = loops.level_keys(level, key=keys.search)  # the examples come in the ticket's order
     (trained,) = train_levels(
         problem.train,
         [variant.make(before, problem, key)],

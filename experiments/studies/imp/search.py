@@ -87,7 +87,7 @@ def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder:
                     controls,
                     index=index,
                     density=found[0].density,
-                    keys=[loops.level_keys(key.search, index)[0] for key in keys],
+                    keys=[loops.level_keys(index, key=key.search)[0] for key in keys],
                     stores=stores[branch],
                 )
             yield from _records(numbers, branch, trained)

@@ -19,7 +19,7 @@ def choosers(
     rule = functools.partial(prac.prac_set, threshold=threshold, minimum=minimum)
 
     def random_subset(found: prac.Found) -> jax.Array:
-        return data_pruning.random_subset(jax.random.fold_in(key, found.round), examples, sizes[found.round + 1])
+        return data_pruning.random_subset(examples, sizes[found.round + 1], key=jax.random.fold_in(key, found.round))
 
     return {
         "imp": lambda found: jnp.ones(examples, bool),

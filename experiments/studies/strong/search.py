@@ -108,7 +108,7 @@ def trainer(config: Config, width: int) -> Cells:
     def init(key: Key) -> tuple[Params, PyTree]:
         model_key, weights_key = jax.random.split(key)
         params, state = model.init(model_key)
-        return draw(params, weights_key), state
+        return draw(params, key=weights_key), state
 
     # The recipe's loss reads widths from the weights.
     basis = as_configured._replace(model=model, init=init)
@@ -131,7 +131,7 @@ def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:
         return reparam.recycle(latent, 0.2, mask=mask)
 
     def iterand(latent: Latent, mask: Mask, key: Key) -> Latent:
-        return reparam.rerandomise(latent, key, mask=mask, redraw=redraw)
+        return reparam.rerandomise(latent, key=key, mask=mask, redraw=redraw)
 
     return {
         "edge_popup+recycling": functools.partial(

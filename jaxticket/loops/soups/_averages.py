@@ -92,7 +92,7 @@ def shared_mask(masks: Mask) -> Mask:
 
 
 def recalibrate(
-    apply: Callable[[Params, PyTree, Any], PyTree], params: Params, state: PyTree, batches: Sequence[Any]
+    params: Params, state: PyTree, apply: Callable[[Params, PyTree, Any], PyTree], batches: Sequence[Any]
 ) -> PyTree:
     """Batch statistics computed anew: the mean over `batches` of what each says in train mode.
 
@@ -107,7 +107,7 @@ def recalibrate(
 
     >>> apply = lambda params, state, x: {"mean": (state["mean"] + params * x.mean()) / 2}
     >>> batches = [jnp.array([1.0, 3.0]), jnp.array([4.0])]
-    >>> recalibrate(apply, jnp.float32(10), {"mean": jnp.float32(7)}, batches)
+    >>> recalibrate(jnp.float32(10), {"mean": jnp.float32(7)}, apply, batches)
     {'mean': Array(30., dtype=float32)}
     """
     if not any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):

@@ -20,7 +20,7 @@ from jaxticket.typing import Key
 __all__ = ["draw_subsets", "influence", "memorisation"]
 
 
-def draw_subsets(key: Key, models: int, examples: int, size: int | float = 0.7) -> jax.Array:
+def draw_subsets(models: int, examples: int, size: int | float = 0.7, *, key: Key) -> jax.Array:
     """(models, examples) bool: which examples each model is trained on, drawn without replacement.
 
     Args:
@@ -30,12 +30,12 @@ def draw_subsets(key: Key, models: int, examples: int, size: int | float = 0.7) 
     Raises:
       InputError: no models, no examples, or a size out of range.
 
-    >>> draw_subsets(jax.random.key(0), 3, 10).sum(-1)
+    >>> draw_subsets(3, 10, key=jax.random.key(0)).sum(-1)
     Array([7, 7, 7], dtype=int32)
     """
     check_key("key", key)
     check_count(1, models=models)
-    return jax.vmap(lambda key: random_subset(key, examples, size))(jax.random.split(key, int(models)))
+    return jax.vmap(lambda key: random_subset(examples, size, key=key))(jax.random.split(key, int(models)))
 
 
 def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -> jax.Array:

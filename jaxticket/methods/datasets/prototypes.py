@@ -29,7 +29,7 @@ class Clusters(NamedTuple):
     inertia: jax.Array  # (): the squared distances to it, added up
 
 
-def self_supervised(key: Key, x: jax.Array, k: int, *, steps: int = 100) -> jax.Array:
+def self_supervised(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> jax.Array:
     """1 − cosine of each embedding and the centroid of its cluster: higher = harder, (examples,), between 0 and 2.
 
     Embeddings are scaled to length 1 before they are clustered, so their lengths do not matter.
@@ -39,11 +39,11 @@ def self_supervised(key: Key, x: jax.Array, k: int, *, steps: int = 100) -> jax.
         matters. steps, errors: as of `kmeans`.
 
     >>> x = jnp.array([[1.0, 0.0], [4.0, 0.0], [-2.0, 2.0], [-2.0, 0.0]])
-    >>> [f"{score:.3f}" for score in self_supervised(jax.random.key(0), x, 2)]  # the second cluster is 45° wide
+    >>> [f"{score:.3f}" for score in self_supervised(x, 2, key=jax.random.key(0))]  # the second cluster is 45° wide
     ['0.000', '0.000', '0.076', '0.076']
     """
     _check_embeddings(x)
-    clusters = kmeans(key, _unit(x), k, steps=steps)
+    clusters = kmeans(_unit(x), k, key=key, steps=steps)
     return _cosine_distance(x, clusters.centroids, clusters.members)
 
 
@@ -86,7 +86,7 @@ def prototype_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) 
     return _cosine_distance(x, prototypes, members)
 
 
-def kmeans(key: Key, x: jax.Array, k: int, *, steps: int = 100) -> Clusters:
+def kmeans(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> Clusters:
     """Lloyd's k-means from the centroids that k-means++ draws (Arthur & Vassilvitskii, 2007).
 
     Args:
@@ -96,7 +96,7 @@ def kmeans(key: Key, x: jax.Array, k: int, *, steps: int = 100) -> Clusters:
     Raises:
       InputError: examples that are not finite, or other numbers and shapes than these.
 
-    >>> kmeans(jax.random.key(0), jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]]), 2).inertia
+    >>> kmeans(jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]]), 2, key=jax.random.key(0)).inertia
     Array(1., dtype=float32)
     """
     check_key("key", key)

@@ -29,8 +29,8 @@ __all__ = ["sparsegpt"]
 
 
 def sparsegpt(
-    apply: Callable[[Params, PyTree], PyTree],
     params: Params,
+    apply: Callable[[Params, PyTree], PyTree],
     batches: Iterable[PyTree],
     density: float,
     *,
@@ -55,7 +55,7 @@ def sparsegpt(
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
-    >>> params, mask = sparsegpt(lambda p, x: x @ p["w"], {"w": jnp.array([[1.0], [3.0]])}, [x], 0.5, damping=1e-6)
+    >>> params, mask = sparsegpt({"w": jnp.array([[1.0], [3.0]])}, lambda p, x: x @ p["w"], [x], 0.5, damping=1e-6)
     >>> print(params["w"].round(2).T, mask["w"].T)
     [[0. 3.5]] [[False  True]]
     """

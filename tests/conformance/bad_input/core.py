@@ -147,7 +147,7 @@ CORE: dict[str, Call] = {
     "allocate.from_scores": on_host(allocate.from_scores, params=P, scores=S, density=D, minimum=Count(0)),
     "allocate.rate_distortion": on_host(
         lambda params, density, levels: allocate.rate_distortion(
-            network, params, jnp.ones((2, 4)), density, levels=levels
+            params, network, jnp.ones((2, 4)), density, levels=levels
         ),
         params=U,
         density=D,
@@ -183,13 +183,13 @@ CORE: dict[str, Call] = {
     ),
     "diagnostics.lerp": call(lambda a, b: diagnostics.lerp(a, b, 0.5), a=P, b=Tree(GRADS)),
     "diagnostics.hessian_product": call(
-        lambda params, vector: diagnostics.hessian_product(lambda p: loss(p, BATCHES[0]), params, vector),
+        lambda params, vector: diagnostics.hessian_product(params, lambda p: loss(p, BATCHES[0]), vector),
         params=U,
         vector=G,
     ),
     "diagnostics.hessian_top": call(
         lambda params, mask, key, n: diagnostics.hessian_top(
-            lambda p: loss(p, BATCHES[0]), params, key=key, mask=mask, iterations=n
+            params, lambda p: loss(p, BATCHES[0]), key=key, mask=mask, iterations=n
         ),
         params=U,
         mask=OPTIONAL,
@@ -198,7 +198,7 @@ CORE: dict[str, Call] = {
     ),
     "diagnostics.hessian_trace": call(
         lambda params, mask, key, n: diagnostics.hessian_trace(
-            lambda p: loss(p, BATCHES[0]), params, key=key, mask=mask, samples=n
+            params, lambda p: loss(p, BATCHES[0]), key=key, mask=mask, samples=n
         ),
         params=U,
         mask=OPTIONAL,
@@ -213,7 +213,7 @@ CORE: dict[str, Call] = {
     ),
     "diagnostics.overlaps": on_host(lambda params, mask: diagnostics.overlaps(params, [OTHER, mask]), params=P, mask=M),
     "diagnostics.effective_mask": call(
-        lambda params, mask: diagnostics.effective_mask(network, params, mask, jnp.ones((2, 4))), params=U, mask=M
+        lambda params, mask: diagnostics.effective_mask(params, mask, network, jnp.ones((2, 4))), params=U, mask=M
     ),
     "diagnostics.linear_cka": call(diagnostics.linear_cka, x=Array(jnp.ones((4, 6))), y=Array(jnp.ones((4, 3)))),
     "diagnostics.early_stopping_step": on_host(

@@ -24,7 +24,7 @@ DATA_PRUNING: dict[str, Call] = {
     ),
     "data_pruning.grand": call(
         lambda params, examples, batch_size: data_pruning.grand(
-            lambda params, x: jnp.sum(params["a"]["kernel"]) * jnp.sum(x), params, examples, batch_size=batch_size
+            params, lambda params, x: jnp.sum(params["a"]["kernel"]) * jnp.sum(x), examples, batch_size=batch_size
         ),
         params=Tree(PARAMS, used=True),
         examples=Array(jnp.ones((5, 4))),

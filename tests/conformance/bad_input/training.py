@@ -99,7 +99,7 @@ TRAINING: dict[str, Call] = {
         mask=M,
         key=K,
     ),
-    "loops.level_keys": call(lambda key, index: loops.level_keys(key, index), key=K, index=Count(3)),
+    "loops.level_keys": call(lambda key, index: loops.level_keys(index, key=key), key=K, index=Count(3)),
     "loops.soups.average": call(
         loops.soups.average,
         members=Tree(jax.tree.map(lambda x: jnp.stack([x, x]), PARAMS), paired=False),
@@ -184,16 +184,16 @@ TRAINING: dict[str, Call] = {
     "reparam.low_rank_residual": call(
         lambda rank, params: reparam.low_rank_residual(rank=rank)(params), rank=Count(1), params=ALONE
     ),
-    "reparam.export": call(lambda params: reparam.export(PDP, PDP.init(params, KEY), count=3), params=ALONE),
-    "reparam.groups": on_host(lambda params: reparam.groups(PDP.init(params, KEY)), params=ALONE),
+    "reparam.export": call(lambda params: reparam.export(PDP, PDP.init(params, key=KEY), count=3), params=ALONE),
+    "reparam.groups": on_host(lambda params: reparam.groups(PDP.init(params, key=KEY)), params=ALONE),
     "reparam.kaiming_normal": call(
-        lambda params, key, density: reparam.kaiming_normal(params, key, density=density),
+        lambda params, key, density: reparam.kaiming_normal(params, key=key, density=density),
         params=ALONE,
         key=K,
         density=D,
     ),
     "reparam.signed_constant": call(
-        lambda params, key, scale, density: reparam.signed_constant(params, key, scale=scale, density=density),
+        lambda params, key, scale, density: reparam.signed_constant(params, key=key, scale=scale, density=density),
         params=ALONE,
         key=K,
         scale=Positive(2.0),
@@ -211,7 +211,7 @@ TRAINING: dict[str, Call] = {
         mask=MaskTree(HALF, optional=True),
     ),
     "reparam.rerandomise": call(
-        lambda fraction, mask, key: reparam.rerandomise(latent_of(PDP), key, mask=mask, fraction=fraction),
+        lambda fraction, mask, key: reparam.rerandomise(latent_of(PDP), key=key, mask=mask, fraction=fraction),
         fraction=Fraction(0.3),
         mask=M,
         key=K,

@@ -75,12 +75,12 @@ def optimize(tx: Any, params: Any, grads: Any = GRADS) -> Any:
 
 
 def realise(method: Any, params: Any, key: Any = KEY) -> Any:
-    latent = method.init(params, key)
+    latent = method.init(params, key=key)
     return method.realise(latent, count=jnp.int32(3), key=KEY), method.mask(latent, count=jnp.int32(3))
 
 
 def latent_of(method: Any) -> Any:
-    return method.init(PARAMS, KEY)
+    return method.init(PARAMS, key=KEY)
 
 
 def evolve(transform: Any, params: Any, mask: Any, grads: Any = GRADS, key: Any = KEY) -> Any:

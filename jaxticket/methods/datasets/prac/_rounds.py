@@ -138,7 +138,7 @@ def _rounds(
         if found is not None:
             subset = choose(found)
             size_of(subset, recipe.examples)
-        train_key, prune_key = loops.level_keys(key, index)
+        train_key, prune_key = loops.level_keys(index, key=key)
         prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
         least = -(-plan.rewind_step // _stopping.epoch_steps(recipe, recipe.examples)) if index == 0 else 1
         train = functools.partial(_train, search, prune, least)

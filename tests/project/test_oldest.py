@@ -4,7 +4,7 @@ import pathlib
 
 from requirements import oldest
 
-SETUP = pathlib.Path(__file__).resolve().parents[1] / "setup.cfg"
+SETUP = pathlib.Path(__file__).resolve().parents[2] / "setup.cfg"
 SMALL = """
 [options]
 install_requires =

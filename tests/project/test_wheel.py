@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -47,7 +47,7 @@ def test_the_wheel_runs_the_readme_and_the_doctests_of_the_core(wheel, tmp_path)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
     run(python, *PIP, "install", "--constraint", ROOT / "requirements/demo.txt", wheel, cwd=tmp_path)
-    for file in ("README.md", "tests/installed.py"):
+    for file in ("README.md", "tests/project/installed.py"):
         shutil.copy(ROOT / file, tmp_path)
     for extra in ("flax", "orbax.checkpoint", "matplotlib", "pytest"):
         assert subprocess.run([python, "-c", f"import {extra}"], capture_output=True, check=False).returncode != 0

@@ -27,8 +27,9 @@ def run_readme(readme: pathlib.Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
     for block in blocks:
         exec(block, names)
-    density = float(jt.density(names["params"], names["mask"]))
-    assert abs(density - 0.02) < 1e-3, density
+    for params, mask, expected in (("params", names["mask"], 0.05), ("dense", names["winner"].mask, 0.125)):
+        density = float(jt.density(names[params], mask))
+        assert abs(density - expected) < 1e-3, density
     print(f"README: {len(blocks)} blocks")
 
 
