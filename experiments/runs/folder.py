@@ -14,8 +14,6 @@ from jaxticket.errors import CheckpointError
 from jaxticket.files import write_text, writing
 from jaxticket.tickets import _archive
 
-__all__ = ["JsonLines", "claim", "lock"]
-
 
 @contextlib.contextmanager
 def lock(directory: str | os.PathLike[str]) -> Iterator[None]:

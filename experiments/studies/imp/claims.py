@@ -11,7 +11,6 @@ _MATCHING = -0.5  # points below another network that still match it; Ma et al. 
 _HIGH, _LOW = 0.135, 0.036  # parts of LeNet's weights at which Frankle & Carbin quote accuracies
 _IMP = "Frankle & Carbin 2019, iterative magnitude pruning"
 
-
 _SEARCH = (
     Contest(
         _IMP,

@@ -10,7 +10,6 @@ from experiments.training.kinds import DENSE
 
 _EDGE_POPUP = "Ramanujan et al. 2020, edge-popup"
 
-
 # Of the widest network, at the density named; the dense network is the same one, trained.
 _CONTESTS = (
     Contest(
@@ -49,7 +48,6 @@ _CONTESTS = (
     ),
 )
 
-
 _WIDER = Contest(
     _EDGE_POPUP,
     "Half of the untrained weights are more accurate in a wider network.",
@@ -58,7 +56,6 @@ _WIDER = Contest(
     "edge_popup",
     0.5,
 )
-
 
 _AS_MANY = Contest(
     _EDGE_POPUP,
