@@ -1,7 +1,7 @@
 """Methods of the field side by side: each at several densities, with several seeds, in one command.
 
     python experiments/compare.py                                   three methods on digits, and the dense network
-    python experiments/compare.py --methods static,snip,rigl,ste --densities 0.1,0.05,0.02,0.01 --seeds 3
+    python experiments/compare.py --methods random_erk,snip,rigl,ste --densities 0.1,0.05,0.02,0.01 --seeds 3
     python experiments/compare.py --dry-run                         the plan, and nothing else
     python experiments/compare.py --preset resnet20_cifar           the network, data and recipe of a file in configs/
 

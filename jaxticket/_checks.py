@@ -1,14 +1,26 @@
 """What arguments must be before anything is computed from them; of what is traced, only the type is known."""
 
+import itertools
 import math
 import numbers
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket.errors import InputError
+from jaxticket import _tree
+from jaxticket.errors import InputError, StructureError
+from jaxticket.typing import Density, Mask, Params, PyTree
+
+
+class _Joint(Protocol):
+    """A scope, as far as checks go."""
+
+    @property
+    def joint(self) -> bool: ...
 
 
 def check_number(**values: Any) -> None:
@@ -64,6 +76,218 @@ def check_key(name: str, key: Any) -> None:
     if not typed and not raw:
         kind = type(key).__name__ if dtype is None else f"{dtype} array of shape {shape}"
         raise InputError(f"{name} is a {kind}, not one key of jax.random; pass jax.random.key(0), or split one.")
+
+
+def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure (None counts as a leaf)."""
+    check_leaves(name, tree)
+    check_leaves(like_name, like)
+    if _tree.structure(tree) != _tree.structure(like):
+        raise StructureError(
+            f"{name} has not the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
+            f"{_tree.structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
+        )
+
+
+def check_leaves(name: str, tree: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number, sharding or None."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and isinstance(leaf, numbers.Number | jax.sharding.Sharding | jax.sharding.PartitionSpec):
+            continue
+        if dtype is None or not hasattr(leaf, "shape") or getattr(dtype, "kind", "V") in "OSU":
+            kind = type(leaf).__name__ if dtype is None else f"{dtype} array"
+            raise InputError(f"{_where(name, path)} is a {kind}, not an array of numbers; pass a pytree of arrays.")
+
+
+def check_arrays(name: str, tree: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of numbers (or keys) and not None."""
+    check_leaves(name, tree)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not hasattr(leaf, "dtype"):
+            raise InputError(
+                f"{_where(name, path)} is a {type(leaf).__name__}, not an array; wrap it: jnp.asarray({leaf!r})."
+            )
+
+
+def check_array(name: str, array: Any, kind: Any = np.number) -> None:
+    """Raises InputError for what is no single array of numbers of that kind (bool counts as a kind of its own)."""
+    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        raise InputError(f"{name} is a {type(array).__name__}, not an array; wrap it: jnp.asarray(...).")
+    if not jnp.issubdtype(array.dtype, kind):
+        raise InputError(f"{name} has dtype {array.dtype}, but must be {kind.__name__}; convert it with astype.")
+
+
+def check_mask(name: str, mask: PyTree) -> None:
+    """Raises InputError, naming the leaf, for what is no array of bool and not None."""
+    check_arrays(name, mask)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
+        if leaf.dtype != bool:
+            raise InputError(f"{_where(name, path)} has dtype {leaf.dtype}, not bool; masks.gate takes soft masks.")
+
+
+def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
+    check_structure(name, tree, like_name, like)
+    check_arrays(name, tree)
+    check_arrays(like_name, like)
+
+    def one(path: str, x: Any, y: Any) -> None:
+        if x is not None and y is not None and x.shape != y.shape:
+            raise StructureError(
+                f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
+            )
+
+    _tree.tree_map(one, _tree.names(like), tree, like)
+
+
+def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+    """Raises StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
+    check_shapes(name, tree, like_name, like)
+
+    def one(path: str, x: Any, y: Any) -> None:
+        if (x is None) != (y is None):
+            raise StructureError(f"at {path!r} only one of {name} and {like_name} is None; both have it or neither.")
+
+    _tree.tree_map(one, _tree.names(like), tree, like)
+
+
+def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
+    """Raises StructureError unless the mask's structure and shapes fit the parameters, InputError unless it is bool.
+
+    >>> import jax.numpy as jnp
+    >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
+    """
+    check_broadcast(name, mask, params)
+
+    def one(path: str, m: Any) -> None:
+        if m is not None and m.dtype != jnp.bool_:
+            raise InputError(f"{name} at {path!r} has dtype {m.dtype}, not bool; gate() takes soft masks.")
+
+    _tree.tree_map(one, _tree.names(mask), mask)
+
+
+def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
+    check_structure(name, mask, "params", params)
+    check_arrays(name, mask)
+    check_arrays("params", params)
+
+    def one(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
+        if p is None or m is None:
+            return
+        if m.ndim != p.ndim or any(a not in (1, b) for a, b in zip(m.shape, p.shape, strict=True)):
+            raise StructureError(
+                f"{name} at {path!r} has shape {m.shape}, which does not broadcast to the parameter's {p.shape}; each "
+                "axis must be full or 1."
+            )
+
+    _tree.tree_map(one, _tree.names(params), params, mask)
+
+
+def check_updates(name: str, updates: Params, params: Params) -> None:
+    """Raises StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
+    check_alike(name, updates, "params", params)
+    for path, u in zip(_tree.leaves(_tree.names(updates)), _tree.leaves(updates), strict=True):
+        if u is not None and u.dtype == bool:
+            raise InputError(f"{name} at {path!r} has dtype bool; pass numbers, as jax.grad gives them.")
+
+
+def check_minimum(minimum: int, scope: _Joint) -> None:
+    """Raises InputError unless a selection over `scope` can have this minimum."""
+    check_count(0, minimum=minimum)
+    if minimum > 0 and not scope.joint:
+        raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
+
+
+def check_densities(densities: Sequence[Density], mask: Mask) -> None:
+    """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
+    if not len(densities):
+        raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
+    for density in densities:
+        if not isinstance(density, numbers.Real | str):
+            check_structure("densities", density, "ticket.mask", mask)
+        for value in jax.tree.leaves(density):
+            check_number(densities=value)
+            if not 0 <= known(value) <= 1:
+                raise InputError(
+                    f"densities: {value} is not a fraction; pass numbers between 0 and 1 (the part to keep)"
+                )
+    for index, (high, low) in enumerate(itertools.pairwise(densities)):
+        if any(b > a for a, b in zip(_by_leaf(high, mask), _by_leaf(low, mask), strict=True)):
+            raise InputError(
+                f"densities[{index + 1}]={low} is above densities[{index}]={high}; a search can only prune: sort them"
+            )
+
+
+def check_affordable(
+    density: float, budget: int, held: np.ndarray, *, minimum: int, least: Mapping[str, float] = MappingProxyType({})
+) -> None:
+    """Raises InputError if what leaves hold at least is more than the budget."""
+    if held.sum() > budget:
+        raise InputError(
+            f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
+            f"minimum={minimum} hold {held.sum()}; raise the density, lower the minimum, or keep fewer leaves dense."
+        )
+
+
+def check_batches(batches: Iterable[PyTree]) -> None:
+    if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
+        raise InputError(
+            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be gone through again, as "
+            "list(batches), or [batch] for one."
+        )
+
+
+def check_examples(batch: PyTree) -> None:
+    lengths = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
+    if len(lengths) != 1 or None in lengths:
+        raise InputError(f"a batch's leaves have lengths {lengths} along their first axis, which must count examples.")
+
+
+def check_shape(name: str, new: Any, old: Any) -> None:
+    """Raises StructureError if what init(key) returns has another shape than the ticket's leaf of that name."""
+    if new.shape != old.shape:
+        raise StructureError(
+            f"what init(key) returns has shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
+            "branches.transfer redraws leaves whose shapes differ"
+        )
+
+
+def check_sizes(**sizes: int) -> None:
+    """InputError unless every size is at least 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1")
+
+
+def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
+    """InputError unless x is (batch, height, width, channels): what the first kernel reads, and `least` pixels wide."""
+    channels = kernel.shape[-2]
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise InputError(f"x has shape {x.shape}; images must be (batch, height, width, {channels})")
+    if min(x.shape[1:3]) < least:
+        raise InputError(f"x has shape {x.shape}; images must have at least {least} × {least} pixels")
+
+
+def check_tokens(tokens: jax.Array) -> None:
+    """InputError unless tokens are integers of shape (batch, time)."""
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise InputError(f"x is {tokens.dtype}{list(tokens.shape)}; tokens must be integers of shape (batch, time)")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """InputError unless heads divide the width."""
+    if width % heads:
+        raise InputError(f"width={width} must be a multiple of heads={heads}")
+
+
+def _by_leaf(density: Density, mask: Mask) -> list[Any]:
+    pruned = len(jax.tree.leaves(mask))
+    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)
+
+
+def _where(name: str, path: tuple[Any, ...]) -> str:
+    return f"{name} at {_tree.path_name(path)!r}" if path else name
 
 
 def _is_real(dtype: Any) -> bool:

@@ -1,13 +1,10 @@
 """Pytree helpers that know that None is a leaf: "this parameter is not sparsified"."""
 
-import numbers
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.typing import PyTree
@@ -43,84 +40,6 @@ def leaves(tree: PyTree) -> list[Any]:
 def structure(tree: PyTree) -> Any:
     """The structure in which None is a leaf."""
     return jax.tree.structure(tree, is_leaf=is_none)
-
-
-def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure (None counts as a leaf)."""
-    check_leaves(name, tree)
-    check_leaves(like_name, like)
-    if structure(tree) != structure(like):
-        raise StructureError(
-            f"{name} has not the structure of {like_name}:\n  {name}: {structure(tree)}\n  {like_name}: "
-            f"{structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
-        )
-
-
-def check_leaves(name: str, tree: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number, sharding or None."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None and isinstance(leaf, numbers.Number | jax.sharding.Sharding | jax.sharding.PartitionSpec):
-            continue
-        if dtype is None or not hasattr(leaf, "shape") or getattr(dtype, "kind", "V") in "OSU":
-            kind = type(leaf).__name__ if dtype is None else f"{dtype} array"
-            raise InputError(f"{_where(name, path)} is a {kind}, not an array of numbers; pass a pytree of arrays.")
-
-
-def check_arrays(name: str, tree: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of numbers (or keys) and not None."""
-    check_leaves(name, tree)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not hasattr(leaf, "dtype"):
-            raise InputError(
-                f"{_where(name, path)} is a {type(leaf).__name__}, not an array; wrap it: jnp.asarray({leaf!r})."
-            )
-
-
-def check_array(name: str, array: Any, kind: Any = np.number) -> None:
-    """Raises InputError for what is no single array of numbers of that kind (bool counts as a kind of its own)."""
-    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
-        raise InputError(f"{name} is a {type(array).__name__}, not an array; wrap it: jnp.asarray(...).")
-    if not jnp.issubdtype(array.dtype, kind):
-        raise InputError(f"{name} has dtype {array.dtype}, but must be {kind.__name__}; convert it with astype.")
-
-
-def check_mask(name: str, mask: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of bool and not None."""
-    check_arrays(name, mask)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
-        if leaf.dtype != bool:
-            raise InputError(f"{_where(name, path)} has dtype {leaf.dtype}, not bool; masks.gate takes soft masks.")
-
-
-def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
-    check_structure(name, tree, like_name, like)
-    check_arrays(name, tree)
-    check_arrays(like_name, like)
-
-    def one(path: str, x: Any, y: Any) -> None:
-        if x is not None and y is not None and x.shape != y.shape:
-            raise StructureError(
-                f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
-            )
-
-    tree_map(one, names(like), tree, like)
-
-
-def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
-    check_shapes(name, tree, like_name, like)
-
-    def one(path: str, x: Any, y: Any) -> None:
-        if (x is None) != (y is None):
-            raise StructureError(f"at {path!r} only one of {name} and {like_name} is None; both have it or neither.")
-
-    tree_map(one, names(like), tree, like)
-
-
-def _where(name: str, path: tuple[Any, ...]) -> str:
-    return f"{name} at {path_name(path)!r}" if path else name
 
 
 def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:

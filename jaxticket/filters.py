@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_structure
 from jaxticket.errors import NoMatchError
 from jaxticket.typing import Filter, Mask, Params, PyTree
 
@@ -59,7 +60,7 @@ def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
     {'bias': None, 'kernel': Array([[1., 1.]], dtype=float32)}
     """
     chosen = where(tree) if callable(where) else where
-    _tree.check_structure("where", chosen, "tree", tree)
+    check_structure("where", chosen, "tree", tree)
     kept = _tree.tree_map(lambda x, keep: x if keep else None, tree, chosen)
     # A tree without leaves is optax's placeholder (tree_map_params), not a user's mistake.
     if not jax.tree.leaves(kept) and jax.tree.leaves(tree):

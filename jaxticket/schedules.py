@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_fraction, check_number, known
+from jaxticket._checks import check_fraction, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Density, Period, Schedule
 
@@ -66,7 +66,7 @@ class DensitySchedule:
             initial = _tree.map_present(lambda _: self.initial, final)
         elif _is_number(final):
             final = _tree.map_present(lambda _: self.final, initial)
-        _tree.check_structure("final", final, "initial", initial)
+        check_structure("final", final, "initial", initial)
         return _tree.map_present(lambda a, b: a * r + b * (1 - r), initial, final)
 
 

@@ -14,9 +14,9 @@ from experiments.runs import command_line, environment
 from experiments.runs.config import Training
 from experiments.runs.records import CellRecord
 from experiments.training import kinds, problems
-from experiments.training.kinds import Cell, Kind
+from experiments.training.kinds import DENSE, Cell, Kind
 from experiments.training.trainer import TOGETHER, Lane, Trainer, fill, is_stacked
-from jaxticket import diagnostics, tickets, training
+from jaxticket import diagnostics, registry, tickets, training
 from jaxticket.errors import DivergedError
 from jaxticket.tickets import fingerprint
 from jaxticket.typing import Key, Params, ProgressFn, PyTree
@@ -156,8 +156,9 @@ class Cells:
 
 
 def finished(folder: pathlib.Path) -> list[CellRecord]:
-    """The records of all cells in a folder, by whichever commands they were trained."""
-    paths = sorted((folder / "cells").glob("*/density_*/seed_*"))
+    """The records of all cells in a folder, by whichever commands they were trained, of methods that are known."""
+    known = {DENSE, *registry.METHODS}
+    paths = [path for path in sorted((folder / "cells").glob("*/density_*/seed_*")) if path.parts[-3] in known]
     return [CellRecord.parse(tickets.describe(path)["meta"]) for path in paths]
 
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import filters
-from jaxticket._checks import check_count
+from jaxticket._checks import check_affordable, check_count
 from jaxticket.allocate._shares import (
-    check_affordable,
     checked_density,
     checked_minimum,
     fill,

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket.allocate._shares import check_affordable, checked_density, checked_minimum, leaves_of, ratio
+from jaxticket._checks import check_affordable, check_arrays, check_fits, check_structure
+from jaxticket.allocate._shares import checked_density, checked_minimum, leaves_of, ratio
 from jaxticket.errors import InputError
-from jaxticket.masks._apply import check_fits
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
 from jaxticket.typing import Filter, Mask, Params, PyTree, Scores
@@ -60,11 +60,11 @@ def from_scores(
     """
     density, minimum = checked_density("density", density), checked_minimum(minimum)
     _check_known("scores", scores, "from_scores")
-    _tree.check_structure("scores", scores, "params", params)
-    _tree.check_arrays("scores", scores)
+    check_structure("scores", scores, "params", params)
+    check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
-    _tree.check_structure("scores", scored, "what where chooses", chosen)
+    check_structure("scores", scored, "what where chooses", chosen)
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
     check_affordable(density, round(density * int(sizes.sum())), np.minimum(minimum, sizes), minimum=minimum)
     unit = units.element()

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_affordable, check_arrays, check_number, known
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree
 
@@ -88,7 +87,7 @@ def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndar
 
 def leaves_of(chosen: PyTree) -> list[Leaf]:
     """The leaves that are sparsified, in tree order."""
-    _tree.check_arrays("params", chosen)
+    check_arrays("params", chosen)
     pairs = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), strict=True)
     return [Leaf(name, tuple(x.shape), math.prod(x.shape)) for name, x in pairs if x is not None]
 
@@ -97,17 +96,6 @@ def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
     """`chosen` with its leaves, in order, replaced by `values`; None stays None."""
     remaining = iter(values)
     return _tree.map_present(lambda _: next(remaining), chosen)
-
-
-def check_affordable(
-    density: float, budget: int, held: np.ndarray, *, minimum: int, least: Mapping[str, float] = MappingProxyType({})
-) -> None:
-    """Raises InputError if what leaves hold at least is more than the budget."""
-    if held.sum() > budget:
-        raise InputError(
-            f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
-            f"minimum={minimum} hold {held.sum()}; raise the density, lower the minimum, or keep fewer leaves dense."
-        )
 
 
 def ratios(counts: np.ndarray, sizes: np.ndarray) -> list[float]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
-from jaxticket._checks import check_count
+from jaxticket._checks import check_array, check_arrays, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree
 
@@ -129,7 +129,7 @@ def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) 
     >>> grand_last_layer(jnp.ones((1, 5)), jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3 · √6
     Array([2.], dtype=float32)
     """
-    _tree.check_array("features", features, np.floating)
+    check_array("features", features, np.floating)
     _, own = _checked(logits, labels)
     if features.ndim != 2 or len(features) != len(own):
         raise InputError(f"features has shape {features.shape}; pass ({len(own)}, width), a row for each of the logits")
@@ -138,8 +138,8 @@ def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) 
 
 def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The logits in float32 at least, and (batch, classes) bool: is it the label's?"""
-    _tree.check_array("logits", logits, np.floating)
-    _tree.check_array("labels", labels, np.integer)
+    check_array("logits", logits, np.floating)
+    check_array("labels", labels, np.integer)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise InputError(f"logits has shape {logits.shape}; pass (batch, classes), of two classes or more")
     if labels.shape != logits.shape[:1]:
@@ -173,7 +173,7 @@ def _scalar(loss: Callable[[Params, Any], jax.Array]) -> Callable[[Params, Any],
 
 
 def _check_params(params: Params) -> None:
-    _tree.check_arrays("params", params)
+    check_arrays("params", params)
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             name = _tree.path_name(path)
@@ -181,7 +181,7 @@ def _check_params(params: Params) -> None:
 
 
 def _length(examples: PyTree) -> int:
-    _tree.check_arrays("examples", examples)
+    check_arrays("examples", examples)
     lengths = {x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(examples)}
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(f"examples has arrays of lengths {lengths}; pass as many examples in each, at least one")

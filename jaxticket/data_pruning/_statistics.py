@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxticket import _tree
-from jaxticket._checks import check_count
+from jaxticket._checks import check_array, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import PyTree
 
@@ -77,7 +76,7 @@ def update(
     >>> forgetting(statistics)  # the second was never seen
     Array([ 2, -1], dtype=int32)
     """
-    _tree.check_array("index", index, np.integer)
+    check_array("index", index, np.integer)
     _check_observed(statistics, index, observed)
     step, seen, correct, right, forgotten, first_learned, sums = statistics
     examples = len(seen)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, files, masks
-from jaxticket._checks import check_count, check_fraction, check_key, check_number, known
+from jaxticket import files, masks
+from jaxticket._checks import check_array, check_count, check_fraction, check_key, check_number, known
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.selection import select
 from jaxticket.tickets._store import fingerprint
@@ -157,7 +157,7 @@ def _chosen(
         return select(scores, count / examples, mask=among)
     if labels is None:
         raise InputError(f"balance={balance} needs labels=, the class of each example")
-    _tree.check_array("labels", labels, np.integer)
+    check_array("labels", labels, np.integer)
     if labels.shape != (examples,):
         raise InputError(f"labels have shape {labels.shape}, but scores {scores.shape}; pass one class an example")
     among = jnp.ones(examples, bool) if among is None else among
@@ -184,7 +184,7 @@ def _count(name: str, size: Any, examples: int) -> int:
 
 
 def _check_scores(scores: Any) -> None:
-    _tree.check_array("scores", scores)
+    check_array("scores", scores)
     if scores.ndim != 1 or not len(scores) or jnp.issubdtype(scores.dtype, jnp.complexfloating):
         raise InputError(f"scores are {scores.dtype} of shape {scores.shape}; pass one real number an example")
     if not isinstance(scores, jax.core.Tracer) and not np.isfinite(np.asarray(scores, np.float64)).all():
@@ -193,7 +193,7 @@ def _check_scores(scores: Any) -> None:
 
 
 def _check_subset(name: str, subset: Any) -> None:
-    _tree.check_array(name, subset, np.bool_)
+    check_array(name, subset, np.bool_)
     if subset.ndim != 1:
         raise InputError(f"{name} has shape {subset.shape}; pass one bool an example")
 

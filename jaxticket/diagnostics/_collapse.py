@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_mask, check_structure
 from jaxticket.typing import Mask
 
 
@@ -22,9 +23,9 @@ def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
     first: dict[str, int] = {}
     reference: Mask | None = None
     for level, mask in enumerate(masks):
-        _tree.check_mask(f"masks[{level}]", mask)
+        check_mask(f"masks[{level}]", mask)
         reference = mask if reference is None else reference
-        _tree.check_structure(f"masks[{level}]", mask, "masks[0]", reference)
+        check_structure(f"masks[{level}]", mask, "masks[0]", reference)
         for name, leaf in zip(_tree.leaves(_tree.names(mask)), _tree.leaves(mask), strict=True):
             if leaf is not None and leaf.size and not jnp.any(leaf):
                 first.setdefault(name, level)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, masks
+from jaxticket._checks import check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.typing import Mask, Params, PyTree
 
@@ -98,7 +99,7 @@ def lerp(a: PyTree, b: PyTree, alpha: float | jax.Array) -> PyTree:
     >>> lerp({"w": jnp.zeros(2), "b": None}, {"w": jnp.ones(2), "b": None}, 0.25)
     {'b': None, 'w': Array([0.25, 0.25], dtype=float32)}
     """
-    _tree.check_structure("b", b, "a", a)
+    check_structure("b", b, "a", a)
 
     def check(name: str, x: Any, y: Any) -> None:
         if jnp.shape(x) != jnp.shape(y):
@@ -156,7 +157,7 @@ def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
         raise InputError("one end has mask=None; give both ends the mask that both were trained under")
     if a.mask is None:
         return a, b
-    _tree.check_structure("b.params", b.params, "a.params", a.params)
+    check_structure("b.params", b.params, "a.params", a.params)
     if masks.hamming(a.params, a.mask, b.mask) > 0:
         raise InputError(
             "the ends keep to different masks, and between them lie networks denser than either; compare runs of one "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket._checks import check_array
 from jaxticket.errors import InputError
 
 _NEGLIGIBLE = 0.01  # of the layer's largest weight
@@ -42,7 +42,7 @@ def filter_quality(kernel: jax.Array) -> FilterQuality:
     >>> round(float(filter_quality(kernel).orthogonality), 3) == 0
     True
     """
-    _tree.check_array("kernel", kernel, np.floating)
+    check_array("kernel", kernel, np.floating)
     if kernel.ndim != 4 or kernel.shape[-1] < 2 or kernel.shape[0] * kernel.shape[1] < 2:
         raise InputError(f"kernel has shape {kernel.shape}; it must be (height, width, inputs, outputs ≥ 2)")
     height, width, inputs, outputs = kernel.shape

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket._checks import check_array, check_mask
 from jaxticket.errors import InputError
 
 
@@ -37,8 +37,8 @@ def dead_neurons(activations: jax.Array, *, cut: jax.Array | None = None) -> Dea
     >>> dead_neurons(jnp.array([[0.0, 1.0, 0.0], [0.0, 2.0, 1.0]]), cut=jnp.array([True, False, False])).dynamic
     Array(0.25, dtype=float32)
     """
-    _tree.check_array("activations", activations)
-    _tree.check_mask("cut", cut)
+    check_array("activations", activations)
+    check_mask("cut", cut)
     if activations.ndim < 2 or activations.size == 0:
         raise InputError(f"activations have shape {activations.shape}; pass (examples, …, neurons)")
     neurons = activations.shape[-1]
@@ -60,5 +60,5 @@ def cut_off(mask: jax.Array) -> jax.Array:
     >>> cut_off(jnp.array([[True, False], [False, False]]))
     Array([False,  True], dtype=bool)
     """
-    _tree.check_array("mask", mask, np.bool_)
+    check_array("mask", mask, np.bool_)
     return ~jnp.any(mask, axis=range(mask.ndim - 1))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket._checks import check_array
 from jaxticket.errors import InputError
 
 
@@ -24,8 +24,8 @@ def linear_cka(x: jax.Array, y: jax.Array, *, debiased: bool = False) -> jax.Arr
     >>> round(float(linear_cka(x, 3 * x[:, ::-1])), 5)
     1.0
     """
-    _tree.check_array("x", x, np.floating)
-    _tree.check_array("y", y, np.floating)
+    check_array("x", x, np.floating)
+    check_array("y", y, np.floating)
     least = 4 if debiased else 2
     if x.ndim != 2 or y.ndim != 2 or x.shape[0] != y.shape[0] or x.shape[0] < least:
         raise InputError(

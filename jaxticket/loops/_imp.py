@@ -1,23 +1,19 @@
 """Iterative magnitude pruning, and any search of its shape: train, prune the survivors, rewind, repeat."""
 
 import dataclasses
-import itertools
-import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 
-from jaxticket import _tree
-from jaxticket._checks import check_count, check_key, check_number, known
+from jaxticket._checks import check_count, check_densities, check_fits, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.loops._level import Level, LevelStore, PruneFn
-from jaxticket.masks._apply import check_fits
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
 from jaxticket.tickets._ticket import rewind as rewound
 from jaxticket.tickets.rewinds import Rewind
-from jaxticket.typing import Density, Key, Mask, Trained, TrainFn
+from jaxticket.typing import Density, Key, Trained, TrainFn
 
 
 def imp(
@@ -154,28 +150,3 @@ def listed(densities: Any) -> tuple[Density, ...]:
     if not isinstance(densities, Iterable) or isinstance(densities, str):
         raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")
     return tuple(known(d) for d in densities)
-
-
-def check_densities(densities: Sequence[Density], mask: Mask) -> None:
-    """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
-    if not len(densities):
-        raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
-    for density in densities:
-        if not isinstance(density, numbers.Real | str):
-            _tree.check_structure("densities", density, "ticket.mask", mask)
-        for value in jax.tree.leaves(density):
-            check_number(densities=value)
-            if not 0 <= known(value) <= 1:
-                raise InputError(
-                    f"densities: {value} is not a fraction; pass numbers between 0 and 1 (the part to keep)"
-                )
-    for index, (high, low) in enumerate(itertools.pairwise(densities)):
-        if any(b > a for a, b in zip(_by_leaf(high, mask), _by_leaf(low, mask), strict=True)):
-            raise InputError(
-                f"densities[{index + 1}]={low} is above densities[{index}]={high}; a search can only prune: sort them"
-            )
-
-
-def _by_leaf(density: Density, mask: Mask) -> list[Any]:
-    pruned = len(jax.tree.leaves(mask))
-    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxticket.loops._imp import check_densities, level_keys, listed
+from jaxticket._checks import check_densities, check_fits
+from jaxticket.loops._imp import level_keys, listed
 from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
-from jaxticket.masks._apply import check_fits
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.tickets.rewinds import Rewind

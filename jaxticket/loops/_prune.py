@@ -5,11 +5,11 @@ import functools
 import jax
 
 from jaxticket import _tree, scopes, scores, units
+from jaxticket._checks import check_fits, check_minimum
 from jaxticket.errors import InputError
 from jaxticket.loops._level import PruneFn
-from jaxticket.masks._apply import check_fits
 from jaxticket.scopes import Scope
-from jaxticket.selection._floors import check_minimum, protect
+from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
 from jaxticket.typing import Density, Key, Mask, Params, ScoreFn, Scores
 from jaxticket.units import Unit

@@ -13,7 +13,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_count, check_number, known
+from jaxticket._checks import check_count, check_mask, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._constraints import required
@@ -42,7 +42,7 @@ def init(mask: Mask, *, length: int = 5) -> EarlyBird:
     Raises InputError for a length below 2, or a mask without a leaf.
     """
     check_count(0, length=length)
-    _tree.check_mask("mask", mask)
+    check_mask("mask", mask)
     if length < 2:
         raise InputError(f"length={length} must be at least 2: masks are compared with each other")
     if not jax.tree.leaves(mask):
@@ -152,8 +152,8 @@ def bird_of(opt_state: PyTree) -> EarlyBird:
 
 
 def _pushed(state: EarlyBird, mask: Mask) -> EarlyBird:
-    _tree.check_structure("mask", mask, "state.masks", state.masks)
-    _tree.check_mask("mask", mask)
+    check_structure("mask", mask, "state.masks", state.masks)
+    check_mask("mask", mask)
 
     def one(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
         if old.shape[1:] != new.shape:

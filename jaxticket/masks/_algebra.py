@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_arrays, check_mask, check_structure
 from jaxticket.errors import StructureError
 from jaxticket.typing import Mask
 
@@ -53,7 +54,7 @@ def complement(mask: Mask) -> Mask:
     >>> complement({"kernel": jnp.array([True, False]), "bias": None})
     {'bias': None, 'kernel': Array([False,  True], dtype=bool)}
     """
-    _tree.check_mask("mask", mask)
+    check_mask("mask", mask)
     return _tree.map_present(jnp.logical_not, mask)
 
 
@@ -64,7 +65,7 @@ def full_like(mask: Mask) -> Mask:
     >>> full_like({"kernel": jnp.array([True, False]), "bias": None})
     {'bias': None, 'kernel': Array([ True,  True], dtype=bool)}
     """
-    _tree.check_arrays("mask", mask)
+    check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.ones_like(m, dtype=bool), mask)
 
 
@@ -75,14 +76,14 @@ def empty_like(mask: Mask) -> Mask:
     >>> empty_like({"kernel": jnp.array([True, False]), "bias": None})
     {'bias': None, 'kernel': Array([False, False], dtype=bool)}
     """
-    _tree.check_arrays("mask", mask)
+    check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.zeros_like(m, dtype=bool), mask)
 
 
 def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -> Mask:
-    _tree.check_structure("b", b, "a", a)
-    _tree.check_mask("a", a)
-    _tree.check_mask("b", b)
+    check_structure("b", b, "a", a)
+    check_mask("a", a)
+    check_mask("b", b)
 
     def one(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
         if x is None and y is None:

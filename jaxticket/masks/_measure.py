@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _processes, _tree
+from jaxticket._checks import check_fits
 from jaxticket.errors import InputError
 from jaxticket.masks import _algebra
-from jaxticket.masks._apply import check_fits
 from jaxticket.typing import Mask, Params
 
 _MOST = 2**31 - 1  # the largest int32

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_mask
 from jaxticket.typing import Mask, PyTree
 
 
@@ -38,7 +39,7 @@ def pack(mask: Mask) -> PyTree:
     (4, 3)
     """
 
-    _tree.check_mask("mask", mask)
+    check_mask("mask", mask)
 
     def one(m: jax.Array) -> PackedMask:
         last = m.shape[-1] if m.ndim else None

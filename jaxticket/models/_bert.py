@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_heads, check_sizes, check_tokens
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
@@ -30,8 +31,8 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
     >>> jax.eval_shape(run, params, state, jnp.ones((3, 5), int))[0].shape
     (3, 5, 16)
     """
-    _layers.check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
-    _transformer.check_heads(width, heads)
+    check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    check_heads(width, heads)
     design = _transformer.Design(
         scale=(width // heads) ** -0.5,
         epsilon=_EPSILON,
@@ -53,7 +54,7 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
-        _layers.check_tokens(x)
+        check_tokens(x)
         longest = params["position"]["embedding"].shape[0]
         if x.shape[1] > longest:
             raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")

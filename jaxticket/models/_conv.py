@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import jax
 
+from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
@@ -48,8 +49,8 @@ def _conv_net(multiples: tuple[int, ...], classes: int, shape: tuple[int, int, i
     if len(shape) != 3:
         raise InputError(f"shape={shape} must be (height, width, channels)")
     rows, columns, channels = shape
-    _layers.check_sizes(classes=classes, height=rows, width=columns, channels=channels)
-    _layers.check_sizes(width=width)
+    check_sizes(classes=classes, height=rows, width=columns, channels=channels)
+    check_sizes(width=width)
     shrunk = 2 ** (len(multiples) // 2)
     if min(rows, columns) < shrunk:
         raise InputError(f"shape={shape}: images must be at least {shrunk} × {shrunk}, or pooling leaves no pixel")
@@ -68,7 +69,7 @@ def _conv_net(multiples: tuple[int, ...], classes: int, shape: tuple[int, int, i
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
-        _layers.check_images(x, params["conv1"]["kernel"])
+        check_images(x, params["conv1"]["kernel"])
         for index, name in enumerate(convs, start=1):
             x = jax.nn.relu(_layers.conv(params[name], x))
             x = _layers.max_pool(x) if index % 2 == 0 else x

@@ -5,6 +5,7 @@ import math
 
 import jax
 
+from jaxticket._checks import check_heads, check_sizes, check_tokens
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
@@ -31,8 +32,8 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
     >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
     (3, 5, 50)
     """
-    _layers.check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
-    _transformer.check_heads(width, heads)
+    check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    check_heads(width, heads)
     design = _transformer.Design(
         scale=(width // heads) ** -0.5,
         epsilon=_EPSILON,
@@ -55,7 +56,7 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
-        _layers.check_tokens(x)
+        check_tokens(x)
         longest = params["position"]["embedding"].shape[0]
         if x.shape[1] > longest:
             raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")

@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jaxticket.errors import InputError, MissingExtraError
+from jaxticket.errors import MissingExtraError
 from jaxticket.typing import Key, Params, PyTree
 
 try:
@@ -121,28 +121,6 @@ def bind(arrays: Params, kind: Callable[..., Any], *args: Any, **options: Any) -
 def in_order(blocks: Params) -> list[str]:
     """The names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
     return sorted(blocks, key=lambda name: int(name.removeprefix("block")))
-
-
-def check_sizes(**sizes: int) -> None:
-    """InputError unless every size is at least 1."""
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1")
-
-
-def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
-    """InputError unless x is (batch, height, width, channels): what the first kernel reads, and `least` pixels wide."""
-    channels = kernel.shape[-2]
-    if x.ndim != 4 or x.shape[-1] != channels:
-        raise InputError(f"x has shape {x.shape}; images must be (batch, height, width, {channels})")
-    if min(x.shape[1:3]) < least:
-        raise InputError(f"x has shape {x.shape}; images must have at least {least} × {least} pixels")
-
-
-def check_tokens(tokens: jax.Array) -> None:
-    """InputError unless tokens are integers of shape (batch, time)."""
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise InputError(f"x is {tokens.dtype}{list(tokens.shape)}; tokens must be integers of shape (batch, time)")
 
 
 @functools.cache

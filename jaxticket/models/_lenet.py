@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import jax
 
+from jaxticket._checks import check_sizes
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
@@ -26,7 +27,7 @@ def lenet_300_100(*, features: int = 784, classes: int = 10, width: int = 100) -
     >>> logits.shape
     (5, 10)
     """
-    _layers.check_sizes(features=features, classes=classes, width=width)
+    check_sizes(features=features, classes=classes, width=width)
     names = ("hidden1", "hidden2", "output")
 
     def init(key: Key) -> tuple[Params, PyTree]:

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_sizes, check_tokens
 from jaxticket.errors import InputError
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
@@ -33,7 +34,7 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
     >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
     (3, 5, 50)
     """
-    _layers.check_sizes(vocabulary=vocabulary, width=width, layers=layers)
+    check_sizes(vocabulary=vocabulary, width=width, layers=layers)
     if not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout} must lie in [0, 1)")
 
@@ -48,7 +49,7 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
         return _layers.pure(made)
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
-        _layers.check_tokens(x)
+        check_tokens(x)
         rate = dropout if train else 0.0
         if rate and key is None:
             raise InputError("key=None: training with dropout draws from a key; pass one, or lstm(dropout=0)")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_images, check_sizes
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
@@ -92,7 +93,7 @@ def resnet_50(*, classes: int = 1000, width: int = 64, channels: int = 3) -> Mod
 def _resnet(
     block: tuple[_Layer, ...], depths: tuple[int, ...], stem: _Stem, classes: int, width: int, channels: int
 ) -> Model:
-    _layers.check_sizes(classes=classes, width=width, channels=channels)
+    check_sizes(classes=classes, width=width, channels=channels)
     stages = tuple(f"stage{index}" for index in range(1, len(depths) + 1))
     strided = "layer1" if block == _BASIC else "layer2"
 
@@ -109,7 +110,7 @@ def _resnet(
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del key  # no dropout
-        _layers.check_images(x, params["stem"]["conv"]["kernel"])
+        check_images(x, params["stem"]["conv"]["kernel"])
         new: dict[str, PyTree] = {stage: {} for stage in stages}
         x, new["stem"] = _layers.conv_norm(params["stem"], state["stem"], x, strides=stem.strides, train=train)
         x = jax.nn.relu(x)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxticket.errors import InputError
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
 from jaxticket.typing import Params
@@ -82,12 +81,6 @@ def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arra
 def layer_norm(params: Params, x: jax.Array, *, epsilon: float) -> jax.Array:
     """x normalised over its last axis."""
     return _layers.bind(params, nnx.LayerNorm, x.shape[-1], epsilon=epsilon)(x)
-
-
-def check_heads(width: int, heads: int) -> None:
-    """InputError unless heads divide the width."""
-    if width % heads:
-        raise InputError(f"width={width} must be a multiple of heads={heads}")
 
 
 def _project(params: Params, x: jax.Array) -> jax.Array:

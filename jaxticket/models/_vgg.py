@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_images, check_sizes
 from jaxticket.models import _layers
 from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
@@ -23,7 +24,7 @@ def vgg_16_bn(*, classes: int = 10, width: int = 64, channels: int = 3) -> Model
     >>> params["layer13"]["conv"]["kernel"].shape, state["layer13"]["norm"]["var"].shape
     ((3, 3, 32, 32), (32,))
     """
-    _layers.check_sizes(classes=classes, width=width, channels=channels)
+    check_sizes(classes=classes, width=width, channels=channels)
 
     def init(key: Key) -> tuple[Params, PyTree]:
         rngs, inputs = _layers.keys(key), channels
@@ -36,7 +37,7 @@ def vgg_16_bn(*, classes: int = 10, width: int = 64, channels: int = 3) -> Model
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del key  # no dropout
-        _layers.check_images(x, params["layer1"]["conv"]["kernel"], least=16)
+        check_images(x, params["layer1"]["conv"]["kernel"], least=16)
         index, new = 0, {}
         for number, stage in enumerate(_STAGES):
             x = _layers.max_pool(x) if number else x

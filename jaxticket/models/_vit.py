@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
@@ -40,7 +41,7 @@ def vit_small(*, classes: int = 1000, image_size: int = 224, patch: int = 16, ch
 
 
 def _vit(heads: int, classes: int, image_size: int, patch: int, channels: int) -> Model:
-    _layers.check_sizes(classes=classes, image_size=image_size, patch=patch, channels=channels)
+    check_sizes(classes=classes, image_size=image_size, patch=patch, channels=channels)
     if image_size % patch:
         raise InputError(f"image_size={image_size} must be a multiple of patch={patch}")
 
@@ -62,7 +63,7 @@ def _vit(heads: int, classes: int, image_size: int, patch: int, channels: int) -
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
-        _layers.check_images(x, params["patch"]["kernel"])
+        check_images(x, params["patch"]["kernel"])
         if x.shape[1:3] != (image_size, image_size):
             raise InputError(f"x has shape {x.shape}; this model reads {image_size} × {image_size} pixels (image_size)")
         size, _, inputs, width = params["patch"]["kernel"].shape

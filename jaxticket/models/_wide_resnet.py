@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
@@ -28,7 +29,7 @@ def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels
     >>> sorted(params["stage1"]["block1"]), sorted(params["stage2"]["block1"])
     (['layer1', 'layer2'], ['layer1', 'layer2', 'shortcut'])
     """
-    _layers.check_sizes(width=width, classes=classes, channels=channels)
+    check_sizes(width=width, classes=classes, channels=channels)
     if depth < 10 or depth % 6 != 4:
         raise InputError(f"depth={depth} must be 6 · n + 4: 10, 16, 22, 28, …")
 
@@ -46,7 +47,7 @@ def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del key  # no dropout
-        _layers.check_images(x, params["stem"]["conv"]["kernel"])
+        check_images(x, params["stem"]["conv"]["kernel"])
         new: dict[str, PyTree] = {stage: {} for stage in _STAGES}
         x = _layers.conv(params["stem"]["conv"], x)
         for index, stage in enumerate(_STAGES):

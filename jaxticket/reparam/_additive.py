@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, masks
-from jaxticket._checks import check_count, check_key, check_number, known
+from jaxticket._checks import check_arrays, check_count, check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, trains
 from jaxticket.selection import select
@@ -59,7 +59,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
         return jnp.abs(residual).reshape(p.shape)
 
     def score(params: Params, **_: Any) -> Scores:
-        _tree.check_arrays("params", params)
+        check_arrays("params", params)
         return _tree.map_present(one, params)
 
     return score

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxticket import _tree
-from jaxticket._checks import check_key, check_number, known
+from jaxticket._checks import check_fits, check_key, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.masks import summary
-from jaxticket.masks._apply import check_fits
 from jaxticket.reparam._base import Latent
 from jaxticket.reparam._initialise import draw_leaves, kaiming_normal
 from jaxticket.typing import Key, Mask, Params
@@ -105,7 +104,7 @@ def _outside(mask: Mask, new: Params, old: Params) -> Params:
 def _check_scored(latent: Latent) -> None:
     if not isinstance(latent, Latent):
         raise InputError(f"latent is a {type(latent).__name__}, not a Latent; pass that of edge_popup or biprop.")
-    _tree.check_structure("latent.learned", latent.learned, "latent.weights", latent.weights)
+    check_structure("latent.learned", latent.learned, "latent.weights", latent.weights)
 
 
 def _check_room(weights: Params, mask: Mask, fraction: float) -> None:

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_batches
 from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs, wide
 from jaxticket.errors import InputError
-from jaxticket.scores._probing import Loss, Point, check_batches, join, probe
+from jaxticket.scores._probing import Loss, Point, join, probe
 from jaxticket.typing import Params, PyTree, ScoreFn, Scores
 
 Apply = Callable[[Params, PyTree], PyTree]  # (params, x) -> outputs

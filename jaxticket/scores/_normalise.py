@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._checks import check_structure
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.typing import Mask, Params, ScoreFn, Scores
 
@@ -109,7 +110,7 @@ def _scored_and_alive(
     scores = score(params, mask=mask, **signals)
     if mask is None:
         mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
-    _tree.check_structure("mask", mask, "scores", scores)
+    check_structure("mask", mask, "scores", scores)
     return (
         _tree.map_present(lambda s, m: s.astype(jnp.float32), scores, mask),
         in_shapes_of(mask, scores),

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_key
+from jaxticket._checks import check_arrays, check_key, check_shapes
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Params, PyTree, Scores
 
@@ -124,7 +124,7 @@ def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
 
 def _floats(params: Params) -> Params:
     """`params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
-    _tree.check_arrays("params", params)
+    check_arrays("params", params)
     return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
 
 
@@ -134,7 +134,7 @@ def _required(grads: Params | None, params: Params) -> Params:
             "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "
             "mask with scores.random or scores.magnitude."
         )
-    _tree.check_shapes("grads", grads, "params", params)
+    check_shapes("grads", grads, "params", params)
     return grads
 
 

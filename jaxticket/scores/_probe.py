@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, units
+from jaxticket._checks import check_batches, check_examples
 from jaxticket.errors import InputError
 from jaxticket.scores._probing import (
     Loss,
     Point,
     all_wide,
-    check_batches,
-    check_examples,
     gradient_of,
     is_float,
     join,

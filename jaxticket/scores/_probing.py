@@ -1,12 +1,13 @@
 """What scores that go through batches share: where they stand, and means over batches on the device."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_arrays, check_structure
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
@@ -30,9 +31,9 @@ def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
     """The ScoreFn that measures at the masked parameters."""
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
-        _tree.check_arrays("params", params)
+        check_arrays("params", params)
         if mask is not None:
-            _tree.check_structure("mask", mask, "params", params)
+            check_structure("mask", mask, "params", params)
         sparsified = params if mask is None else _tree.tree_map(lambda p, m: None if m is None else p, params, mask)
         weights = _tree.map_present(lambda p: p if is_float(p) else None, sparsified)
         if not jax.tree.leaves(weights):
@@ -86,20 +87,6 @@ def _add(a: PyTree, b: PyTree) -> PyTree:
 @jax.jit
 def _divide(total: PyTree, count: int) -> PyTree:
     return jax.tree.map(lambda t: t / count, total)
-
-
-def check_batches(batches: Iterable[PyTree]) -> None:
-    if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
-        raise InputError(
-            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be gone through again, as "
-            "list(batches), or [batch] for one."
-        )
-
-
-def check_examples(batch: PyTree) -> None:
-    lengths = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
-    if len(lengths) != 1 or None in lengths:
-        raise InputError(f"a batch's leaves have lengths {lengths} along their first axis, which must count examples.")
 
 
 def is_float(p: jax.Array) -> bool:

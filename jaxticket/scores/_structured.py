@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_arrays, check_number, known
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
@@ -44,7 +44,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         raise InputError(f"norm_density={norm_density} is not a fraction; pass a number between 0 and 1.")
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
-        _tree.check_arrays("params", params)
+        check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
             mask = _tree.map_present(lambda p: None, params)
@@ -93,7 +93,7 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
     rule = scale_of if callable(scale_of) else _substitution(*scale_of)
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
-        _tree.check_arrays("params", params)
+        check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         names = _tree.names(masked)
         leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))

@@ -5,19 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes
-from jaxticket._checks import check_count
 from jaxticket.errors import InputError
-from jaxticket.scopes import Scope
 from jaxticket.selection._select import select
 from jaxticket.typing import Density, Mask, Scores
 from jaxticket.units import Unit
-
-
-def check_minimum(minimum: int, scope: Scope) -> None:
-    """Raises InputError unless a selection over `scope` can have this minimum."""
-    check_count(0, minimum=minimum)
-    if minimum > 0 and not scope.joint:
-        raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
 
 
 def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask: Mask) -> Scores:

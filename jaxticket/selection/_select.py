@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_alike, check_leaves, check_mask, check_number, check_structure, known
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -104,9 +104,9 @@ def drop_and_grow(
     drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
-    _tree.check_structure("grow", grow, "mask", mask)
+    check_structure("grow", grow, "mask", mask)
     grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
-    _tree.check_alike("grow", grow, "drop", drop)
+    check_alike("grow", grow, "drop", drop)
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)
@@ -253,7 +253,7 @@ def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None 
 
 def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
     """Scores, density and mask with None in the same places, checked before any work."""
-    _tree.check_leaves("scores", scores)
+    check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
     if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
         _check_fraction("density", density)
@@ -264,13 +264,13 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
             "number, or scope=scopes.leaf() for densities by leaf."
         )
     else:
-        _tree.check_structure("density", density, "scores", scores)
+        check_structure("density", density, "scores", scores)
         _tree.map_present(functools.partial(_check_fraction, "density"), density)
         scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
         density_tree = density
     if mask is not None:
-        _tree.check_structure("mask", mask, "scores", scores)
-        _tree.check_mask("mask", mask)
+        check_structure("mask", mask, "scores", scores)
+        check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
         mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_number
+from jaxticket._checks import check_leaves, check_number
 from jaxticket.errors import InputError
 from jaxticket.selection import _counting, _keys
 from jaxticket.selection._contest import Contest, Values, position_bits, positions
@@ -77,7 +77,7 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
     >>> threshold({"a": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}, 2)
     Array(2., dtype=float32)
     """
-    _tree.check_leaves("scores", scores)
+    check_leaves("scores", scores)
     check_number(k=k)
     arrays = [jnp.asarray(s) for s in _tree.leaves(scores) if s is not None]
     size = sum(a.size for a in arrays)

@@ -46,7 +46,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
             entries.append({"tree": name, "path": [step_of(key) for key in keys], **entry})
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
                 arrays[str(len(entries) - 1)] = stored
-    _record.check_writable(entries)
+    _record.require_writable(entries)
     with _new_directory(path) as directory:
         _processes.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}
@@ -80,7 +80,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         if name not in sizes or _digest_of(path / name) != digest:
             what = "differs from what was saved" if name in sizes else "is missing"
             raise CheckpointError(f"{path}: {name} {what}; restore it from a copy or delete the directory")
-    _record.check_size(path, body["entries"], sizes)
+    _record.require_size(path, body["entries"], sizes)
     return body
 
 
@@ -113,8 +113,8 @@ def read(
             places.update(zip(arrays, spread(name, shardings[name], template), strict=True))
     with _foreign_errors(path):
         stored = _orbax().metadata(path / "arrays").metadata if _holds_arrays(record) else {}
-    _record.check_stored(path, record["entries"], stored)
-    _record.check_wide(path, record["entries"])
+    _record.require_stored(path, record["entries"], stored)
+    _record.require_wide(path, record["entries"])
     with _foreign_errors(path):
         leaves = _read_arrays(path, record["entries"], places)
     trees = {}

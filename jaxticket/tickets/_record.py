@@ -79,7 +79,7 @@ def parse(path: pathlib.Path) -> dict[str, Any]:
     return body
 
 
-def check_writable(entries: list[dict[str, Any]]) -> None:
+def require_writable(entries: list[dict[str, Any]]) -> None:
     """Raises InputError for what `parse` would refuse: what is saved can be loaded."""
     try:
         _check_entries(entries)
@@ -106,7 +106,7 @@ def files(path: pathlib.Path) -> dict[str, int]:
     return sizes
 
 
-def check_size(path: pathlib.Path, entries: list[dict[str, Any]], sizes: Mapping[str, int]) -> None:
+def require_size(path: pathlib.Path, entries: list[dict[str, Any]], sizes: Mapping[str, int]) -> None:
     """Raises CheckpointError if the arrays, once loaded, would take more memory than the files can have told of."""
     most = _BYTES_A_BYTE * sum(size for name, size in sizes.items() if name.startswith("arrays/"))
     total = 0
@@ -121,7 +121,7 @@ def check_size(path: pathlib.Path, entries: list[dict[str, Any]], sizes: Mapping
             )
 
 
-def check_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any) -> None:
+def require_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any) -> None:
     """Raises CheckpointError unless orbax's metadata tell of the same arrays as the record does.
 
     A chunk larger than its array is refused too: it would be decoded whole.
@@ -148,7 +148,7 @@ def check_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any)
             )
 
 
-def check_wide(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
+def require_wide(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
     """Raises CheckpointError for arrays of 64 bits where jax would read them as 32."""
     types = {entry["dtype"] for entry in entries if "dtype" in entry and "key_impl" not in entry}
     halved = sorted(name for name in types if jax.dtypes.canonicalize_dtype(name) != name)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_structure
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -111,7 +112,7 @@ def rewind(ticket: Ticket) -> Params:
     >>> rewind(Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}))
     {'w': Array([1., 0.], dtype=float32)}
     """
-    _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
+    check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     return copy(apply_mask(ticket.params, ticket.mask))
 
 

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_number
+from jaxticket._checks import check_arrays, check_fits, check_mask, check_number
 from jaxticket.errors import InputError
-from jaxticket.masks._apply import check_fits
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Mask, Params, PyTree, Trained
 
@@ -33,7 +32,7 @@ def weights() -> Rewind:
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
-        _tree.check_mask("mask", mask)
+        check_mask("mask", mask)
         return dataclasses.replace(ticket, mask=mask, opt_state=None)
 
     return policy
@@ -73,7 +72,7 @@ def learning_rate() -> Rewind:
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
-        _tree.check_arrays("trained.params", trained.params)
+        check_arrays("trained.params", trained.params)
         return dataclasses.replace(ticket, params=trained.params, mask=mask, state=trained.state, opt_state=None)
 
     return policy

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxticket import _tree
-from jaxticket._checks import check_fraction, check_number, known
+from jaxticket._checks import check_array, check_fraction, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, LogitsFn, LossFn, Params, PyTree
 
@@ -70,8 +69,8 @@ def divergence(logits: jax.Array, teacher: jax.Array, *, temperature: float) -> 
     0.0
     """
     _check_temperature(temperature)
-    _tree.check_array("logits", logits, np.floating)
-    _tree.check_array("teacher", teacher, np.floating)
+    check_array("logits", logits, np.floating)
+    check_array("teacher", teacher, np.floating)
     if logits.shape != teacher.shape:
         raise InputError(
             f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; of the same batch?"

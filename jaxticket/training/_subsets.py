@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket._checks import check_array
 from jaxticket.data_pruning import Tracked, update
 from jaxticket.errors import InputError
 from jaxticket.training._recipe import Part, Progressing, Recipe, Steps
@@ -110,7 +110,7 @@ def _per_epoch(recipe: Recipe, part: Part) -> jax.Array:
 
 def size_of(subset: Any, examples: int, *, stacked: bool = False) -> int:
     """How many examples a subset keeps, or each of several. Raises InputError for what cannot be trained on."""
-    _tree.check_array("subset", subset, np.bool_)
+    check_array("subset", subset, np.bool_)
     shape = ("replicates", examples) if stacked else (examples,)
     if subset.ndim != len(shape) or subset.shape[-1] != examples:
         raise InputError(f"subset has shape {subset.shape}, but must be {shape}, a bool for each example")

@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket import _tree
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_arrays, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -34,7 +33,7 @@ def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
         raise InputError("transform observes gradients by itself; average inside it, or leave averaged() out.")
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
-        _tree.check_arrays("params", params)
+        check_arrays("params", params)
         mask, state = transform.init(params, mask, key=key)
         return mask, (state, jax.tree.map(jnp.zeros_like, params))
 

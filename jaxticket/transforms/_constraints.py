@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
+from jaxticket._checks import check_fits, check_mask, check_updates
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
-from jaxticket.masks._apply import check_fits
 from jaxticket.typing import Mask, Params, PyTree
 
 
@@ -82,16 +82,8 @@ def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     def one(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
         return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
 
-    _tree.check_mask("mask", mask)
+    check_mask("mask", mask)
     return _tree.tree_map(one, mask, updates, params)
-
-
-def check_updates(name: str, updates: Params, params: Params) -> None:
-    """Raises StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
-    _tree.check_alike(name, updates, "params", params)
-    for path, u in zip(_tree.leaves(_tree.names(updates)), _tree.leaves(updates), strict=True):
-        if u is not None and u.dtype == bool:
-            raise InputError(f"{name} at {path!r} has dtype bool; pass numbers, as jax.grad gives them.")
 
 
 def required(params: Params | None, name: str) -> Params:

@@ -6,13 +6,11 @@ from collections.abc import Callable
 import jax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_fraction
+from jaxticket._checks import check_fits, check_fraction, check_minimum
 from jaxticket.errors import InputError
-from jaxticket.masks._apply import check_fits
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
 from jaxticket.selection import _redistribution, drop_and_grow
-from jaxticket.selection._floors import check_minimum
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.transforms._start import Allocate, best, full_mask
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores

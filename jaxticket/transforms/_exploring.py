@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._checks import check_mask
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -35,12 +36,12 @@ def exploring(transform: MaskTransform) -> MaskTransform:
         mask, state = transform.init(params, mask, key=key)
         if mask is None:
             raise InputError("exploring needs a mask: exploring(chain(start(...), ...)), or sparsify(..., mask=mask).")
-        _tree.check_mask("mask", mask)
+        check_mask("mask", mask)
         return mask, Explored(_tree.map_present(lambda m: jnp.array(m, copy=True), mask), state)
 
     def update(mask: Mask, state: Explored, **signals: Any) -> tuple[Mask, PyTree]:
         mask, inner = transform.update(mask, state.inner, **signals)
-        _tree.check_mask("mask", mask)
+        check_mask("mask", mask)
         return mask, Explored(_tree.map_present(jnp.logical_or, state.ever, mask), inner)
 
     def observe(state: Explored, **signals: Any) -> PyTree:

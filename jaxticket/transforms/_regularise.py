@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_fits, check_number, check_updates, known
 from jaxticket.errors import InputError
-from jaxticket.masks._apply import check_fits
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import check_updates, land_on_zeros, required
+from jaxticket.transforms._constraints import land_on_zeros, required
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit

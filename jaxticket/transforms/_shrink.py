@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number, known
+from jaxticket._checks import check_number, check_updates, known
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import check_updates, required
+from jaxticket.transforms._constraints import required
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit

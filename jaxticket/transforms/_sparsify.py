@@ -9,12 +9,11 @@ import optax
 
 from jaxticket import _tree, masks
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_key
+from jaxticket._checks import check_fits, check_key, check_leaves, check_updates
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
-from jaxticket.masks._apply import check_fits
 from jaxticket.transforms._base import Plan
-from jaxticket.transforms._constraints import check_updates, masked_update, required
+from jaxticket.transforms._constraints import masked_update, required
 from jaxticket.transforms._surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -67,7 +66,7 @@ def sparsify(
 
     def init(params: Params) -> SparseState:
         given = mask
-        _tree.check_leaves("params", params)
+        check_leaves("params", params)
         if mask is not None:
             check_fits(params, mask)
             given = _tree.map_present(lambda m: jnp.array(m, bool), mask)

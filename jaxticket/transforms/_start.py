@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
+from jaxticket._checks import check_fits
 from jaxticket.errors import InputError
-from jaxticket.masks._apply import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
+from jaxticket._checks import check_arrays, check_fits
 from jaxticket.errors import StructureError
-from jaxticket.masks._apply import check_fits
 from jaxticket.typing import Mask, Params, PyTree
 
 
@@ -28,7 +28,7 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
 
     As `choose_moments` goes by; `params` serves for shapes and dtypes.
     """
-    _tree.check_arrays("params", params)
+    check_arrays("params", params)
     fresh = inner.init(jax.tree.map(jnp.zeros_like, params))
     return choose_moments(inner, state, fresh, params, chosen)
 

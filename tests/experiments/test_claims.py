@@ -94,7 +94,13 @@ def test_verdicts(reinit, verdict):
 
 
 def test_comparison():
-    given = [("dense", 1.0, 95), ("static", 0.01, 80), ("rigl", 0.01, 85), ("snip", 0.05, 94.8), ("static", 0.1, 90)]
+    given = [
+        ("dense", 1.0, 95),
+        ("random_erk", 0.01, 80),
+        ("rigl", 0.01, 85),
+        ("snip", 0.05, 94.8),
+        ("random_erk", 0.1, 90),
+    ]
     made = comparison.claims(as_cells(records(*given, method=..., density=...)))
     assert found(made) == [
         ("Evci et al. 2020, RigL", 5.0, HOLDS),

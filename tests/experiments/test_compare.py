@@ -149,7 +149,7 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
     config = Training()
     basis = problems.basis(config)
     setting, lanes = kinds.settings(config, basis), []
-    for method in ("static", "rigl", "ste"):
+    for method in ("random_erk", "rigl", "ste"):
         cell = kinds.Cell(method, 0.5, 1)
         lanes.append(kinds.kind(cell, config, basis, setting).begin(cell))
     masks = [jt.mask_of(lane.opt_state) for lane in lanes[:2]]
@@ -225,7 +225,7 @@ def test_bad_flags(main, arguments, words, capsys, tmp_path):
 
 def test_claims_are_of_every_selection_that_was_trained(tmp_path):
     config = compare.Config(densities=(0.01,), seeds=2, out=tmp_path / "runs", evidence=tmp_path / "evidence")
-    accuracies = {"dense": 0.95, "static": 0.8, "rigl": 0.85, "sparse_evolutionary": 0.82}
+    accuracies = {"dense": 0.95, "random_erk": 0.8, "rigl": 0.85, "sparse_evolutionary": 0.82}
 
     def train(*methods):
         asked = dataclasses.replace(config, methods=methods)
@@ -243,7 +243,7 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
         (found,) = load(config.evidence)
         return found, sorted(claim.claim.partition("weights ")[2] for claim in found.claims)
 
-    _, first = train("static", "rigl")
+    _, first = train("random_erk", "rigl")
     assert first == ["RigL is more accurate than a static random mask."]
     found, both = train("sparse_evolutionary", "rigl")
     assert both == [
@@ -251,8 +251,14 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
         "RigL is more accurate than a static random mask.",
         "SET is more accurate than a static random mask.",
     ]
-    assert "--methods sparse_evolutionary rigl static --densities 0.01 --seeds 2" in found.command
-    assert [*found.series] == ["rigl", "sparse evolutionary", "static"]
+    assert "--methods sparse_evolutionary rigl random_erk --densities 0.01 --seeds 2" in found.command
+    old = config.folder() / "cells" / "renamed" / "density_0.01" / "seed_0"
+    meta = {"method": "renamed", "density": 0.01, "seed": 0, "kept": 0.01, "collapsed": [], "test_accuracy": 0.5}
+    old.parent.mkdir(parents=True)
+    jt.save(old, jt.Ticket({"w": np.ones(2)}, {"w": None}, meta=meta))
+    found, again = train("sparse_evolutionary", "rigl")
+    assert again == both  # a method that the registry no longer knows
+    assert [*found.series] == ["rigl", "sparse evolutionary", "random erk"]
 
 
 def test_what_went_wrong_is_told():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from jaxticket import filters, masks, scopes, tickets
+from jaxticket._checks import check_fits
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.loops import branches
-from jaxticket.masks._apply import check_fits
 from jaxticket.training import Fitted
 
 KEY = jax.random.key(0)

@@ -196,6 +196,6 @@ def test_errors():
             sparsegpt(**arguments)
     with pytest.raises(InputError, match="w is multiplied along different axes"):
         sparsegpt(params, lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"].T, [x], 0.5)
+    apart = lambda p, x: jnp.einsum("eti,eio->eto", x, p["w"])
     with pytest.raises(InputError, match="batch of matrices"):
-        apart = lambda p, x: jnp.einsum("eti,eio->eto", x, p["w"])
         sparsegpt({"w": jnp.ones((2, 3, 4))}, apart, [jnp.ones((2, 5, 3))], 0.5)

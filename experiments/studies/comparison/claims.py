@@ -16,7 +16,7 @@ _CONTESTS = (
         "At 1 % of the weights RigL is more accurate than a static random mask.",
         "+6.2 points, ResNet-50 on ImageNet with 10 % of the weights (72.0 against 65.8 %)",
         "rigl",
-        "static",
+        "random_erk",
         0.01,
     ),
     Contest(
@@ -32,7 +32,7 @@ _CONTESTS = (
         "At 1 % of the weights SET is more accurate than a static random mask.",
         "more accurate than a fixed random pattern on every data set",
         "sparse_evolutionary",
-        "static",
+        "random_erk",
         0.01,
     ),
     Contest(
@@ -65,7 +65,7 @@ _CONTESTS = (
         "Liu et al. 2022, random pruning (ERK)",
         "At 10 % of the weights a static random mask with ERK densities matches the dense network to half a point.",
         "the same accuracy, Wide ResNet-50 on ImageNet with 20 % of the weights",
-        "static",
+        "random_erk",
         DENSE,
         0.1,
         _MATCHING,

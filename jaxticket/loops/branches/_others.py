@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_key
+from jaxticket._checks import check_fits, check_key, check_shape, check_structure
 from jaxticket.errors import InputError
-from jaxticket.loops.branches._values import InitFn, check_shape
-from jaxticket.masks._apply import check_fits
+from jaxticket.loops.branches._values import InitFn
 from jaxticket.tickets._ticket import Ticket, copy, rewind
 from jaxticket.training import FitFn
 from jaxticket.typing import Filter, Key
@@ -41,7 +40,7 @@ def rewinding_sweep(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequenc
     >>> [(point.step, float(point.params["w"][0])) for point in sweep]
     [(0, 0.0), (10, 10.0), (30, 30.0)]
     """
-    _tree.check_structure("start.params", start.params, "ticket.params", ticket.params)
+    check_structure("start.params", start.params, "ticket.params", ticket.params)
     if any(step < 0 for step in steps) or any(not a < b for a, b in itertools.pairwise(steps)):
         raise InputError(f"steps={list(steps)} must be 0 or more, and rise")
     if start.step:
@@ -69,7 +68,7 @@ def transfer(ticket: Ticket, init: InitFn, *, key: Key, redraw: Filter | None = 
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     fresh, state = init(key)
-    _tree.check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
+    check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
     nothing = _tree.tree_map(lambda _: None, fresh)
     redrawn = nothing if redraw is None else filters.only(fresh, redraw)
     kept = _tree.tree_map(lambda old, new: old if new is None else None, ticket.params, redrawn)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, masks, scopes
-from jaxticket._checks import check_key
+from jaxticket._checks import check_array, check_arrays, check_fits, check_key, check_structure
 from jaxticket.errors import StructureError
-from jaxticket.masks._apply import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.tickets._ticket import Ticket
@@ -75,8 +74,8 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
     {'w': Array([False, False,  True, False], dtype=bool)}
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
-    _tree.check_structure("scores", scores, "ticket.mask", ticket.mask)
-    _tree.check_arrays("scores", scores)
+    check_structure("scores", scores, "ticket.mask", ticket.mask)
+    check_arrays("scores", scores)
 
     def lowest_first(name: str, s: jax.Array | None, m: jax.Array | None) -> jax.Array | None:
         if m is None:
@@ -88,7 +87,7 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
 
     for path, s in zip(_tree.leaves(_tree.names(scores)), _tree.leaves(scores), strict=True):
         if s is not None:
-            _tree.check_array(f"scores at {path!r}", s)
+            check_array(f"scores at {path!r}", s)
     lowest = _tree.tree_map(lowest_first, _tree.names(scores), scores, ticket.mask)
     return dataclasses.replace(ticket, mask=_reselect(ticket.mask, lowest, scope), opt_state=None)
 

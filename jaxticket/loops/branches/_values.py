@@ -2,15 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_key
-from jaxticket.errors import StructureError
-from jaxticket.masks._apply import check_fits
+from jaxticket._checks import check_alike, check_fits, check_key, check_structure
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Key, Params, PyTree
 
@@ -31,7 +28,7 @@ def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     params, state = init(key)
-    _tree.check_structure("what init(key) returns", params, "ticket.params", ticket.params)
+    check_structure("what init(key) returns", params, "ticket.params", ticket.params)
     return dataclasses.replace(ticket, params=params, state=state, opt_state=None)
 
 
@@ -50,18 +47,9 @@ def sign_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
     {'w': Array([-0.1,  0.2], dtype=float32)}
     """
     fresh = random_reinit(ticket, init, key=key)
-    _tree.check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
+    check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
 
     def signed(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
         return new if kept is None else jnp.where(old < 0, -jnp.abs(new), jnp.abs(new))
 
     return dataclasses.replace(fresh, params=_tree.tree_map(signed, fresh.params, ticket.params, ticket.mask))
-
-
-def check_shape(name: str, new: Any, old: Any) -> None:
-    """Raises StructureError if what init(key) returns has another shape than the ticket's leaf of that name."""
-    if new.shape != old.shape:
-        raise StructureError(
-            f"what init(key) returns has shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
-            "branches.transfer redraws leaves whose shapes differ"
-        )

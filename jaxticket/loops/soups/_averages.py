@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._checks import check_array, check_arrays, check_mask, check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -26,9 +27,9 @@ def soup(members: Params, mask: Mask, *, weights: jax.Array | None = None) -> Pa
     >>> soup({"w": jnp.array([[1.0, 9.0], [3.0, 0.0]])}, {"w": jnp.array([True, False])})
     {'w': Array([2., 0.], dtype=float32)}
     """
-    _tree.check_structure("mask", mask, "members", members)
-    _tree.check_mask("mask", mask)
-    _tree.check_arrays("members", members)
+    check_structure("mask", mask, "members", members)
+    check_mask("mask", mask)
+    check_arrays("members", members)
     stacked = [
         m.ndim == p.ndim for p, m in zip(_tree.leaves(members), _tree.leaves(mask)) if m is not None and p is not None
     ]
@@ -50,7 +51,7 @@ def average(members: PyTree, weights: jax.Array | None = None) -> PyTree:
     >>> average({"w": jnp.array([[1.0, 0.1], [3.0, 0.1]])})
     {'w': Array([2. , 0.1], dtype=float32)}
     """
-    _tree.check_arrays("members", members)
+    check_arrays("members", members)
     count = count_members(members)
     if weights is None:
         weights = jnp.full(count, 1 / count)
@@ -75,7 +76,7 @@ def shared_mask(masks: Mask) -> Mask:
     Array([ True, False], dtype=bool)
     """
 
-    _tree.check_mask("masks", masks)
+    check_mask("masks", masks)
 
     def one(name: str, m: jax.Array) -> jax.Array:
         if isinstance(m, jax.core.Tracer):
@@ -140,7 +141,7 @@ def ensemble(logits: jax.Array) -> jax.Array:
     >>> ensemble(jnp.array([[[0.0, 0.0]], [[0.0, 0.0]]]))
     Array([[0.5, 0.5]], dtype=float32)
     """
-    _tree.check_array("logits", logits)
+    check_array("logits", logits)
     if logits.ndim < 2:
         raise InputError(f"logits have shape {logits.shape}; pass (members, examples, classes)")
     return jnp.mean(jax.nn.softmax(logits), 0)

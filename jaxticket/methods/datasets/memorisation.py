@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
-from jaxticket._checks import check_count, check_key
+from jaxticket._checks import check_array, check_count, check_key
 from jaxticket.data_pruning import random_subset
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
@@ -118,6 +117,6 @@ def _check_results(name: str, correct: Any, included: jax.Array) -> None:
 
 
 def _check_bools(name: str, array: Any) -> None:
-    _tree.check_array(name, array, np.bool_)
+    check_array(name, array, np.bool_)
     if array.ndim != 2 or not array.size:
         raise InputError(f"{name} has shape {array.shape}; pass (models, examples), at least one of each")

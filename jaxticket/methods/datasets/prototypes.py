@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
-from jaxticket._checks import check_count, check_key, known
+from jaxticket._checks import check_array, check_count, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
@@ -214,7 +213,7 @@ def _wide(x: jax.Array) -> jax.Array:
 
 
 def _check_embeddings(x: Any, name: str = "x") -> None:
-    _tree.check_array(name, x, np.floating)
+    check_array(name, x, np.floating)
     if x.ndim != 2 or not x.size:
         raise InputError(
             f"{name} has shape {x.shape}; pass two axes, a row for each and the width, at least one of each"
@@ -240,7 +239,7 @@ def _first_bad_row(array: jax.Array) -> jax.Array:
 
 
 def _check_members(name: str, members: Any, examples: int, kinds: int) -> None:
-    _tree.check_array(name, members, np.integer)
+    check_array(name, members, np.integer)
     if members.shape != (examples,):
         raise InputError(f"{name} has shape {members.shape}; pass ({examples},), one for each row of x")
     if not isinstance(members, jax.core.Tracer):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, masks, scopes
+from jaxticket._checks import check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.loops._level import PruneFn
 from jaxticket.selection import select
@@ -65,7 +66,7 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
 
 
 def _check(params: Params, mask: Mask, density: Density, start: Params) -> None:
-    _tree.check_structure("start", start, "params", params)
+    check_structure("start", start, "params", params)
     if not isinstance(density, numbers.Real) and getattr(density, "ndim", None) != 0:
         raise InputError(f"density={density!r} must be one number for all leaves: AP splits what they remove together.")
     if any(jax.tree.leaves(_tree.map_present(lambda m, p: m.shape != p.shape, mask, params))):

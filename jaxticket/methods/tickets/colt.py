@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, loops, masks, schedules, training
+from jaxticket import loops, masks, schedules, training
+from jaxticket._checks import check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.loops import Level
 from jaxticket.loops._level import LevelStore, PruneFn
@@ -150,7 +151,7 @@ def _overlap(prune: PruneFn, rate: float) -> PruneFn:
 
 
 def _repeated(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
-    _tree.check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
+    check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     if not jax.tree.leaves(ticket.mask):
         raise StructureError("ticket.mask is None everywhere; filters.full_mask says what can be pruned")
     repeat = lambda x: jnp.repeat(jnp.asarray(x)[None], partitions, 0)
