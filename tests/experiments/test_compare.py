@@ -258,7 +258,7 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
     jt.save(old, jt.Ticket({"w": np.ones(2)}, {"w": None}, meta=meta))
     found, again = train("sparse_evolutionary", "rigl")
     assert again == both  # a method that the registry no longer knows
-    assert [*found.series] == ["rigl", "sparse evolutionary", "random erk"]
+    assert [*found.series] == ["random erk", "rigl", "sparse evolutionary"]
 
 
 def test_what_went_wrong_is_told():
