@@ -119,12 +119,13 @@ def seconds_outside(levels: int) -> float:
     def timed(*args, **kwargs):
         nonlocal training
         begin = time.perf_counter()
-        fitted = jax.block_until_ready(problem.fit(*args, **kwargs))
+        fitted = jax.block_until_ready(problem.trainer.fit(*args, **kwargs))
         training += time.perf_counter() - begin
         return fitted
 
     with tempfile.TemporaryDirectory() as folder:
-        levels = search.replicate(config, problem._replace(fit=timed), 0, pathlib.Path(folder))
+        trainer = dataclasses.replace(problem.trainer, fit=timed)
+        levels = search.replicates(config, problem._replace(trainer=trainer), [0], pathlib.Path(folder))
         branches = len(search.BRANCHES)
         for _ in range(2 * branches):  # the first levels compile
             next(levels)

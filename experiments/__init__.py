@@ -1,0 +1,1 @@
+"""The laboratory: scripts at the top, and rooms that build on each other."""

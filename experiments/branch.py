@@ -18,19 +18,19 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments.claims import store
+from experiments.claims import levels
 from experiments.reports import searches
 from experiments.reports.progress import Progress, keep
 from experiments.runs import command_line, environment, processes
-from experiments.runs.records import Record
+from experiments.runs.folder import lock
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp import branching, claims, variants
 from experiments.studies.imp.config import Config, of_run
 from experiments.studies.imp.report import title
 from experiments.training import problems
-from jaxticket import loops
 
 
-def run(config: variants.Config) -> list[Record]:
+def run(config: variants.Config) -> list[LevelRecord]:
     """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
     search = of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     if search.on_nan == "stop":
@@ -40,9 +40,9 @@ def run(config: variants.Config) -> list[Record]:
     changes = variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in changes)]
-    replicates = len({record["replicate"] for record in found})
+    replicates = len({record.replicate for record in found})
     total, rows = len(found) * len(names), searches.by_level(replicates, names)
-    with loops.rundir.lock(config.run), Progress(total, rows) as progress:
+    with lock(config.run), Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
         environment.record(folder)
 
@@ -61,10 +61,8 @@ def run(config: variants.Config) -> list[Record]:
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if processes.is_main():
         heading = f"{config.branch.replace('_', ' ')}: {title(search, problem_of(search))}"
-        command = config.command()
-        searches.write(folder, records, names, title=heading, config=dataclasses.asdict(search), command=command)
-        series, made = store.curves(records, names), claims.of_branch(config.branch, records)
-        store.write(config, made, command=command, series=series, axes=store.AXES)
+        made = claims.of_branch(config.branch, records)
+        levels.report(config, records, names, title=heading, claims=made, settings=search)
     return records
 
 

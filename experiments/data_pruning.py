@@ -19,13 +19,14 @@ import functools
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 from experiments.configs import data_pruning_fashion, lenet_mnist5k
-from experiments.reports import tables
-from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.reports import study, tables
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs import command_line, processes
 from experiments.runs.records import Record
 from experiments.studies.data_pruning import findings, report, scores
@@ -38,33 +39,33 @@ from experiments.studies.data_pruning.students import Students
 PRESETS = {"lenet_mnist5k": lenet_mnist5k, "data_pruning_fashion": data_pruning_fashion}
 
 
-def run(config: Config) -> list[Record]:
-    """Scores and trains what is not there yet, and reports. Returns the records of all cells."""
-    folder, cells = config.folder(), config.cells()
-    networks = len(config.sizes) * config.networks()
-    with Progress(networks + len(cells), _lines(config.seeds)) as progress:
-        made = prepare(config)
-        with run_folder(config, progress):
-            checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-            until = functools.partial(setattr, progress, "steps")
-            options = {"checkpoint": checkpoint, "progress": progress.step, "until": until}
-            scored = [score(config, study, finished=progress.finished, **options) for study in made]
+class Shared(NamedTuple):
+    """What the trainings share: the studies, and once they are scored the scores of their examples."""
 
-            def trained() -> Iterator[dict[str, Any]]:
-                for study, values, _ in scored:
-                    students = Students(config, study, scores.averaged(values), **options)
-                    yield from students.train([cell for cell in cells if cell.size == study.size])
-
-            records = keep(trained(), folder / "metrics.jsonl", progress)
-            checkpoint.clear()
-    if processes.is_main():
-        report.write(config, records, scored)
-    return records
+    studies: list[Study]
+    scored: list[Scored]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each subset; networks that score count as trainings."""
+
+    def line(row: Sequence[Record]) -> str:
+        accuracies = "  ".join(f"{100 * r['test_accuracy']:5.1f}" for r in row if "test_accuracy" in r)
+        return f"{tables.plain(row[0]['name']):31} {row[0]['examples']:>6,} examples  {accuracies}"
+
+    return len(config.sizes) * config.networks() + len(config.cells()), Rows(
+        lambda record: (record["size"], record["name"], record["fraction"]), config.seeds, line
+    )
+
+
+def train(config: Config, shared: Shared, watch: Watch) -> Iterator[Record]:
+    """The records of all cells, once the examples are scored."""
+    progress, cells = watch.progress, config.cells()
+    options = {**watch.looks, "until": functools.partial(setattr, progress, "steps")}
+    shared.scored += [score(config, each, finished=progress.finished, **options) for each in shared.studies]
+    for each, values, _ in shared.scored:
+        students = Students(config, each, scores.averaged(values), **options)
+        yield from students.train([cell for cell in cells if cell.size == each.size])
 
 
 def score(config: Config, study: Study, **options: Any) -> Scored:
@@ -79,14 +80,19 @@ def score(config: Config, study: Study, **options: Any) -> Scored:
     return Scored(study, found, findings.trust(study, found, own))
 
 
-def _lines(seeds: int) -> Rows:
-    """A line for each subset; networks that score count as trainings."""
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=lambda config, watch: Shared(prepare(config), []),
+    records=train,
+    report=lambda config, shared, records: report.write(config, records, shared.scored),
+    plan=lambda config, shared: plan(config, shared.studies),
+)
 
-    def line(row: Sequence[Record]) -> str:
-        accuracies = "  ".join(f"{100 * r['test_accuracy']:5.1f}" for r in row if "test_accuracy" in r)
-        return f"{tables.plain(row[0]['name']):31} {row[0]['examples']:>6,} examples  {accuracies}"
 
-    return Rows(lambda record: (record["size"], record["name"], record["fraction"]), seeds, line)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -19,67 +19,66 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 import jax
 
 from experiments.configs import PRESETS
-from experiments.reports import searches
-from experiments.reports.progress import Progress, keep, run_folder
-from experiments.runs import command_line, dry_run, environment, processes
-from experiments.runs.records import Record
+from experiments.reports import searches, study
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
+from experiments.runs import command_line, environment, processes
 from experiments.studies.imp.config import Config
-from experiments.studies.imp.report import report, title
+from experiments.studies.imp.report import report
 from experiments.studies.imp.search import BRANCHES, densities, search
-from experiments.training.problems import build
+from experiments.training.problems import Problem, build
 from jaxticket import filters
 
 
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all levels, branches and replicates."""
-    folder = config.folder()
-    checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    total = config.replicates * config.levels * len(BRANCHES)
-    with Progress(total, searches.by_level(config.replicates, BRANCHES)) as progress:
-        problem = build(config, replicates=config.replicates, checkpoint=checkpoint, progress=progress.step)
-        lanes = config.replicates if problem.fit_together else 1
-        progress.tell(environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes))
-        progress.steps = problem.steps
-        with run_folder(config, progress):
-            records = keep(search(config, problem, folder), folder / "metrics.jsonl", progress)
-            checkpoint.clear()
-    if processes.is_main():
-        report(config, records, title=title(config, problem))
-    return records
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each level of each replicate."""
+    return config.replicates * config.levels * len(BRANCHES), searches.by_level(config.replicates, BRANCHES)
 
 
-def plan(config: Config) -> str:
+def prepare(config: Config, watch: Watch) -> Problem:
+    """The network, its data, and what trains the replicates."""
+    problem = build(config, replicates=config.replicates, **watch.looks)
+    lanes = problem.trainer.lanes
+    memory = environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes)
+    watch.announce(memory, steps=problem.steps)
+    return problem
+
+
+def plan(config: Config, problem: Problem) -> list[str]:
     """What the command would do."""
-    problem = build(config, replicates=config.replicates)
     params, _ = jax.eval_shape(problem.init, jax.random.key(0))
     mask = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
     count, prunable = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, mask))
     levels = [max(jax.tree.leaves(density)) for density in densities(config, mask)]
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.dataset))
     # Parameters, gradients, two moments, updates; the rewind point and the trained level; the mask.
-    memory = held + (4 * count * 7 + prunable) * (config.replicates if problem.fit_together else 1)
+    memory = held + (4 * count * 7 + prunable) * problem.trainer.lanes
     trainings = config.replicates * config.levels * len(BRANCHES)
     saved = trainings * (2 * 4 * count + prunable / 8)  # weights before and after each training, and the mask
-    return "\n".join(
-        [
-            dry_run.folder(config.folder()),
-            f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
-            f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
-            f"each         {problem.steps - problem.rewind_step} steps of {config.batch_size} examples, after the "
-            f"{problem.rewind_step} up to the rewind point; {problem.where}",
-            f"parameters   {count:,}, of which {prunable:,} can be pruned",
-            f"memory       about {memory / 2**20:.0f} MiB beside the compiled programs",
-            f"disk         at most {saved / 2**20:.0f} MiB",
-        ]
-    )
+    return [
+        f"levels       {config.levels}, densities {' '.join(f'{density:.4g}' for density in levels)}",
+        f"trainings    {trainings}: {config.replicates} replicates, {config.levels} levels, {len(BRANCHES)} each",
+        f"each         {problem.steps - problem.rewind_step} steps of {config.batch_size} examples, after the "
+        f"{problem.rewind_step} up to the rewind point; {problem.trainer.where}",
+        f"parameters   {count:,}, of which {prunable:,} can be pruned",
+        f"memory       about {memory / 2**20:.0f} MiB beside the compiled programs",
+        f"disk         at most {saved / 2**20:.0f} MiB",
+    ]
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.preset_config(argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=prepare,
+    records=lambda config, problem, watch: search(config, problem, config.folder()),
+    report=report,
+    plan=plan,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    with command_line.one_line_errors():
-        config = command_line.preset_config(argv, PRESETS, description=__doc__)
-        command_line.run_or_plan(config, plan=plan, run=run)
-    return 0
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -18,20 +18,20 @@ import json
 import pathlib
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-from jaxticket import files, tickets
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-
 from experiments.configs import PRESETS
-from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.reports import study
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import Record
 from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
+from jaxticket import files
 from jaxticket.errors import CheckpointError
 
 
@@ -59,44 +59,12 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     return found
 
 
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all cells."""
-    folder = config.folder()
-    total = len(config.temperatures) * len(config.densities) * config.seeds
-    with Progress(total, _lines(config)) as progress:
-        lab = Lab(config, progress.step)
-        with run_folder(config, progress):
-            found = itertools.chain.from_iterable(column(lab, t) for t in config.temperatures)
-            records = keep(found, folder / "metrics.jsonl", progress)
-            tickets.StepCheckpoint(folder / "checkpoint", every=0).clear()
-    if processes.is_main():
-        report(config, records)
-    return records
+def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[dict[str, Any]]:
+    """The records of all temperatures."""
+    return itertools.chain.from_iterable(column(lab, temperature) for temperature in config.temperatures)
 
 
-def plan(config: Config) -> str:
-    """What the command would do."""
-    lab = Lab(config)
-    count, _ = dry_run.sizes(lab.basis.model.init)
-    return "\n".join(
-        [
-            dry_run.folder(config.folder()),
-            f"cells        {len(config.temperatures)} temperatures × {len(config.densities)} densities × "
-            f"{config.seeds} seeds",
-            f"retrainings  {lab.lanes} at a time, once a temperature, {lab.basis.steps} steps of {config.batch_size} "
-            f"examples; {lab.placement.why}",
-            f"parameters   {count:,}",
-            f"memory       about {lab.lanes * 21 * count / 2**20:.0f} MiB beside data and compiled programs",
-        ]
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
-
-
-def _lines(config: Config) -> Rows:
+def rows(config: Config) -> tuple[int, Rows]:
     """A line for each cell."""
 
     def line(row: Sequence[Record]) -> str:
@@ -104,7 +72,36 @@ def _lines(config: Config) -> Rows:
         numbers = "  ".join(f"{name.replace('_', ' ')} {value:6.2f}" for name, value in mean.items())
         return f"{config.temperature} {row[0]['temperature']:<4} density {row[0]['density']:<6g} {numbers}"
 
-    return Rows(lambda record: (record["temperature"], record["density"]), config.seeds, line)
+    total = len(config.temperatures) * len(config.densities) * config.seeds
+    return total, Rows(lambda record: (record["temperature"], record["density"]), config.seeds, line)
+
+
+def plan(config: Config, lab: Lab) -> list[str]:
+    """What the command would do."""
+    count, _ = dry_run.sizes(lab.basis.model.init)
+    return [
+        f"cells        {len(config.temperatures)} temperatures × {len(config.densities)} densities × "
+        f"{config.seeds} seeds",
+        f"retrainings  {lab.lanes} at a time, once a temperature, {lab.basis.steps} steps of {config.batch_size} "
+        f"examples; {lab.placement.why}",
+        f"parameters   {count:,}",
+        f"memory       about {lab.lanes * 21 * count / 2**20:.0f} MiB beside data and compiled programs",
+    ]
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=lambda config, watch: Lab(config, **watch.looks),
+    records=columns,
+    report=report,
+    plan=plan,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -14,75 +14,66 @@ examples; its cost is counted once. A run that was killed goes on when the same 
 extend it.
 """
 
+import pathlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
-
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 from experiments.configs import conv4_cifar, lenet_mnist5k, prac_fashion, resnet20_cifar
-from experiments.reports import tables
-from experiments.reports.progress import Progress, Rows, keep, run_folder
-from experiments.runs import command_line, dry_run, processes
+from experiments.reports import study, tables
+from experiments.reports.progress import Rows
+from experiments.runs import command_line, dry_run
 from experiments.runs.records import Record
 from experiments.studies.prac.report import report
-from experiments.studies.prac.search import ARMS, OTHERS, Config, lab, search
+from experiments.studies.prac.search import ARMS, OTHERS, Config, Lab, lab, search
 
 PRESETS = {
     module.__name__.rpartition(".")[2]: module for module in (prac_fashion, lenet_mnist5k, conv4_cifar, resnet20_cifar)
 }
 
 
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all seeds and arms."""
-    folder = config.folder()
-    with Progress(config.seeds * len((*ARMS, *OTHERS)), _lines(config.seeds)) as progress:
-        checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-        shared = lab(config, checkpoint=checkpoint, progress=progress.step)
-        with run_folder(config, progress):
-            records = keep(search(config, shared, folder), folder / "metrics.jsonl", progress)
-            checkpoint.clear()
-    if processes.is_main():
-        report(config, records, examples=shared.recipe.examples)
-    return records
-
-
-def plan(config: Config) -> str:
-    """What the command would do."""
-    shared, folder = lab(config), config.folder()
-    count, _ = dry_run.sizes(shared.basis.model.init)
-    whole, tickets = config.seeds * config.epochs, config.seeds * len((*ARMS, *OTHERS))
-    return "\n".join(
-        [
-            dry_run.folder(folder),
-            f"searches     {config.seeds * len(ARMS)}: {config.seeds} seeds of {', '.join(map(tables.plain, ARMS))}; "
-            f"{config.rounds} rounds each",
-            f"epochs       {whole * config.rounds} of imp; the others at most as many, on parts of the "
-            f"{shared.recipe.examples:,} examples; {tickets * config.epochs} of tickets on all of them",
-            f"rewound to   step {config.plan('prac', shared.steps).rewind_step} of {shared.steps} of the first round",
-            f"parameters   {count:,}",
-            f"disk         at most {2**-20 * 4 * count * (7 * config.rounds + 2 * tickets):.0f} MiB",
-            dry_run.TIME,
-        ]
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
-
-
-def _lines(seeds: int) -> Rows:
+def rows(config: Config) -> tuple[int, Rows]:
     """A line for each ticket."""
 
     def line(row: Sequence[Record]) -> str:
         first = row[0]
         saved = f", {100 * first['saved']:.1f} % of the iterations saved" if "saved" in first else ""
         name = tables.plain(first["branch"])
-        return f"seed {first['seed'] + 1}/{seeds}  {name:14} {100 * first['test_accuracy']:5.2f}{saved}"
+        return f"seed {first['seed'] + 1}/{config.seeds}  {name:14} {100 * first['test_accuracy']:5.2f}{saved}"
 
-    return Rows(lambda record: (record["seed"], record["branch"]), 1, line)
+    return config.seeds * len((*ARMS, *OTHERS)), Rows(lambda record: (record["seed"], record["branch"]), 1, line)
+
+
+def plan(config: Config, shared: Lab) -> list[str]:
+    """What the command would do."""
+    count, _ = dry_run.sizes(shared.basis.model.init)
+    whole, tickets = config.seeds * config.epochs, config.seeds * len((*ARMS, *OTHERS))
+    return [
+        f"searches     {config.seeds * len(ARMS)}: {config.seeds} seeds of {', '.join(map(tables.plain, ARMS))}; "
+        f"{config.rounds} rounds each",
+        f"epochs       {whole * config.rounds} of imp; the others at most as many, on parts of the "
+        f"{shared.recipe.examples:,} examples; {tickets * config.epochs} of tickets on all of them",
+        f"rewound to   step {config.plan('prac', shared.steps).rewind_step} of {shared.steps} of the first round",
+        f"parameters   {count:,}",
+        f"disk         at most {2**-20 * 4 * count * (7 * config.rounds + 2 * tickets):.0f} MiB",
+        dry_run.TIME,
+    ]
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=lambda config, watch: lab(config, **watch.looks),
+    records=lambda config, shared, watch: search(config, shared, config.folder()),
+    report=lambda config, shared, records: report(config, records, examples=shared.recipe.examples),
+    plan=plan,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

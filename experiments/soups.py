@@ -11,63 +11,62 @@ killed goes on when the same command is given again; more densities or seeds ext
 CPU time.
 """
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-
-from experiments.claims import store
+from experiments.claims import levels
 from experiments.configs import CONSTANT as PRESETS  # here the learning rate falls on a line
-from experiments.reports import searches
-from experiments.reports.progress import Progress, keep, run_folder
+from experiments.reports import searches, study
+from experiments.reports.progress import Rows
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from experiments.studies.soups.claims import claims
-from experiments.studies.soups.lab import Config, lab
+from experiments.studies.soups.lab import Config, Lab, lab
 from experiments.studies.soups.search import BRANCHES, search
 
 
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all phases, branches and seeds."""
-    folder, total = config.folder(), config.seeds * len(config.levels()) * len(BRANCHES)
-    with Progress(total, searches.by_level(config.seeds, BRANCHES)) as progress:
-        shared = lab(config)
-        with run_folder(config, progress):
-            found = keep(search(config, shared, folder, progress.step), folder / "metrics.jsonl", progress)
-    if processes.is_main():
-        title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
-        command = config.command()
-        searches.write(folder, found, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
-        series = store.curves(found, BRANCHES)
-        store.write(config, claims(config, found), command=command, series=series, axes=store.AXES)
-    return found
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each phase of each seed."""
+    return config.seeds * len(config.levels()) * len(BRANCHES), searches.by_level(config.seeds, BRANCHES)
 
 
-def plan(config: Config) -> str:
+def report(config: Config, shared: Lab, records: Sequence[LevelRecord]) -> None:
+    """Writes and prints the table, the plot, the page and the claims."""
+    title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
+    levels.report(config, records, BRANCHES, title=title, claims=claims(config, records))
+
+
+def plan(config: Config, shared: Lab) -> list[str]:
     """What the command would do."""
-    shared = lab(config)
     count, _ = dry_run.sizes(shared.basis.model.init)
     phases = len(config.levels())
     epochs = config.epochs + phases * config.retrain_epochs * (2 * config.members + 1)
-    return "\n".join(
-        [
-            dry_run.folder(config.folder()),
-            f"phases       {phases}, densities {' '.join(f'{density:.4g}' for density, _ in config.levels())}",
-            f"trainings    {config.seeds * (1 + phases * (config.members + 2))}: {config.seeds} seeds, of each the "
-            f"dense network and in each phase {config.members} members and 2 that are pruned alone",
-            f"epochs       {config.seeds * epochs}; seeds {shared.placement.why}",
-            f"parameters   {count:,}",
-            f"disk         at most {config.seeds * (1 + 6 * phases) * 4 * count / 2**20:.0f} MiB",
-        ]
-    )
+    return [
+        f"phases       {phases}, densities {' '.join(f'{density:.4g}' for density, _ in config.levels())}",
+        f"trainings    {config.seeds * (1 + phases * (config.members + 2))}: {config.seeds} seeds, of each the "
+        f"dense network and in each phase {config.members} members and 2 that are pruned alone",
+        f"epochs       {config.seeds * epochs}; seeds {shared.placement.why}",
+        f"parameters   {count:,}",
+        f"disk         at most {config.seeds * (1 + 6 * phases) * 4 * count / 2**20:.0f} MiB",
+    ]
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=lambda config, watch: lab(config),
+    records=lambda config, shared, watch: search(config, shared, **watch.looks),
+    report=report,
+    plan=plan,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

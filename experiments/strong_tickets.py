@@ -11,82 +11,80 @@ same order of examples under all methods. A run that was killed goes on when the
 methods, densities, widths or seeds extend it.
 """
 
+import dataclasses
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
-
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 from experiments.configs import strong_mnist5k
-from experiments.reports import tables
-from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.reports import study, tables
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.strong.report import name_of, report
 from experiments.studies.strong.search import Config, trainer
-from experiments.training.cells import Trainer
+from experiments.training.cells import Cells
 
 PRESETS = {"strong_mnist5k": strong_mnist5k}
 
 
-def search(config: Config, trainers: dict[int, Trainer]) -> Iterator[dict[str, Any]]:
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each width, method and density."""
+
+    def line(row: Sequence[CellRecord]) -> str:
+        first = row[0]
+        accuracies = "  ".join(f"{100 * record.metrics['test_accuracy']:5.1f}" for record in row)
+        name = tables.plain(name_of(first.method, first.metrics["width"]))
+        return f"{name:31} density {first.density:<6g}  {accuracies}"
+
+    return len(config.widths) * len(config.cells()), Rows(
+        lambda record: (record.metrics["width"], record.method, record.density), config.seeds, line
+    )
+
+
+def prepare(config: Config, watch: Watch) -> dict[int, Cells]:
+    """The trainers of each width."""
+    trainers = {width: trainer(config, width) for width in config.widths}
+    for each in trainers.values():
+        each.progress = watch.step
+    return trainers
+
+
+def search(config: Config, trainers: dict[int, Cells], watch: Watch) -> Iterator[CellRecord]:
     """The records of all cells, width by width."""
     for width, each in trainers.items():
         for record in each.train(config.cells()):
-            yield {**record, "width": width}
+            yield dataclasses.replace(record, metrics={**record.metrics, "width": width})
 
 
-def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the records of all cells."""
-    folder = config.folder()
-    with Progress(len(config.widths) * len(config.cells()), _lines(config.seeds)) as progress:
-        trainers = {width: trainer(config, width) for width in config.widths}
-        for each in trainers.values():
-            each.progress = progress.step
-        with run_folder(config, progress):
-            records = keep(search(config, trainers), folder / "metrics.jsonl", progress)
-    if processes.is_main():
-        report(config, records)
-    return records
-
-
-def plan(config: Config) -> str:
+def plan(config: Config, trainers: dict[int, Cells]) -> Iterator[str]:
     """What the command would do."""
-    folder, cells = config.folder(), config.cells()
-    lines = [dry_run.folder(folder)]
-    for width in config.widths:
-        each = trainer(config, width)
+    cells = config.cells()
+    for width, each in trainers.items():
         count, _ = dry_run.sizes(each.basis.model.init)
         finished = sum(cell.path(each.folder).exists() for cell in cells)
-        programs = each.programs(cells)
-        lines += [
-            f"width {width:<6} {count:,} parameters; {len(cells)} trainings, {finished} of them finished",
-            f"             {len(programs)} programs of {each.lanes} trainings, {each.placement.why}",
-        ]
-    lines += [
-        f"each         {each.basis.steps} steps of {config.batch_size} examples",
-        dry_run.TIME,
-    ]
-    return "\n".join(lines)
+        yield f"width {width:<6} {count:,} parameters; {len(cells)} trainings, {finished} of them finished"
+        yield f"             {len(each.programs(cells))} programs of {each.lanes} trainings, {each.placement.why}"
+    yield f"each         {each.basis.steps} steps of {config.batch_size} examples"
+    yield dry_run.TIME
+
+
+STUDY = study.Study(
+    configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
+    rows=rows,
+    prepare=prepare,
+    records=search,
+    report=lambda config, trainers, records: report(config, records),
+    plan=plan,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    return command_line.train_or_plan(Config(), argv, PRESETS, description=__doc__, plan=plan, run=run)
-
-
-def _lines(seeds: int) -> Rows:
-    """A line for each width, method and density."""
-
-    def line(row: Sequence[Record]) -> str:
-        first = row[0]
-        accuracies = "  ".join(f"{100 * record['test_accuracy']:5.1f}" for record in row)
-        name = tables.plain(name_of(first["method"], first["width"]))
-        return f"{name:31} density {first['density']:<6g}  {accuracies}"
-
-    return Rows(lambda record: (record["width"], record["method"], record["density"]), seeds, line)
+    """Run the command line. Returns the exit code."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from experiments.claims.record import Claim as Claim
 from experiments.reports import searches, tables
 from experiments.runs import environment
 from experiments.runs.processes import Pod
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from jaxticket import files
 from jaxticket.errors import InputError
 
@@ -43,7 +43,7 @@ class Tested(Protocol):
     def folder(self) -> pathlib.Path: ...
 
 
-def curves(records: Iterable[Record], branches: Sequence[str]) -> dict[str, list[Point]]:
+def curves(records: Iterable[LevelRecord], branches: Sequence[str]) -> dict[str, list[Point]]:
     """The curve of each branch over the levels of a search, in %, along `AXES`."""
     rows = searches.summarise(records, branches)
     return {tables.plain(branch): percent(searches.curve(rows, branch)) for branch in branches}

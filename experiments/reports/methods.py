@@ -5,22 +5,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.reports import tables
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 
 
-def summarise(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
+def summarise(records: Sequence[CellRecord]) -> dict[str, list[dict[str, Any]]]:
     """For each method, from dense to sparse: the density asked for, the part kept, and accuracies with intervals."""
-    groups: dict[str, dict[float, list[Record]]] = {}
+    groups: dict[str, dict[float, list[CellRecord]]] = {}
     for record in records:
-        groups.setdefault(record["method"], {}).setdefault(record["density"], []).append(record)
+        groups.setdefault(record.method, {}).setdefault(record.density, []).append(record)
     return {
         method: [
             {
                 "density": density,
-                "kept": statistics.fmean(record["kept"] for record in members),
-                **tables.accuracies(members),
+                "kept": statistics.fmean(record.kept for record in members),
+                **tables.accuracies([record.metrics for record in members]),
             }
             for density, members in sorted(by_density.items(), reverse=True)
         ]
         for method, by_density in groups.items()
     }
+
+
+def collapse(records: Sequence[CellRecord]) -> str:
+    """A line for each layer that a method cut off."""
+    named = [{**record.line(), "branch": record.method} for record in records]
+    return tables.collapse(named, advice="no signal passes it")

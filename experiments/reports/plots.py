@@ -5,6 +5,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.runs.records import CellRecord
+from jaxticket import diagnostics
+
 
 class Point(NamedTuple):
     """Accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
@@ -101,3 +104,19 @@ def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
     made.savefig(temporary, dpi=150)
     pyplot.close(made)
     temporary.replace(file)
+
+
+def history(records: Sequence[CellRecord], file: pathlib.Path, *, title: str) -> None:
+    """Validation accuracy and density over trainings that were watched; nothing is chosen by test examples."""
+    steps = [seen["step"] for seen in records[0].metrics["history"]]
+    epochs = list(zip(*(record.metrics["history"] for record in records), strict=True))
+    points = [
+        Point(epoch[0]["density"], *diagnostics.interval(seen["validation_accuracy"] for seen in epoch))
+        for epoch in epochs
+    ]
+    with figure(file) as axes:
+        band(axes, steps, points)
+        axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
+        right = axes.twinx()
+        right.plot(steps, [100 * point.density for point in points], color="gray", linestyle=":")
+        right.set(yscale="log", ylabel="weights kept (%, dotted)")

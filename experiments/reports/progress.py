@@ -5,24 +5,25 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from experiments.runs import processes
 from experiments.runs.command_line import opened
 from experiments.runs.config import Training
+from experiments.runs.folder import JsonLines
 from experiments.runs.profile import Profile
-from experiments.runs.records import Record
-from jaxticket.loops import rundir
+from experiments.runs.records import Record, Typed
 
+RecordT = TypeVar("RecordT", bound=Record | Typed)
 _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
 
 class Rows(NamedTuple):
     """Which trainings are shown in one line, and how."""
 
-    of: Callable[[Record], Hashable]  # those of equal values share a line …
+    of: Callable[[Any], Hashable]  # those of equal values share a line …
     size: int  # … which is shown when there are so many
-    line: Callable[[Sequence[Record]], str]
+    line: Callable[[Sequence[Any]], str]
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
@@ -128,13 +129,13 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def keep(records: Iterable[Record], file: pathlib.Path, progress: Progress) -> list[Record]:
+def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> list[RecordT]:
     """Writes and shows each record as soon as it is there, and returns all of them."""
-    lines = rundir.JsonLines(file) if processes.is_main() else None
+    lines = JsonLines(file) if processes.is_main() else None
     kept = []
     for record in records:
         if lines:
-            lines.append(record)
+            lines.append(record.line() if isinstance(record, Typed) else record)
         kept.append(record)
         progress.finished(record)
     if lines:

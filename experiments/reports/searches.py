@@ -1,5 +1,6 @@
 """What a search by levels shows: accuracies of each level and branch, in a table, a plot and a page."""
 
+import contextlib
 import functools
 import pathlib
 import statistics
@@ -9,45 +10,48 @@ from typing import Any
 from experiments.reports import page, plots, tables
 from experiments.reports.plots import Point
 from experiments.reports.progress import Rows
-from experiments.runs.records import Record, whole
+from experiments.runs.records import LevelRecord, whole
 from jaxticket.errors import CheckpointError
 
 
 def by_level(replicates: int, branches: Sequence[str]) -> Rows:
     """A line for each level of each replicate."""
 
-    def line(row: Sequence[Record]) -> str:
+    def line(row: Sequence[LevelRecord]) -> str:
         first = row[0]
-        accuracies = "  ".join(f"{tables.plain(r['branch'])} {100 * r['test_accuracy']:5.1f}" for r in row)
-        start = f"replicate {first['replicate'] + 1}/{replicates}  level {first['level']:2}  density "
-        return f"{start}{first['density']:.4f}  {accuracies}"
+        accuracies = "  ".join(f"{tables.plain(r.branch)} {100 * r.metrics['test_accuracy']:5.1f}" for r in row)
+        start = f"replicate {first.replicate + 1}/{replicates}  level {first.level:2}  density "
+        return f"{start}{first.density:.4f}  {accuracies}"
 
-    return Rows(lambda record: record["replicate"], len(branches), line)
+    return Rows(lambda record: record.replicate, len(branches), line)
 
 
-def read(file: pathlib.Path, branch: str) -> list[Record]:
+def read(file: pathlib.Path, branch: str) -> list[LevelRecord]:
     """The records of a branch that `keep` wrote; none if there is no such file.
 
     A last line that a kill tore is none. Raises CheckpointError, naming the line, where the file is damaged before.
     """
-    records = whole(file)
+    records = []
+    with contextlib.suppress(KeyError):
+        for line in whole(file):
+            records.append(LevelRecord.parse(line))
     lines = file.read_bytes().count(b"\n") if file.exists() else 0
     if len(records) < lines:
         fix = "run the search again: what it trained is kept, and the file is written anew"
         raise CheckpointError(f"{file}: line {len(records) + 1} is damaged; {fix}")
-    return [record for record in records if record.get("branch") == branch]
+    return [record for record in records if record.branch == branch]
 
 
-def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[str, Any]]:
+def summarise(records: Iterable[LevelRecord], branches: Sequence[str]) -> list[dict[str, Any]]:
     """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
-    by_level: dict[int, list[Record]] = {}
+    by_level: dict[int, list[LevelRecord]] = {}
     for record in records:
-        by_level.setdefault(record["level"], []).append(record)
+        by_level.setdefault(record.level, []).append(record)
     rows = []
     for level, members in sorted(by_level.items()):
-        row: dict[str, Any] = {"level": level, "density": statistics.fmean(m["density"] for m in members)}
+        row: dict[str, Any] = {"level": level, "density": statistics.fmean(m.density for m in members)}
         for branch in branches:
-            mine = [m for m in members if m["branch"] == branch]
+            mine = [m.metrics for m in members if m.branch == branch]
             row[branch] = {"replicates": len(mine), **tables.accuracies(mine)}
         rows.append(row)
     return rows
@@ -55,7 +59,7 @@ def summarise(records: Iterable[Record], branches: Sequence[str]) -> list[dict[s
 
 def write(
     folder: pathlib.Path,
-    records: Sequence[Record],
+    records: Sequence[LevelRecord],
     branches: Sequence[str],
     *,
     title: str,
@@ -75,7 +79,7 @@ def write(
         folder,
         text=text,
         results=rows,
-        warnings=tables.collapse(records),
+        warnings=tables.collapse([record.line() for record in records]),
         page=functools.partial(page.page, title, columns=columns, rows=cells, config=config, command=command),
         others="metrics.jsonl, and the tickets of every level",
     )

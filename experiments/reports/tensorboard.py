@@ -3,9 +3,9 @@
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-Record = Mapping[str, Any]
+from experiments.runs.records import CellRecord, LevelRecord, Record
+
 Curves = Mapping[str, Iterable[tuple[int, Record]]]  # by name: (step, the numbers there)
 _SHOWN = ("density", "loss", "test_accuracy", "validation_accuracy", "skipped_steps")
 
@@ -23,15 +23,15 @@ def write(folder: pathlib.Path, curves: Curves) -> None:
                         writer.add_scalar(what, record[what], step)
 
 
-def over_levels(records: Iterable[Record]) -> Curves:
+def over_levels(records: Iterable[LevelRecord]) -> Curves:
     """A curve for each replicate and branch of a search."""
     curves: dict[str, list[tuple[int, Record]]] = {}
     for record in records:
-        name = f"replicate_{record['replicate']}_{record['branch']}"
-        curves.setdefault(name, []).append((record["level"], record))
+        name = f"replicate_{record.replicate}_{record.branch}"
+        curves.setdefault(name, []).append((record.level, record.line()))
     return curves
 
 
-def over_steps(records: Iterable[Record]) -> Curves:
+def over_steps(records: Iterable[CellRecord]) -> Curves:
     """A curve for each seed, of the history of its training."""
-    return {f"seed_{record['seed']}": [(seen["step"], seen) for seen in record["history"]] for record in records}
+    return {f"seed_{r.seed}": [(seen["step"], seen) for seen in r.metrics["history"]] for r in records}

@@ -1,0 +1,1 @@
+"""A run: its configuration, command line, folder, processes and environment."""

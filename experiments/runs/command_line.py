@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from experiments.runs import environment, notice, processes
 from experiments.runs.config import Run, Training, identity_in
-from jaxticket import loops, tickets
+from experiments.runs.folder import claim, lock
+from jaxticket import tickets
 from jaxticket.errors import CheckpointWarning, InputError, JaxticketError, MissingExtraError, StoppedError
 
 _python_warning = warnings.formatwarning
@@ -103,8 +104,8 @@ def opened(config: Opened) -> Iterator[pathlib.Path]:
     Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
     """
     folder = config.folder()
-    with loops.rundir.lock(folder):
-        loops.rundir.claim(folder, identity_in(folder, config))
+    with lock(folder):
+        claim(folder, identity_in(folder, config))
         environment.record(folder)
         yield folder
 
@@ -175,22 +176,6 @@ def training_config(
         flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
     about = f"{description}\nPresets: {', '.join(presets)}."
     return parse(dataclasses.replace(default, **recipe), flags, description=about)
-
-
-def train_or_plan(
-    default: TrainingT,
-    argv: Sequence[str] | None,
-    presets: Mapping[str, Any],
-    *,
-    description: str | None,
-    plan: Callable[[TrainingT], str],
-    run: Callable[[TrainingT], Any],
-) -> int:
-    """Runs an experiment that trains, or with --dry-run prints its plan. Returns the exit code."""
-    with one_line_errors():
-        config = training_config(default, argv, presets, description=description or "")
-        run_or_plan(config, plan=plan, run=run)
-    return 0
 
 
 def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:

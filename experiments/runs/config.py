@@ -167,7 +167,7 @@ def identity_in(folder: pathlib.Path, config: Any) -> dict[str, Any]:
         known = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         known = None
-    if not isinstance(known, dict):  # nothing, or what `rundir.claim` refuses
+    if not isinstance(known, dict):  # nothing, or what `folder.claim` refuses
         return identity
     defaults = type(config)().identity()
     return {name: value for name, value in identity.items() if name in known or value != defaults.get(name)}

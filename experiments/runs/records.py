@@ -1,11 +1,72 @@
 """The records of a run: a line of JSON for each training, in a file of its folder."""
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """A record whose fields have names; a line of metrics.jsonl holds them, and then what was measured.
+
+    Attributes:
+      metrics: test_accuracy and validation_accuracy, as fractions, and what else was measured.
+    """
+
+    metrics: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, line: Record) -> Self:
+        """Read a line of metrics.jsonl. Raises KeyError for one that lacks a field."""
+        own = {name: line[name] for name in cls.names()}
+        return cls(**own, metrics={name: value for name, value in line.items() if name not in own})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the fields that lead a line."""
+        return [field.name for field in dataclasses.fields(cls) if field.name != "metrics"]
+
+    def line(self) -> dict[str, Any]:
+        """Return the line of metrics.jsonl."""
+        return {**{name: getattr(self, name) for name in self.names()}, **self.metrics}
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelRecord(Typed):
+    """What the training of one branch at one level of a search came to.
+
+    Attributes:
+      replicate, level, branch: which training it is.
+      density: the part of the weights that the ticket keeps.
+      collapsed: the layers of which it keeps none.
+    """
+
+    replicate: int
+    level: int
+    branch: str
+    density: float
+    collapsed: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class CellRecord(Typed):
+    """What the training of a method at a density with a seed came to.
+
+    Attributes:
+      method, density, seed: which training it is; the density is the one asked for.
+      kept: the part of the weights that was kept in the end.
+      collapsed: the layers of which nothing was kept.
+    """
+
+    method: str
+    density: float
+    seed: int
+    kept: float
+    collapsed: Sequence[str]
 
 
 def whole(file: pathlib.Path) -> list[Record]:

@@ -1,14 +1,17 @@
 """One method on one network: what is trained, and its report."""
 
 import dataclasses
-import pathlib
+import functools
 from collections.abc import Sequence
 
-from experiments.reports import page, plots, tables, tensorboard
+from experiments.reports import methods, page, plots, tables, tensorboard
+from experiments.reports.progress import Rows
+from experiments.reports.study import Watch
 from experiments.runs.config import Training, require
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
+from experiments.training.cells import Cells
 from experiments.training.kinds import Cell
-from jaxticket import diagnostics, registry
+from jaxticket import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,29 +42,51 @@ class Config(Training):
         return [Cell(self.method, self.density, seed) for seed in range(self.seeds)]
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each seed."""
+    text = lambda r: f"seed {r.seed}  density {r.kept:.4f}  test {100 * r.metrics['test_accuracy']:5.1f}"
+    return config.seeds, Rows(lambda record: record.seed, 1, lambda row: text(row[0]))
+
+
+def prepare(config: Config, watch: Watch) -> Cells:
+    """The network and its data; a line at each end of an epoch."""
+    cells = Cells(config, config.folder(), together=config.seeds)
+    cells.watch = functools.partial(cells.basis.evaluate, splits=("validation",))
+    cells.progress = watch.by_epoch(cells.basis.recipe.steps_per_epoch)
+    watch.announce(cells.memory(), steps=cells.basis.steps)
+    return cells
+
+
+def plan(config: Config, cells: Cells) -> list[str]:
+    """What the command would do."""
+    method = registry.get(config.method)
+    finished = sum(cell.path(config.folder()).exists() for cell in config.cells())
+    return [
+        f"method       {method.paper}: {method.arguments}",
+        f"trainings    {config.seeds}, {finished} of them finished; {cells.placement.why}",
+        f"each         {cells.basis.steps} steps of {config.batch_size} examples",
+    ]
+
+
+def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = tables.plain(config.method)
     title = f"{name} at density {config.density:g}: {config.model} on {config.data}, run {config.hash()}"
     columns = ("seed", "kept", "test", "validation")
-    percent = lambda value: f"{100 * value:.2f}"
-    rows = [
-        (str(r["seed"]), f"{r['kept']:.4f}", percent(r["test_accuracy"]), percent(r["validation_accuracy"]))
-        for r in records
-    ]
-    found = tables.accuracies(records)
+    percent = lambda r, split: f"{100 * r.metrics[f'{split}_accuracy']:.2f}"
+    rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
+    found = tables.accuracies([record.metrics for record in records])
     rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
-    plot(records, folder / "accuracy.png", title=title)
-    named = [{**record, "branch": record["method"]} for record in records]
+    plots.history(records, folder / "accuracy.png", title=title)
     tables.publish(
         folder,
         text=f"{title}\n\n"
         + tables.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
         + "\n"
         + tables.layers(config.cells()[0].path(folder), title="what seed 0 keeps of each layer"),
-        results={"seeds": list(records), "mean": found},
-        warnings=tables.collapse(named, advice="no signal passes it"),
+        results={"seeds": [record.line() for record in records], "mean": found},
+        warnings=methods.collapse(records),
         page=page.page_of(
             config,
             title,
@@ -74,19 +99,3 @@ def report(config: Config, records: Sequence[Record]) -> None:
     )
     if config.tensorboard:
         tensorboard.write(folder / "tensorboard", tensorboard.over_steps(records))
-
-
-def plot(records: Sequence[Record], file: pathlib.Path, *, title: str) -> None:
-    """Validation accuracy and density over the training; nothing is chosen by test examples."""
-    steps = [seen["step"] for seen in records[0]["history"]]
-    epochs = list(zip(*(record["history"] for record in records), strict=True))
-    points = [
-        plots.Point(epoch[0]["density"], *diagnostics.interval(seen["validation_accuracy"] for seen in epoch))
-        for epoch in epochs
-    ]
-    with plots.figure(file) as axes:
-        plots.band(axes, steps, points)
-        axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
-        right = axes.twinx()
-        right.plot(steps, [100 * point.density for point in points], color="gray", linestyle=":")
-        right.set(yscale="log", ylabel="weights kept (%, dotted)")

@@ -1,0 +1,1 @@
+"""The training of networks on small data: problems, lanes that share a program, levels and cells."""

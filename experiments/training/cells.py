@@ -5,27 +5,36 @@ import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 import jaxticket as jt
 from experiments.runs import command_line, environment
 from experiments.runs.config import Training
+from experiments.runs.records import CellRecord
 from experiments.training import kinds, problems
-from experiments.training.kinds import Cell, Kind, Lane
-from jaxticket import diagnostics, tickets, training
+from experiments.training.kinds import DENSE, Cell, Kind
+from experiments.training.trainer import TOGETHER, Lane, Trainer, fill, is_stacked
+from jaxticket import diagnostics, registry, tickets, training
 from jaxticket.errors import DivergedError
 from jaxticket.tickets import fingerprint
-from jaxticket.typing import Params, ProgressFn, PyTree
+from jaxticket.typing import Key, Params, ProgressFn, PyTree
 
-_TOGETHER = 16  # cells in one program, at most
+
+class _Begun(NamedTuple):
+    """What a training begins with: the names and their order are part of what its checkpoint is known by."""
+
+    params: Params
+    state: PyTree
+    opt_state: PyTree
+    key: Key
+
 
 Renew = Callable[[Lane, jax.Array], Lane]  # (lane, step) -> lane, under jit
 
 
-class Trainer:
+class Cells:
     """Trains the cells that are not in the folder of the run yet.
 
     Args:
@@ -49,16 +58,14 @@ class Trainer:
     ):
         self.config, self.folder = config, folder
         self.basis = problems.basis(config) if basis is None else basis
-        together = min(together, _TOGETHER)
+        together = min(together, TOGETHER)
         self.placement = problems.place(config, self.basis.model, together)
-        # As many on each device: otherwise arrays are gathered at each end of an epoch.
-        filled = together + -together % len(self.placement.devices)
-        self.lanes = 1 if self.placement.each == "sequence" else filled
+        self.lanes = fill(together, self.placement) if is_stacked(self.placement) else 1
         self._setting = kinds.settings(config, self.basis)
         self.progress: ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-        self._compiled: dict[str, tuple[Kind, training.FitFn]] = {}
+        self._compiled: dict[str, tuple[Kind, Trainer]] = {}
         each = (lambda f: jax.vmap(f, in_axes=(0, None))) if self.lanes > 1 else (lambda f: f)
         self._renew = {kind: jax.jit(each(f)) for kind, f in renew.items()}
 
@@ -76,7 +83,7 @@ class Trainer:
         basis = self.basis
         return environment.memory(basis.init, basis.recipe.fresh, basis.dataset, lanes=self.lanes)
 
-    def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    def train(self, cells: Sequence[Cell]) -> Iterator[CellRecord]:
         """The record of each cell, as soon as its program has ended."""
         for alike in self.programs(cells):
             missing = [cell for cell in alike if not cell.path(self.folder).exists()]
@@ -84,61 +91,60 @@ class Trainer:
                 with _named(missing):
                     self._train(missing)
             for cell in alike:
-                yield tickets.describe(cell.path(self.folder))["meta"]
+                yield CellRecord.parse(tickets.describe(cell.path(self.folder))["meta"])
         self._checkpoint.clear()
 
     def _train(self, cells: Sequence[Cell]) -> None:
-        kind, fit = self._kind(cells[0])
-        lanes, losses, history = self._fit(cells[0].kind, kind, fit, [kind.begin(cell) for cell in cells])
+        kind, trainer = self._kind(cells[0])
+        lanes, losses, history = self._fit(cells[0].kind, kind, trainer, [kind.begin(cell) for cell in cells])
         for number, (cell, lane, loss) in enumerate(zip(cells, lanes, losses, strict=True)):
             params, mask, state = kind.export(lane)
-            record = {
-                **cell._asdict(),
-                "kept": jt.masks.summary(params, mask).maskable.density,
-                "collapsed": sorted(diagnostics.layer_collapse([mask])),
+            measured = {
                 "loss": loss if math.isfinite(loss) else None,
                 **self._skipped(lane),
                 **self.basis.evaluate(params, state),
                 **({"history": [epoch[number] for epoch in history]} if self.watch else {}),
             }
-            ticket = jt.Ticket(params, mask, self.basis.steps, state, meta=record)
+            kept = jt.masks.summary(params, mask).maskable.density
+            record = CellRecord(measured, *cell, kept, sorted(diagnostics.layer_collapse([mask])))
+            ticket = jt.Ticket(params, mask, self.basis.steps, state, meta=record.line())
             cell.path(self.folder).parent.mkdir(parents=True, exist_ok=True)
             jt.save(cell.path(self.folder), ticket)
 
-    def _kind(self, cell: Cell) -> tuple[Kind, training.FitFn]:
+    def _kind(self, cell: Cell) -> tuple[Kind, Trainer]:
         if cell.kind not in self._compiled:
             kind = kinds.kind(cell, self.config, self.basis, self._setting)
-            options = {"progress": self.progress, "on_nan": self.config.on_nan}
-            alone = self.lanes == 1 and self.placement.each != "sequence"
-            fit = training.fit(kind.recipe, placement=None if alone else self.placement, **options)
-            self._compiled[cell.kind] = kind, fit
+            alone = self.lanes == 1 and is_stacked(self.placement)  # it needs no axis of lanes
+            looks = {"progress": self.progress, "on_nan": self.config.on_nan}
+            fit = training.fit(kind.recipe, placement=None if alone else self.placement, **looks)
+            self._compiled[cell.kind] = kind, Trainer(fit, lanes=self.lanes, stacked=self.lanes > 1)
         return self._compiled[cell.kind]
 
     def _fit(
-        self, name: str, kind: Kind, fit: training.FitFn, lanes: Sequence[Lane]
+        self, name: str, kind: Kind, trainer: Trainer, lanes: Sequence[Lane]
     ) -> tuple[list[Lane], list[float], list[list[dict[str, Any]]]]:
         """The trained lanes, their losses, and for each epoch what was watched of each; from a checkpoint if it is."""
-        count, carry = len(lanes), self._join(lanes)
+        count, carry = len(lanes), trainer.join(lanes)
         # With the name: methods may begin from the same bits.
-        origin = f"{name} {fingerprint(carry, self.basis.steps)}"
+        origin = (
+            f"{name} {fingerprint(_Begun(carry.params, carry.state, carry.opt_state, carry.key), self.basis.steps)}"
+        )
         at, losses, history = 0, [math.nan] * count, []
         if found := self._checkpoint.load(origin, _as_ticket(carry, 0)):
             saved, values = found
-            carry = Lane(saved.params, saved.state, saved.opt_state, carry.key)
+            carry = carry._replace(params=saved.params, state=saved.state, opt_state=saved.opt_state)
             at, losses, history = saved.step, values["losses"], values["history"]
         while at < self.basis.steps:
             steps = self.basis.recipe.steps_per_epoch
-            mask = jax.tree.map(lambda _: None, carry.params)  # the optimizer masks
-            fitted = fit(carry.params, carry.state, mask, carry.key, step=at, steps=steps, opt_state=carry.opt_state)
-            carry, at = Lane(fitted.params, fitted.state, fitted.opt_state, carry.key), at + steps
-            losses = fitted.loss[:count] if self.lanes > 1 else [fitted.loss]
+            carry, all_losses = trainer.advance(carry, step=at, steps=steps)
+            at, losses = at + steps, all_losses[:count]
             if name in self._renew and at < self.basis.steps:
                 carry = self._renew[name](carry, at)
             if self.watch:
-                history.append([self._seen(kind, lane, at) for lane in self._split(carry, count)])
+                history.append([self._seen(kind, lane, at) for lane in trainer.split(carry, count)])
             if self._checkpoint.due():
                 self._checkpoint.save(origin, _as_ticket(carry, at), {"losses": losses, "history": history})
-        return self._split(carry, count), losses, history
+        return trainer.split(carry, count), losses, history
 
     def _seen(self, kind: Kind, lane: Lane, step: int) -> dict[str, Any]:
         params, mask, state = kind.export(lane)
@@ -148,22 +154,12 @@ class Trainer:
         skipped = training.nonfinite.skipped(lane.opt_state)
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
-    def _join(self, lanes: Sequence[Lane]) -> Lane:
-        if self.lanes == 1:
-            return lanes[0]
-        padded = [*lanes, *[lanes[0]] * (self.lanes - len(lanes))]  # another number of them would compile anew
-        return cast(Lane, jax.tree.map(lambda *xs: jnp.stack(xs), *padded))
 
-    def _split(self, carry: Lane, count: int) -> list[Lane]:
-        if self.lanes == 1:
-            return [carry]
-        carry = jax.device_put(carry, jax.devices()[0])
-        return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
-
-
-def finished(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of all cells in a folder, by whichever commands they were trained."""
-    return [tickets.describe(path)["meta"] for path in sorted((folder / "cells").glob("*/density_*/seed_*"))]
+def finished(folder: pathlib.Path) -> list[CellRecord]:
+    """The records of all cells in a folder, by whichever commands they were trained, of methods that are known."""
+    known = {DENSE, *registry.METHODS}
+    paths = [path for path in sorted((folder / "cells").glob("*/density_*/seed_*")) if path.parts[-3] in known]
+    return [CellRecord.parse(tickets.describe(path)["meta"]) for path in paths]
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import optax
 import jaxticket as jt
 from experiments.runs.config import Training
 from experiments.training import problems
+from experiments.training.trainer import Lane
 from jaxticket import data, registry, reparam, training
 from jaxticket.registry import Setting
 from jaxticket.transforms import Plan
@@ -41,15 +42,6 @@ class Cell(NamedTuple):
     def make(self, setting: Setting) -> Plan | reparam.Reparam:
         """The method for a setting."""
         return jt.static() if self.method == DENSE else registry.get(self.method).make(setting)
-
-
-class Lane(NamedTuple):
-    """A cell in training; or several, if every leaf has a leading axis."""
-
-    params: Params  # the latent ones, where there are
-    state: PyTree  # of the model, and what the loss must know beside it
-    opt_state: PyTree
-    key: Key  # of the order of the examples
 
 
 class Kind(NamedTuple):
@@ -111,7 +103,7 @@ def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: Se
         return Cell(method, density, 0).make(setting(density))
 
     def begin(cell: Cell) -> Lane:
-        keys = _keys(config, cell.seed)
+        keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
         mask, _ = plan(cell.method, cell.density).refresh.init(params, None, key=keys.method)
         sparse = tx(basis.recipe.learning_rate, cell.density, key=keys.method, mask=mask)
@@ -140,7 +132,7 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
         return value, (state, count + 1, density)
 
     def begin(cell: Cell) -> Lane:
-        keys = _keys(config, cell.seed)
+        keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
         latent = cell.make(setting(cell.density)).init(params, key=keys.method)
         opt_state = tx(basis.recipe.learning_rate, cell.density).init(latent)
@@ -162,5 +154,5 @@ def _guarded(config: Training, tx: optax.GradientTransformation) -> optax.Gradie
     return training.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
 
 
-def _keys(config: Training, seed: int) -> _Keys:
-    return _Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3))
+def _keys(run: int, seed: int) -> _Keys:
+    return _Keys(*jax.random.split(jax.random.fold_in(jax.random.key(run), seed), 3))

@@ -12,9 +12,11 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.runs.config import Rewinding, Training, require
+from experiments.training.levels import TrainAllFn, train_all
+from experiments.training.trainer import Trainer, is_stacked
 from jaxticket import data, sharding, tickets, training
 from jaxticket.loops import soups
-from jaxticket.typing import Params, ProgressFn, PyTree, TrainFn
+from jaxticket.typing import Params, ProgressFn, PyTree
 
 _EVALUATED_TOGETHER = 1000  # examples
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
@@ -36,19 +38,17 @@ class Problem(NamedTuple):
 
     dataset: data.Dataset
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
-    fit: training.FitFn  # any number of steps, from any step
-    fit_together: training.FitFn | None  # as `fit`, for all replicates in one program; None if they take turns
+    trainer: Trainer  # of all replicates in one program, or of one at a time
     evaluate: Callable[[Params, PyTree], dict[str, Any]]
     fresh: Callable[[Params], PyTree]  # parameters -> fresh optimizer state
     steps: int  # of one training from its start
     rewind_step: int
-    where: str  # the steps run, and why
-    narrow: Callable[[int], Any]  # width -> the network in another width; `fit` trains it too
+    narrow: Callable[[int], Any]  # width -> the network in another width; `trainer` trains it too
 
     @property
-    def train(self) -> TrainFn:
-        """Fits from the rewind step to the end, and evaluates."""
-        return training.train_fn(self.fit, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
+    def train(self) -> TrainAllFn:
+        """Trains from the rewind step to the end, and evaluates."""
+        return train_all(self.trainer, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
 
 
 def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
@@ -136,19 +136,22 @@ def build(
     dataset, model, init, recipe, evaluate, steps = basis(config, dataset)
     require(config.rewind_step < steps, config, "rewind_step", f"below the {steps} steps of a training")
     placement = place(config, model, replicates)
-    together, options = None, {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
-    if replicates > 1 and placement.each != "sequence":
-        together = training.fit(recipe, placement=placement, **options)
+    together = replicates > 1 and is_stacked(placement)
+    looks = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
+    trainer = Trainer(
+        training.fit(recipe, placement=placement if together else None, **looks),
+        lanes=replicates if together else 1,
+        stacked=together,
+        where=f"replicates {placement.why}",
+    )
     return Problem(
         dataset=dataset,
         init=init,
-        fit=training.fit(recipe, **options),
-        fit_together=together,
+        trainer=trainer,
         evaluate=evaluate,
         fresh=recipe.fresh,
         steps=steps,
         rewind_step=config.rewound_to(steps),
-        where=f"replicates {placement.why}",
         narrow=functools.partial(make_model, config, dataset),
     )
 

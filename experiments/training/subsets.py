@@ -1,31 +1,19 @@
 """Trains networks on subsets of the training examples, by their labels or under a teacher; several in one program."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments.runs.config import Training
 from experiments.training import problems
+from experiments.training.trainer import TOGETHER, Trainer, fill, is_stacked
 from jaxticket import data, training
 from jaxticket.training import Batch
 from jaxticket.typing import Key, LogitsFn, Params, PyTree
-
-_TOGETHER = 16  # trainings in one program, at most
-
-
-class Lane(NamedTuple):
-    """A training on a subset; or several, if every leaf has a leading axis."""
-
-    params: Params
-    state: PyTree  # of the model, and what the loss or the observer must know beside it
-    opt_state: PyTree  # None before the first step
-    key: Key  # of the order of the examples
-    subset: jax.Array  # (examples,) bool
 
 
 class Taught(NamedTuple):
@@ -43,61 +31,30 @@ class Lesson(NamedTuple):
     teacher: jax.Array  # (examples, classes) logits
 
 
-class Trainer:
-    """Trains lanes whose subsets are of one size, `lanes` at a time.
+def trainer(
+    config: Training,
+    model: Any,
+    recipe: training.Recipe,
+    *,
+    together: int,
+    until: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Trainer:
+    """Return what trains lanes whose subsets are of one size.
 
     Args:
-      together: how many trainings there are. until: called with the last step of each program, before it.
-      observe, checkpoint, progress: as of `training.fit`.
+      config: where and how they train. model: what they train. recipe: how, with a loss of a `Batch`.
+      together: how many trainings there are.
+      until: called with the last step of each training, before it.
+      options: observe, checkpoint and progress, as of `training.fit`.
     """
-
-    def __init__(
-        self,
-        config: Training,
-        model: Any,
-        recipe: training.Recipe,
-        *,
-        together: int,
-        until: Callable[[int], None] = lambda step: None,
-        **options: Any,
-    ):
-        placement = problems.place(config, model, min(together, _TOGETHER))
-        self._stacked = placement.each != "sequence"
-        # What runs in turn gains nothing from longer programs, and fills the last one worse.
-        wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
-        self.lanes = wanted + -wanted % len(placement.devices) if self._stacked else 1
-        self.where = placement.why
-        self._until = until
-        self._fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)
-
-    def train(
-        self, lanes: Sequence[Lane], *, steps: int, step: int = 0, stretch: float = 1.0
-    ) -> list[tuple[Lane, float]]:
-        """The lanes after so many steps from `step` on, and the mean loss of the last epoch of each."""
-        done: list[tuple[Lane, float]] = []
-        self._until(step + steps)
-        for at in range(0, len(lanes), self.lanes):
-            some = lanes[at : at + self.lanes]
-            carry = self._join(some)
-            nothing = jax.tree.map(lambda _: None, carry.params)  # all weights are kept
-            given = (carry.params, carry.state, nothing, carry.key)
-            how = {"opt_state": carry.opt_state, "subset": carry.subset, "stretch": stretch}
-            fitted = self._fit(*given, step=step, steps=steps, **how)
-            carry = Lane(fitted.params, fitted.state, fitted.opt_state, carry.key, carry.subset)
-            done += zip(self._split(carry, len(some)), fitted.loss if self._stacked else [fitted.loss])
-        return done
-
-    def _join(self, lanes: Sequence[Lane]) -> Lane:
-        if not self._stacked:
-            return lanes[0]
-        padded = [*lanes, *[lanes[0]] * (self.lanes - len(lanes))]  # another number of them would compile anew
-        return cast(Lane, jax.tree.map(lambda *xs: jnp.stack(xs), *padded))
-
-    def _split(self, carry: Lane, count: int) -> list[Lane]:
-        if not self._stacked:
-            return [carry]
-        carry = jax.device_put(carry, jax.devices()[0])
-        return [jax.tree.map(lambda x, lane=lane: x[lane], carry) for lane in range(count)]
+    placement = problems.place(config, model, min(together, TOGETHER))
+    # What runs in turn gains nothing from longer programs, and fills the last one worse.
+    wanted = min(together, TOGETHER) if placement.each == "vmap" else 1
+    stacked = is_stacked(placement)
+    lanes = fill(wanted, placement) if stacked else 1
+    fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)
+    return Trainer(fit, lanes=lanes, stacked=stacked, where=placement.why, until=until)
 
 
 def steps(config: Training, examples: int) -> int:

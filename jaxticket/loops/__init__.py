@@ -1,7 +1,7 @@
 """The searches for winning tickets, and the controls that they are compared with."""
 
-from jaxticket.loops import branches, early_bird, rundir, soups
-from jaxticket.loops._imp import imp, level_keys, train_level
+from jaxticket.loops import branches, early_bird, soups
+from jaxticket.loops._imp import imp, level_keys, next_ticket, train_level
 from jaxticket.loops._imp_scan import Levels, imp_scan
 from jaxticket.loops._level import Level, LevelStore, PruneFn
 from jaxticket.loops._prune import prune_by
@@ -16,8 +16,8 @@ __all__ = [
     "imp",
     "imp_scan",
     "level_keys",
+    "next_ticket",
     "prune_by",
-    "rundir",
     "soups",
     "train_level",
 ]

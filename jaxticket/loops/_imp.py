@@ -13,7 +13,7 @@ from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
 from jaxticket.tickets._ticket import rewind as rewound
 from jaxticket.tickets.rewinds import Rewind
-from jaxticket.typing import Density, Key, TrainFn
+from jaxticket.typing import Density, Key, Trained, TrainFn
 
 
 def imp(
@@ -67,14 +67,44 @@ def _levels(
 ) -> Iterator[Level]:
     trained = None
     for index, density in enumerate(densities):
-        train_key, prune_key = level_keys(index, key=key)
-        if trained is not None:
-            ticket = rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
-        elif any(d < 1 for d in jax.tree.leaves(density)):
-            ticket = dataclasses.replace(ticket, mask=prune(ticket.params, ticket.mask, density, key=prune_key))
+        ticket = next_ticket(ticket, trained, index=index, density=density, prune=prune, rewind=rewind, key=key)
+        train_key, _ = level_keys(index, key=key)
         level = train_level(train, ticket, index=index, density=density, key=train_key, store=store)
         trained = level.trained
         yield level
+
+
+def next_ticket(
+    ticket: Ticket,
+    trained: Trained | None,
+    *,
+    index: int,
+    density: Density,
+    prune: PruneFn,
+    rewind: Rewind = rewinds.weights(),
+    key: Key,
+) -> Ticket:
+    """Return the ticket of a level of `imp`, for a loop that trains it in its own way.
+
+    Args:
+      ticket: the ticket of the level before, or at the first level that of the search.
+      trained: what training it gave; None at the first level, which prunes the ticket's own weights if `density` is
+        below 1.
+      index: the level's number, from 0.
+      density: the fraction to keep, or a pytree of them.
+      prune: as of `imp`.
+      rewind: as of `imp`.
+      key: that of the search, see `level_keys`.
+
+    Returns:
+      The ticket, which `train_level` trains.
+    """
+    _, prune_key = level_keys(index, key=key)
+    if trained is not None:
+        return rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
+    if any(d < 1 for d in jax.tree.leaves(density)):
+        return dataclasses.replace(ticket, mask=prune(ticket.params, ticket.mask, density, key=prune_key))
+    return ticket
 
 
 def train_level(

@@ -49,6 +49,7 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
     "loops.early_bird.alive": "takes what init gives",
     "loops.early_bird.worm": "takes functions: tests/loops/test_early_bird.py",
     "loops.early_bird.bird_of": "takes what worm gives",
+    "loops.next_ticket": "takes functions, and is a step of imp: tests/loops/test_imp.py",
     "loops.soups.recalibrate": "calls a function of the user's: tests/loops/test_soups.py",
     "loops.soups.at_once": "trains: tests/loops/test_soups.py",
     "loops.soups.in_turn": "trains: tests/loops/test_soups.py",
@@ -64,7 +65,6 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
 ELSEWHERE = (
     "errors.",
     "sharding.",
-    "loops.rundir.",
     "training.nonfinite.",
 )  # tests/sharding/test_state.py, tests/test_loops_*.py
 # Classes that check what they are made of; all others are results, protocols and files.

@@ -7,9 +7,10 @@ import pytest
 
 from experiments import branch, compare_runs, imp, verdict
 from experiments.reports import searches, tables
+from experiments.runs import folder
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp import verdicts
 from jaxticket import tickets
-from jaxticket.loops import rundir
 
 FLAGS = ["--levels", "3", "--replicates", "2", "--epochs", "1", "--rewind-step", "20", "--rate", "0.5"]
 
@@ -137,11 +138,11 @@ def test_a_folder_without_a_search(tmp_path, capsys):
 def test_a_search_whose_records_are_damaged(main, words, tmp_path, capsys):
     search = imp.Config(out=tmp_path)
     search.folder().mkdir()
-    rundir.claim(search.folder(), {"experiment": "imp", **search.identity()})
-    records = [{"branch": "ticket", "level": level, "test_accuracy": 0.5} for level in range(3)]
+    folder.claim(search.folder(), {"experiment": "imp", **search.identity()})
+    records = [LevelRecord({"test_accuracy": 0.5}, 0, level, "ticket", 1.0, []).line() for level in range(3)]
     file = search.folder() / "metrics.jsonl"
     first, *others = [f"{json.dumps(record)}\n" for record in records]
-    for damaged in ("[1]\n", '{"branch": "ti\n', "\xff\n"):
+    for damaged in ("[1]\n", "{}\n", '{"branch": "ti\n', "\xff\n"):
         file.write_bytes("".join([first, damaged, *others]).encode("latin1"))
         with pytest.raises(SystemExit) as end:
             main(words.format(search.folder()).split())
@@ -150,7 +151,7 @@ def test_a_search_whose_records_are_damaged(main, words, tmp_path, capsys):
         assert f"{file}: line 2 is damaged; run the search again" in errors
         assert errors.count("\n") == 1
     file.write_text("".join([first, *others])[:-5])  # killed while it wrote the last line
-    assert [record["level"] for record in searches.read(file, "ticket")] == [0, 1]
+    assert [record.level for record in searches.read(file, "ticket")] == [0, 1]
     assert searches.read(tmp_path / "absent", "ticket") == []
 
 

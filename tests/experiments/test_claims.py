@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED
+from experiments.runs.records import CellRecord, LevelRecord
 from experiments.studies.comparison import claims as comparison
 from experiments.studies.essential import claims as essential
 from experiments.studies.imp import claims as imp
@@ -38,7 +39,18 @@ def levels(**accuracies):
         for branch, each in accuracies.items()
         for level, points in enumerate(each)
     ]
-    return records(*rows, branch=..., level=..., density=...)
+    return as_levels(records(*rows, branch=..., level=..., density=...))
+
+
+def as_cells(records):
+    """The same, typed, as trainings of methods are."""
+    return [CellRecord(r, r["method"], r["density"], r["seed"], r["density"], []) for r in records]
+
+
+def as_levels(records):
+    """The same, typed, as searches by levels make them."""
+    known = [{"density": 0.5, **r} for r in records]
+    return [LevelRecord(r, r["seed"], r["level"], r["branch"], r["density"], []) for r in known]
 
 
 IMP = "Frankle & Carbin 2019, iterative magnitude pruning"
@@ -56,7 +68,7 @@ def test_search():
 
 
 def test_a_search_that_went_less_far_tests_less():
-    made = imp.of_search([r for r in levels(ticket=[90, 91, 92, 89]) if r["level"] < 3])
+    made = imp.of_search([r for r in levels(ticket=[90, 91, 92, 89]) if r.level < 3])
     assert [claim.paper for claim in made] == [IMP]
 
 
@@ -82,8 +94,14 @@ def test_verdicts(reinit, verdict):
 
 
 def test_comparison():
-    given = [("dense", 1.0, 95), ("static", 0.01, 80), ("rigl", 0.01, 85), ("snip", 0.05, 94.8), ("static", 0.1, 90)]
-    made = comparison.claims(records(*given, method=..., density=...))
+    given = [
+        ("dense", 1.0, 95),
+        ("random_erk", 0.01, 80),
+        ("rigl", 0.01, 85),
+        ("snip", 0.05, 94.8),
+        ("random_erk", 0.1, 90),
+    ]
+    made = comparison.claims(as_cells(records(*given, method=..., density=...)))
     assert found(made) == [
         ("Evci et al. 2020, RigL", 5.0, HOLDS),
         ("Lee et al. 2019, SNIP", -0.2, HOLDS),
@@ -94,7 +112,7 @@ def test_comparison():
 def test_soups():
     config = Soups(densities=(0.05,), phases=2)
     given = [("soup", 0, 0), ("soup", 1, 95), ("mean_member", 1, 94), ("imp_as_long", 1, 96)]
-    made = soups.claims(config, records(*given, branch=..., level=...))
+    made = soups.claims(config, as_levels(records(*given, branch=..., level=...)))
     paper = "Zimmer et al. 2024, sparse model soups"
     assert found(made) == [(paper, 1.0, HOLDS), (paper, -1.0, FAILS)]
 
@@ -104,11 +122,11 @@ def test_strong_tickets():
         *(("edge_popup", 0.5, 16, 80), ("edge_popup", 0.5, 100, 90), ("edge_popup", 0.2, 100, 85)),
         *(("dense", 1.0, 16, 85.2), ("dense", 1.0, 100, 95), ("biprop", 0.5, 100, 94)),
     ]
-    made = strong.claims(Strong(), records(*given, method=..., density=..., width=...))
+    made = strong.claims(Strong(), as_cells(records(*given, method=..., density=..., width=...)))
     edge_popup = "Ramanujan et al. 2020, edge-popup"
     biprop = ("Diffenderfer & Kailkhura 2021, Biprop", -1.0, FAILS)
     assert found(made) == [(edge_popup, 10.0, HOLDS), (edge_popup, -0.2, HOLDS), biprop]
-    only = strong.claims(Strong(widths=(100,)), records(*given, method=..., density=..., width=...))
+    only = strong.claims(Strong(widths=(100,)), as_cells(records(*given, method=..., density=..., width=...)))
     assert found(only) == [biprop]
 
 

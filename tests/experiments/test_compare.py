@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import pathlib
 import re
 import shlex
 
@@ -16,9 +17,10 @@ from experiments.claims.record import load
 from experiments.imp import PRESETS
 from experiments.runs import command_line
 from experiments.runs.config import Training
+from experiments.runs.records import CellRecord
 from experiments.studies.comparison import report
 from experiments.training import kinds, problems
-from experiments.training.cells import Trainer, pathlib
+from experiments.training.cells import Cells
 from jaxticket import tickets
 from jaxticket.training import Fitted
 from tests.cheap import cheap  # noqa: F401  # used by every test here
@@ -112,7 +114,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_fewer_of_a_finished_run_are_reported_without_training(finished, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_train", None)
+    monkeypatch.setattr(Cells, "_train", None)
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     assert compare.main([*SMALL, "--methods", "ste", "--densities", "0.1", "--out", str(finished.parent)]) == 0
     assert [(r["method"], r["density"]) for r in records(finished)] == [("dense", 1.0)] * 2 + [("ste", 0.1)] * 2
@@ -147,7 +149,7 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
     config = Training()
     basis = problems.basis(config)
     setting, lanes = kinds.settings(config, basis), []
-    for method in ("static", "rigl", "ste"):
+    for method in ("random_erk", "rigl", "ste"):
         cell = kinds.Cell(method, 0.5, 1)
         lanes.append(kinds.kind(cell, config, basis, setting).begin(cell))
     masks = [jt.mask_of(lane.opt_state) for lane in lanes[:2]]
@@ -165,16 +167,16 @@ def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_chec
         began.append(step)
         return Fitted(params, state, opt_state, 0.0)
 
-    trainer = Trainer(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
+    trainer = Cells(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
     cells = [kinds.Cell(method, 0.5, 0) for method in ("ste", "top_kast")]
     for cell in cells:
         trainer._compiled[cell.kind] = trainer._kind(cell)[0], fit
-    assert [record["method"] for record in trainer.train(cells)] == ["ste", "top_kast"]
+    assert [record.method for record in trainer.train(cells)] == ["ste", "top_kast"]
     assert began == [0, 5, 0, 5]
 
 
 def test_cells_of_masks_that_never_change_share_a_program():
-    trainer = Trainer(Training(), pathlib.Path("nowhere"), together=4)
+    trainer = Cells(Training(), pathlib.Path("nowhere"), together=4)
     config = compare.Config(methods=("random", "rigl", "snip"), densities=(0.2, 0.1), seeds=2)
     programs = [[cell.method for cell in program] for program in trainer.programs(config.cells())]
     assert programs == [
@@ -223,7 +225,7 @@ def test_bad_flags(main, arguments, words, capsys, tmp_path):
 
 def test_claims_are_of_every_selection_that_was_trained(tmp_path):
     config = compare.Config(densities=(0.01,), seeds=2, out=tmp_path / "runs", evidence=tmp_path / "evidence")
-    accuracies = {"dense": 0.95, "static": 0.8, "rigl": 0.85, "sparse_evolutionary": 0.82}
+    accuracies = {"dense": 0.95, "random_erk": 0.8, "rigl": 0.85, "sparse_evolutionary": 0.82}
 
     def train(*methods):
         asked = dataclasses.replace(config, methods=methods)
@@ -241,7 +243,7 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
         (found,) = load(config.evidence)
         return found, sorted(claim.claim.partition("weights ")[2] for claim in found.claims)
 
-    _, first = train("static", "rigl")
+    _, first = train("random_erk", "rigl")
     assert first == ["RigL is more accurate than a static random mask."]
     found, both = train("sparse_evolutionary", "rigl")
     assert both == [
@@ -249,14 +251,20 @@ def test_claims_are_of_every_selection_that_was_trained(tmp_path):
         "RigL is more accurate than a static random mask.",
         "SET is more accurate than a static random mask.",
     ]
-    assert "--methods sparse_evolutionary rigl static --densities 0.01 --seeds 2" in found.command
-    assert [*found.series] == ["rigl", "sparse evolutionary", "static"]
+    assert "--methods sparse_evolutionary rigl random_erk --densities 0.01 --seeds 2" in found.command
+    old = config.folder() / "cells" / "renamed" / "density_0.01" / "seed_0"
+    meta = {"method": "renamed", "density": 0.01, "seed": 0, "kept": 0.01, "collapsed": [], "test_accuracy": 0.5}
+    old.parent.mkdir(parents=True)
+    jt.save(old, jt.Ticket({"w": np.ones(2)}, {"w": None}, meta=meta))
+    found, again = train("sparse_evolutionary", "rigl")
+    assert again == both  # a method that the registry no longer knows
+    assert [*found.series] == ["random erk", "rigl", "sparse evolutionary"]
 
 
 def test_what_went_wrong_is_told():
-    record = {"seed": 0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
-    cut = {**record, "method": "top_kast", "density": 0.01, "kept": 0.01, "collapsed": ["output/kernel"]}
-    coarse = {**record, "method": "sr_ste", "density": 0.1, "kept": 0.25, "collapsed": []}
+    accuracies = {"test_accuracy": 0.5, "validation_accuracy": 0.5}
+    cut = CellRecord(accuracies, "top_kast", 0.01, 0, 0.01, ["output/kernel"])
+    coarse = CellRecord(accuracies, "sr_ste", 0.1, 0, 0.25, [])
     told = report.warnings([cut, coarse])
     assert told.count("\n") == 2
     assert "top kast: output/kernel keeps no weight from density 0.01 on" in told

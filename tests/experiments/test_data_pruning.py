@@ -31,6 +31,7 @@ from experiments.studies.data_pruning.scores import Scorer, score_model
 from experiments.studies.data_pruning.students import Students, choose
 from experiments.training import problems, subsets
 from experiments.training.subsets import Taught
+from experiments.training.trainer import Lane, Trainer
 from jaxticket import data, tickets
 from jaxticket.data import _mnist
 from jaxticket.data_pruning import Statistics, Tracked
@@ -150,7 +151,7 @@ def test_networks_that_memorise_have_parts_of_their_own():
 def test_memorisation_changes_nothing_of_runs_without_it():
     """The keys that published numbers hang on, and the names of runs."""
     config = Config(seed=3)
-    found = {name: jax.random.key_data(key).tolist() for name, key in keys.keys(config)._asdict().items()}
+    found = {name: jax.random.key_data(key).tolist() for name, key in keys.keys(config.seed)._asdict().items()}
     assert found.pop("memorisation") not in found.values()
     assert found == GOLDEN_KEYS
     assert Config().hash() == "44136fa355"  # of no changes
@@ -324,7 +325,7 @@ def test_scores_are_read_early_and_statistics_at_the_end(monkeypatch):
         return [(lane._replace(params=step + steps), 0.0) for lane in lanes]
 
     monkeypatch.setattr(Scorer, "_trainer", types.SimpleNamespace(train=train))
-    begin = lambda self, replicate: subsets.Lane(0, Tracked(None, statistics), None, None, None)
+    begin = lambda self, replicate: Lane(0, Tracked(None, statistics), None, None)
     monkeypatch.setattr(Scorer, "_begin", begin)
     monkeypatch.setattr(Scorer, "_at", lambda self, params, state, grand: {"el2n": params})
     scores = scorer._train(0, grand=False)
@@ -340,7 +341,7 @@ def test_trainings_that_take_turns_go_one_at_a_time(placement):
     config, study = made_study(placement=placement, batch_size=56)
     recipe = subsets.recipe(config, study.basis)
     assert len(jax.devices()) > 1
-    assert subsets.Trainer(config, study.basis.model, recipe, together=5).lanes == 1
+    assert subsets.trainer(config, study.basis.model, recipe, together=5).lanes == 1
 
 
 def test_a_loss_counts_what_is_real_and_the_teacher_by_its_weight():
@@ -549,13 +550,13 @@ def test_scores_of_another_network(tmp_path):
 @pytest.mark.slow
 def test_a_budget_of_epochs_takes_fewer_steps(tmp_path, monkeypatch):
     counted = []
-    train = subsets.Trainer.train
+    train = Trainer.train
 
     def noted(self, lanes, **clock):
         counted.append((int(np.asarray(lanes[0].subset).sum()), clock["steps"], clock["stretch"]))
         return train(self, lanes, **clock)
 
-    monkeypatch.setattr(subsets.Trainer, "train", noted)
+    monkeypatch.setattr(Trainer, "train", noted)
     for budget in ("steps", "epochs"):
         flags = [*SMALL, "--scores", "random", "--seeds", "1", "--budget", budget, "--out", str(tmp_path)]
         assert data_pruning.main([*flags, "--distil", "random"]) == 0

@@ -11,19 +11,19 @@ import types
 
 import pytest
 
+from experiments.runs import folder
 from jaxticket import files
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
 
 
 def test_one_process_at_a_time(tmp_path):
     with (
-        rundir.lock(tmp_path / "run"),
+        folder.lock(tmp_path / "run"),
         pytest.raises(CheckpointError, match="in use by another process"),
-        rundir.lock(tmp_path / "run"),
+        folder.lock(tmp_path / "run"),
     ):
         pass
-    with rundir.lock(tmp_path / "run"):
+    with folder.lock(tmp_path / "run"):
         pass
 
 
@@ -32,10 +32,10 @@ def test_a_dead_process_holds_nothing(tmp_path):
     command = [sys.executable, "-c", f"{code}; print('locked', flush=True); time.sleep(60)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        with pytest.raises(CheckpointError, match="in use"), rundir.lock(tmp_path):
+        with pytest.raises(CheckpointError, match="in use"), folder.lock(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
-    with rundir.lock(tmp_path):
+    with folder.lock(tmp_path):
         pass
 
 
@@ -50,41 +50,41 @@ def test_windows_locks_with_its_own_module(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setattr(rundir.sys, "platform", "win32")
-    with rundir.lock(tmp_path), pytest.raises(CheckpointError, match="in use"), rundir.lock(tmp_path):
+    monkeypatch.setattr(folder.sys, "platform", "win32")
+    with folder.lock(tmp_path), pytest.raises(CheckpointError, match="in use"), folder.lock(tmp_path):
         pass
     assert len(held) == 1
 
 
 def test_an_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be written"), rundir.lock(tmp_path / "file" / "run"):
+    with pytest.raises(CheckpointError, match="cannot be written"), folder.lock(tmp_path / "file" / "run"):
         pass
 
 
 def test_a_run_belongs_to_one_configuration(tmp_path):
-    rundir.claim(tmp_path, {"rate": 0.2, "sizes": (1, 2)})
-    rundir.claim(tmp_path, {"rate": 0.2, "sizes": (1, 2)})
+    folder.claim(tmp_path, {"rate": 0.2, "sizes": (1, 2)})
+    folder.claim(tmp_path, {"rate": 0.2, "sizes": (1, 2)})
     with pytest.raises(CheckpointError, match=r"rate is 0\.2 there, 0\.3 here"):
-        rundir.claim(tmp_path, {"rate": 0.3, "sizes": (1, 2)})
+        folder.claim(tmp_path, {"rate": 0.3, "sizes": (1, 2)})
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not the configuration of a run"):
-        rundir.claim(tmp_path, {"rate": 0.2})
+        folder.claim(tmp_path, {"rate": 0.2})
 
 
 def test_files_of_others_are_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(CheckpointError, match=r"no run wrote \(thesis\.tex\)"):
-        rundir.claim(tmp_path, {})
+        folder.claim(tmp_path, {})
 
 
 def test_claiming_tidies_what_a_killed_process_left(tmp_path):
-    rundir.claim(tmp_path, {})
+    folder.claim(tmp_path, {})
     half = tmp_path / "replicate_0" / "ticket" / ".level_003.x1y2.partial"
     half.mkdir(parents=True)
     (half / "data").write_text("")
     (tmp_path / "config.json.partial").write_text("{")
-    rundir.claim(tmp_path, {})
+    folder.claim(tmp_path, {})
     assert not half.exists()
 
 
@@ -94,7 +94,7 @@ def test_lines_are_neither_torn_nor_repeated(tmp_path, kept):
     whole = "".join(json.dumps(value) + "\n" for value in values)
     file = tmp_path / "metrics.jsonl"
     file.write_text(whole[:kept])  # what a process killed at any moment left
-    lines = rundir.JsonLines(file)
+    lines = folder.JsonLines(file)
     for value in values:
         lines.append(value)
         assert file.read_text().startswith(whole[: whole.index("\n")])
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_whole_lines_and_the_old_text(tmp_path):
     file, table = tmp_path / "metrics.jsonl", tmp_path / "table.txt"
     values = [{"level": level, "note": "x" * 30} for level in range(3)]
     files.write_text(table, "old")
-    lines = rundir.JsonLines(file)
+    lines = folder.JsonLines(file)
     for value in values[:2]:
         lines.append(value)
     with no_file_above(120), pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be .*too large.* make room"):
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_whole_lines_and_the_old_text(tmp_path):
 
 
 def test_a_file_that_was_deleted_is_missed(tmp_path):
-    lines = rundir.JsonLines(tmp_path / "metrics.jsonl")
+    lines = folder.JsonLines(tmp_path / "metrics.jsonl")
     lines.append(1)
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(CheckpointError, match="was deleted while the run went on"):
@@ -140,7 +140,7 @@ def test_a_file_that_was_deleted_is_missed(tmp_path):
 def test_a_run_that_is_extended_or_shortened_tells_its_own_story(tmp_path):
     file = tmp_path / "metrics.jsonl"
     for values in ([1, 2, 3], [1, 7, 2, 3], [1, 7]):
-        lines = rundir.JsonLines(file)
+        lines = folder.JsonLines(file)
         for value in values:
             lines.append(value)
         lines.close()

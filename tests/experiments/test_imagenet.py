@@ -170,7 +170,7 @@ def test_two_processes_train_what_one_does_and_one_goes_on(folder, unbroken):
 @pytest.mark.slow
 def test_a_tensor_axis_across_processes(folder):
     """Both processes then read the same examples; and a run that ends in two processes is whole."""
-    short = ["--mesh", "tensor=4", "--method", "static", "--epochs", "2"]
+    short = ["--mesh", "tensor=4", "--method", "random_erk", "--epochs", "2"]
     both = start_two(folder / "tensor", *short)
     finish(start(folder / "alone", *short, devices=4))
     for process in both:

@@ -16,11 +16,11 @@ import pytest
 
 from experiments import compare_runs, imp
 from experiments.reports import searches, tensorboard
-from experiments.runs import command_line
+from experiments.runs import command_line, folder
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp.config import Config, of_run
 from experiments.training import problems
 from jaxticket.errors import CheckpointError
-from jaxticket.loops import rundir
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "imp.py"
 
@@ -88,7 +88,7 @@ def test_what_disks_do_is_said_in_one_line_and_what_else_happens_is_not_hidden(n
 def test_only_one_process_runs_it(finished, capsys):
     arguments, out = finished
     (run,) = out.iterdir()
-    with rundir.lock(run):
+    with folder.lock(run):
         assert (
             one_line_error(arguments, capsys) == f"error: {run} is in use by another process; wait for it, or end it\n"
         )
@@ -222,10 +222,8 @@ def test_absent_extras(package, extra, capsys, monkeypatch, tmp_path):
 
 
 def test_a_single_replicate_has_no_interval():
-    records = [
-        {"replicate": 0, "level": 0, "branch": b, "density": 1.0, "test_accuracy": 0.5, "validation_accuracy": 0.5}
-        for b in imp.BRANCHES
-    ]
+    accuracies = {"test_accuracy": 0.5, "validation_accuracy": 0.5}
+    records = [LevelRecord(accuracies, 0, 0, branch, 1.0, []) for branch in imp.BRANCHES]
     table = searches.table(searches.summarise(records, imp.BRANCHES), imp.BRANCHES, title="one")
     assert "nan" not in table
     assert "50.00 ±" in table
@@ -254,7 +252,9 @@ def test_events_for_tensorboard_hold_the_numbers(finished):
     _, out = finished
     (run,) = out.iterdir()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    tensorboard.write(run / "tensorboard", tensorboard.over_levels(records))
+    typed = [LevelRecord.parse(record) for record in records]
+    assert [record.line() for record in typed] == records
+    tensorboard.write(run / "tensorboard", tensorboard.over_levels(typed))
     (file,) = (run / "tensorboard" / "replicate_0_random_ticket").iterdir()
     data, found = file.read_bytes(), {}
     while data:  # records: length, its checksum, the event, its checksum

@@ -209,23 +209,20 @@ def test_arms_differ_only_in_when_rounds_end():
 def test_every_ticket_is_trained_alike_on_all_examples():
     calls = []
 
-    def train(subset):
-        def fit(params, state, mask, key, **others):
-            calls.append((int(subset.sum()), params, key, others))
-            return training.Fitted(params, state, None, 0.5)
-
-        return fit
+    def train(params, state, mask, key, *, subset, **others):
+        calls.append((int(subset.sum()), params, key, others))
+        return training.Fitted(params, state, None, 0.5)
 
     basis = types.SimpleNamespace(evaluate=lambda params, state: {"test_accuracy": float(params["kernel"].sum())})
     lab = search.Lab(basis, types.SimpleNamespace(examples=50), None, train, {}, 33)
     ticket = jt.Ticket({"kernel": jnp.ones((2, 2))}, {"kernel": jnp.eye(2, dtype=bool)}, step=7)
-    keys = search.keys_of(search.Config(), 0)
+    keys = search.keys_of(0, 0)
     record = search._trained(search.Config(), lab, ticket, keys, {"branch": "prac"})
     ((size, params, key, others),) = calls
     assert size == 50
     assert jnp.array_equal(params["kernel"], jnp.eye(2))
     assert key == keys.final
-    assert others == {"step": 0, "steps": 33, "opt_state": None}
+    assert others == {"step": 0, "steps": 33}
     assert record == {"branch": "prac", "density": 0.5, "collapsed": [], "loss": 0.5, "test_accuracy": 2.0}
 
 

@@ -17,7 +17,7 @@ from experiments import strong_tickets
 from experiments.runs import command_line
 from experiments.studies.strong import search
 from experiments.training import problems
-from experiments.training.kinds import Lane
+from experiments.training.trainer import Lane
 from jaxticket import reparam, tickets
 from jaxticket.registry import Setting
 from tests.cheap import cheap  # noqa: F401  # used by every test here

@@ -81,6 +81,17 @@ def test_every_level_keeps_exactly_what_was_asked_and_masks_nest():
     assert [level.index for level in levels] == list(range(12))
 
 
+@pytest.mark.parametrize("densities", [(1.0, 0.5, 0.25), (0.75, 0.5)])
+def test_a_loop_that_trains_in_its_own_way_comes_to_the_same_tickets(densities):
+    ticket, trained = make_ticket(), None
+    for level in search(densities=densities):
+        how = {"index": level.index, "density": level.density, "prune": loops.prune_by(), "key": KEY}
+        ticket = loops.next_ticket(ticket, trained, **how)
+        assert equal(ticket.mask, level.ticket.mask)
+        assert equal(ticket.params, level.ticket.params)
+        trained = level.trained
+
+
 def test_the_smallest_of_the_survivors_are_pruned():
     dense, sparse = search(densities=(1.0, 0.5))
     magnitudes = jax.tree.map(

@@ -1,0 +1,1 @@
+"""Methods of the field side by side."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from experiments.claims.judge import Contest, by_seed
+from experiments.claims.judge import Contest, by_cell
 from experiments.claims.record import Claim
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.training.kinds import DENSE
 
 _MATCHING = -0.5  # points below the dense network that still match it
@@ -16,7 +16,7 @@ _CONTESTS = (
         "At 1 % of the weights RigL is more accurate than a static random mask.",
         "+6.2 points, ResNet-50 on ImageNet with 10 % of the weights (72.0 against 65.8 %)",
         "rigl",
-        "static",
+        "random_erk",
         0.01,
     ),
     Contest(
@@ -32,7 +32,7 @@ _CONTESTS = (
         "At 1 % of the weights SET is more accurate than a static random mask.",
         "more accurate than a fixed random pattern on every data set",
         "sparse_evolutionary",
-        "static",
+        "random_erk",
         0.01,
     ),
     Contest(
@@ -65,7 +65,7 @@ _CONTESTS = (
         "Liu et al. 2022, random pruning (ERK)",
         "At 10 % of the weights a static random mask with ERK densities matches the dense network to half a point.",
         "the same accuracy, Wide ResNet-50 on ImageNet with 20 % of the weights",
-        "static",
+        "random_erk",
         DENSE,
         0.1,
         _MATCHING,
@@ -73,11 +73,11 @@ _CONTESTS = (
 )
 
 
-def claims(records: Sequence[Record]) -> list[Claim]:
+def claims(records: Sequence[CellRecord]) -> list[Claim]:
     """Those of the methods and densities that were compared."""
     made = []
     for contest in _CONTESTS:
         other = 1.0 if contest.below == DENSE else contest.density
-        first = by_seed(records, method=contest.above, density=contest.density)
-        made += contest.judged(first, by_seed(records, method=contest.below, density=other))
+        first = by_cell(records, method=contest.above, density=contest.density)
+        made += contest.judged(first, by_cell(records, method=contest.below, density=other))
     return made

@@ -17,7 +17,7 @@ class Config(Training):
 
     on_nan: OnNan = "record"
     """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""
-    methods: tuple[str, ...] = ("static", "gradual", "rigl")
+    methods: tuple[str, ...] = ("random_erk", "gradual", "rigl")
     """Names of jaxticket.registry, with spaces or commas between them."""
     densities: tuple[float, ...] = (0.1, 0.05, 0.02, 0.01)
     """Fractions of the weights to keep."""

@@ -6,14 +6,14 @@ from typing import Any
 
 from experiments.claims import store
 from experiments.reports import methods, page, plots, tables
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.comparison.claims import claims
 from experiments.studies.comparison.config import Config
-from experiments.training.cells import finished
+from experiments.training.cells import Cells, finished
 from experiments.training.kinds import DENSE
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def report(config: Config, trainer: Cells, records: Sequence[CellRecord]) -> None:
     """Writes and prints the table, the plot and the page."""
     folder = config.folder()
     title = f"{config.model} on {config.data}, run {config.hash()}"
@@ -43,21 +43,20 @@ def store_claims(config: Config) -> None:
     store.write(config, claims(kept), command=command, series=series, axes=store.AXES)
 
 
-def asking_for(config: Config, records: Sequence[Record]) -> Config:
+def asking_for(config: Config, records: Sequence[CellRecord]) -> Config:
     """The configuration that asks for what it does, and for the other methods, densities and seeds of the records."""
-    sparse = [record for record in records if record["method"] != DENSE]
+    sparse = [record for record in records if record.method != DENSE]
     return dataclasses.replace(
         config,
-        methods=tuple(dict.fromkeys([*config.methods, *(record["method"] for record in sparse)])),
-        densities=tuple(sorted({*config.densities, *(record["density"] for record in sparse)}, reverse=True)),
-        seeds=max(config.seeds, *(1 + record["seed"] for record in records)),
+        methods=tuple(dict.fromkeys([*config.methods, *(record.method for record in sparse)])),
+        densities=tuple(sorted({*config.densities, *(record.density for record in sparse)}, reverse=True)),
+        seeds=max(config.seeds, *(1 + record.seed for record in records)),
     )
 
 
-def warnings(records: Sequence[Record]) -> str:
+def warnings(records: Sequence[CellRecord]) -> str:
     """A line for each layer that a method cut off, and for each method that could not keep to a density."""
-    named = [{**record, "branch": record["method"]} for record in records]
-    lines = tables.collapse(named, advice="no signal passes it")
+    lines = methods.collapse(records)
     for method, rows in methods.summarise(records).items():
         for row in rows:
             if abs(row["kept"] - row["density"]) > 0.1 * row["density"]:

@@ -1,0 +1,1 @@
+"""Data pruning: which examples are worth training on."""

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 
-from experiments.studies.data_pruning.config import Config
 from jaxticket.typing import Key
 
 
@@ -18,13 +17,16 @@ class _Keys(NamedTuple):
     memorisation: Key
 
 
-def keys(config: Config) -> _Keys:
-    """What is random in the run, but for the split of the data."""
-    key = jax.random.key(config.seed)
+def keys(seed: int) -> _Keys:
+    """What is random in the run with this seed, but for the split of the data."""
+    key = jax.random.key(seed)
     # Split in four, as it was before there was a fifth: a split in five need not begin with the same keys.
     return _Keys(*jax.random.split(key, 4), jax.random.fold_in(key, 4))
 
 
-def cell_keys(config: Config, seed: int) -> jax.Array:
-    """Of a seed: for weights, order of examples and random subsets. The same for all scores: they compare in pairs."""
-    return jax.random.split(jax.random.fold_in(keys(config).cells, seed), 3)
+def cell_keys(run: int, seed: int) -> jax.Array:
+    """Return the keys of a seed for weights, order of examples and random subsets, in the run with the seed `run`.
+
+    They are the same for all scores, which compare in pairs.
+    """
+    return jax.random.split(jax.random.fold_in(keys(run).cells, seed), 3)

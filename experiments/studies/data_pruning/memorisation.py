@@ -15,7 +15,7 @@ from experiments.studies.data_pruning.config import Config, Study
 from experiments.studies.data_pruning.keys import keys
 from experiments.studies.data_pruning.students import clock
 from experiments.training import subsets
-from experiments.training.subsets import Lane, Trainer
+from experiments.training.trainer import Lane, Trainer
 from jaxticket.methods.datasets import memorisation
 
 _PART = 0.7  # of the examples, for each network, as Feldman & Zhang (2020) take
@@ -74,7 +74,7 @@ class Memorisation:
     def _begin(self, replicate: int, model: int, subset: jax.Array) -> Lane:
         key = jax.random.fold_in(_keys(self._config, replicate)[1], model)
         init_key, train_key = jax.random.split(key)
-        return Lane(*self._init(init_key), None, train_key, subset)
+        return Lane(*self._init(init_key), None, train_key, subset=subset)
 
     @functools.cached_property
     def _init(self) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ class Memorisation:
     def _trainer(self) -> Trainer:
         basis, models = self._study.basis._replace(model=self._model), self._config.memorisation_models
         recipe = subsets.recipe(self._config, basis)
-        return Trainer(self._config, self._model, recipe, together=models, **self._options)
+        return subsets.trainer(self._config, self._model, recipe, together=models, **self._options)
 
 
 def drawn(config: Config, examples: int, replicate: int) -> jax.Array:
@@ -111,4 +111,4 @@ def check(config: Config, study: Study) -> None:
 
 def _keys(config: Config, replicate: int) -> jax.Array:
     """For the parts, and for the networks."""
-    return jax.random.split(jax.random.fold_in(keys(config).memorisation, replicate))
+    return jax.random.split(jax.random.fold_in(keys(config.seed).memorisation, replicate))

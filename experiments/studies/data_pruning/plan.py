@@ -17,20 +17,14 @@ def prepare(config: Config) -> list[Study]:
     return made
 
 
-def plan(config: Config) -> str:
+def plan(config: Config, prepared: Sequence[Study]) -> Iterator[str]:
     """What the command would do."""
-    folder, cells, made = config.folder(), config.cells(), prepare(config)
+    folder, cells = config.folder(), config.cells()
+    for study in prepared:
+        yield from _planned(config, study, [cell for cell in cells if cell.size == study.size])
     finished = sum(cell.path(folder).exists() for cell in cells)
-    lines = [dry_run.folder(folder)]
-    for study in made:
-        lines += _planned(config, study, [cell for cell in cells if cell.size == study.size])
-    return "\n".join(
-        [
-            *lines,
-            f"finished     {finished} of {len(cells)} trainings",
-            dry_run.TIME,
-        ]
-    )
+    yield f"finished     {finished} of {len(cells)} trainings"
+    yield dry_run.TIME
 
 
 def _planned(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from experiments.studies.data_pruning.config import Config, Study
 from experiments.studies.data_pruning.keys import keys
 from experiments.studies.data_pruning.memorisation import Memorisation
 from experiments.training import problems, subsets
-from experiments.training.subsets import Lane, Trainer
+from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning, training
 from jaxticket.data_pruning import Statistics, Tracked, _example_scores
 from jaxticket.methods.datasets import prototypes
@@ -101,15 +101,15 @@ class Scorer:
         recipe = subsets.recipe(self._config, basis)
         logits = subsets.logits(self._config, self._model)
         observe = training.observer(logits, labels=lambda examples: examples.y, measures=_MEASURES)
-        return Trainer(self._config, self._model, recipe, together=1, observe=observe, **self._options)
+        return subsets.trainer(self._config, self._model, recipe, together=1, observe=observe, **self._options)
 
     def _begin(self, replicate: int) -> Lane:
-        key = jax.random.fold_in(keys(self._config).networks, replicate)
+        key = jax.random.fold_in(keys(self._config.seed).networks, replicate)
         init_key, train_key = jax.random.split(key)
         params, state = jax.jit(self._model.init)(init_key)
         examples = len(self._study.labels)
         watched = Tracked(state, data_pruning.init(examples, tuple(_MEASURES)))
-        return Lane(params, watched, None, train_key, jnp.ones(examples, bool))
+        return Lane(params, watched, None, train_key, subset=jnp.ones(examples, bool))
 
     def _at(self, params: Params, state: PyTree, *, grand: bool) -> dict[str, np.ndarray]:
         """The scores of one moment, in evaluation mode and without augmentation."""
@@ -120,7 +120,7 @@ class Scorer:
 
     def _of_prototypes(self, replicate: int) -> dict[str, np.ndarray]:
         def make() -> dict[str, np.ndarray]:
-            key = jax.random.fold_in(keys(self._config).prototypes, replicate)
+            key = jax.random.fold_in(keys(self._config.seed).prototypes, replicate)
             x = embeddings(self._study, seed=self._config.seed)
             return {"prototypes": np.asarray(prototypes.self_supervised(x, self._study.classes, key=key))}
 

@@ -13,7 +13,8 @@ from experiments.runs import arrays
 from experiments.studies.data_pruning.config import ALL, RANDOM, Cell, Config, Study
 from experiments.studies.data_pruning.keys import cell_keys, keys
 from experiments.training import subsets
-from experiments.training.subsets import Lane, Taught, Trainer
+from experiments.training.subsets import Taught
+from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning, files
 from jaxticket.errors import CheckpointError
 from jaxticket.tickets import fingerprint
@@ -52,7 +53,7 @@ class Students:
                 else subsets.recipe(config, basis)
             )
             together = len(config.scores) * len(config.kept()) * config.seeds
-            self._trainers[taught] = Trainer(config, basis.model, how, together=together, **self._options)
+            self._trainers[taught] = subsets.trainer(config, basis.model, how, together=together, **self._options)
         return self._trainers[taught]
 
     def _teacher(self) -> jax.Array:
@@ -60,9 +61,9 @@ class Students:
         basis, study = self._study.basis, self._study
 
         def trained() -> dict[str, np.ndarray]:
-            init_key, train_key = jax.random.split(keys(self._config).teacher)
+            init_key, train_key = jax.random.split(keys(self._config.seed).teacher)
             everything = jnp.ones(len(study.labels), bool)
-            lane = Lane(*basis.init(init_key), None, train_key, everything)
+            lane = Lane(*basis.init(init_key), None, train_key, subset=everything)
             ((lane, _),) = self.trainer(taught=False).train(
                 [lane], **clock(self._config, study, len(everything), epochs=self._config.epochs)
             )
@@ -101,11 +102,11 @@ class Students:
         data_pruning.save_subset(file, rows, data=self._study.basis.dataset.train, provenance=provenance)
 
     def _begin(self, cell: Cell, rows: jax.Array) -> Lane:
-        init_key, train_key, _ = cell_keys(self._config, cell.seed)
+        init_key, train_key, _ = cell_keys(self._config.seed, cell.seed)
         params, state = self._study.basis.init(init_key)
         if cell.taught:
             state = Taught(state, jnp.float32(self._config.weight_of_teacher(cell.fraction)))
-        return Lane(params, state, None, train_key, rows)
+        return Lane(params, state, None, train_key, subset=rows)
 
 
 def clock(config: Config, study: Study, size: int, *, epochs: int) -> dict[str, Any]:
@@ -121,7 +122,8 @@ def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.nda
     if cell.score == ALL:
         return jnp.ones(examples, bool)
     if cell.score == RANDOM:
-        return data_pruning.random_subset(examples, size, **options, key=cell_keys(config, cell.seed)[2])
+        key = cell_keys(config.seed, cell.seed)[2]
+        return data_pruning.random_subset(examples, size, **options, key=key)
     score = jnp.asarray(scores[cell.score])
     if cell.order == "middle":
         return data_pruning.middle(score, size, skip=config.skip or 0, **options)

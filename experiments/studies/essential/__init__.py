@@ -1,0 +1,1 @@
+"""Essential sparsity of a pretrained transformer."""

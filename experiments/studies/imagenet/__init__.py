@@ -1,0 +1,1 @@
+"""Sparse training on ImageNet, on one device or a mesh of many."""

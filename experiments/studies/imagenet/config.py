@@ -22,9 +22,9 @@ class Config(Run):
 
     model: str = "resnet_50"
     """The network: resnet_50 or vit_small."""
-    method: Literal["imp", "gradual", "global_gradual", "rigl", "granet", "sparse_evolutionary", "ac_dc", "static"] = (
-        "rigl"
-    )
+    method: Literal[
+        "imp", "gradual", "global_gradual", "rigl", "granet", "sparse_evolutionary", "ac_dc", "random_erk"
+    ] = "rigl"
     """Iterative magnitude pruning with late rewinding, or a name of jaxticket.registry."""
     density: float = 0.2
     """The fraction of the weights to keep; of imp, where its levels end."""

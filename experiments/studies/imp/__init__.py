@@ -1,0 +1,1 @@
+"""Iterative magnitude pruning with rewinding: the search, its controls, branches and verdicts."""

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from experiments.claims.judge import Contest, by_seed
+from experiments.claims.judge import Contest, by_replicate
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Claim
-from experiments.runs.records import Record
+from experiments.runs.records import LevelRecord
 from jaxticket import diagnostics
 
 _MATCHING = -0.5  # points below another network that still match it; Ma et al. (2021) take half a point as well
 _HIGH, _LOW = 0.135, 0.036  # parts of LeNet's weights at which Frankle & Carbin quote accuracies
 _IMP = "Frankle & Carbin 2019, iterative magnitude pruning"
-
 
 _SEARCH = (
     Contest(
@@ -86,12 +85,12 @@ _BRANCHES: Mapping[str, tuple[Contest, ...]] = {
 }
 
 
-def of_search(records: Sequence[Record]) -> list[Claim]:
+def of_search(records: Sequence[LevelRecord]) -> list[Claim]:
     """What Frankle & Carbin (2019) and Frankle et al. (2019) say of tickets, dense networks and controls."""
     return _claims(_SEARCH, records)
 
 
-def of_branch(branch: str, records: Sequence[Record]) -> list[Claim]:
+def of_branch(branch: str, records: Sequence[LevelRecord]) -> list[Claim]:
     """What is claimed of this branch; nothing of most."""
     return _claims(_BRANCHES.get(branch, ()), records)
 
@@ -117,18 +116,18 @@ def of_verdicts(found: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
     ]
 
 
-def _claims(contests: Sequence[Contest], records: Sequence[Record]) -> list[Claim]:
+def _claims(contests: Sequence[Contest], records: Sequence[LevelRecord]) -> list[Claim]:
     """Those that the records decide: of levels within a tenth of the density that the paper quotes."""
     made = []
     for contest in contests:
-        level = min(records, key=lambda r: abs(r["density"] - contest.density))
-        if abs(level["density"] - contest.density) <= 0.1 * contest.density:
-            both = (_accuracies(records, branch, level["level"]) for branch in (contest.above, contest.below))
-            made += contest.judged(*both, unit=f"points at {100 * level['density']:.1f} %")
+        nearest = min(records, key=lambda r: abs(r.density - contest.density))
+        if abs(nearest.density - contest.density) <= 0.1 * contest.density:
+            both = (_accuracies(records, branch, nearest.level) for branch in (contest.above, contest.below))
+            made += contest.judged(*both, unit=f"points at {100 * nearest.density:.1f} %")
     return made
 
 
-def _accuracies(records: Sequence[Record], branch: str, level: int) -> dict[int, float]:
+def _accuracies(records: Sequence[LevelRecord], branch: str, level: int) -> dict[int, float]:
     if branch == "dense":
         branch, level = "ticket", 0
-    return by_seed(records, branch=branch, level=level)
+    return by_replicate(records, branch=branch, level=level)

@@ -1,25 +1,21 @@
 """The report of a search: table, plot, page, claims and event files."""
 
-import dataclasses
 from collections.abc import Sequence
 
-from experiments.claims import store
-from experiments.reports import searches, tensorboard
-from experiments.runs.records import Record
+from experiments.claims import levels
+from experiments.reports import tensorboard
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp import claims
 from experiments.studies.imp.config import Config
 from experiments.studies.imp.search import BRANCHES
 from experiments.training.problems import Problem
 
 
-def report(config: Config, records: Sequence[Record], *, title: str) -> None:
+def report(config: Config, problem: Problem, records: Sequence[LevelRecord]) -> None:
     """Writes and prints the table, the plot, the page, the claims, and with --tensorboard the event files."""
-    folder, command = config.folder(), config.command()
-    searches.write(folder, records, BRANCHES, title=title, config=dataclasses.asdict(config), command=command)
-    series = store.curves(records, BRANCHES)
-    store.write(config, claims.of_search(records), command=command, series=series, axes=store.AXES)
+    levels.report(config, records, BRANCHES, title=title(config, problem), claims=claims.of_search(records))
     if config.tensorboard:
-        tensorboard.write(folder / "tensorboard", tensorboard.over_levels(records))
+        tensorboard.write(config.folder() / "tensorboard", tensorboard.over_levels(records))
 
 
 def title(config: Config, problem: Problem) -> str:

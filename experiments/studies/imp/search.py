@@ -1,17 +1,19 @@
 """The search for winning tickets: replicates of levels, in each the ticket and two controls."""
 
+import contextlib
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from experiments.reports import tables
+from experiments.runs.records import LevelRecord
 from experiments.studies.imp.config import Config
+from experiments.training.levels import groups, search_levels, train_levels
 from experiments.training.problems import Problem
-from experiments.training.together import Together
+from experiments.training.trainer import Lane
 from jaxticket import diagnostics, filters, loops, masks, schedules, scopes, tickets
 from jaxticket.errors import DivergedError
 from jaxticket.tickets import rewinds
@@ -44,81 +46,94 @@ class Keys(NamedTuple):
     shuffle: jax.Array
 
 
-def keys_of(config: Config, index: int) -> Keys:
-    """The keys of a replicate."""
-    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), index), 5))
+def keys_of(seed: int, replicate: int) -> Keys:
+    """Return the keys of a replicate of the run with this seed."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(seed), replicate), 5))
 
 
-def replicate(config: Config, problem: Problem, index: int, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The records of one replicate: for each level the ticket and both controls, each as soon as it is trained."""
-    keys = keys_of(config, index)
-    scope = scopes.tree() if config.scope == "global" else scopes.leaf()
-    stores = {branch: tickets.Store(folder / branch) for branch in BRANCHES}
-    levels = loops.imp(
-        problem.train,
-        ticket := rewind_point(config, problem, folder / "rewind_point", index),
-        densities=densities(config, ticket.mask),
-        prune=loops.prune_by(scope=scope, minimum=config.minimum),
-        rewind=_policy(config, problem.steps),
-        key=keys.search,
-        store=stores["ticket"],
-    )
-    for level in levels:
-        yield record(index, "ticket", level)
-        train_key, _ = loops.level_keys(level.index, key=keys.search)
-        controls = {
-            "random_reinit": loops.branches.random_reinit(
-                level.ticket, problem.init, key=jax.random.fold_in(keys.reinit, level.index)
-            ),
-            "random_ticket": loops.branches.random_ticket(
-                level.ticket, key=jax.random.fold_in(keys.shuffle, level.index)
-            ),
-        }
-        for branch, control in controls.items():
-            trained = loops.train_level(
-                problem.train, control, index=level.index, density=level.density, key=train_key, store=stores[branch]
-            )
-            yield record(index, branch, trained)
-
-
-def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[LevelRecord]:
     """The records of all replicates, which are trained in one program where that is faster, else in turn."""
-    folders = [folder / f"replicate_{index}" for index in range(config.replicates)]
-    if problem.fit_together is None:
-        each = (replicate(config, problem, index, path) for index, path in enumerate(folders))
-        return itertools.chain.from_iterable(_named(index, records) for index, records in enumerate(each))
-    together = Together(problem.fit_together, config.replicates)
-    problems = (problem._replace(fit=together.fit_of(index)) for index in range(config.replicates))
-    return together.advance([_named(i, replicate(config, p, i, folders[i])) for i, p in enumerate(problems)])
+    for numbers in groups(problem.trainer, config.replicates):
+        yield from replicates(config, problem, numbers, folder)
 
 
-def _named(index: int, records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The records of a replicate; they come in order, so that their number tells which training diverges."""
-    done = 0
+def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder: pathlib.Path) -> Iterator[LevelRecord]:
+    """The records of these replicates, side by side: for each level those of the tickets, then of each control."""
+    keys = [keys_of(config.seed, number) for number in numbers]
+    homes = [folder / f"replicate_{number}" for number in numbers]
+    stores = {branch: [tickets.Store(home / branch) for home in homes] for branch in BRANCHES}
+    with _named(numbers, 0, "ticket"):
+        points = rewind_points(config, problem, [home / "rewind_point" for home in homes], numbers)
+    levels = search_levels(
+        problem.train,
+        points,
+        densities=densities(config, points[0].mask),
+        prune=loops.prune_by(
+            scope=scopes.tree() if config.scope == "global" else scopes.leaf(), minimum=config.minimum
+        ),
+        rewind=_policy(config, problem.steps),
+        keys=[key.search for key in keys],
+        stores=stores["ticket"],
+    )
+    for index in range(config.levels):
+        with _named(numbers, index, "ticket"):
+            found = next(levels)
+        yield from _records(numbers, "ticket", found)
+        for branch in BRANCHES[1:]:
+            controls = [_control(branch, problem, level, key) for level, key in zip(found, keys, strict=True)]
+            with _named(numbers, index, branch):
+                trained = train_levels(
+                    problem.train,
+                    controls,
+                    index=index,
+                    density=found[0].density,
+                    keys=[loops.level_keys(index, key=key.search)[0] for key in keys],
+                    stores=stores[branch],
+                )
+            yield from _records(numbers, branch, trained)
+
+
+def _control(branch: str, problem: Problem, level: loops.Level, keys: Keys) -> tickets.Ticket:
+    if branch == "random_reinit":
+        key = jax.random.fold_in(keys.reinit, level.index)
+        return loops.branches.random_reinit(level.ticket, problem.init, key=key)
+    return loops.branches.random_ticket(level.ticket, key=jax.random.fold_in(keys.shuffle, level.index))
+
+
+@contextlib.contextmanager
+def _named(numbers: Sequence[int], level: int, branch: str) -> Iterator[None]:
+    """Says which training diverged: of which of these replicates, at which level."""
     try:
-        for found in records:
-            yield found
-            done += 1
+        yield
     except DivergedError as error:
-        level, branch = divmod(done, len(BRANCHES))
-        where = f"replicate {index}, level {level}, {tables.plain(BRANCHES[branch])}"
-        raise DivergedError(f"{where}: {error}") from error
+        first = numbers[min(error.replicates, default=0)]
+        raise DivergedError(f"replicate {first}, level {level}, {tables.plain(branch)}: {error}") from error
 
 
-def rewind_point(config: Config, problem: Problem, path: pathlib.Path, index: int) -> tickets.Ticket:
-    """The ticket to search from: the dense network at the rewind step, loaded if a former process trained it."""
-    keys = keys_of(config, index)
-    params, state = problem.init(keys.init)
+def rewind_points(
+    config: Config, problem: Problem, paths: Sequence[pathlib.Path], numbers: Sequence[int]
+) -> list[tickets.Ticket]:
+    """The tickets to search from: dense networks at the rewind step, loaded if a former process trained them."""
+    points = [_rewind_point(config, problem, number) for number in numbers]
+    missing = [at for at, path in enumerate(paths) if not path.exists()]
+    lanes = [
+        Lane(points[at].params, points[at].state, None, keys_of(config.seed, numbers[at]).early, points[at].mask)
+        for at in missing
+    ]
+    trained = problem.trainer.train(lanes, steps=problem.rewind_step) if missing else []
+    for at, (lane, _) in zip(missing, trained, strict=True):
+        points[at] = dataclasses.replace(points[at], params=lane.params, state=lane.state, opt_state=lane.opt_state)
+        tickets.save(paths[at], points[at])
+    points = [point if at in missing else tickets.load(paths[at], like=point) for at, point in enumerate(points)]
+    return points if config.rewind == "everything" else [dataclasses.replace(p, opt_state=None) for p in points]
+
+
+def _rewind_point(config: Config, problem: Problem, number: int) -> tickets.Ticket:
+    """What the rewind point of a replicate is like, with the first weights in the place of its own."""
+    params, state = problem.init(keys_of(config.seed, number).init)
     mask = filters.full_mask(params, filters.weights())
-    meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": index, "data": config.data}
-    like = tickets.Ticket(params, mask, problem.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
-    if path.exists():
-        point = tickets.load(path, like=like)
-    else:
-        early = problem.fit(params, state, mask, keys.early, step=0, steps=problem.rewind_step, opt_state=None)
-        point = dataclasses.replace(like, params=early.params, state=early.state, opt_state=early.opt_state)
-        tickets.save(path, point)
-    return point if config.rewind == "everything" else dataclasses.replace(point, opt_state=None)
+    meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": number, "data": config.data}
+    return tickets.Ticket(params, mask, problem.rewind_step, state, jax.eval_shape(problem.fresh, params), meta)
 
 
 def _policy(config: Config, steps: int) -> rewinds.Rewind:
@@ -130,8 +145,13 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
     }[config.rewind]
 
 
-def record(index: int, branch: str, level: loops.Level) -> dict[str, Any]:
+def record(replicate: int, branch: str, level: loops.Level) -> LevelRecord:
+    """What a level came to."""
     mask = level.ticket.mask
     density = masks.summary(level.ticket.params, mask).maskable.density
-    found = {"density": density, "collapsed": sorted(diagnostics.layer_collapse([mask]))}
-    return {"replicate": index, "level": level.index, "branch": branch, **found, **level.trained.metrics}
+    collapsed = sorted(diagnostics.layer_collapse([mask]))
+    return LevelRecord(level.trained.metrics, replicate, level.index, branch, density, collapsed)
+
+
+def _records(numbers: Sequence[int], branch: str, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
+    return (record(number, branch, level) for number, level in zip(numbers, levels, strict=True))

@@ -86,7 +86,7 @@ def _accuracies(file: pathlib.Path, branch: str) -> dict[int, list[float]]:
     """Test accuracies of a branch, one a replicate, by level."""
     by_level: dict[int, list[float]] = {}
     for record in searches.read(file, branch):
-        by_level.setdefault(record["level"], []).append(record["test_accuracy"])
+        by_level.setdefault(record.level, []).append(record.metrics["test_accuracy"])
     return by_level
 
 

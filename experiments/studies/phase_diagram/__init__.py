@@ -1,0 +1,1 @@
+"""The three regimes of pruning, over temperatures and densities."""

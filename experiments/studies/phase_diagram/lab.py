@@ -4,20 +4,20 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from experiments.runs import command_line
 from experiments.runs.config import Training, require
 from experiments.training import problems
+from experiments.training.trainer import is_stacked
 from jaxticket import diagnostics, filters, scores, training
 from jaxticket.methods.analysis.three_regimes import mode_connectivity
 from jaxticket.training.nonfinite import OnNan
-from jaxticket.typing import Mask, Params, ProgressFn, PyTree
+from jaxticket.typing import Mask, Params, PyTree
 
 _ALPHAS = np.linspace(0, 1, 11)  # as published
 
@@ -53,15 +53,18 @@ class Config(Training):
 class Lab:
     """What all temperatures share: data, network, and the programs.
 
+    Args:
+      config: what is trained. looks: checkpoint and progress, as of `training.fit`.
+
     Attributes:
       lanes: networks that are retrained together: by density, in each the seeds, in each both retrainings.
     """
 
-    def __init__(self, config: Config, progress: ProgressFn | None = None):
+    def __init__(self, config: Config, **looks: Any):
         self.config, self.basis = config, problems.basis(config)
         self.lanes = 2 * len(config.densities) * config.seeds
         self.placement = problems.place(config, self.basis.model, self.lanes)
-        self._progress = progress
+        self._looks = looks
         self._fits: dict[int, training.FitFn] = {}  # by the size of the batches
         of = lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 4)
         self._keys = jax.vmap(of)(jnp.arange(config.seeds))  # to initialise, to train, for both retrainings
@@ -122,13 +125,11 @@ class Lab:
         """Trains networks along a leading axis from the start, in one program where that is faster, else in turn."""
         if batch_size not in self._fits:
             recipe = dataclasses.replace(self.basis.recipe, batch_size=batch_size)
-            checkpoint = command_line.step_checkpoint(
-                self.config.folder() / "checkpoint", every=self.config.checkpoint_seconds
+            self._fits[batch_size] = training.fit(
+                recipe, placement=self.placement, on_nan=self.config.on_nan, **self._looks
             )
-            options = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
-            self._fits[batch_size] = training.fit(recipe, placement=self.placement, **options)
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
-        if self.placement.each == "sequence":
+        if not is_stacked(self.placement):
             fitted = training.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
             return fitted.params, fitted.state
         fitted = train(*stacked)

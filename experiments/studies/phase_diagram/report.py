@@ -8,7 +8,7 @@ from experiments.claims import store
 from experiments.reports import page, plots, tables
 from experiments.runs.records import Record
 from experiments.studies.phase_diagram.claims import claims
-from experiments.studies.phase_diagram.lab import Config
+from experiments.studies.phase_diagram.lab import Config, Lab
 from jaxticket import diagnostics
 from jaxticket.methods.analysis.three_regimes import regime
 
@@ -31,7 +31,7 @@ def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]
     return cells
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def report(config: Config, lab: Lab, records: Sequence[Record]) -> None:
     """Writes and prints the tables, the heat maps and the page."""
     folder, cells = config.folder(), summarise(config, records)
     rows = [cells[at : at + len(config.densities)] for at in range(0, len(cells), len(config.densities))]

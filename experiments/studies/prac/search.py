@@ -96,9 +96,9 @@ class Keys(NamedTuple):
     final: jax.Array
 
 
-def keys_of(config: Config, seed: int) -> Keys:
-    """The keys of a seed."""
-    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), len(Keys._fields)))
+def keys_of(run: int, seed: int) -> Keys:
+    """Return the keys of a seed, of the run with the seed `run`."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(run), seed), len(Keys._fields)))
 
 
 def lab(config: Config, **looks: Any) -> Lab:
@@ -132,7 +132,7 @@ def lab(config: Config, **looks: Any) -> Lab:
 def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The records of all seeds and arms, each as soon as its ticket is trained on all examples."""
     for seed in range(config.seeds):
-        keys = keys_of(config, seed)
+        keys = keys_of(config.seed, seed)
         params, state = shared.basis.init(keys.init)
         begin = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
         yield from _arms(config, shared, _Seed(seed, folder, keys, begin))

@@ -1,0 +1,1 @@
+"""Sparse model soups: retrained copies, averaged."""

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,9 +12,11 @@ import optax
 
 from experiments.runs.config import Training, require
 from experiments.training import problems
+from experiments.training.levels import Start, TrainAllFn, train_all
+from experiments.training.trainer import Trainer
 from jaxticket import filters, tickets, training
 from jaxticket.loops import soups
-from jaxticket.typing import Params, PyTree, Trained, TrainFn
+from jaxticket.typing import Key, Params, PyTree
 
 # What the first three members get; from the fourth on they come again.
 _VARIED = {"learning_rates": (1.0, 0.5, 2.0), "weight_decays": (0.0, 1e-4, 1e-3), "lengths": (1.0, 0.8, 0.6)}
@@ -85,25 +88,30 @@ def lab(config: Config) -> Lab:
     return Lab(basis, problems.place(config, basis.model, config.seeds), varied, steps, ensemble)
 
 
-def dense(shared: Lab, path: pathlib.Path, fit: training.FitFn, init_key: jax.Array, key: jax.Array) -> tickets.Ticket:
-    """The trained dense network, loaded if a former process trained it."""
-    params, state = shared.basis.init(init_key)
-    like = tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state)
-    if path.exists():
-        return tickets.load(path, like=like)
-    trained = trainer(shared, fit, "dense", shared.varied.members - 1)(
-        params, state, like.mask, key, step=0, opt_state=None
-    )
-    found = dataclasses.replace(like, params=trained.params, state=trained.state, meta=trained.metrics)
-    tickets.save(path, found)
-    return found
+def train_dense(
+    shared: Lab, trainer: Trainer, paths: Sequence[pathlib.Path], keys: Sequence[tuple[Key, Key]]
+) -> list[tickets.Ticket]:
+    """Return the trained dense networks, loaded if a former process trained them.
+
+    Args:
+      shared: what all searches share. trainer: trains them. paths: where they are kept.
+      keys: of each, to initialise and to train.
+    """
+    dense = []
+    for init_key, _ in keys:
+        params, state = shared.basis.init(init_key)
+        dense.append(tickets.Ticket(params, filters.full_mask(params, filters.weights()), 0, state))
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    starts = [Start(dense[n].params, dense[n].state, dense[n].mask, keys[n][1], 0, None) for n in missing]
+    trained = train_varied(shared, trainer, "dense", shared.varied.members - 1)(starts) if missing else []
+    for number, (params, state, metrics) in zip(missing, trained, strict=True):
+        dense[number] = dataclasses.replace(dense[number], params=params, state=state, meta=metrics)
+        tickets.save(paths[number], dense[number])
+    return [ticket if n in missing else tickets.load(paths[n], like=ticket) for n, ticket in enumerate(dense)]
 
 
-def trainer(shared: Lab, fit: training.FitFn, name: str, number: int) -> TrainFn:
-    """Trains as the recipe's `number` says."""
-    train = training.train_fn(fit, steps=shared.steps[name], evaluate=shared.basis.evaluate)
-
-    def with_state(params: Params, *others: Any, step: int, opt_state: PyTree | None) -> Trained:
-        return train(params, *others, step=step, opt_state=shared.varied.fresh(params, number))
-
-    return with_state
+def train_varied(shared: Lab, trainer: Trainer, name: str, number: int) -> TrainAllFn:
+    """Return the function that trains as the recipe's `number` says."""
+    train = train_all(trainer, steps=shared.steps[name], evaluate=shared.basis.evaluate)
+    fresh = shared.varied.fresh
+    return lambda starts: train([start._replace(opt_state=fresh(start.params, number)) for start in starts])

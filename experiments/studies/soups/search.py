@@ -1,6 +1,5 @@
 """The search of sparse model soups, and pruning and retraining one network beside it."""
 
-import itertools
 import pathlib
 import statistics
 from collections.abc import Iterator, Sequence
@@ -8,65 +7,89 @@ from typing import Any
 
 import jax
 
-from experiments.runs import command_line
-from experiments.studies.soups.lab import Config, Lab, dense, trainer
+from experiments.runs.records import LevelRecord
+from experiments.studies.soups.lab import Config, Lab, train_dense, train_varied
 from experiments.training import problems
-from experiments.training.together import Together
+from experiments.training.levels import Start, TrainAllFn, as_trained, copied, groups, search_levels
+from experiments.training.trainer import Trainer, is_stacked
 from jaxticket import diagnostics, loops, masks, tickets, training
 from jaxticket.loops import soups
 from jaxticket.tickets import rewinds
-from jaxticket.typing import ProgressFn, Trained
+from jaxticket.typing import Trained
 
 BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_long")
 
 
-def search(config: Config, shared: Lab, folder: pathlib.Path, progress: ProgressFn) -> Iterator[dict[str, Any]]:
-    """The records of all seeds, which are trained in one program where that is faster, else in turn."""
-    checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    options = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
-    each = lambda seed, fit: replicate(config, shared, folder / f"seed_{seed}", seed, fit)
-    fit = training.fit(shared.varied.recipe, placement=shared.placement, **options)
-    if shared.placement.each == "sequence":
-        yield from itertools.chain.from_iterable(each(seed, fit) for seed in range(config.seeds))
-    else:
-        together = Together(fit, config.seeds)
-        yield from together.advance([each(seed, together.fit_of(seed)) for seed in range(config.seeds)])
-    checkpoint.clear()
+def search(config: Config, shared: Lab, **looks: Any) -> Iterator[LevelRecord]:
+    """The records of all seeds, which are trained in one program where that is faster, else in turn.
+
+    `looks` are checkpoint and progress, as of `training.fit`.
+    """
+    stacked = is_stacked(shared.placement)
+    fit = training.fit(shared.varied.recipe, placement=shared.placement, on_nan=config.on_nan, **looks)
+    trainer = Trainer(fit, lanes=config.seeds if stacked else 1, stacked=stacked)
+    for seeds in groups(trainer, config.seeds):
+        yield from side_by_side(config, shared, trainer, seeds, config.folder())
 
 
-def replicate(
-    config: Config, shared: Lab, folder: pathlib.Path, seed: int, fit: training.FitFn
-) -> Iterator[dict[str, Any]]:
-    """The records of one seed, from dense to sparse within each search."""
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3)
-    evaluate = shared.basis.evaluate
-    start = dense(shared, folder / "dense", fit, *keys[:2])
-    merge = soups.uniform(state=problems.recalibration(config, shared.basis))
-
-    def measure(members: Trained, soup: soups.Soup) -> dict[str, Any]:
-        return {**evaluate(soup.params, soup.state), "ensemble": shared.ensemble(members.params, members.state)}
-
-    members = soups.in_turn([trainer(shared, fit, "member", number) for number in range(config.members)])
+def side_by_side(
+    config: Config, shared: Lab, trainer: Trainer, seeds: Sequence[int], folder: pathlib.Path
+) -> Iterator[LevelRecord]:
+    """The records of these seeds, from dense to sparse within each search."""
+    keys = [jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3) for seed in seeds]
+    homes = [folder / f"seed_{seed}" for seed in seeds]
+    start = train_dense(shared, trainer, [home / "dense" for home in homes], [tuple(key[:2]) for key in keys])
+    trains = {
+        "soup": _train_soup(config, shared, trainer),
+        "imp": train_varied(shared, trainer, "imp", config.members),
+        "imp_as_long": train_varied(shared, trainer, "imp_as_long", config.members + 1),
+    }
     for end in config.densities:
-        given = {"densities": soups.phases(end, config.phases), "key": keys[2]}
-        of = lambda name, end=end: tickets.Store(folder / f"density_{end}" / name)
-        mixed = soups.search(members, start, **given, merge=merge, measure=measure, store=of("soup"))
-        plain = [
-            loops.imp(
-                trainer(shared, fit, name, config.members + number),
+        searches = [
+            search_levels(
+                train,
                 start,
-                **given,
+                densities=soups.phases(end, config.phases),
                 prune=loops.prune_by(),
                 rewind=rewinds.learning_rate(),
-                store=of(name),
+                keys=[key[2] for key in keys],
+                stores=[tickets.Store(home / f"density_{end}" / name) for home in homes],
             )
-            for number, name in enumerate(("imp", "imp_as_long"))
+            for name, train in trains.items()
         ]
-        for levels in zip(mixed, *plain, strict=True):
-            yield from records(config, seed, end, levels)
+        for phase in zip(*searches, strict=True):  # of each search the levels of all seeds
+            by_seed = [records(config, seed, end, levels) for seed, levels in zip(seeds, zip(*phase), strict=True)]
+            for branch in zip(*by_seed, strict=True):
+                yield from branch
 
 
-def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]) -> Iterator[dict[str, Any]]:
+def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
+    """Trains the members of all seeds, each member of all seeds together, and averages those of a seed."""
+    evaluate = shared.basis.evaluate
+    members = [train_varied(shared, trainer, "member", number) for number in range(config.members)]
+    merge = soups.uniform(state=problems.recalibration(config, shared.basis))
+
+    def measure(trained: Trained, soup: soups.Soup) -> dict[str, Any]:
+        return {**evaluate(soup.params, soup.state), "ensemble": shared.ensemble(trained.params, trained.state)}
+
+    def train(starts: Sequence[Start]) -> list[Trained]:
+        keys = [jax.random.split(start.key, len(members)) for start in starts]
+        own = lambda start, key: Start(*copied(start[:3]), key, start.step, copied(start.opt_state))
+        trained = [
+            train_member([own(start, key[number]) for start, key in zip(starts, keys, strict=True)])
+            for number, train_member in enumerate(members)
+        ]
+        mixed = []
+        for start, of_seed in zip(starts, zip(*trained, strict=True), strict=True):
+            given = soups.in_turn([as_trained(member) for member in of_seed])
+            mix = soups.souped(given, merge=merge, measure=measure)
+            mixed.append(mix(*start[:4], step=start.step, opt_state=start.opt_state))
+        return mixed
+
+    return train
+
+
+def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
     """What one phase of the soup, and of pruning and retraining alone, came to."""
     mixed = levels[0].trained.metrics
     members = [
@@ -83,11 +106,11 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
     }
     for branch, (level, metrics) in found.items():
         mask = level.ticket.mask
-        yield {
-            "replicate": seed,
-            "level": config.levels().index((level.density, end)),
-            "branch": branch,
-            "density": masks.summary(level.ticket.params, mask).maskable.density,
-            "collapsed": sorted(diagnostics.layer_collapse([mask])),
-            **{name: metrics[name] for name in splits},
-        }
+        yield LevelRecord(
+            replicate=seed,
+            level=config.levels().index((level.density, end)),
+            branch=branch,
+            density=masks.summary(level.ticket.params, mask).maskable.density,
+            collapsed=sorted(diagnostics.layer_collapse([mask])),
+            metrics={name: metrics[name] for name in splits},
+        )

@@ -1,0 +1,1 @@
+"""Strong tickets: networks whose weights are not trained."""

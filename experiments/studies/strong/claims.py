@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from experiments.claims.judge import Contest, by_seed
+from experiments.claims.judge import Contest, by_cell
 from experiments.claims.record import Claim
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.strong.search import Config
 from experiments.training.kinds import DENSE
 
 _EDGE_POPUP = "Ramanujan et al. 2020, edge-popup"
-
 
 # Of the widest network, at the density named; the dense network is the same one, trained.
 _CONTESTS = (
@@ -49,7 +48,6 @@ _CONTESTS = (
     ),
 )
 
-
 _WIDER = Contest(
     _EDGE_POPUP,
     "Half of the untrained weights are more accurate in a wider network.",
@@ -58,7 +56,6 @@ _WIDER = Contest(
     "edge_popup",
     0.5,
 )
-
 
 _AS_MANY = Contest(
     _EDGE_POPUP,
@@ -71,13 +68,13 @@ _AS_MANY = Contest(
 )
 
 
-def claims(config: Config, records: Sequence[Record]) -> list[Claim]:
+def claims(config: Config, records: Sequence[CellRecord]) -> list[Claim]:
     """What is said of edge-popup by width, and of all others in the widest network."""
     narrow, wide = min(config.widths), max(config.widths)
 
     def found(method: str, density: float, width: int) -> dict[int, float]:
         density = 1.0 if method == DENSE else density
-        return by_seed(records, method=method, density=density, width=width)
+        return by_cell(records, method=method, density=density, width=width)
 
     made = []
     if narrow < wide:

@@ -1,23 +1,22 @@
 """The report of a search for strong tickets: tables, the plot, the page and the claims."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.claims import store
 from experiments.reports import methods, page, plots, tables
-from experiments.runs.records import Record
+from experiments.runs.records import CellRecord
 from experiments.studies.strong.claims import claims
 from experiments.studies.strong.search import Config
 from experiments.training.kinds import DENSE
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def report(config: Config, records: Sequence[CellRecord]) -> None:
     """Writes and prints the table, the plot and the page."""
     folder = config.folder()
     title = f"strong tickets of {config.model} on {config.data}, run {config.hash()}"
-    by_name = [
-        {**r, "branch": name_of(r["method"], r["width"]), "method": name_of(r["method"], r["width"])} for r in records
-    ]
+    by_name = [dataclasses.replace(r, method=name_of(r.method, r.metrics["width"])) for r in records]
     results = methods.summarise(by_name)
     columns = ("method", *(f"{100 * density:g} %" for density in sorted(config.densities, reverse=True)))
     by_split = {split: _table(config, results, f"{split}_accuracy") for split in ("test", "validation")}
@@ -33,7 +32,7 @@ def report(config: Config, records: Sequence[Record]) -> None:
         "(where another part was kept in the end than at first, it stands behind)\n\n"
         + "\n".join(tables.grid(columns, cells, title=f"on {split}") for split, cells in by_split.items()),
         results=results,
-        warnings=tables.collapse(by_name, advice="no signal passes it"),
+        warnings=methods.collapse(by_name),
         page=page.page_of(config, title, columns=columns, rows=rows),
         others="metrics.jsonl, and the tickets of all cells",
     )

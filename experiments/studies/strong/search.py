@@ -9,8 +9,9 @@ import jax
 
 from experiments.runs.config import Training, require
 from experiments.training import kinds, problems
-from experiments.training.cells import Renew, Trainer
-from experiments.training.kinds import DENSE, Lane
+from experiments.training.cells import Cells, Renew
+from experiments.training.kinds import DENSE
+from experiments.training.trainer import Lane
 from jaxticket import registry, reparam, schedules
 from jaxticket.registry import Setting
 from jaxticket.reparam import Latent, Reparam
@@ -97,7 +98,7 @@ _SEARCHES: Mapping[str, Callable[[Setting], Any]] = {
 }
 
 
-def trainer(config: Config, width: int) -> Trainer:
+def trainer(config: Config, width: int) -> Cells:
     """Trains cells of this width, in a folder of its own."""
     as_configured = problems.basis(config)
     model = problems.make_model(config, as_configured.dataset, width)
@@ -107,13 +108,13 @@ def trainer(config: Config, width: int) -> Trainer:
     def init(key: Key) -> tuple[Params, PyTree]:
         model_key, weights_key = jax.random.split(key)
         params, state = model.init(model_key)
-        return draw(params, weights_key), state
+        return draw(params, key=weights_key), state
 
     # The recipe's loss reads widths from the weights.
     basis = as_configured._replace(model=model, init=init)
     folder = config.folder() / f"width_{width}"
     together = len(config.densities) * config.seeds
-    return Trainer(config, folder, together=together, basis=basis, renew=renewals(config, basis))
+    return Cells(config, folder, together=together, basis=basis, renew=renewals(config, basis))
 
 
 def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from jaxticket import _processes
+from experiments.runs.processes import on_main
 from jaxticket.errors import CheckpointError
 from jaxticket.files import write_text, writing
 from jaxticket.tickets import _archive
-
-__all__ = ["JsonLines", "claim", "lock"]
 
 
 @contextlib.contextmanager
@@ -25,7 +23,7 @@ def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
     run holds it, or if the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
-        _processes.on_first(functools.partial(_lock, pathlib.Path(directory), held))
+        on_main(functools.partial(_lock, pathlib.Path(directory), held))
         yield
 
 
@@ -57,7 +55,7 @@ def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     What a killed process left half written is deleted. Raises CheckpointError if the folder holds the run of another
     configuration, naming the first value that differs, or files that no run wrote.
     """
-    _processes.on_first(functools.partial(_claim, pathlib.Path(directory), config))
+    on_main(functools.partial(_claim, pathlib.Path(directory), config))
 
 
 def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""Studies that are searches by levels: how they are shown, reported, and what they say of claims."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from experiments.claims import store
+from experiments.claims.record import Claim
+from experiments.reports import searches
+from experiments.reports.study import Study, Watch
+from experiments.runs.records import LevelRecord
+from experiments.training import problems
+
+
+def report(
+    config: Any,
+    records: Sequence[LevelRecord],
+    branches: Sequence[str],
+    *,
+    title: str,
+    claims: Sequence[Claim],
+    settings: Any = None,
+) -> None:
+    """Write and print the report of these branches, and store the claims.
+
+    Args:
+      config: of the run, as `store.write` takes it. records: of all its trainings. branches: the columns of the table.
+      title: of the table and the plot. claims: what the records say of papers.
+      settings: the configuration that the page lists, if another one.
+    """
+    command = config.command()
+    listed = dataclasses.asdict(config if settings is None else settings)
+    searches.write(config.folder(), records, branches, title=title, config=listed, command=command)
+    series = store.curves(records, branches)
+    store.write(config, claims, command=command, series=series, axes=store.AXES)
+
+
+def study_of(
+    configure: Callable[[Sequence[str] | None], Any],
+    records: Callable[[Any, problems.Basis, Watch], Iterable[LevelRecord]],
+    claims: Callable[[Any, Sequence[LevelRecord]], Sequence[Claim]],
+    *,
+    branches: Sequence[str],
+    size: Callable[[Any], tuple[int, int]],
+) -> Study[Any, problems.Basis]:
+    """Return the study that a configuration, a function that yields records, and claims make.
+
+    Args:
+      configure: arguments of the command line -> the configuration.
+      records: (configuration, network and data, watch) -> a record for each level and branch of a replicate.
+      claims: (configuration, records) -> what they say of papers.
+      branches: what is trained at each level: the columns of the table.
+      size: configuration -> how many replicates there are, and how many levels.
+    """
+
+    def rows(config: Any) -> tuple[int, Any]:
+        replicates, levels = size(config)
+        return replicates * levels * len(branches), searches.by_level(replicates, branches)
+
+    def write(config: Any, basis: problems.Basis, found: Sequence[LevelRecord]) -> None:
+        title = f"{config.EXPERIMENT}: {config.setting}, run {config.hash()}"
+        report(config, found, branches, title=title, claims=claims(config, found))
+
+    def plan(config: Any, basis: problems.Basis) -> list[str]:
+        return [
+            f"trainings    {rows(config)[0]} at most, of {basis.steps} steps of {config.batch_size} examples",
+        ]
+
+    return Study(configure, rows, lambda config, watch: problems.basis(config), records, write, plan)

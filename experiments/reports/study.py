@@ -1,0 +1,103 @@
+"""The course of every experiment: from the command line to records that are kept, shown and reported."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.runs import command_line, dry_run, processes
+from experiments.runs.config import Training
+from experiments.runs.records import Record
+from jaxticket import tickets
+from jaxticket.typing import ProgressFn
+
+ConfigT = TypeVar("ConfigT", bound=Training)
+LabT = TypeVar("LabT")
+
+
+class Watch(NamedTuple):
+    """What looks at the trainings of a run; nothing does for a plan."""
+
+    checkpoint: tickets.StepCheckpoint | None = None
+    progress: Progress | None = None
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """The arguments checkpoint and progress of `training.fit`."""
+        return {"checkpoint": self.checkpoint, "progress": self.step}
+
+    @property
+    def step(self) -> ProgressFn | None:
+        """Called with the step reached and the loss."""
+        return self.progress.step if self.progress else None
+
+    def by_epoch(self, per_epoch: int) -> ProgressFn | None:
+        """`step`, with a line at each end of an epoch."""
+        progress = self.progress
+        if progress is None:
+            return None
+
+        def step(at: int, loss: float) -> None:
+            progress.step(at, loss)
+            if at % per_epoch == 0:
+                progress.say(f"epoch {at // per_epoch:3}/{progress.steps // per_epoch}  loss {loss:.4f}")
+
+        return step
+
+    def announce(self, memory: str, *, steps: int) -> None:
+        """Show what memory the run takes, and where each training ends."""
+        if self.progress:
+            self.progress.tell(memory)
+            self.progress.steps = steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Generic[ConfigT, LabT]):
+    """What an experiment is made of; `main` does the rest.
+
+    Attributes:
+      configure: arguments of the command line -> the configuration.
+      rows: the configuration -> how many trainings there are, and how progress shows them.
+      prepare: (configuration, watch) -> what all trainings share. Whatever does not fit raises here, before the run has
+        a folder.
+      records: (configuration, what is shared, watch) -> the record of each training, as soon as it is trained.
+      report: (configuration, what is shared, records) -> shows and writes what came of them.
+      plan: (configuration, what is shared) -> lines of --dry-run.
+    """
+
+    configure: Callable[[Sequence[str] | None], ConfigT]
+    rows: Callable[[ConfigT], tuple[int, Rows]]
+    prepare: Callable[[ConfigT, Watch], LabT]
+    records: Callable[[ConfigT, LabT, Watch], Iterable[Record]]
+    report: Callable[[ConfigT, LabT, Sequence[Record]], None]
+    plan: Callable[[ConfigT, LabT], Iterable[str]]
+
+
+def main(study: Study[Any, Any], argv: Sequence[str] | None) -> int:
+    """Run a study, or with --dry-run print its plan. Returns the exit code."""
+    with command_line.one_line_errors():
+        command_line.run_or_plan(
+            study.configure(argv), plan=functools.partial(plan, study), run=functools.partial(conduct, study)
+        )
+    return 0
+
+
+def conduct(study: Study[ConfigT, Any], config: ConfigT) -> list[Record]:
+    """Train what is not trained yet, and report. Returns the records of all trainings."""
+    folder = config.folder()
+    checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+    with Progress(*study.rows(config)) as progress:
+        watch = Watch(checkpoint, progress)
+        shared = study.prepare(config, watch)
+        with run_folder(config, progress):
+            records = keep(study.records(config, shared, watch), folder / "metrics.jsonl", progress)
+            checkpoint.clear()
+    if processes.is_main():
+        study.report(config, shared, records)
+    return records
+
+
+def plan(study: Study[ConfigT, Any], config: ConfigT) -> str:
+    """Return what the command would do."""
+    return "\n".join([dry_run.folder(config.folder()), *study.plan(config, study.prepare(config, Watch()))])
