@@ -69,7 +69,7 @@ def test_only_the_correction_is_trained_and_only_in_its_places():
         updates, state = tx.update(jax.grad(loss)(latent), state, latent)
         return optax.apply_updates(latent, updates), state
 
-    first = jax.jit(subject.init)(params, KEY)
+    first = jax.jit(subject.init)(params, key=KEY)
     realise = jax.jit(lambda latent: subject.realise(latent, count=0))
     jax.tree.map(np.testing.assert_array_equal, realise(first), masks.apply_mask(params, mask))
     latent, state = first, jax.jit(tx.init)(first)
@@ -118,7 +118,7 @@ def test_the_first_factors_come_from_the_key_leaf_by_leaf():
     subject = reparam.additive(rank=1, residual_density=0.0)
     same = {"a": {"kernel": jnp.ones((30, 4))}, "b": {"kernel": jnp.ones((30, 4))}}
     begin = jax.jit(subject.init)
-    left = lambda key: [layer["kernel"].left for layer in begin(same, key).learned.values()]
+    left = lambda key: [layer["kernel"].left for layer in begin(same, key=key).learned.values()]
     (a, b), (other, _) = left(KEY), left(jax.random.key(1))
     assert not np.array_equal(a, b)
     assert not np.array_equal(a, other)

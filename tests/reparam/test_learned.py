@@ -209,7 +209,7 @@ def test_compander_under_a_mask():
 
     @jax.jit
     def stepped(params):
-        latent, state = jt.init(tx, subject.init(params, None))
+        latent, state = jt.init(tx, subject.init(params))
         grads = jax.grad(lambda latent: jnp.sum(jnp.sin(subject.realise(latent, count=0)["kernel"])))(latent)
         return optax.apply_updates(latent, tx.update(grads, state, latent)[0])
 
@@ -290,9 +290,9 @@ def test_a_step_on_a_mesh_moves_no_weights():
         (lambda: reparam.weight_compander(height=0.0), InputError, "height=0.0"),
         (lambda: reparam.weight_compander(width=-1.0), InputError, "width=-1.0"),
         (lambda: reparam.weight_compander().init({"w": jnp.full((1, 2), 1.6)}), InputError, "'w' holds 1.6"),
-        (lambda: METHODS["soft_threshold"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
-        (lambda: METHODS["continuous"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
-        (lambda: METHODS["compander"].init({"bias": jnp.ones(2)}, None), NoMatchError, "where"),
+        (lambda: METHODS["soft_threshold"].init({"bias": jnp.ones(2)}), NoMatchError, "where"),
+        (lambda: METHODS["continuous"].init({"bias": jnp.ones(2)}), NoMatchError, "where"),
+        (lambda: METHODS["compander"].init({"bias": jnp.ones(2)}), NoMatchError, "where"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -240,7 +240,7 @@ def test_a_step_on_a_mesh_moves_counts_only(make):
 
     def moved(scale):
         params = {"kernel": jax.ShapeDtypeStruct((16 * scale, 8 * scale), jnp.float32)}
-        latent = jax.eval_shape(subject.init, params, KEY)
+        latent = jax.eval_shape(subject.init, params, key=KEY)
         shardings = jax.tree.map(lambda x: NamedSharding(mesh, P("x", "y") if x.ndim else P()), latent)
         state_shardings = sharding.state_shardings(tx, latent, shardings)
         place = lambda shapes, layouts: jax.tree.map(

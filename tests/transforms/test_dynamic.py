@@ -352,7 +352,7 @@ def test_densities_are_hyperparameters():
             lambda: transforms.averaged(transforms.averaged(jt.start(scores.magnitude, 0.5))),
             "observes gradients by itself",
         ),
-        (lambda: jt.granet(0.1, stop=10, steps=0), "stop=0"),
+        (lambda: jt.granet(0.1, stop=10, steps=0), "steps=0"),
         (lambda: schedules.cosine(0.1, stop=10, final=0.2), "final=0.2"),
         (lambda: scores.weighted_sum(), "at least one pair"),
         (lambda: jt.gradual(0.1, stop=10, minimum=3), "minimum=3"),
