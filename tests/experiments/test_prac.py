@@ -111,8 +111,8 @@ def test_no_test_example_enters_a_set_or_a_score(tmp_path, monkeypatch):
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
     save = tickets.Store.save
 
-    def killed(self, level, *, key):
-        save(self, level, key=key)
+    def killed(self, *level, key):
+        save(self, *level, key=key)
         if self.directory.name == "imp":
             raise KeyboardInterrupt
 
