@@ -2,6 +2,7 @@
 
     python experiments/compare.py                                   three methods on digits, and the dense network
     python experiments/compare.py --methods random_erk,snip,rigl,ste --densities 0.1,0.05,0.02,0.01 --seeds 3
+    python experiments/compare.py --problem my_problem.py:build     your own network and data: train.py says more
     python experiments/compare.py --dry-run                         the plan, and nothing else
     python experiments/compare.py --preset resnet20_cifar           the network, data and recipe of a file in configs/
 
@@ -23,6 +24,7 @@ from experiments.runs import command_line, dry_run, processes
 from experiments.runs.records import CellRecord
 from experiments.studies.comparison.config import Config
 from experiments.studies.comparison.report import report
+from experiments.training import own
 from experiments.training.cells import Cells
 from jaxticket import registry
 
@@ -41,7 +43,8 @@ def rows(config: Config) -> tuple[int, Rows]:
 
 def prepare(config: Config, watch: Watch) -> Cells:
     """The network, its data, and how the cells are trained."""
-    trainer = Cells(config, config.folder(), together=len(config.densities) * config.seeds)
+    together = len(config.densities) * config.seeds
+    trainer = Cells(config, config.folder(), together=together, basis=own.basis(config))
     trainer.progress = watch.step
     watch.announce(trainer.memory(), steps=trainer.basis.steps)
     return trainer

@@ -3,11 +3,19 @@
     python experiments/train.py --method rigl --density 0.1
     python experiments/train.py --method synflow --density 0.02 --epochs 30
     python experiments/train.py --method granet --preset resnet20_cifar    data and recipe of a file in configs/
+    python experiments/train.py --method rigl --problem my_problem.py:build   your own network and data
     python experiments/train.py --method gradual --dry-run                 the plan, and nothing else
 
 A method is any name of `jaxticket.registry`; `experiments/compare.py` trains several. A run that was killed goes on
 when the same command is given again, and more seeds extend it. `jaxticket.load` reads the tickets: trained weights with
 their mask.
+
+The function that --problem names takes no arguments. It returns a data set and a network:
+
+    def build():
+        x, y = load_my_arrays()  # (examples, ...) values, (examples,) labels
+        dataset = jaxticket.data.stratified(x, y, seed=0, validation=500, test=1000)
+        return dataset, jaxticket.models.lenet_300_100(features=x[0].size)
 """
 
 import pathlib

@@ -137,6 +137,20 @@ class Training(Run):
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnProblem(Training):
+    """The flag by which a user's own network and data are trained."""
+
+    problem: str = ""
+    """Your own network and data in place of --model and --data: module:function, or path/to/file.py:function. The
+    function returns a jaxticket.data.Dataset and a network with init and apply, as jaxticket.models.Model has."""
+
+    @property
+    def setting(self) -> str:
+        """The network and the data, in words."""
+        return self.problem or super().setting
+
+
+@dataclasses.dataclass(frozen=True)
 class Rewinding(Training):
     """Where searches rewind to."""
 

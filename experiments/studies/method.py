@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from experiments.reports import methods, page, plots, tables, tensorboard
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
-from experiments.runs.config import Training, require
+from experiments.runs.config import OwnProblem, require
 from experiments.runs.records import CellRecord
+from experiments.training import own
 from experiments.training.cells import Cells
 from experiments.training.kinds import Cell
 from jaxticket import registry
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Training):
+class Config(OwnProblem):
     """Train a network sparsely, by one method at one density."""
 
     EXPERIMENT = "train"
-    NOT_HASHED = Training.NOT_HASHED | {"seeds", "tensorboard"}
+    NOT_HASHED = OwnProblem.NOT_HASHED | {"seeds", "tensorboard"}
 
     method: str = "rigl"
     """A name of jaxticket.registry."""
@@ -50,7 +51,7 @@ def rows(config: Config) -> tuple[int, Rows]:
 
 def prepare(config: Config, watch: Watch) -> Cells:
     """The network and its data; a line at each end of an epoch."""
-    cells = Cells(config, config.folder(), together=config.seeds)
+    cells = Cells(config, config.folder(), together=config.seeds, basis=own.basis(config))
     cells.watch = functools.partial(cells.basis.evaluate, splits=("validation",))
     cells.progress = watch.by_epoch(cells.basis.recipe.steps_per_epoch)
     watch.announce(cells.memory(), steps=cells.basis.steps)
@@ -72,7 +73,7 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = tables.plain(config.method)
-    title = f"{name} at density {config.density:g}: {config.model} on {config.data}, run {config.hash()}"
+    title = f"{name} at density {config.density:g}: {config.setting}, run {config.hash()}"
     columns = ("seed", "kept", "test", "validation")
     percent = lambda r, split: f"{100 * r.metrics[f'{split}_accuracy']:.2f}"
     rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]

@@ -51,13 +51,13 @@ class Problem(NamedTuple):
         return train_all(self.trainer, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
 
 
-def basis(config: Training, dataset: data.Dataset | None = None) -> Basis:
-    """What this configuration trains, on its own data if none are given.
+def basis(config: Training, dataset: data.Dataset | None = None, model: Any = None) -> Basis:
+    """What this configuration trains, with its own network and data unless others are given.
 
     Raises InputError for values that do not fit the data.
     """
     dataset = load(config) if dataset is None else dataset
-    model = make_model(config, dataset)
+    model = make_model(config, dataset) if model is None else model
     steps = config.epochs * (len(dataset.train.y) // config.batch_size)
     require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
     require(config.warmup < steps, config, "warmup", f"below the {steps} steps of a training")

@@ -123,7 +123,7 @@ def test_the_first_factors_come_from_the_key_leaf_by_leaf():
     assert not np.array_equal(a, b)
     assert not np.array_equal(a, other)
     assert 0.01 < float(a.std()) < 0.03
-    assert begin(same, KEY).constants["a"]["kernel"].shape == (0, 2)
+    assert begin(same, key=KEY).constants["a"]["kernel"].shape == (0, 2)
 
 
 def test_replicates_have_places_and_factors_of_their_own_in_one_program():

@@ -2,18 +2,18 @@
 
 import dataclasses
 
-from experiments.runs.config import Training, require
+from experiments.runs.config import OwnProblem, require
 from experiments.training.kinds import DENSE, Cell
 from jaxticket import registry
 from jaxticket.training.nonfinite import OnNan
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Training):
+class Config(OwnProblem):
     """Train methods at densities with seeds, and the dense network with the same seeds."""
 
     EXPERIMENT = "compare"
-    NOT_HASHED = Training.NOT_HASHED | {"methods", "densities", "seeds"}
+    NOT_HASHED = OwnProblem.NOT_HASHED | {"methods", "densities", "seeds"}
 
     on_nan: OnNan = "record"
     """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""

@@ -16,7 +16,7 @@ from experiments.training.kinds import DENSE
 def report(config: Config, trainer: Cells, records: Sequence[CellRecord]) -> None:
     """Writes and prints the table, the plot and the page."""
     folder = config.folder()
-    title = f"{config.model} on {config.data}, run {config.hash()}"
+    title = f"{config.setting}, run {config.hash()}"
     results = methods.summarise(records)
     columns = ("method", *(f"{100 * density:g} %" for density in sorted(config.densities, reverse=True)))
     by_split = {split: [columns, *_table(config, results, f"{split}_accuracy")] for split in ("test", "validation")}
