@@ -45,7 +45,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
     """The network, its data, and how the cells are trained."""
     together = len(config.densities) * config.seeds
     trainer = Cells(config, config.folder(), together=together, basis=own.basis(config))
-    trainer.progress = watch.step
+    trainer.progress, trainer.compiling = watch.step, watch.compiling
     watch.announce(trainer.memory(), steps=trainer.basis.steps)
     return trainer
 

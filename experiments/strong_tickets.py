@@ -49,7 +49,7 @@ def prepare(config: Config, watch: Watch) -> dict[int, Cells]:
     """The trainers of each width."""
     trainers = {width: trainer(config, width) for width in config.widths}
     for each in trainers.values():
-        each.progress = watch.step
+        each.progress, each.compiling = watch.step, watch.compiling
     return trainers
 
 

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from experiments.claims import curves
-from experiments.claims.record import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, Evidence, slug
+from experiments.claims.outcomes import OUTCOMES, Outcome, outcome, tally
+from experiments.claims.record import Claim, Evidence, slug
 
-_KINDS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}  # verdicts as classes of CSS
-_SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}  # beside the words and the colours
 _COLUMNS = {"claim": 25, "the paper": 20, "here": 13, "seeds": 6, "verdict": 19, "run": 17}  # widths in %
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #f3f3f3; --line: #ddd; --link: #0b57d0;
-  --holds: #17692d; --fails: #a8261c; --undecided: #6b5200; }
+  --holds: #17692d; --fails: #a8261c; --inconclusive: #6b5200; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --paper: #16181c; --soft: #22252b; --line: #3a3f47;
-  --link: #8ab4f8; --holds: #7fd492; --fails: #ff9d92; --undecided: #e3c667; } }
+  --link: #8ab4f8; --holds: #7fd492; --fails: #ff9d92; --inconclusive: #e3c667; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem; color: var(--ink);
   background: var(--paper); }
@@ -44,8 +43,8 @@ summary { cursor: pointer; }
 .self::after { content: "#"; }
 .verdict { font-weight: 600; white-space: nowrap; }
 td .verdict { white-space: normal; }
-.verdict.holds { color: var(--holds); } .verdict.fails { color: var(--fails); }
-.verdict.undecided { color: var(--undecided); }
+.verdict.holds { color: var(--holds); } .verdict.fails, .verdict.not-reproduced { color: var(--fails); }
+.verdict.inconclusive { color: var(--inconclusive); }
 .why { display: block; font-size: 0.8rem; opacity: 0.85; }
 @media (max-width: 50rem) { /* each claim a card */
   thead, colgroup { display: none; }
@@ -59,21 +58,26 @@ svg { display: block; width: 100%; max-width: 46rem; height: auto; }
 
 
 class _Row(NamedTuple):
-    claim: Claim
     run: Evidence
+    claim: Claim
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome(self.run, self.claim)
 
 
-def page(found: Sequence[Evidence], *, links: Sequence[tuple[str, str]]) -> str:
-    """The HTML page of all that is stored.
+def page(runs: Sequence[Evidence], *, links: Sequence[tuple[str, str]]) -> str:
+    """Return the HTML page of all stored claims.
 
     Args:
-      links: (words, link) of pages that say more, from where this one will lie.
+      runs: the evidence, one for each run.
+      links: (words, link) of pages that say more, relative to the folder of this page.
     """
     papers: dict[str, list[_Row]] = collections.defaultdict(list)
-    for run in found:
+    for run in runs:
         for claim in run.claims:
-            papers[claim.paper].append(_Row(claim, run))
-    body = _body(found, dict(sorted(papers.items()))) if papers else _NOTHING
+            papers[claim.paper].append(_Row(run, claim))
+    body = _body(runs, dict(sorted(papers.items()))) if papers else _NOTHING
     more = " · ".join(f'<a href="{html.escape(link)}">{html.escape(words)}</a>' for words, link in links)
     return f"""<!doctype html>
 <html lang="en">
@@ -86,8 +90,8 @@ def page(found: Sequence[Evidence], *, links: Sequence[tuple[str, str]]) -> str:
 </head>
 <body>
 <h1>Claims of papers, tested</h1>
-<p>What papers on sparsity say, and what the experiments of jaxticket found: small networks and data, so that a claim
-that fails here may hold elsewhere. {more}</p>
+<p>The statements of papers on sparsity, and the measurements of jaxticket's experiments. Networks and data are small:
+a claim that is not reproduced here may hold at the paper's size. {more}</p>
 {body}
 </body>
 </html>
@@ -95,7 +99,7 @@ that fails here may hold elsewhere. {more}</p>
 
 
 def anchor(run: Evidence, claim: Claim) -> str:
-    """Where the claim stands on the page."""
+    """Return the id of the claim on the page."""
     return f"{run.id}-{claim.id}"
 
 
@@ -103,71 +107,73 @@ _NOTHING = """<p>No claims are stored yet. An experiment stores them when it is 
 <code>--evidence docs/evidence</code>.</p>"""
 
 
-def _body(found: Sequence[Evidence], papers: dict[str, list[_Row]]) -> str:
+def _body(runs: Sequence[Evidence], papers: dict[str, list[_Row]]) -> str:
     contents = "".join(
-        f'<li class="{_kinds(rows)}"><a href="#{slug(paper)}">{html.escape(paper)}</a>: '
-        f"{_tally(row.claim for row in rows)}</li>\n"
+        f'<li class="{_kinds(rows)}"><a href="#{slug(paper)}">{html.escape(paper)}</a>: {_tally(rows)}</li>\n'
         for paper, rows in papers.items()
     )
     return "\n".join(
         [
-            _overview(found),
+            _overview(runs),
             "<h2>Papers</h2>",
             f'<ul class="papers">\n{contents}</ul>',
             "<h2>Claims</h2>",
             _table(papers),
             "<h2>Runs</h2>",
-            *(_run(run) for run in found),
+            *(_run(run) for run in runs),
         ]
     )
 
 
-def _overview(found: Sequence[Evidence]) -> str:
-    """How many claims have which verdict; each number is a choice of what the page shows."""
-    claims = [claim for run in found for claim in run.claims]
-    papers, counts = {claim.paper for claim in claims}, collections.Counter(claim.verdict for claim in claims)
-    choices = [("all", f"<b>{len(claims)}</b>all", " checked")]
-    choices += [(_KINDS[verdict], f"<b>{counts[verdict]}</b>{_verdict(verdict)}", "") for verdict in VERDICTS]
+def _overview(runs: Sequence[Evidence]) -> str:
+    """Return the number of claims with each outcome; each number is a choice of what the page shows."""
+    pairs = [(run, claim) for run in runs for claim in run.claims]
+    papers, intervals = {claim.paper for _, claim in pairs}, sum(claim.half_width is not None for _, claim in pairs)
+    choices = [("all", f"<b>{len(pairs)}</b>all", " checked")]
+    choices += [(shown.kind, f"<b>{count}</b>{_verdict(shown)}", "") for shown, count in tally(pairs).items()]
     labels = "\n".join(
         f'<label><input type="radio" name="show" id="show-{kind}"{checked}>{words}</label>'
         for kind, words, checked in choices
     )
-    return f"""<p>{len(claims)} claims of {len(papers)} papers, from {len(found)} runs; the last of them on
-{max(run.date for run in found)}.</p>
+    return f"""<p>{len(pairs)} claims of {len(papers)} papers, from {len(runs)} runs, the last on
+{max(run.date for run in runs)}.</p>
 <fieldset>
 <legend>Show</legend>
 {labels}
 </fieldset>
-<p>A difference <b>holds</b> if its whole 95 % interval over seeds lies above what is claimed, and <b>fails</b> if it
-lies below. It is <b>not testable at this size</b> if the interval contains what is claimed: more seeds, data or larger
-networks would have to decide. Counts have no interval. Each claim names its run, whose command tests it again.</p>"""
+<p>{intervals} claims rest on a 95 % interval over seeds (or sentences); the column "seeds" states their number. A
+claim <b>holds</b> if the whole interval lies above the claimed value. It is <b>inconclusive</b> if the interval
+contains the value: more seeds, data or larger networks have to decide. It <b>fails</b> if the interval lies below the
+value, and is <b>not reproduced at this size</b> if network or data differ from the paper's. The other
+{len(pairs) - intervals} claims have no interval: they are counts, or have a single seed. Of {intervals} intervals
+about {round(0.05 * intervals)} miss the true value by chance. Each claim names its run, whose command repeats the
+test.</p>"""
 
 
 def _filters() -> str:
-    """What hides claims of other verdicts than the chosen one, and papers that have only those: without scripts.
+    """Return the CSS that hides claims of other outcomes than the chosen one, and papers that have only those.
 
-    A claim that was followed by a link is shown all the same.
+    A claim to which a link led is shown all the same.
     """
     others = ":is(.papers li, tbody, tr[id])"
     linked = ":target, :has(:target)"
     return "".join(
         f"body:has(#show-{kind}:checked) {others}:not(.{kind}, {linked}) {{ display: none; }}\n"
-        for kind in _KINDS.values()
+        for kind, _, _ in OUTCOMES
     )
 
 
 def _kinds(rows: Iterable[_Row]) -> str:
-    """The verdicts among the rows, as classes."""
-    return " ".join(dict.fromkeys(_KINDS[row.claim.verdict] for row in rows))
+    """Return the outcomes among the rows, as classes of CSS."""
+    return " ".join(dict.fromkeys(row.outcome.kind for row in rows))
 
 
-def _tally(claims: Iterable[Claim]) -> str:
-    counts = collections.Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{counts[verdict]}&nbsp;{_verdict(verdict)}" for verdict in VERDICTS if counts[verdict])
+def _tally(rows: Iterable[_Row]) -> str:
+    return ", ".join(f"{count}&nbsp;{_verdict(shown)}" for shown, count in tally(rows).items() if count)
 
 
 def _table(papers: dict[str, list[_Row]]) -> str:
-    """The rows of all claims, a group of them for each paper."""
+    """Return the rows of all claims, a group for each paper."""
     widths = "".join(f'<col style="width: {width}%">' for width in _COLUMNS.values())
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     named = f'<th scope="rowgroup" colspan="{len(_COLUMNS)}">'
@@ -184,7 +190,7 @@ def _table(papers: dict[str, list[_Row]]) -> str:
 
 
 def _line(row: _Row) -> str:
-    claim, run = row
+    run, claim = row
     at = anchor(run, claim)
     cells = (
         f'{html.escape(claim.claim)}<a class="self" href="#{at}" aria-label="link to this claim"></a>',
@@ -192,23 +198,23 @@ def _line(row: _Row) -> str:
         f'<data value="{claim.value}" data-half-width="{claim.half_width}">{html.escape(claim.measured)}</data>'
         f'<span class="why">{html.escape(run.setting)}</span>',
         str(claim.seeds),
-        f'{_verdict(claim.verdict)}<span class="why">{html.escape(claim.why)}</span>',
+        f'{_verdict(row.outcome)}<span class="why">{html.escape(claim.why)}</span>',
         f'<a href="#{run.id}">{html.escape(run.id)}</a><br>commit <code>{html.escape(run.commit)}</code>, '
         f"{html.escape(run.date)}<details><summary>command</summary><code>{html.escape(run.command)}</code></details>",
     )
     first, *others = zip(_COLUMNS, cells, strict=True)
     line = "".join([f"<td>{first[1]}</td>", *(f'<td data-is="{name}">{cell}</td>' for name, cell in others)])
-    return f'<tr id="{at}" class="{_KINDS[claim.verdict]}">{line}</tr>'
+    return f'<tr id="{at}" class="{row.outcome.kind}">{line}</tr>'
 
 
-def _verdict(verdict: str) -> str:
-    return f'<span class="verdict {_KINDS[verdict]}">{_SIGNS[verdict]} {verdict}</span>'
+def _verdict(shown: Outcome) -> str:
+    return f'<span class="verdict {shown.kind}">{shown.sign} {shown.words}</span>'
 
 
 def _run(run: Evidence) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     claims = "".join(
-        f'<li>{_verdict(claim.verdict)}: <a href="#{anchor(run, claim)}">{html.escape(claim.claim)}</a> '
+        f'<li>{_verdict(outcome(run, claim))}: <a href="#{anchor(run, claim)}">{html.escape(claim.claim)}</a> '
         f"{html.escape(claim.measured)}</li>\n"
         for claim in run.claims
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.claims import store
 from experiments.claims.record import Claim
-from experiments.reports import searches
+from experiments.reports import searches, tables
 from experiments.reports.study import Study, Watch
 from experiments.runs.records import LevelRecord
 from experiments.training import problems
@@ -20,17 +20,22 @@ def report(
     title: str,
     claims: Sequence[Claim],
     settings: Any = None,
+    layers: tables.Layers | None = None,
 ) -> None:
     """Write and print the report of these branches, and store the claims.
 
     Args:
-      config: of the run, as `store.write` takes it. records: of all its trainings. branches: the columns of the table.
-      title: of the table and the plot. claims: what the records say of papers.
-      settings: the configuration that the page lists, if another one.
+      config: the configuration of the run, as `store.write` takes it.
+      records: the records of all its trainings.
+      branches: the columns of the table.
+      title: stands above the table and the plot.
+      claims: the claims of papers that the records test.
+      settings: the configuration that the page lists, if it is another.
+      layers: the densities of layers, if the search shows those of a ticket.
     """
     command = config.command()
     listed = dataclasses.asdict(config if settings is None else settings)
-    searches.write(config.folder(), records, branches, title=title, config=listed, command=command)
+    searches.write(config.folder(), records, branches, title=title, config=listed, command=command, layers=layers)
     series = store.curves(records, branches)
     store.write(config, claims, command=command, series=series, axes=store.AXES)
 

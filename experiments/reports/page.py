@@ -1,4 +1,4 @@
-"""A report in one file: what was found, with which settings, on what machine, and how to run it again."""
+"""A report in one file: the plot, the table, the settings, the machine, and the command that repeats the run."""
 
 import base64
 import dataclasses
@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from experiments.reports.tables import Layers
 from experiments.runs import environment
 
 _STYLE = """
@@ -17,13 +18,15 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
+img { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+td { overflow-wrap: anywhere; }
 pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; }
 """
 
 
 class Made(Protocol):
-    """A dataclass that says by which command its run is made: `runs.config.Run`, or alike."""
+    """A dataclass that has the command of its run: `runs.config.Run`, or alike."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -39,22 +42,40 @@ def page(
     warnings: str,
     config: Mapping[str, Any],
     command: Sequence[str],
+    layers: Layers | None = None,
     shows: str = "Test accuracy against the weights kept",
     heading: str = "Accuracy on test examples, in %, with 95 % intervals over replicates",
 ) -> str:
-    """The HTML page. It refers to nothing outside itself: the plot, which `shows` something, is part of it."""
+    """Return the HTML page, which refers to nothing outside itself.
+
+    Args:
+      title: the heading of the page.
+      plot: the image, which becomes a part of the page.
+      columns: the names above the table.
+      rows: its cells.
+      warnings: a line for each.
+      config: the settings of the run.
+      command: repeats the run.
+      layers: the densities of layers, if the run has a ticket to show.
+      shows: a description of the plot.
+      heading: stands above the table.
+    """
     image = base64.b64encode(plot.read_bytes()).decode()
     written = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style>
+</head>
 <body>
 <h1>{html.escape(title)}</h1>
 <img alt="{html.escape(shows)}" src="data:image/png;base64,{image}">
 <h2>{html.escape(heading)}</h2>
 {_table(columns, rows)}
 {"".join(f"<p>{html.escape(line)}</p>" for line in warnings.splitlines())}
-<h2>To run it again</h2>
+{_layers(layers) if layers else ""}<h2>To repeat the run</h2>
 <pre>{html.escape(shlex.join(command))}</pre>
 <h2>Settings</h2>
 {_table(("name", "value"), [(name, str(value)) for name, value in config.items()])}
@@ -67,10 +88,15 @@ def page(
 
 
 def page_of(config: Made, title: str, **shown: Any) -> Callable[..., str]:
-    """`page`, with what a configuration says, for `tables.publish` to add the plot and the warnings to."""
+    """Return `page` with the settings of a configuration; `tables.publish` adds the table and the plot."""
     return functools.partial(page, title, config=dataclasses.asdict(config), command=config.command(), **shown)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     line = lambda cells, tag: f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-    return "\n".join(["<table>", line(columns, "th"), *(line(row, "td") for row in rows), "</table>"])
+    body = [line(columns, "th"), *(line(row, "td") for row in rows)]
+    return "\n".join(['<div class="wide"><table>', *body, "</table></div>"])
+
+
+def _layers(layers: Layers) -> str:
+    return f"<h2>{html.escape(layers.title)}</h2>\n{_table(layers.columns, layers.rows())}\n"

@@ -41,6 +41,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self.steps = 0
         self._first = (0, 0.0)  # the step at which this training was first heard of, and when
         self._silent = not processes.is_main()
+        self._compiling = False  # already shown, and no step has ended since
         self._said = time.monotonic()
         self._done, self._total, self._rows = 0, total, rows
         self._open: dict[Hashable, list[Record]] = {}  # rows not shown yet
@@ -70,6 +71,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         """A training reached this step."""
         if self.profile:
             self.profile.look()
+        self._compiling = False
         self.at(f"step {step}{self._to_end(step)}, loss {loss:.4f}")
 
     def at(self, what: str) -> None:
@@ -80,9 +82,19 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         elif time.monotonic() - self._said >= _LOG_EVERY:
             self.say(what)
 
+    def compiling(self, program: str = "") -> None:
+        """Show that a program is compiled, which comes before its first step."""
+        what = f"compiling {program}".rstrip()
+        if self._bar:
+            self._bar.update(self._task, description=what)
+        elif not self._compiling:
+            self.tell(f"{what} …")
+        self._compiling = True
+
     def finished(self, record: Record) -> None:
         """A training ended, or was found finished."""
         self._done += 1
+        self._compiling = False
         if self._began is not None:
             self._seconds += time.monotonic() - self._began
         self._timed += self._seconds > 0  # also those of the same program, which come with the first of them

@@ -65,8 +65,19 @@ def write(
     title: str,
     config: Mapping[str, Any],
     command: Sequence[str],
+    layers: tables.Layers | None = None,
 ) -> None:
-    """Prints the table and writes table.txt, results.json, accuracy.png and report.html into the folder."""
+    """Print the tables, and write table.txt, table.csv, results.json, accuracy.png and report.html into the folder.
+
+    Args:
+      folder: the folder of the run.
+      records: the records of all its trainings.
+      branches: the columns of the table; a dense level of the first is the reference line of the plot.
+      title: stands above the table and the plot.
+      config: the settings that the page lists.
+      command: repeats the run.
+      layers: the densities of layers, if the search shows those of a ticket.
+    """
     rows = summarise(records, branches)
     replicates = rows[0][branches[0]]["replicates"]
     text = table(rows, branches, title=f"{title}: accuracy in %, ± 95 % interval over {replicates} replicates")
@@ -74,13 +85,17 @@ def write(
     cells = [
         (str(r["level"]), f"{r['density']:.4f}", *(tables.shown(r[b]["test_accuracy"]) for b in branches)) for r in rows
     ]
-    plots.accuracy({tables.plain(b): curve(rows, b) for b in branches}, folder / "accuracy.png", title=title)
+    curves = {tables.plain(branch): curve(rows, branch) for branch in branches}
+    dense = next((point for point in curve(rows, branches[0]) if point.density == 1), None)
+    plots.accuracy(curves, folder / "accuracy.png", title=title, dense=dense)
     tables.publish(
         folder,
-        text=text,
+        text=text + ("\n" + layers.text() if layers else ""),
         results=rows,
+        columns=columns,
+        rows=cells,
         warnings=tables.collapse([record.line() for record in records]),
-        page=functools.partial(page.page, title, columns=columns, rows=cells, config=config, command=command),
+        page=functools.partial(page.page, title, config=config, command=command, layers=layers),
         others="metrics.jsonl, and the tickets of every level",
     )
 

@@ -45,6 +45,11 @@ class Watch(NamedTuple):
 
         return step
 
+    def compiling(self, program: str = "") -> None:
+        """Show that a program is compiled, which comes before its first step."""
+        if self.progress:
+            self.progress.compiling(program)
+
     def announce(self, memory: str, *, steps: int) -> None:
         """Show what memory the run takes, and where each training ends."""
         if self.progress:
@@ -91,6 +96,8 @@ def conduct(study: Study[ConfigT, Any], config: ConfigT) -> list[Record]:
         watch = Watch(checkpoint, progress)
         shared = study.prepare(config, watch)
         with run_folder(config, progress):
+            if not (folder / "metrics.jsonl").exists():  # else it may be that nothing is left to train
+                watch.compiling()
             records = keep(study.records(config, shared, watch), folder / "metrics.jsonl", progress)
             checkpoint.clear()
     if processes.is_main():

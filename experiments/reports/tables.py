@@ -1,11 +1,12 @@
 """What every experiment shows in the end: a table, the page and the numbers behind them."""
 
+import csv
 import io
 import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.runs.records import Record
 from jaxticket import diagnostics, files, tickets
@@ -22,16 +23,51 @@ def publish(
     *,
     text: str,
     results: Any,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
     warnings: str,
     page: Callable[..., str],
     others: str,
     plot: str = "accuracy.png",
 ) -> None:
-    """Prints the table and writes table.txt, results.json and, around the plot, report.html."""
+    """Print the table, and write table.txt, table.csv, results.json and report.html.
+
+    Args:
+      folder: the folder of the run.
+      text: the tables as text.
+      results: the numbers behind them.
+      columns: the names above the table of the page and of table.csv.
+      rows: its cells.
+      warnings: a line for each.
+      page: (plot, columns, rows, warnings) -> the HTML page.
+      others: the other files of the run, in words.
+      plot: the name of the image, which exists.
+    """
     files.write_text(folder / "table.txt", text + warnings)
     files.write_text(folder / "results.json", json.dumps(finite(results), indent=1) + "\n")
-    files.write_text(folder / "report.html", page(plot=folder / plot, warnings=warnings))
-    print(f"{text}{warnings}\n{folder}: report.html, table.txt, results.json, {plot}, {others}")
+    files.write_text(folder / "report.html", page(plot=folder / plot, columns=columns, rows=rows, warnings=warnings))
+    files.write_text(folder / "table.csv", comma_separated(columns, rows))
+    print(f"{text}{warnings}\n{folder}: report.html, table.txt, table.csv, results.json, {plot}, {others}")
+
+
+def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the table as CSV; a column of means and intervals becomes two columns.
+
+    >>> print(comma_separated(("level", "test"), [("0", "97.50 ±  0.25"), ("1", "97.00 ±    –")]), end="")
+    level,test,test ±
+    0,97.50,0.25
+    1,97.00,
+    """
+    with_interval = [any("±" in row[at] for row in rows) for at in range(len(columns))]
+    page = io.StringIO()
+    writer = csv.writer(page, lineterminator="\n")
+    for cells in (columns, *rows):
+        line: list[str] = []
+        for cell, two in zip(cells, with_interval, strict=True):
+            mean, _, half = cell.partition("±")
+            line += [mean.strip(), f"{cell} ±" if cells is columns else half.strip(" –")] if two else [cell]
+        writer.writerow(line)
+    return page.getvalue()
 
 
 def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) -> str:
@@ -50,11 +86,29 @@ def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) 
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 
-def layers(ticket: pathlib.Path, *, title: str) -> str:
-    """What a saved ticket keeps of each layer, as a table."""
-    kept = tickets.describe(ticket)["density"]
-    cells = [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in kept.items()]
-    return grid(("layer", "kept", "of", "density"), cells, title=title)
+class Layers(NamedTuple):
+    """The densities of the layers of a saved ticket, as a table.
+
+    Attributes:
+      title: stands above the table.
+      ticket: the folder of the ticket.
+    """
+
+    title: str
+    ticket: pathlib.Path
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("layer", "kept", "of", "density")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a row for each layer."""
+        layers = tickets.describe(self.ticket)["density"]
+        return [(path, f"{d['kept']:,}", f"{d['of']:,}", f"{d['kept'] / d['of']:.4f}") for path, d in layers.items()]
+
+    def text(self) -> str:
+        """Return the table as text."""
+        return grid(self.columns, self.rows(), title=self.title)
 
 
 def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some of each") -> str:

@@ -111,20 +111,59 @@ def opened(config: Opened) -> Iterator[pathlib.Path]:
 
 
 def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
-    """The configuration that the command line makes of `config`, or of its class. Raises InputError for bad flags."""
+    """Return the configuration that the flags make of the defaults.
+
+    Args:
+      config: a dataclass, or an instance that holds other defaults.
+      argv: the arguments, or None for those of the process.
+      description: stands at the top of --help.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      InputError: bad flags.
+    """
     require_extras("experiments")
     import tyro
 
+    kind = config if isinstance(config, type) else type(config)
+    given = {} if isinstance(config, type) else {"default": config}
+    arguments = list(sys.argv[1:] if argv is None else argv)
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed):
-            if isinstance(config, type):
-                return tyro.cli(config, args=argv, description=description)
-            return tyro.cli(type(config), args=argv, default=config, description=description)
+        with contextlib.redirect_stderr(printed), _own_flags_first(kind):
+            return tyro.cli(kind, args=arguments, description=description, **given)
     except SystemExit as end:
         if not end.code:  # --help
             raise
-        raise InputError(f"{_message(printed.getvalue())} (--help lists all flags)") from None
+        hint = _sparsity_hint(kind, arguments)
+        raise InputError(f"{_message(printed.getvalue())}{hint} (--help lists all flags)") from None
+
+
+@contextlib.contextmanager
+def _own_flags_first(kind: Any) -> Iterator[None]:
+    """Order the flags of --help: those of the experiment, of its base classes, and of several processes last.
+
+    Only tyro sees this order: run folders and commands keep the order in which fields are declared.
+    """
+    fields = kind.__dataclass_fields__
+    origins = {
+        name: max(at for at, base in enumerate(kind.__mro__) if name in vars(base).get("__annotations__", {}))
+        for name in fields
+    }
+    kind.__dataclass_fields__ = {name: fields[name] for name in sorted(fields, key=origins.__getitem__)}
+    try:
+        yield
+    finally:
+        kind.__dataclass_fields__ = fields
+
+
+def _sparsity_hint(kind: Any, arguments: Sequence[str]) -> str:
+    names = [field.name for field in dataclasses.fields(kind) if field.name in ("density", "densities")]
+    if not names or not any(argument.partition("=")[0] == "--sparsity" for argument in arguments):
+        return ""
+    return f"; use --{names[0]}, the fraction kept: density = 1 - sparsity"
 
 
 def take_preset(argv: Sequence[str] | None, presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:

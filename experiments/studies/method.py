@@ -53,6 +53,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
     """The network and its data; a line at each end of an epoch."""
     cells = Cells(config, config.folder(), together=config.seeds, basis=own.basis(config))
     cells.watch = functools.partial(cells.basis.evaluate, splits=("validation",))
+    cells.compiling = watch.compiling
     cells.progress = watch.by_epoch(cells.basis.recipe.steps_per_epoch)
     watch.announce(cells.memory(), steps=cells.basis.steps)
     return cells
@@ -79,20 +80,22 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
     found = tables.accuracies([record.metrics for record in records])
     rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
+    layers = tables.Layers("The weights that seed 0 keeps of each layer", config.cells()[0].path(folder))
     plots.history(records, folder / "accuracy.png", title=title)
     tables.publish(
         folder,
         text=f"{title}\n\n"
         + tables.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
         + "\n"
-        + tables.layers(config.cells()[0].path(folder), title="what seed 0 keeps of each layer"),
+        + layers.text(),
         results={"seeds": [record.line() for record in records], "mean": found},
         warnings=methods.collapse(records),
+        columns=columns,
+        rows=rows,
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=rows,
+            layers=layers,
             shows="Validation accuracy and density over the training",
             heading="Accuracy in %, the mean with its 95 % interval over seeds",
         ),

@@ -44,6 +44,7 @@ class Cells:
 
     Attributes:
       progress: called with the step reached and the mean loss, or None.
+      compiling: called with the kind of cells whose program is compiled next, or None.
       watch: (params, state) -> what becomes part of a cell's history at each end of an epoch, or None.
     """
 
@@ -63,6 +64,7 @@ class Cells:
         self.lanes = fill(together, self.placement) if is_stacked(self.placement) else 1
         self._setting = kinds.settings(config, self.basis)
         self.progress: ProgressFn | None = None
+        self.compiling: Callable[[str], None] | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
         self._checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
         self._compiled: dict[str, tuple[Kind, Trainer]] = {}
@@ -113,6 +115,8 @@ class Cells:
 
     def _kind(self, cell: Cell) -> tuple[Kind, Trainer]:
         if cell.kind not in self._compiled:
+            if self.compiling:
+                self.compiling(cell.kind)
             kind = kinds.kind(cell, self.config, self.basis, self._setting)
             alone = self.lanes == 1 and is_stacked(self.placement)  # it needs no axis of lanes
             looks = {"progress": self.progress, "on_nan": self.config.on_nan}

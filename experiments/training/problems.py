@@ -15,6 +15,7 @@ from experiments.runs.config import Rewinding, Training, require
 from experiments.training.levels import TrainAllFn, train_all
 from experiments.training.trainer import Trainer, is_stacked
 from jaxticket import data, sharding, tickets, training
+from jaxticket.errors import InputError
 from jaxticket.loops import soups
 from jaxticket.typing import Params, ProgressFn, PyTree
 
@@ -56,7 +57,9 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
 
     Raises InputError for values that do not fit the data.
     """
-    dataset = load(config) if dataset is None else dataset
+    if dataset is None:
+        check_flags(config)
+        dataset = load(config)
     model = make_model(config, dataset) if model is None else model
     steps = config.epochs * (len(dataset.train.y) // config.batch_size)
     require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
@@ -84,6 +87,17 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
     if config.on_nan == "skip":
         recipe = training.nonfinite.skipping(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
+
+
+def check_flags(config: Training) -> None:
+    """Raise InputError for flags that do not fit each other or the devices, before any data are loaded."""
+    flat = config.data != "cifar10"
+    require(not flat or config.model == "lenet_300_100", config, "model", _flat(config))
+    data_mesh(config)
+
+
+def _flat(config: Training) -> str:
+    return f"lenet_300_100 for the flat images of {config.data}"
 
 
 def data_mesh(config: Training) -> Mesh | None:
@@ -165,7 +179,11 @@ def load(config: Training) -> data.Dataset:
         ),
         "cifar10": lambda: data.cifar10(seed=config.seed, validation=config.validation, folder=config.data_dir),
     }
-    dataset = splits[config.data]()
+    try:
+        dataset = splits[config.data]()
+    except InputError as error:
+        hint = "; --data-dir names the folder of the files" if "folder" in str(error) else ""
+        raise InputError(f"{error}{hint}") from error
     if not config.limit:
         return dataset
     # Each split in the place of the training examples, which is the one that is limited.
@@ -183,7 +201,7 @@ def make_model(config: Training, dataset: data.Dataset, width: int | None = None
     sizes = {} if width is None else {"width": width}
     if config.model == "lenet_300_100":
         return models.lenet_300_100(features=math.prod(shape), **sizes)
-    require(len(shape) == 3, config, "model", f"lenet_300_100 for the flat images of {config.data}")
+    require(len(shape) == 3, config, "model", _flat(config))
     return getattr(models, config.model)(**sizes)
 
 

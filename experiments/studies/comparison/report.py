@@ -29,7 +29,9 @@ def report(config: Config, trainer: Cells, records: Sequence[CellRecord]) -> Non
         + "\n".join(tables.grid(head, rows, title=f"on {split}") for split, (head, *rows) in by_split.items()),
         results=results,
         warnings=warnings(records),
-        page=page.page_of(config, title, columns=head, rows=rows),
+        columns=head,
+        rows=rows,
+        page=page.page_of(config, title),
         others="metrics.jsonl, and the tickets of all cells",
     )
     store_claims(config)

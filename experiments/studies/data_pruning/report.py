@@ -68,11 +68,11 @@ def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -
             "scores": {str(len(s.study.labels)): findings.as_json(s.trust) for s in scored},
         },
         warnings="",
+        columns=columns,
+        rows=_table(config, mine, _shown(config)["on test"]),
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=_table(config, mine, _shown(config)["on test"]),
             shows="Test accuracy against the part of the training examples kept",
         ),
         others="claims.json, metrics.jsonl, the scores of all examples, and the subsets",

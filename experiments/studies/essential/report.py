@@ -38,11 +38,11 @@ def report(config: Config, records: Sequence[Record]) -> None:
         text=tables.grid(columns, rows, title=f"{title}; ± 95 % interval over sentences (random: over seeds)") + said,
         results={"points": curves, "knees": {name: k._asdict() for name, k in knees.items()}},
         warnings="",
+        columns=columns,
+        rows=rows,
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=rows,
             shows="Cosine to the dense embedding against the weights removed",
             heading="What is left of the embeddings",
         ),

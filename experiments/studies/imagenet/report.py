@@ -22,19 +22,21 @@ def report(config: Config, records: Sequence[Record], folder: pathlib.Path) -> N
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=record["training"])
         axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
         axes.legend()
+    layers = tables.Layers(f"The weights that {rows[-1][0]} keeps of each layer", newest)
     tables.publish(
         folder,
         text=f"{title}\n\n"
         + tables.grid(columns, rows, title="accuracy in % on the validation split")
         + "\n"
-        + tables.layers(newest, title=f"what {rows[-1][0]} keeps of each layer"),
+        + layers.text(),
         results=list(records),
         warnings="",
+        columns=columns,
+        rows=rows,
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=rows,
+            layers=layers,
             shows="Validation accuracy over the training",
             heading="Accuracy in % on the validation split, which is what papers report; one seed",
         ),

@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 
 from experiments.claims import levels
-from experiments.reports import tensorboard
+from experiments.reports import tables, tensorboard
 from experiments.runs.records import LevelRecord
 from experiments.studies.imp import claims
 from experiments.studies.imp.config import Config
 from experiments.studies.imp.search import BRANCHES
 from experiments.training.problems import Problem
+from jaxticket import tickets
 
 
 def report(config: Config, problem: Problem, records: Sequence[LevelRecord]) -> None:
-    """Writes and prints the table, the plot, the page, the claims, and with --tensorboard the event files."""
-    levels.report(config, records, BRANCHES, title=title(config, problem), claims=claims.of_search(records))
+    """Write and print the table, the plot, the page, the claims, and with --tensorboard the event files."""
+    last = config.levels - 1
+    ticket = tickets.Store(config.folder() / "replicate_0" / BRANCHES[0]).path(last)
+    levels.report(
+        config,
+        records,
+        BRANCHES,
+        title=title(config, problem),
+        claims=claims.of_search(records),
+        layers=tables.Layers(f"The weights that the ticket of level {last} keeps of each layer, replicate 1", ticket),
+    )
     if config.tensorboard:
         tensorboard.write(config.folder() / "tensorboard", tensorboard.over_levels(records))
 

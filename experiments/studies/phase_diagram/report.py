@@ -57,11 +57,11 @@ def report(config: Config, lab: Lab, records: Sequence[Record]) -> None:
         + "\n".join(grids),
         results=cells,
         warnings="",
+        columns=columns,
+        rows=[[t, *map("{}, {}".format, a, r)] for (t, *a), (_, *r) in zip(shown["test_accuracy"], regimes)],
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=[[t, *map("{}, {}".format, a, r)] for (t, *a), (_, *r) in zip(shown["test_accuracy"], regimes)],
             shows="Heat maps over temperature and density",
             heading="Accuracy on test examples, in %, with 95 % intervals over seeds, and the regime",
         ),

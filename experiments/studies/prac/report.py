@@ -44,11 +44,11 @@ def report(config: Config, records: Sequence[Record], *, examples: int) -> None:
             "sizes": {arm: [p._asdict() for p in points] for arm, points in sizes.items()},
         },
         warnings=tables.collapse(records, advice="no signal passes it"),
+        columns=columns,
+        rows=rows,
         page=page.page_of(
             config,
             title,
-            columns=columns,
-            rows=rows,
             shows="Examples of each round",
             heading="Tickets trained on all examples, in %, with 95 % intervals over seeds",
         ),

@@ -33,7 +33,9 @@ def report(config: Config, records: Sequence[CellRecord]) -> None:
         + "\n".join(tables.grid(columns, cells, title=f"on {split}") for split, cells in by_split.items()),
         results=results,
         warnings=methods.collapse(by_name),
-        page=page.page_of(config, title, columns=columns, rows=rows),
+        columns=columns,
+        rows=rows,
+        page=page.page_of(config, title),
         others="metrics.jsonl, and the tickets of all cells",
     )
     series = {name: store.percent(curve) for name, curve in curves.items()}
