@@ -1,4 +1,4 @@
-"""How the benchmarks measure: rounds in random order in one process, medians, and how busy the machine was."""
+"""Measurement for the benchmarks: rounds in random order in one process, medians, and the load of the machine."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ import optax
 
 
 def arguments(description: str, *, torch_python: bool = False) -> argparse.Namespace:
-    """The command line that all benchmarks share, and where PyTorch is a peer the interpreter that has it."""
+    """Return the flags that all benchmarks share, and the interpreter that has PyTorch where it is a peer."""
     parser = argparse.ArgumentParser(description=description)
     if torch_python:
         torch = "a Python interpreter with PyTorch, to be timed as well (default: what TORCH_PYTHON names)"
@@ -27,7 +27,7 @@ def arguments(description: str, *, torch_python: bool = False) -> argparse.Names
 
 
 def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int, seed: int = 0) -> dict[str, float]:
-    """Median seconds of each call. Every round runs all of them once, in a new random order."""
+    """Return the median seconds of each call. Every round runs all calls once, in a new random order."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(seed)
     for call in calls.values():
@@ -41,7 +41,7 @@ def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int, seed: int = 
 
 
 class Busy:
-    """How much of the machine others used meanwhile: CPU seconds of other processes over all CPU seconds."""
+    """The use of the machine by others: CPU seconds of other processes over all CPU seconds."""
 
     def __init__(self) -> None:
         self._begin = self._now()
@@ -66,7 +66,7 @@ class Busy:
 
 
 def report(name: str, rows: list[dict[str, Any]], *, busy: Busy, out: pathlib.Path) -> None:
-    """Prints the rows as a table and writes them as JSON with the machine they were measured on."""
+    """Print the rows as a table, and write them as JSON with the machine on which they were measured."""
     columns = list(rows[0])
     cells = [columns] + [[_shown(row[c]) for c in columns] for row in rows]
     widths = [max(len(r[i]) for r in cells) for i in range(len(columns))]

@@ -32,12 +32,12 @@ def recipe(data):
 
 
 def train(data, params, mask, key):
-    """One ticket for an epoch, as a function that can be mapped over tickets."""
+    """Train a ticket for an epoch, as a function that can be mapped over tickets."""
     return training.scan_train(recipe(data), steps=STEPS)(params, None, mask, key, step=0, opt_state=None).params
 
 
 def products(data, params, mask, key):
-    """The eight matrix products of each step and nothing else; the numbers mean nothing."""
+    """Compute the eight matrix products of each step and nothing else; the numbers mean nothing."""
     x, _ = data
     kernels = tuple(params[name]["kernel"] for name in ("hidden1", "hidden2", "output"))
 
@@ -60,7 +60,7 @@ def ticket(key):
 
 
 def epoch_of(work, data, tickets):
-    """A function of no arguments that trains every ticket for an epoch."""
+    """Return a function without arguments that trains every ticket for an epoch."""
     keys = jax.random.split(jax.random.key(1), tickets)
     if tickets > 1:
         params, masks = jax.tree.map(lambda *xs: jnp.stack(xs), *map(ticket, keys))

@@ -1,4 +1,4 @@
-"""LeNet-300-100 in PyTorch as one would write it for speed on CPU, trained under masks: a peer to be timed.
+"""LeNet-300-100 in PyTorch, written for speed on CPU and trained under masks: a peer to be timed.
 
 Run as a process of its own, with as many threads as OMP_NUM_THREADS says: python _torch_lenet.py (optim|by-hand). It
 prints "ready", and for each line N on its standard input trains N tickets for an epoch each and prints the seconds.
@@ -29,7 +29,7 @@ class Masked(nn.Module):
 
 
 def optim_epoch(model, optimizer, masks, x, y):
-    """Autograd, a fused Adam, masks on gradients and weights."""
+    """Train with autograd, a fused Adam, and masks on gradients and weights."""
     weights = [layer.weight for layer in model.layers]
     order = torch.randperm(EXAMPLES)
     for start in range(0, EXAMPLES - BATCH + 1, BATCH):
@@ -45,7 +45,7 @@ def optim_epoch(model, optimizer, masks, x, y):
 
 @torch.no_grad()
 def by_hand_epoch(model, optimizer, masks, x, y):
-    """The gradients written out, the same fused Adam."""
+    """Train with gradients written by hand and the same fused Adam."""
     weights = [layer.weight for layer in model.layers]
     biases = [layer.bias for layer in model.layers]
     order = torch.randperm(EXAMPLES)

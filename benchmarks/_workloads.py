@@ -10,14 +10,14 @@ Params = dict[str, Any]
 
 
 class Workload(NamedTuple):
-    """Parameters, and the loss of a batch that is held fixed."""
+    """The parameters of a network, and the loss of a fixed batch."""
 
     params: Params
     loss: Callable[[Params], jax.Array]
 
 
 def mlp(*, batch: int = 128, widths: tuple[int, ...] = (784, 300, 100, 10)) -> Workload:
-    """LeNet-300-100 on random images."""
+    """Return LeNet-300-100 on random images."""
     keys = jax.random.split(jax.random.key(0), len(widths))
     layers = zip(keys, widths[:-1], widths[1:], strict=False)
     params = {f"layer{i}": _dense(k, m, n) for i, (k, m, n) in enumerate(layers)}
@@ -36,7 +36,7 @@ def mlp(*, batch: int = 128, widths: tuple[int, ...] = (784, 300, 100, 10)) -> W
 def transformer(
     *, layers: int = 6, width: int = 256, heads: int = 4, vocabulary: int = 1024, batch: int = 8, length: int = 64
 ) -> Workload:
-    """A decoder (pre-norm, GELU, tied to nothing) on random tokens."""
+    """Return a decoder (pre-norm, GELU, no tied weights) on random tokens."""
     keys = iter(jax.random.split(jax.random.key(0), 4 * layers + 3))
     params: Params = {"embed": {"embedding": 0.02 * jax.random.normal(next(keys), (vocabulary, width))}}
     for i in range(layers):

@@ -1,9 +1,10 @@
-"""What does a sparse step move between devices, beyond plain optax?
+"""The collectives of a sparse step between devices, beyond those of plain optax.
 
-Compiled, not run: the collectives of one step (gradients of all devices, Adam, the mask's refresh under its condition)
-and the bytes that they put on each device. What lies in a loop is counted once: a selection makes up to 16 passes, and
-its share is a few counts a group and pass. First every plan on a (data 4 x fsdp 2) mesh, with layers of two sizes; then
-ResNet-50 and a transformer of 7 billion parameters on 256 devices, from shapes alone.
+Programs are compiled, not run. The step has gradients of all devices, Adam, and the mask's refresh under its condition;
+the report lists its collectives and the bytes that they put on each device. A collective in a loop is counted once: a
+selection makes up to 16 passes, and its share is a few counts a group and pass. First comes every plan on a (data 4 x
+fsdp 2) mesh, with layers of two sizes; then ResNet-50 and a transformer of 7 billion parameters on 256 devices, from
+shapes alone.
 """
 
 import functools
@@ -47,7 +48,7 @@ Moves = list[tuple[str, int]]  # collectives, and bytes of their results on a de
 
 
 class Network(NamedTuple):
-    """Shapes of parameters and of a batch, and the loss of both."""
+    """The shapes of parameters and of a batch, and the loss of both."""
 
     params: Any
     batch: Any
@@ -55,7 +56,7 @@ class Network(NamedTuple):
 
 
 def dense(width: int) -> Network:
-    """Four layers of this width."""
+    """Return a network of four layers of this width."""
     layer = {"kernel": _shape(width, width), "bias": _shape(width)}
 
     def loss(params: Any, x: jax.Array) -> jax.Array:
@@ -67,7 +68,7 @@ def dense(width: int) -> Network:
 
 
 def resnet_50() -> Network:
-    """On 8 images of ImageNet a device."""
+    """Return ResNet-50 with 8 images of ImageNet a device."""
     model = models.resnet_50()
     params, state = jax.eval_shape(model.init, jax.random.key(0))
     batch = _shape(8 * DEVICES, 224, 224, 3), _shape(8 * DEVICES, dtype=jnp.int32)
@@ -81,7 +82,7 @@ def resnet_50() -> Network:
 
 
 def transformer_7b(*, layers: int = 32, width: int = 4096, hidden: int = 11008, vocabulary: int = 32000) -> Network:
-    """A decoder with gated hidden layers, stacked and scanned over; one text of 2,048 tokens a device."""
+    """Return a decoder with gated hidden layers, scanned over; one text of 2,048 tokens a device."""
     stacked = lambda *shape: {"kernel": _shape(layers, *shape)}
     blocks = {
         "query": stacked(width, width),
@@ -117,7 +118,7 @@ def transformer_7b(*, layers: int = 32, width: int = 4096, hidden: int = 11008, 
 
 
 def moved(network: Network, tx: optax.GradientTransformation, mesh: Mesh) -> Moves:
-    """The collectives of a training step whose weights lie fully sharded on the mesh."""
+    """Return the collectives of a training step whose weights lie fully sharded on the mesh."""
     layout = sharding.fsdp(network.params, mesh, minimum=0)
     layouts = sharding.state_shardings(tx, network.params, layout)
 
@@ -133,7 +134,7 @@ def moved(network: Network, tx: optax.GradientTransformation, mesh: Mesh) -> Mov
 
 
 def reduced(network: Network, mesh: Mesh, reduction: sharding.Reduction) -> Moves:
-    """The collectives of a gradient whose weights are whole on each device."""
+    """Return the collectives of a gradient whose weights are whole on each device."""
     whole = jax.NamedSharding(mesh, jax.P())
     gradient = sharding.value_and_grad(
         lambda params, state, x, key: (network.loss(params, x), state), mesh=mesh, reduction=reduction
@@ -145,7 +146,7 @@ def reduced(network: Network, mesh: Mesh, reduction: sharding.Reduction) -> Move
 
 
 def plans_on_a_small_mesh(plans: dict[str, Callable[[], jt.Plan]], widths: tuple[int, int]) -> list[dict]:
-    """A row a plan and size: what it adds to plain Adam."""
+    """Return a row for each plan and size: its collectives beyond those of plain Adam."""
     mesh = _mesh((4, 2), ("data", "fsdp"))
     networks = [dense(width) for width in widths]
     rows = [row for network in networks for row in against_plain("dense", network, plans, mesh)]
@@ -160,7 +161,7 @@ def plans_on_a_small_mesh(plans: dict[str, Callable[[], jt.Plan]], widths: tuple
 def against_plain(
     name: str, network: Network, plans: dict[str, Callable[[], jt.Plan]], mesh: Mesh
 ) -> list[dict[str, Any]]:
-    """A row a plan, and one of plain Adam."""
+    """Return a row for each plan, and a row of plain Adam."""
     plain = moved(network, optax.adam(1e-3), mesh)
     rows = [_row(name, network, "plain Adam", plain, plain)]
     for plan, make in plans.items():
@@ -198,7 +199,7 @@ def _placed(x: jax.ShapeDtypeStruct, layout: Any) -> jax.ShapeDtypeStruct:
 
 
 def _whole(layer: Any) -> Any:
-    """Weights are gathered where they are used; left to itself, GSPMD gathers what they are multiplied with."""
+    """Gather weights where they are used; left to itself, GSPMD gathers the activations that they multiply."""
     return jax.lax.with_sharding_constraint(layer, jax.P())
 
 

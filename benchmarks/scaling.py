@@ -1,12 +1,12 @@
-"""Does selection scale? Its time and memory against the number of parameters.
+"""The time and memory of selection against the number of parameters.
 
-Four leaves of equal size, 10 % kept, on one device. The slope is that of log time over log parameters: 1 is linear.
-`reads` is the time over that of one pass that only reads the scores, and the slope of reading alone stands beside the
-other: what fits into caches is read faster, so that a slope across them is above 1. The threshold alone makes 16 passes
-whatever the scores are. A selection stops once its counts are exact, which takes more passes the more entries there
-are, and makes up to 16 more where entries at the threshold are equal, as some are among ten millions of float32.
-`extra B` is what the compiled program takes beside its arguments, in bytes a parameter: its masks, which take one, and
-temporaries.
+The setting is four leaves of equal size, 10 % kept, on one device. The slope is that of log time over log parameters: 1
+is linear. `reads` is the time over that of one pass that only reads the scores. The slope of reading alone stands
+beside the other, because small arrays fit into caches and are read faster: a slope across the sizes is above 1. The
+threshold alone makes 16 passes for any scores. A selection stops once its counts are exact, which takes more passes for
+more entries. It makes up to 16 more where entries at the threshold are equal, as some are among ten millions of
+float32. `extra B` is the memory of the compiled program beside its arguments, in bytes a parameter: its masks, which
+take one, and temporaries.
 """
 
 import functools
@@ -26,7 +26,7 @@ CPU, ACCELERATOR = (10**6, 10**7, 10**8), (10**6, 10**7, 10**8, 10**9)
 
 
 def tasks() -> dict[str, Callable[[Any], Any]]:
-    """Name -> scores -> masks."""
+    """Return name -> scores -> masks."""
 
     def grown(scores: Any) -> Any:
         mask = jt.select(scores, DENSITY)
@@ -41,13 +41,13 @@ def tasks() -> dict[str, Callable[[Any], Any]]:
 
 
 def scores_of(parameters: int) -> dict[str, jax.Array]:
-    """Normal scores."""
+    """Return normal scores."""
     keys = jax.random.split(jax.random.key(0), 4)
     return {f"leaf{i}": jax.random.normal(key, (parameters // 4000, 1000)) for i, key in enumerate(keys)}
 
 
 def measure(name: str, parameters: int, *, rounds: int) -> dict[str, Any]:
-    """Seconds, and bytes a parameter."""
+    """Return seconds, and bytes a parameter."""
     scores = jax.block_until_ready(scores_of(parameters))
     compiled = jax.jit(tasks()[name]).lower(scores).compile()
     read = jax.jit(lambda scores: jax.tree.map(lambda x: jnp.sum(jnp.abs(x)), scores))
@@ -65,7 +65,7 @@ def measure(name: str, parameters: int, *, rounds: int) -> dict[str, Any]:
 
 
 def slope(rows: list[dict[str, Any]], column: str) -> float:
-    """Of the log of a column of milliseconds over log parameters, by least squares."""
+    """Return the slope of log milliseconds over log parameters, by least squares."""
     parameters, times = (np.log([row[name] for row in rows]) for name in ("parameters", column))
     return float(np.polyfit(parameters, times, 1)[0])
 

@@ -1,9 +1,9 @@
-"""How fast is the search for tickets? LeNet-300-100 on 60,000 images, batch 128: seconds an epoch a ticket.
+"""The speed of the search for tickets: LeNet-300-100 on 60,000 images, batch 128, in seconds an epoch a ticket.
 
-One ticket with all cores, and eight at once, against PyTorch on CPU (its optimizer loop, and gradients written by hand;
---torch-python names an interpreter that has PyTorch, else those rows are left out) and against the floor: the same
-matrix products and nothing else. Each contender is a process of its own; they take turns in random order. `overhead` is
-the part of a search that is not training: pruning, rewinding, evaluation, saving.
+Rows are one ticket with all cores, and eight at once. They stand against PyTorch on CPU (its optimizer loop, and
+gradients written by hand) and against the floor: the same matrix products and nothing else. --torch-python names an
+interpreter that has PyTorch; without it those rows are left out. Each contender is a process of its own, and they take
+turns in random order. `overhead` is the part of a search that is not training: pruning, rewinding, evaluation, saving.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ CORES = os.cpu_count() or 1
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Processes that train `tickets` together; each is told how many of them are its own."""
+    """The processes that train `tickets` together; each gets the number of its own tickets."""
 
     name: str
     tickets: int
@@ -48,7 +48,7 @@ def contenders(torch_python: str | None) -> list[Contender]:
 
 
 class Running:
-    """A contender's processes, warmed up and waiting."""
+    """The processes of a contender, warmed up and waiting."""
 
     def __init__(self, contender: Contender, stack: contextlib.ExitStack):
         self.contender = contender
@@ -67,7 +67,7 @@ class Running:
                 raise RuntimeError(f"{contender.name} did not start")
 
     def seconds(self) -> float:
-        """Of an epoch, a ticket."""
+        """Return the seconds of an epoch, a ticket."""
         share = self.contender.tickets // len(self.processes)
         begin = time.perf_counter()
         for process in self.processes:
@@ -100,7 +100,7 @@ def throughput(torch_python: str | None, rounds: int) -> list[dict]:
 
 
 def seconds_outside(levels: int) -> float:
-    """Spent on each training of a search, as the experiment runs it, before and after the training itself."""
+    """Return the seconds of each training of a search that lie before and after the training itself."""
     sys.path.insert(0, str(HERE.parent))
     import jax
     import jax.numpy as jnp

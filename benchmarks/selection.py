@@ -1,7 +1,7 @@
-"""Selection against sorting: how many times faster is `select` than jnp.sort and lax.top_k?
+"""Selection against sorting: the speed-up of `select` over jnp.sort and lax.top_k.
 
-One leaf of normal scores, 10 % kept, on one device. `passes` is the threshold's time over that of one pass that only
-reads the scores; the bisection itself makes 16.
+The setting is one leaf of normal scores, 10 % kept, on one device. `passes` is the threshold's time over that of one
+pass that only reads the scores; the bisection itself makes 16.
 """
 
 import functools

@@ -1,10 +1,10 @@
-"""What a training step under `sparsify` costs, as ratios to the same step of the same optimizer (adam) without it.
+"""The cost of a training step under `sparsify`, as ratios to the same step of the same optimizer (adam) without it.
 
-idle: a step between refreshes. refresh: a step on which one is due. amortised: 99 idle steps and a refresh, over 100
-plain steps. compile: trace + compile of the step. state: bytes of state beyond adam's, a parameter. The second row is
+idle: a step between refreshes. refresh: a step with a refresh. amortised: 99 idle steps and a refresh, over 100 plain
+steps. compile: trace and compilation of the step. state: bytes of state beyond adam's, a parameter. The second row is
 plain against plain, the control of the measurement. Steps donate their state, as training loops do.
 
-straight_through, top_kast and, before it cuts, iss_p choose their weights anew at each step: all their steps are alike.
+straight_through, top_kast and, before it cuts, iss_p choose their weights at each step: all their steps are alike.
 """
 
 import gc
@@ -26,14 +26,14 @@ ALIKE = ("static", "iss_p", "straight_through", "top_kast")  # those without ref
 
 
 class Subject(NamedTuple):
-    """What is trained with: an optimizer, and what the loss sees of the parameters that it trains."""
+    """An optimizer, and the parameters that the loss sees."""
 
     tx: optax.GradientTransformation
     realise: Callable[[Any], Any] = lambda params: params
 
 
 def subjects(every: int, adam: optax.GradientTransformation = optax.adam(1e-3)) -> dict[str, Subject]:
-    """What is compared; refreshes are due every so many steps."""
+    """Return the subjects to compare; refreshes are due at this period."""
     often = {"every": every, "stop": NEVER}
     compress, decompress = jt.schedules.every(2 * every), jt.schedules.every(2 * every, start=every)
     phases = jt.alternate(jt.scores.magnitude, 0.1, compress=compress, decompress=decompress, scope=jt.scopes.tree())
@@ -71,7 +71,7 @@ def make_step(subject: Subject, workload: _workloads.Workload) -> Callable:
 
 
 class Training:
-    """A training run that goes on by `steps` at each call, so that rounds of several runs can be interleaved."""
+    """A training run that advances by `steps` at each call, so that rounds of several runs can be interleaved."""
 
     def __init__(self, subject: Subject, workload: _workloads.Workload, steps: int):
         self.step = make_step(subject, workload)

@@ -1,13 +1,13 @@
-"""What sparse training of eight vmapped replicates costs, as ratios to eight vmapped plain ones (adam).
+"""The cost of sparse training of eight vmapped replicates, as ratios to eight vmapped plain ones (adam).
 
-idle: a step between refreshes. refresh: a step on which one is due for all. The second row is plain against plain.
-Under vmap a refresh stays a conditional, so that idle steps do not pay for it; benchmarks/step_overhead.py has the same
+idle: a step between refreshes. refresh: a step with a refresh of all replicates. The second row is plain against plain.
+Under vmap a refresh stays a conditional, so that idle steps do not pay for it. benchmarks/step_overhead.py has the same
 columns for a single training.
 
-What a compiled program needs beside its arguments is one block of memory, that of branches not taken included. Blocks
-of more than 32 MB glibc takes from the system at each call and gives back after it: each call pays for fresh pages.
-The rows of the allocator "keeps" are measured with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 4 GB, with
-which it keeps them.
+The memory of a compiled program beside its arguments is one block, with that of branches not taken. glibc takes blocks
+of more than 32 MB from the system at each call and gives them back after it: each call pays for fresh pages. The rows
+of the allocator "keeps" are measured with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 4 GB, which keeps the
+block.
 """
 
 import json
@@ -29,7 +29,7 @@ KEEPS = {f"MALLOC_{name}_THRESHOLD_": str(1 << 32) for name in ("MMAP", "TRIM")}
 
 
 class Replicates:
-    """Training of several replicates as one program, which goes on by `steps` at each call."""
+    """The training of several replicates as one program, which advances by `steps` at each call."""
 
     def __init__(self, subject: step_overhead.Subject, workload: _workloads.Workload, steps: int):
         one = step_overhead.make_step(subject, workload)
@@ -66,7 +66,7 @@ def compare(name: str, workload: _workloads.Workload, *, steps: int, rounds: int
 
 
 def with_other_allocator(arguments: list[str]) -> list[dict]:
-    """The rows that this script finds in a process whose allocator keeps memory."""
+    """Return the rows that this script measures in a process whose allocator keeps memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *arguments, "--out", folder]
         subprocess.run(command, env=os.environ | KEEPS, check=True, stdout=subprocess.DEVNULL)

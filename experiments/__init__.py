@@ -1,1 +1,1 @@
-"""The laboratory: scripts at the top, and rooms that build on each other."""
+"""The laboratory: scripts at the top, and packages that build on each other."""

@@ -5,7 +5,7 @@
     python experiments/branch.py --run runs/imp-44136fa355 --branch rewinding_sweep --rewind-steps 0 50 200
     python experiments/branch.py --run runs/imp-44136fa355 --branch transfer --to-optimizer sgd --learning-rates 0.1
 
-Results go into a folder of branches/ in the run. A branch that was killed goes on when the command is given again.
+Results go into a folder of branches/ in the run. The same command resumes a killed branch.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from experiments.training import problems
 
 
 def run(config: variants.Config) -> list[LevelRecord]:
-    """Trains what is not trained yet, and reports. Returns the records of the tickets and of the branch."""
+    """Train the levels that are not trained yet, and report. Returns the records of the tickets and of the branch."""
     search = of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     if search.on_nan == "stop":
         search = dataclasses.replace(search, on_nan="record")  # at another learning rate, divergence is a result
@@ -67,7 +67,7 @@ def run(config: variants.Config) -> list[LevelRecord]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         config = command_line.parse(variants.Config, argv, description=__doc__)
         command_line.require_extras("experiments", "models", "io", "data", "plots")

@@ -7,7 +7,7 @@
     python experiments/compare.py --preset resnet20_cifar           the network, data and recipe of a file in configs/
 
 A method is any name of `jaxticket.registry`. A seed has the same first weights and the same order of examples under all
-methods. A run that was killed goes on when the same command is given again; more methods, densities or seeds extend it.
+methods. The same command resumes a killed run; more methods, densities or seeds extend it.
 """
 
 import pathlib
@@ -56,7 +56,7 @@ def train(config: Config, trainer: Cells, watch: Watch) -> Iterator[CellRecord]:
 
 
 def plan(config: Config, trainer: Cells) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     cells = config.cells()
     count, prunable = dry_run.sizes(trainer.basis.model.init)
     finished = sum(cell.path(config.folder()).exists() for cell in cells)

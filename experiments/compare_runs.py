@@ -2,7 +2,7 @@
 
     python experiments/compare_runs.py --runs runs/imp-44136fa355 runs/imp-0f2c6e1b7a --out comparison
 
-The folder `out` gets table.txt and accuracy.png. Runs are named by the settings in which they differ.
+The folder of --out gets table.txt and accuracy.png. Runs are named by the settings in which they differ.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ class Config:
     runs: tuple[pathlib.Path, ...]
     """The folders of the searches, two or more."""
     branch: str = "ticket"
-    """Which of their branches: ticket, random_reinit or random_ticket."""
+    """The branch to compare: ticket, random_reinit or random_ticket."""
     out: pathlib.Path = pathlib.Path("runs/comparison")
     """The folder of the table and the plot."""
 
 
 def labels(runs: Sequence[pathlib.Path]) -> list[str]:
-    """A name for each run: the settings that not all of them share, or its folder if they share all."""
+    """Return a name for each run: the settings that not all of them share, or its folder if they share all."""
     identities = [of_run(run).identity() for run in runs]
     differ = [name for name in identities[0] if len({json.dumps(i[name]) for i in identities}) > 1]
     return [
@@ -44,7 +44,7 @@ def labels(runs: Sequence[pathlib.Path]) -> list[str]:
 
 
 def rows(run: pathlib.Path, branch: str) -> list[dict[str, Any]]:
-    """One row a level of a run. Raises InputError if it has none of this branch."""
+    """Return a row for each level of a run. Raises InputError if it has none of this branch."""
     mine = searches.read(run / "metrics.jsonl", branch)
     if not mine:
         raise InputError(f"{run} has no results of the branch {branch!r}; name a branch of a search that has run")
@@ -52,7 +52,7 @@ def rows(run: pathlib.Path, branch: str) -> list[dict[str, Any]]:
 
 
 def compare(config: Config) -> str:
-    """Writes the plot and the table, and returns the table."""
+    """Write the plot and the table, and return the table."""
     if len(config.runs) < 2:
         raise InputError(f"--runs names {len(config.runs)} run; name at least two")
     names = labels(config.runs)
@@ -78,7 +78,7 @@ def compare(config: Config) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         config = command_line.parse(Config, argv, description=__doc__)
         command_line.require_extras("experiments", "plots")

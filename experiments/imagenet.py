@@ -5,10 +5,10 @@
     python experiments/imagenet.py --method imp --density 0.1 --data-dir DIR     winning tickets, rewound late
     python experiments/imagenet.py --mesh fsdp=2,tensor=2 --data-dir DIR         the other devices share the batch
     python experiments/imagenet.py --dry-run                                     the plan, and nothing else
-    python experiments/imagenet.py --lower 256                                   what a step costs each of 256 devices
+    python experiments/imagenet.py --lower 256                                   the cost of a step on 256 devices
 
-A run that was killed goes on when the same command is given again, also on another mesh or number of processes. SIGTERM
-has it save its state and exit with code 0. docs/imagenet.md says more.
+The same command resumes a killed run, also on another mesh or number of processes. At SIGTERM it saves its state and
+exits with code 0. See docs/imagenet.md.
 """
 
 import math
@@ -35,7 +35,7 @@ PRESETS = {"resnet50": imagenet_resnet50, "vit_small": imagenet_vit_small}
 
 
 def run(config: Config) -> list[Record]:
-    """Trains what is not trained yet, and reports. Returns the record of each training."""
+    """Train what is not trained yet, and report. Returns the record of each training."""
     folder = config.folder().absolute()
     mesh = make_mesh(config)
     found = reading.find(config)
@@ -54,7 +54,7 @@ def run(config: Config) -> list[Record]:
 
 
 def plan(config: Config) -> str:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     devices = math.prod(config.axes(jax.device_count()).values())
     mesh = jax.sharding.AbstractMesh(tuple(config.axes(devices).values()), tuple(config.axes(devices)))
     program = Program(config, mesh, examples=reading.EXAMPLES, classes=reading.CLASSES)
@@ -82,20 +82,20 @@ def plan(config: Config) -> str:
 
 
 def make_mesh(config: Config) -> jax.sharding.Mesh:
-    """All devices of all processes. Raises InputError if --mesh has not as many."""
+    """Return the mesh of all devices of all processes. Raises InputError if --mesh does not fit them."""
     sizes = config.axes(jax.device_count())
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def lower(config: Config) -> None:
-    """Prints what a step would cost each of the imagined devices."""
+    """Print the cost of a step for each of the imagined devices."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", config.lower)
     print(lowering.table(config, make_mesh(config)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         config = command_line.preset_config(argv, PRESETS, description=__doc__)
         command_line.run_or_plan(config, plan=plan, run=lower if config.lower else run)

@@ -5,8 +5,8 @@
     python experiments/imp.py --dry-run                    the plan, and nothing else
     python experiments/imp.py --preset resnet20_cifar      starts from other defaults, those of a file in configs/
 
-After Frankle & Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks" (2019). A run that
-was killed goes on, to the same bits, when the same command is given again.
+After Frankle & Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks" (2019). The same
+command resumes a killed run, to the same bits.
 """
 
 import functools
@@ -45,7 +45,7 @@ def prepare(config: Config, watch: Watch) -> Problem:
 
 
 def plan(config: Config, problem: Problem) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     params, _ = jax.eval_shape(problem.init, jax.random.key(0))
     mask = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
     count, prunable = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, mask))

@@ -1,4 +1,4 @@
-"""The three regimes of pruning: when does a hotter training of the dense network make a better pruned one?
+"""The three regimes of pruning: a hotter training of the dense network makes a better pruned network, or a worse one.
 
     python experiments/phase_diagram.py                                early stopping against density, LeNet-300-100
     python experiments/phase_diagram.py --temperature batch-size --temperatures 15 60 240
@@ -7,10 +7,9 @@
 After Zhou, Yang, Chang & Mahoney, "A Three-regime Model of Network Pruning" (2023). The dense network is trained at
 several temperatures (fewer epochs or smaller batches are hotter), pruned by magnitude to several densities in each
 layer, and each pruned network is retrained twice, from the same weights, with the examples in different orders. Between
-both lies a straight path: a barrier on it, the training error and the likeness of both (linear CKA of logits) tell the
-regime. All retrainings of a temperature are one program, and those of all temperatures the same one. A run that was
-killed goes on when the same command is given again; more temperatures extend it. The default takes 4 minutes of CPU
-time.
+both lies a straight path: a barrier on it, the training error and the likeness of both (linear CKA of logits) show the
+regime. All retrainings of a temperature are one program, and those of all temperatures the same one. The same command
+resumes a killed run; more temperatures extend it. The default takes 4 minutes of CPU time.
 """
 
 import itertools
@@ -36,7 +35,7 @@ from jaxticket.errors import CheckpointError
 
 
 def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
-    """The records of one temperature, found finished or trained now."""
+    """Yield the records of one temperature, loaded or trained."""
     config = lab.config
     file = config.folder() / "columns" / f"{config.temperature}_{temperature}.json"
     cells = list(itertools.product(config.densities, range(config.seeds)))
@@ -60,7 +59,7 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
 
 
 def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[dict[str, Any]]:
-    """The records of all temperatures."""
+    """Yield the records of all temperatures."""
     return itertools.chain.from_iterable(column(lab, temperature) for temperature in config.temperatures)
 
 
@@ -77,7 +76,7 @@ def rows(config: Config) -> tuple[int, Rows]:
 
 
 def plan(config: Config, lab: Lab) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     count, _ = dry_run.sizes(lab.basis.model.init)
     return [
         f"cells        {len(config.temperatures)} temperatures × {len(config.densities)} densities × "

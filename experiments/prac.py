@@ -10,8 +10,7 @@ After Zhang et al., "Efficient Lottery Ticket Finding: Less Data is More" (2021)
 pruning on all examples, random sets of the same sizes, and the hard examples alone; each ticket is trained on all
 examples in the end, as is the PrAC ticket with its weights in random places, and the dense network. With --rewind-step
 all of these, and all rounds after the first, start from weights early in the first round, which every arm trains on all
-examples; its cost is counted once. A run that was killed goes on when the same command is given again; more seeds
-extend it.
+examples; its cost is counted once. The same command resumes a killed run; more seeds extend it.
 """
 
 import pathlib
@@ -46,7 +45,7 @@ def rows(config: Config) -> tuple[int, Rows]:
 
 
 def plan(config: Config, shared: Lab) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     count, _ = dry_run.sizes(shared.basis.model.init)
     whole, tickets = config.seeds * config.epochs, config.seeds * len((*ARMS, *OTHERS))
     return [

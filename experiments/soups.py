@@ -1,13 +1,13 @@
-"""Sparse model soups: is the average of retrained copies better than pruning and retraining one network as long?
+"""Sparse model soups: the average of retrained copies, against one network that is pruned and retrained as long.
 
     python experiments/soups.py                                  LeNet-300-100 on digits, to 5 % and to 2 %
     python experiments/soups.py --vary weight_decays --densities 0.02
     python experiments/soups.py --dry-run                        the plan, and nothing else
 
 After Zimmer, Spiegel & Pokutta, "Sparse Model Soups" (2024). In each phase the network is pruned, copies of it are
-retrained, and their average goes on. Beside it stand the copies (the best on validation examples, their mean, their
-prediction ensemble) and pruning one network that is retrained as long as one copy, or as all of them. A run that was
-killed goes on when the same command is given again; more densities or seeds extend it. The default takes 2½ minutes of
+retrained, and their average is the start of the next phase. Beside it stand the copies (the best on validation
+examples, their mean, their prediction ensemble) and pruning one network that is retrained as long as one copy, or as
+all of them. The same command resumes a killed run; more densities or seeds extend it. The default takes 2½ minutes of
 CPU time.
 """
 
@@ -34,13 +34,13 @@ def rows(config: Config) -> tuple[int, Rows]:
 
 
 def report(config: Config, shared: Lab, records: Sequence[LevelRecord]) -> None:
-    """Writes and prints the table, the plot, the page and the claims."""
+    """Write and print the table, the plot, the page and the claims."""
     title = f"soups of {config.members} × {config.model} on {config.data}, run {config.hash()}"
     levels.report(config, records, BRANCHES, title=title, claims=claims(config, records))
 
 
 def plan(config: Config, shared: Lab) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     count, _ = dry_run.sizes(shared.basis.model.init)
     phases = len(config.levels())
     epochs = config.epochs + phases * config.retrain_epochs * (2 * config.members + 1)

@@ -1,14 +1,14 @@
-"""Strong tickets: how well does an untrained network do, if only the choice of its weights is learnt?
+"""Strong tickets: the accuracy of an untrained network, if only the choice of its weights is learnt.
 
     python experiments/strong_tickets.py                           five searches in a narrow and a wide network
     python experiments/strong_tickets.py --methods edge_popup,biprop --densities 0.5,0.3 --widths 16,32,64,128
     python experiments/strong_tickets.py --weights signed_constant
     python experiments/strong_tickets.py --dry-run                 the plan, and nothing else
 
-Edge-popup, Biprop and signed supermasks; edge-popup with weights that are recycled or drawn anew between epochs; beside
+Edge-popup, Biprop and signed supermasks; edge-popup with weights that are recycled or redrawn between epochs; beside
 them the weights trained under a random mask, and the dense network trained. A seed has the same first weights and the
-same order of examples under all methods. A run that was killed goes on when the same command is given again; more
-methods, densities, widths or seeds extend it.
+same order of examples under all methods. The same command resumes a killed run; more methods, densities, widths or
+seeds extend it.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def search(config: Config, trainers: dict[int, Cells], watch: Watch) -> Iterator
 
 
 def plan(config: Config, trainers: dict[int, Cells]) -> Iterator[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     cells = config.cells()
     for width, each in trainers.items():
         count, _ = dry_run.sizes(each.basis.model.init)

@@ -6,9 +6,8 @@
     python experiments/train.py --method rigl --problem my_problem.py:build   your own network and data
     python experiments/train.py --method gradual --dry-run                 the plan, and nothing else
 
-A method is any name of `jaxticket.registry`; `experiments/compare.py` trains several. A run that was killed goes on
-when the same command is given again, and more seeds extend it. `jaxticket.load` reads the tickets: trained weights with
-their mask.
+A method is any name of `jaxticket.registry`; `experiments/compare.py` trains several. The same command resumes a killed
+run, and more seeds extend it. `jaxticket.load` reads the tickets: trained weights with their mask.
 
 The function that --problem names takes no arguments. It returns a data set and a network:
 

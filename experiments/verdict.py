@@ -1,4 +1,4 @@
-"""Which levels of a search are winning tickets, by the rigorous definition? With the evidence for each answer.
+"""The verdicts on a search: the levels that are winning tickets by the rigorous definition, with the evidence.
 
     python experiments/branch.py --run runs/imp-44136fa355 --branch retrained
     python experiments/verdict.py --run runs/imp-44136fa355 --best 0.985
@@ -18,7 +18,7 @@ from experiments.studies.imp.verdicts import Config, judge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         print(judge(command_line.parse(Config, argv, description=__doc__)), end="")
     return 0

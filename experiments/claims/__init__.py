@@ -1,1 +1,1 @@
-"""Claims of papers: records that decide them, files that keep them, and the page that shows them."""
+"""Claims of papers: the records that decide them, the files that keep them, and the page that shows them."""

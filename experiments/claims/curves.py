@@ -12,7 +12,7 @@ _INK = "#010203"  # of texts and axes in a plot, in the place of the page's own 
 
 
 def svg(run: Evidence) -> str:
-    """The curves of a run as an SVG whose texts and axes have the page's colour."""
+    """Return the curves of a run as an SVG whose texts and axes have the page's colour."""
     import matplotlib
     from matplotlib import ticker
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def svg(run: Evidence) -> str:
 
 
 def _draw(axes: object, name: str, curve: Sequence[Point], number: int) -> None:
-    """Colours come again after ten curves, with other lines."""
+    """Draw a curve. Colours repeat after ten curves, with another line style."""
     xs, means, halves = zip(*sorted(curve), strict=True) if curve else ((), (), ())
     style = {"marker": "osv^Dp*XP<>hdH"[number % 14], "linestyle": "--" if number >= 10 else "-"}
     (line,) = axes.plot(xs, means, markersize=3.5, linewidth=1.2, label=name, **style)

@@ -1,4 +1,4 @@
-"""Is a claim true of what was measured? Verdicts by the intervals of paired differences."""
+"""Verdicts on claims, by the intervals of paired differences."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from jaxticket import diagnostics
 
 
 class Finding(NamedTuple):
-    """What was measured, and what follows from it: the fields of a claim that `above` fills in."""
+    """A measurement and its verdict: the fields of a claim that `above` fills in."""
 
     measured: str
     value: float | None
@@ -22,11 +22,18 @@ class Finding(NamedTuple):
 
 
 def above(differences: Sequence[float], *, least: float = 0.0, unit: str = "points") -> Finding:
-    """Is the mean of paired differences, one a seed, above `least`? As its 95 % interval (Student's t) says.
+    """Judge whether the mean of paired differences lies above `least`, by its 95 % interval (Student's t).
 
-    It holds if the whole interval lies above `least` and fails if the whole interval lies below; else so many seeds do
-    not decide it. Differences are in `unit`; a negative `least` asks for "no worse by that much". Raises InputError
-    for no differences.
+    The claim holds if the whole interval lies above `least` and fails if the whole interval lies below; otherwise the
+    seeds do not decide it.
+
+    Args:
+      differences: a difference for each seed.
+      least: the claimed value; a negative one asks for "no worse by that much".
+      unit: of the differences.
+
+    Raises:
+      InputError: no differences.
 
     >>> above([1.0, 1.2, 1.1]).verdict, above([1.0, -1.2, 0.1]).verdict, above([1.0, 1.2, 1.1], least=2.0).verdict
     ('holds', 'not testable at this size', 'fails')
@@ -47,10 +54,15 @@ def above(differences: Sequence[float], *, least: float = 0.0, unit: str = "poin
 
 
 class Contest(NamedTuple):
-    """A claim that one thing is more accurate than another.
+    """A claim that one branch or method is more accurate than another.
 
     Attributes:
-      above, below: their names among the records. density: at which they are compared.
+      paper: the paper, as in `Claim`.
+      claim: the claim in one sentence.
+      expected: the number of the paper.
+      above: the name of the first among the records.
+      below: the name of the second.
+      density: the density at which they are compared.
       least: points by which the first must be above; a negative number asks for no worse by that much.
     """
 
@@ -63,14 +75,14 @@ class Contest(NamedTuple):
     least: float = 0.0
 
     def judged(self, first: Mapping[int, float], second: Mapping[int, float], *, unit: str = "points") -> list[Claim]:
-        """The claim, of the accuracies of both by seed; none where no seed has both."""
+        """Return the claim, from the accuracies of both by seed; nothing where no seed has both."""
         differences = points(first, second)
         found = [above(differences, least=self.least, unit=unit)] if differences else []
         return [Claim(self.paper, self.claim, self.expected, *each) for each in found]
 
 
 def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
-    """Differences of accuracies, given as fractions, in points: one for each seed that both have."""
+    """Return the differences of accuracies (given as fractions) in points: one for each seed that both have."""
     return [100 * (better[seed] - worse[seed]) for seed in sorted(better.keys() & worse.keys())]
 
 

@@ -1,4 +1,4 @@
-"""Studies that are searches by levels: how they are shown, reported, and what they say of claims."""
+"""The studies that search by levels: their progress, their reports, and their claims."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -53,9 +53,9 @@ def study_of(
     Args:
       configure: arguments of the command line -> the configuration.
       records: (configuration, network and data, watch) -> a record for each level and branch of a replicate.
-      claims: (configuration, records) -> what they say of papers.
-      branches: what is trained at each level: the columns of the table.
-      size: configuration -> how many replicates there are, and how many levels.
+      claims: (configuration, records) -> the claims of papers that the records test.
+      branches: the trainings at each level: the columns of the table.
+      size: configuration -> the number of replicates, and of levels.
     """
 
     def rows(config: Any) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""The file in which claims are stored: what is in it, and reading it with care."""
+"""The file of stored claims: its fields, and reading it with care."""
 
 import dataclasses
 import json
@@ -18,16 +18,18 @@ VERSION = 2  # the first had no setting
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a paper says, and what was found here.
+    """A claim of a paper, and the measurement that tests it.
 
     Attributes:
-      paper: as it stands in a table of methods, such as "Evci et al. 2020, RigL": what links both.
-      claim: one sentence, without what was measured, so that it can be linked to.
-      expected: the paper's number, with the setting in which it was found.
-      measured: ours, with its unit. value, half_width: the same as numbers, the second half the 95 % interval; None
-        where there is none, as of a training that diverged.
-      seeds: how many repetitions the numbers come from.
-      why: what the verdict rests on.
+      paper: as it stands in a table of methods, such as "Evci et al. 2020, RigL", which links the two.
+      claim: one sentence, without the measurement, so that it can be linked to.
+      expected: the paper's number, with its setting.
+      measured: our number, with its unit.
+      value: the same as a number; None where there is none, as after a training that diverged.
+      half_width: half the 95 % interval; None where there is none.
+      seeds: the number of repetitions.
+      verdict: as the file stores it; `outcomes` has the words that are shown.
+      why: the grounds of the verdict.
     """
 
     paper: str
@@ -42,18 +44,25 @@ class Claim:
 
     @property
     def id(self) -> str:
-        """Stable as long as the claim's words are."""
+        """The anchor of the claim, which depends on its words only."""
         return slug(self.claim)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The claims that one run tested, and what they rest on.
+    """The claims that a run tested, and their grounds.
 
     Attributes:
-      hash: of the configuration. setting: the network and the data; empty in files of the first version.
-      command: of the user, without paths of a machine. commit: of what wrote the file.
-      date: when it was written. series: curves to plot, by name. axes: their names.
+      experiment: the name of the script.
+      hash: identifies the configuration.
+      setting: the network and the data; empty in files of the first version.
+      command: the command of the user, without paths of a machine.
+      commit: the commit of the code that wrote the file.
+      date: the day on which it was written.
+      versions: the versions of the packages, by name.
+      claims: the claims.
+      series: the curves to plot, by name.
+      axes: the names of the axes.
     """
 
     experiment: str
@@ -74,7 +83,7 @@ class Evidence:
 
 
 def load(folder: pathlib.Path) -> list[Evidence]:
-    """All that is stored in a folder, by name. Raises InputError, naming file and field, where one is damaged."""
+    """Return all that is stored in a folder, by name. Raises InputError, naming file and field, for a damaged file."""
     found = []
     for file in sorted(folder.glob("*.json")):
         try:
@@ -87,7 +96,7 @@ def load(folder: pathlib.Path) -> list[Evidence]:
 
 
 def parse(text: str, file: pathlib.Path) -> Evidence:
-    """What `store` wrote. Raises InputError, naming the file and the field, for anything else."""
+    """Parse a file that `store` wrote. Raises InputError, naming the file and the field, for any other."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -114,7 +123,7 @@ def parse(text: str, file: pathlib.Path) -> Evidence:
 
 
 def slug(text: str) -> str:
-    """The text as an anchor: letters, digits and hyphens."""
+    """Return the text as an anchor: letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
@@ -152,7 +161,7 @@ def _series(file: pathlib.Path, values: Any) -> dict[str, tuple[Point, ...]]:
 
 
 def _fields(file: pathlib.Path, at: str, values: Any, names: set[str]) -> dict[str, Any]:
-    """The values, of exactly these names."""
+    """Return the values, which must have exactly these names."""
     _require(isinstance(values, dict), file, at.rstrip(".") or "the whole", values, "an object of claims")
     for name in sorted(names - values.keys()):
         raise _damaged(file, f"has no field {at}{name}")

@@ -1,4 +1,4 @@
-"""Claims of papers, tested by a run: stored beside the run, and with --evidence as a file that `make report` shows."""
+"""Claims of papers, tested by a run: stored beside the run, and with --evidence as a file for `make report`."""
 
 import dataclasses
 import datetime
@@ -31,7 +31,7 @@ _HIDDEN = "platform"  # of the environment: names a kernel's build, which no num
 
 
 class Tested(Protocol):
-    """A configuration that claims can be stored of: `runs.config.Run`, or alike."""
+    """A configuration whose claims can be stored: `runs.config.Run`, or alike."""
 
     @property
     def EXPERIMENT(self) -> str: ...
@@ -44,13 +44,13 @@ class Tested(Protocol):
 
 
 def curves(records: Iterable[LevelRecord], branches: Sequence[str]) -> dict[str, list[Point]]:
-    """The curve of each branch over the levels of a search, in %, along `AXES`."""
+    """Return the curve of each branch over the levels of a search, in %, along `AXES`."""
     rows = searches.summarise(records, branches)
     return {tables.plain(branch): percent(searches.curve(rows, branch)) for branch in branches}
 
 
 def percent(curve: Iterable[Point]) -> list[Point]:
-    """Points of accuracy against density, given as fractions, in %."""
+    """Return points of accuracy against density, given as fractions, in %."""
     return [(100 * x, 100 * mean, 100 * half) for x, mean, half in curve]
 
 
@@ -62,14 +62,20 @@ def write(
     series: Mapping[str, Sequence[Point]] | None = None,
     axes: tuple[str, str] | None = None,
 ) -> None:
-    """Writes claims.json into the folder of the run and, with --evidence, a file of the same content there.
+    """Write claims.json into the folder of the run and, with --evidence, a file of the same content there.
+
+    A file of the same run is replaced; a warning names the claims that are removed from the folder of --evidence.
 
     Args:
-      command: what the user typed. Where things lie on this machine is left out of it.
-      series: curves to plot, (x, mean, half its interval) each. axes: their names, needed where there are series.
+      config: the configuration of the run.
+      claims: the claims.
+      command: the command of the user. Flags that name places of this machine are left out.
+      series: the curves to plot, (x, mean, half its interval) each.
+      axes: their names, needed where there are series.
 
-    A file of the same run is replaced; what only the one stored with --evidence held is told. Raises InputError for
-    claims that `parse` would refuse, CheckpointError if a file cannot be written.
+    Raises:
+      InputError: claims that `parse` would refuse.
+      CheckpointError: a file cannot be written.
     """
     found = {
         "version": VERSION,
@@ -98,7 +104,7 @@ def write(
 
 
 def _tell_lost(file: pathlib.Path, made: Evidence) -> None:
-    """Of the same run with another selection, such as fewer densities."""
+    """Warn of claims of the same run with another selection, such as fewer densities."""
     try:
         before = parse(file.read_text(encoding="utf-8"), file).claims
     except (OSError, UnicodeError, InputError):
@@ -109,12 +115,12 @@ def _tell_lost(file: pathlib.Path, made: Evidence) -> None:
 
 
 def _short(text: str) -> str:
-    """The same JSON, with each list of numbers in one line: the points of a curve."""
+    """Return the same JSON with each list of numbers in one line: the points of a curve."""
     return re.sub(r"\[\n([^]\[{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _shareable(command: Sequence[str]) -> str:
-    """The command as it is typed on any machine: without flags of places, and of other paths the last part only."""
+    """Return the command as it is typed on any machine: no flags of places, other paths by their last part."""
     kept, dropping = [], False
     for word in itertools.chain.from_iterable(w.split("=", 1) if w.startswith("--") else [w] for w in command):
         if word.startswith("--"):

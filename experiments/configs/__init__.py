@@ -1,4 +1,4 @@
-"""The presets of experiments, each a file here: a configuration, and in words what to expect of it."""
+"""The presets of experiments, a file each: a configuration, and its expected results in words."""
 
 from experiments.configs import conv4_cifar, lenet_fashion, lenet_mnist5k, resnet20_cifar, vgg16_cifar
 

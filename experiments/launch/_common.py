@@ -1,4 +1,4 @@
-"""What the launchers share: which experiment with which flags, and commands that are shown or run."""
+"""The code that the launchers share: the experiment and its flags, and commands that are shown or run."""
 
 import argparse
 import pathlib
@@ -14,10 +14,10 @@ EXPERIMENTS = tuple(sorted(file.name for file in (ROOT / "experiments").glob("[!
 def parse(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, python: str = "python3"
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The flags of the launcher, and after `--` the command of each process: an experiment, told of the others.
+    """Return the flags of the launcher, and after `--` the command of each process.
 
-    Adds --python, whose default is `python`, and --dry-run. Ends the program with one line for flags that are wrong
-    and for experiments that there are not.
+    Adds --python, whose default is `python`, and --dry-run. Ends the program with one line for wrong flags and for
+    unknown experiments.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     end = given.index("--") if "--" in given else len(given)
@@ -35,7 +35,7 @@ def parse(
 
 
 def run(command: Sequence[str], *, dry_run: bool, script: str | None = None) -> None:
-    """Prints the command, and unless `dry_run` runs it, giving it `script` to read; ends the program if it fails."""
+    """Print the command, and unless `dry_run` run it with `script` as its input; end the program if it fails."""
     print(shlex.join(command), *([script] if script else []), sep="\n", flush=True)
     if dry_run:
         return

@@ -1,11 +1,11 @@
-"""An experiment as a SLURM job: one process for each GPU, or for each node without GPUs.
+r"""An experiment as a SLURM job: one process for each GPU, or for each node without GPUs.
 
-    python experiments/launch/slurm.py --nodes 4 --gpus-per-node 8 --time 24:00:00 --sbatch=--partition=a100 \\
+    python experiments/launch/slurm.py --nodes 4 --gpus-per-node 8 --time 24:00:00 --sbatch=--partition=a100 \
         -- imp.py --levels 4 --out /shared/runs
 
 It needs sbatch, and this checkout and the folder of `--out` where all nodes see them. Processes find each other by
-SLURM's variables. At the time limit, or when SLURM takes the nodes away, each process is told two minutes before
-(SIGTERM) and saves what is not saved yet; then the job queues again, and goes on.
+SLURM's variables. Two minutes before the time limit, or before SLURM takes the nodes away, each process gets SIGTERM
+and saves its state; then the job queues again, and resumes.
 """
 
 import argparse

@@ -4,7 +4,8 @@
 
 It needs gcloud, and a pod that exists (`gcloud compute tpus tpu-vm create`), with Python 3.11 or newer. Processes find
 each other by the pod's metadata. `--out` must be a folder that all hosts share, such as a mounted bucket or Filestore.
-What runs ends with the connection: start it in tmux, and after a preemption give the same command again, which goes on.
+The run ends with the connection: start it in tmux, and after a preemption give the same command again, which resumes
+it.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 
 It needs xpk (`pip install xpk`) and a cluster that xpk made. The image holds this repository as its working directory,
 installed with `pip install 'jax[tpu]' -e '.[experiments]'`; with --base-docker-image xpk adds this checkout to an
-image that has the rest. Kubernetes starts the processes anew after a preemption (--max-restarts); they go on, if
-`--out` is a folder that outlives them, such as a mounted bucket.
+image that has the rest. Kubernetes starts the processes again after a preemption (--max-restarts); they resume,
+if `--out` is a folder that outlives them, such as a mounted bucket.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The progress of a run, and the tables, plots and pages that come of it."""
+"""The progress of a run, and its tables, plots and pages."""

@@ -9,7 +9,7 @@ from experiments.runs.records import CellRecord
 
 
 def summarise(records: Sequence[CellRecord]) -> dict[str, list[dict[str, Any]]]:
-    """For each method, from dense to sparse: the density asked for, the part kept, and accuracies with intervals."""
+    """Return for each method, from dense to sparse: the density asked for, the part kept, and the accuracies."""
     groups: dict[str, dict[float, list[CellRecord]]] = {}
     for record in records:
         groups.setdefault(record.method, {}).setdefault(record.density, []).append(record)
@@ -27,6 +27,6 @@ def summarise(records: Sequence[CellRecord]) -> dict[str, list[dict[str, Any]]]:
 
 
 def collapse(records: Sequence[CellRecord]) -> str:
-    """A line for each layer that a method cut off."""
+    """Return a warning for each layer of which a method keeps nothing."""
     named = [{**record.line(), "branch": record.method} for record in records]
     return tables.collapse(named, advice="no signal passes it")

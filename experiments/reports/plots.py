@@ -10,7 +10,7 @@ from jaxticket import diagnostics
 
 
 class Point(NamedTuple):
-    """Accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
+    """The accuracy at one density, as fractions: the mean over replicates, and half the width of its 95 % interval."""
 
     density: float
     mean: float
@@ -20,7 +20,14 @@ class Point(NamedTuple):
 def accuracy(
     curves: Mapping[str, Sequence[Point]], file: pathlib.Path, *, title: str, dense: Point | None = None
 ) -> None:
-    """Test accuracy against density, dense at the left, with bands of the 95 % intervals; `dense` is a line across."""
+    """Plot test accuracy against density, dense at the left, with bands of the 95 % intervals.
+
+    Args:
+      curves: the points of each curve, by name.
+      file: the image to write.
+      title: stands above the plot.
+      dense: the accuracy of the dense network, a line across.
+    """
     from matplotlib import ticker
 
     many = len(curves) > 6
@@ -47,7 +54,7 @@ def accuracy(
 
 
 def band(axes: Any, xs: Sequence[float], points: Sequence[Point], *, marker: str = "o", **style: Any) -> None:
-    """A curve of means in %, and its intervals."""
+    """Draw a curve of means in %, and its intervals."""
     (line,) = axes.plot(xs, [100 * p.mean for p in points], marker=marker, markersize=3, **style)
     low, high = ([100 * (p.mean + sign * p.half_width) for p in points] for sign in (-1, 1))
     axes.fill_between(xs, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
@@ -62,9 +69,15 @@ def heat_maps(
     notes: Sequence[Sequence[str]],
     title: str,
 ) -> None:
-    """Grids of values side by side, two in a row; each cell shows its value and its note.
+    """Draw grids of values side by side, two in a row; each cell shows its value and its note.
 
-    `rows` and `columns` are the names of the axes and of what stands along them.
+    Args:
+      panels: the values of each grid, by name.
+      file: the image to write.
+      rows: the name of the vertical axis, and its values.
+      columns: the name of the horizontal axis, and its values.
+      notes: a text for each cell.
+      title: stands above the grids.
     """
     height = 1.2 + 0.55 * len(rows[1])
     with _saved(file, nrows=-(-len(panels) // 2), ncols=2, figsize=(11, height * -(-len(panels) // 2))) as (made, grid):
@@ -84,7 +97,7 @@ def heat_maps(
 
 @contextlib.contextmanager
 def figure(file: pathlib.Path, *, width: float = 7) -> Iterator[Any]:
-    """Axes to draw on, which become the file."""
+    """Yield axes to draw on, which become the file."""
     with _saved(file, figsize=(width, 4.5)) as (_, axes):
         axes.grid(alpha=0.3)
         yield axes
@@ -92,7 +105,7 @@ def figure(file: pathlib.Path, *, width: float = 7) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes, which become the file."""
+    """Yield a figure and its axes, which become the file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -107,7 +120,7 @@ def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def history(records: Sequence[CellRecord], file: pathlib.Path, *, title: str) -> None:
-    """Validation accuracy and density over trainings that were watched; nothing is chosen by test examples."""
+    """Plot validation accuracy and density over watched trainings; nothing is chosen by test examples."""
     steps = [seen["step"] for seen in records[0].metrics["history"]]
     epochs = list(zip(*(record.metrics["history"] for record in records), strict=True))
     points = [

@@ -1,4 +1,4 @@
-"""What every experiment shows: progress while it runs, then a table, a plot and the numbers behind them."""
+"""The live progress of an experiment, and the file of its records."""
 
 import contextlib
 import pathlib
@@ -19,7 +19,7 @@ _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
 
 class Rows(NamedTuple):
-    """Which trainings are shown in one line, and how."""
+    """The trainings that share a line of progress, and its text."""
 
     of: Callable[[Any], Hashable]  # those of equal values share a line …
     size: int  # … which is shown when there are so many
@@ -27,13 +27,13 @@ class Rows(NamedTuple):
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
-    """A line for each row of trainings; on a terminal also a bar that says what is being trained, else lines of that.
+    """A line for each row of trainings; on a terminal also a bar with the current training, otherwise lines.
 
     Of several processes the first one shows it.
 
     Attributes:
       profile: looks at each report of steps, or None.
-      steps: at which a training ends, or 0 if that is not known.
+      steps: the last step of a training, or 0 if it is unknown.
     """
 
     def __init__(self, total: int, rows: Rows):
@@ -68,14 +68,14 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.profile.close()
 
     def step(self, step: int, loss: float) -> None:
-        """A training reached this step."""
+        """Show that a training reached this step."""
         if self.profile:
             self.profile.look()
         self._compiling = False
         self.at(f"step {step}{self._to_end(step)}, loss {loss:.4f}")
 
     def at(self, what: str) -> None:
-        """Something that takes its time is being done."""
+        """Show the current work."""
         self._began = self._mark
         if self._bar:
             self._bar.update(self._task, description=what, left=self._left())
@@ -92,7 +92,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._compiling = True
 
     def finished(self, record: Record) -> None:
-        """A training ended, or was found finished."""
+        """Count a training that ended, or that was loaded."""
         self._done += 1
         self._compiling = False
         if self._began is not None:
@@ -108,11 +108,11 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             del self._open[self._rows.of(record)]
 
     def say(self, line: str) -> None:
-        """Prints a line, with how far the run is unless a bar shows it."""
+        """Print a line, with the progress of the run unless a bar shows it."""
         self.tell(line if self._bar else f"{line}  | {100 * self._done // self._total:3} %  {self._left()}")
 
     def tell(self, line: str) -> None:
-        """Prints a line, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         self._said = time.monotonic()
         if self._bar:
             self._bar.console.print(line, highlight=False)
@@ -125,7 +125,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return f"{_clock(self._seconds / self._timed * (self._total - self._done))} left"
 
     def _to_end(self, step: int) -> str:
-        """Where this training ends and when: what is left of the run is known when the first one has ended."""
+        """Return the end of this training: the end of the run is known only once a training has ended."""
         if not self.steps:
             return ""
         first, since = self._first
@@ -142,7 +142,7 @@ def _clock(seconds: float) -> str:
 
 
 def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> list[RecordT]:
-    """Writes and shows each record as soon as it is there, and returns all of them."""
+    """Write and show each record as soon as it is there, and return all of them."""
     lines = JsonLines(file) if processes.is_main() else None
     kept = []
     for record in records:
@@ -157,7 +157,7 @@ def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> 
 
 @contextlib.contextmanager
 def run_folder(config: Training, progress: Progress) -> Iterator[pathlib.Path]:
-    """`opened`, of a run that `progress` follows and that may be profiled."""
+    """Open the folder of a run that `progress` follows and that may be profiled."""
     with opened(config) as folder:
         if config.profile and processes.is_main():
             progress.profile = Profile(folder / "profile")

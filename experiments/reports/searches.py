@@ -1,4 +1,4 @@
-"""What a search by levels shows: accuracies of each level and branch, in a table, a plot and a page."""
+"""The report of a search by levels: the accuracies of each level and branch, in a table, a plot and a page."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from jaxticket.errors import CheckpointError
 
 
 def by_level(replicates: int, branches: Sequence[str]) -> Rows:
-    """A line for each level of each replicate."""
+    """Return the progress with a line for each level of each replicate."""
 
     def line(row: Sequence[LevelRecord]) -> str:
         first = row[0]
@@ -27,9 +27,9 @@ def by_level(replicates: int, branches: Sequence[str]) -> Rows:
 
 
 def read(file: pathlib.Path, branch: str) -> list[LevelRecord]:
-    """The records of a branch that `keep` wrote; none if there is no such file.
+    """Read the records of a branch that `keep` wrote; none if there is no such file.
 
-    A last line that a kill tore is none. Raises CheckpointError, naming the line, where the file is damaged before.
+    A last line that a kill tore is skipped. Raises CheckpointError, naming the line, where the file is damaged before.
     """
     records = []
     with contextlib.suppress(KeyError):
@@ -43,7 +43,7 @@ def read(file: pathlib.Path, branch: str) -> list[LevelRecord]:
 
 
 def summarise(records: Iterable[LevelRecord], branches: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a level: its density and, for each branch and split, mean accuracy and half its 95 % interval."""
+    """Return a row for each level: its density and, for each branch and split, the accuracy with its interval."""
     by_level: dict[int, list[LevelRecord]] = {}
     for record in records:
         by_level.setdefault(record.level, []).append(record)
@@ -101,7 +101,7 @@ def write(
 
 
 def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: str) -> str:
-    """Accuracy by level: on test with its interval, then the mean on validation; of many branches below."""
+    """Return accuracy by level: on test with its interval, then the mean on validation; of many branches below."""
     levels = [(str(row["level"]), f"{row['density']:.4f}") for row in rows]
     test = [[tables.shown(row[branch]["test_accuracy"]) for branch in branches] for row in rows]
     validation = [[f"{100 * row[branch]['validation_accuracy']['mean']:.2f}" for branch in branches] for row in rows]
@@ -117,5 +117,5 @@ def table(rows: Sequence[Mapping[str, Any]], branches: Sequence[str], *, title: 
 
 
 def curve(rows: Sequence[Mapping[str, Any]], branch: str) -> list[Point]:
-    """Test accuracy of one branch at each level, as fractions."""
+    """Return the test accuracy of one branch at each level, as fractions."""
     return [Point(row["density"], *row[branch]["test_accuracy"].values()) for row in rows]

@@ -17,7 +17,7 @@ LabT = TypeVar("LabT")
 
 
 class Watch(NamedTuple):
-    """What looks at the trainings of a run; nothing does for a plan."""
+    """The observers of the trainings of a run; a plan has none."""
 
     checkpoint: tickets.StepCheckpoint | None = None
     progress: Progress | None = None
@@ -29,11 +29,11 @@ class Watch(NamedTuple):
 
     @property
     def step(self) -> ProgressFn | None:
-        """Called with the step reached and the loss."""
+        """The function that gets the step reached and the loss."""
         return self.progress.step if self.progress else None
 
     def by_epoch(self, per_epoch: int) -> ProgressFn | None:
-        """`step`, with a line at each end of an epoch."""
+        """Return `step` with a line at each end of an epoch."""
         progress = self.progress
         if progress is None:
             return None
@@ -51,7 +51,7 @@ class Watch(NamedTuple):
             self.progress.compiling(program)
 
     def announce(self, memory: str, *, steps: int) -> None:
-        """Show what memory the run takes, and where each training ends."""
+        """Show the memory of the run, and keep the last step of each training."""
         if self.progress:
             self.progress.tell(memory)
             self.progress.steps = steps
@@ -59,16 +59,16 @@ class Watch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Study(Generic[ConfigT, LabT]):
-    """What an experiment is made of; `main` does the rest.
+    """The parts of an experiment; `main` does the rest.
 
     Attributes:
       configure: arguments of the command line -> the configuration.
-      rows: the configuration -> how many trainings there are, and how progress shows them.
-      prepare: (configuration, watch) -> what all trainings share. Whatever does not fit raises here, before the run has
-        a folder.
-      records: (configuration, what is shared, watch) -> the record of each training, as soon as it is trained.
-      report: (configuration, what is shared, records) -> shows and writes what came of them.
-      plan: (configuration, what is shared) -> lines of --dry-run.
+      rows: the configuration -> the number of trainings, and their lines of progress.
+      prepare: (configuration, watch) -> the values that all trainings share. Bad settings raise here, before the run
+        has a folder.
+      records: (configuration, shared values, watch) -> the record of each training, as soon as it is trained.
+      report: (configuration, shared values, records) -> shows and writes the results.
+      plan: (configuration, shared values) -> the lines of --dry-run.
     """
 
     configure: Callable[[Sequence[str] | None], ConfigT]
@@ -106,5 +106,5 @@ def conduct(study: Study[ConfigT, Any], config: ConfigT) -> list[Record]:
 
 
 def plan(study: Study[ConfigT, Any], config: ConfigT) -> str:
-    """Return what the command would do."""
+    """Return the text of --dry-run."""
     return "\n".join([dry_run.folder(config.folder()), *study.plan(config, study.prepare(config, Watch()))])

@@ -1,4 +1,4 @@
-"""What every experiment shows in the end: a table, the page and the numbers behind them."""
+"""The results of an experiment: a table, the page and the numbers behind them."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from jaxticket import diagnostics, files, tickets
 
 
 def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """For each split the mean accuracy over replicates, and half its 95 % interval."""
+    """Return for each split the mean accuracy over replicates, and half its 95 % interval."""
     splits = ("test_accuracy", "validation_accuracy")
     return {split: diagnostics.interval(r[split] for r in records)._asdict() for split in splits}
 
@@ -71,7 +71,7 @@ def comma_separated(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) -> str:
-    """A table as text."""
+    """Return a table as text."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -112,7 +112,7 @@ class Layers(NamedTuple):
 
 
 def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some of each") -> str:
-    """A line for each layer and branch that came to keep no weight at all: from which density on, and what helps."""
+    """Return a warning for each layer and branch that keeps no weight, with the density at which that began."""
     first: dict[tuple[str, str], float] = {}
     for record in records:
         for layer in record.get("collapsed", ()):
@@ -133,7 +133,7 @@ def plain(branch: str) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The value for JSON, which has no NaN: the interval of a single replicate is null, as is a loss that diverged."""
+    """Return the value for JSON, which has no NaN: null for the interval of one replicate or a diverged loss."""
     if isinstance(value, Mapping):
         return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list):

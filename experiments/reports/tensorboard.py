@@ -11,7 +11,7 @@ _SHOWN = ("density", "loss", "test_accuracy", "validation_accuracy", "skipped_st
 
 
 def write(folder: pathlib.Path, curves: Curves) -> None:
-    """Writes what records hold of density, loss and accuracies as scalars over steps; the folder is made anew."""
+    """Write density, loss and accuracies of records as scalars over steps; the folder is replaced."""
     from tensorboardX import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)  # of a shorter run
@@ -24,7 +24,7 @@ def write(folder: pathlib.Path, curves: Curves) -> None:
 
 
 def over_levels(records: Iterable[LevelRecord]) -> Curves:
-    """A curve for each replicate and branch of a search."""
+    """Return a curve for each replicate and branch of a search."""
     curves: dict[str, list[tuple[int, Record]]] = {}
     for record in records:
         name = f"replicate_{record.replicate}_{record.branch}"
@@ -33,5 +33,5 @@ def over_levels(records: Iterable[LevelRecord]) -> Curves:
 
 
 def over_steps(records: Iterable[CellRecord]) -> Curves:
-    """A curve for each seed, of the history of its training."""
+    """Return a curve for each seed, of the history of its training."""
     return {f"seed_{r.seed}": [(seen["step"], seen) for seen in r.metrics["history"]] for r in records}

@@ -24,13 +24,17 @@ def kept(
     origin: str,
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names in the file, which `make` makes if they are not there yet.
+    """Return the named arrays of the file, which `make` makes if they are not there yet.
 
     Args:
-      origin: fingerprint of the training examples that they belong to; those of others are refused.
-      about: where they come from.
+      file: the file of numpy.
+      names: the names of the arrays.
+      make: makes the arrays.
+      origin: the fingerprint of the training examples that they belong to; those of others are refused.
+      about: their provenance.
 
-    Raises CheckpointError for a file that is damaged or of other examples, or that cannot be written.
+    Raises:
+      CheckpointError: a file that is damaged or of other examples, or that cannot be written.
     """
     found = _read(file, origin) if file.exists() else {}
     if names <= found.keys():

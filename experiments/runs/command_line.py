@@ -1,4 +1,4 @@
-"""What every command line here does: flags from a dataclass, and errors of one line."""
+"""The command line of every experiment: flags from a dataclass, and errors of one line."""
 
 import contextlib
 import dataclasses
@@ -47,9 +47,10 @@ _DISK = {
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the program with one line on stderr and code 2 for whatever the user can mend, 130 when interrupted.
+    """End the program with one line on stderr for errors that the user can mend.
 
-    With code 0 when SIGTERM had it save its state and stop. What a terminal or a log cannot spell is printed as "?".
+    The exit code is 2 for such errors, 130 when interrupted, and 0 when SIGTERM made the run save its state and stop.
+    Characters that a terminal or a log cannot show are printed as "?".
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -83,7 +84,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def step_checkpoint(directory: pathlib.Path, *, every: float) -> tickets.StepCheckpoint:
-    """A step checkpoint at whose next chance the run saves and stops once SIGTERM has come."""
+    """Return a step checkpoint that, after SIGTERM, saves the run at its next chance and stops it."""
     notice.ask()
     return tickets.StepCheckpoint(directory, every=every, stop=notice.came)
 
@@ -99,9 +100,9 @@ class Opened(Protocol):
 
 @contextlib.contextmanager
 def opened(config: Opened) -> Iterator[pathlib.Path]:
-    """The folder of the run, which no other process can have meanwhile; it notes what this one runs on.
+    """Open the folder of the run for this process alone, and note its environment there.
 
-    Raises CheckpointError if another run has it, or another configuration, or if it cannot be written.
+    Raises CheckpointError if the folder belongs to another run or configuration, or cannot be written.
     """
     folder = config.folder()
     with lock(folder):
@@ -167,9 +168,16 @@ def _sparsity_hint(kind: Any, arguments: Sequence[str]) -> str:
 
 
 def take_preset(argv: Sequence[str] | None, presets: Mapping[str, PresetT]) -> tuple[PresetT, list[str]]:
-    """What `--preset NAME` names (the first preset without it), and the other arguments; None: those of the process.
+    """Return the preset that `--preset NAME` names (the first without it), and the other arguments.
 
-    It comes before the others are read, since it sets their defaults. Raises InputError for a name that is none.
+    The preset is read before the other flags, since it sets their defaults.
+
+    Args:
+      argv: the arguments, or None for those of the process.
+      presets: the presets, by name.
+
+    Raises:
+      InputError: an unknown name.
     """
     others = list(sys.argv[1:] if argv is None else argv)
     name = next(iter(presets))
@@ -184,7 +192,7 @@ def take_preset(argv: Sequence[str] | None, presets: Mapping[str, PresetT]) -> t
 
 
 def preset_config(argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str | None) -> Any:
-    """The configuration of an experiment whose presets hold whole ones: flags over that of a preset.
+    """Return the configuration of an experiment whose presets hold whole ones: flags over those of a preset.
 
     The first preset's are the defaults. Raises InputError for bad flags.
     """
@@ -196,7 +204,7 @@ def preset_config(argv: Sequence[str] | None, presets: Mapping[str, Any], *, des
 def training_config(
     default: TrainingT, argv: Sequence[str] | None, presets: Mapping[str, Any], *, description: str
 ) -> TrainingT:
-    """The configuration of an experiment that trains: flags over what a preset says of training over the default.
+    """Return the configuration of an experiment that trains: flags over a preset over the default.
 
     Lists may be written with commas, and --data as --dataset. Raises InputError for bad flags.
     """
@@ -218,7 +226,7 @@ def training_config(
 
 
 def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:
-    """Runs an experiment, or with --dry-run prints its plan. Raises MissingExtraError if an extra is not installed."""
+    """Run an experiment, or with --dry-run print its plan. Raises MissingExtraError if an extra is not installed."""
     events = ["tensorboard"] * getattr(config, "tensorboard", False)
     require_extras("experiments", "models", "io", "data", "plots", *events)
     processes.start(config)
@@ -229,7 +237,7 @@ def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[Run
 
 
 def require_extras(*names: str) -> None:
-    """Raises MissingExtraError now, not after hours, if a package of these extras is not installed."""
+    """Raise MissingExtraError now, not after hours, if a package of these extras is not installed."""
     for extra in names:
         for package in _EXTRAS[extra]:
             try:
@@ -249,7 +257,7 @@ def _one_line_warning(message: Any, category: Any, *where: Any, **others: Any) -
 
 
 def _message(box: str) -> str:
-    """What the box says that tyro draws around an error (or, on plain terminals, the title and rules), in one line."""
+    """Return the text of tyro's error box (on plain terminals a title and rules) in one line."""
     paragraphs: list[list[str]] = [[]]
     for line in (line.strip(" │") for line in box.splitlines()):
         if re.match(r"[╭╰]|[─-]{5}", line):

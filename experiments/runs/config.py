@@ -1,4 +1,4 @@
-"""What an experiment depends on: of training, and of the search. Every field is a flag; presets are in configs/."""
+"""The settings of an experiment: of its run, its training and its search. Every field is a flag."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ from jaxticket.training.nonfinite import OnNan
 
 @dataclasses.dataclass(frozen=True)
 class Run(Pod):
-    """Where a run lives, and what it is known by."""
+    """The place of a run, and the values that identify it."""
 
     EXPERIMENT: ClassVar[str]
     # What does not change any number of the run: asking for more of these extends it.
@@ -26,9 +26,9 @@ class Run(Pod):
     )
 
     seed: int = 0
-    """Of everything random."""
+    """The seed of all random numbers."""
     out: pathlib.Path = pathlib.Path("runs")
-    """The folder in which the run gets its own, named by a hash of what defines it."""
+    """The folder in which the run gets its own, named by a hash of its settings."""
     evidence: pathlib.Path | None = None
     """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
     dry_run: bool = False
@@ -44,7 +44,7 @@ class Run(Pod):
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.NOT_HASHED}
 
     def hash(self) -> str:
-        """Of the values that are not the defaults, so that an option added later renames no run."""
+        """Hash the values that are not the defaults, so that an option added later renames no run."""
         defaults = type(self)().identity()
         changed = {name: value for name, value in self.identity().items() if value != defaults.get(name)}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
@@ -54,17 +54,17 @@ class Run(Pod):
         return changed_flags(self)
 
     def command(self) -> list[str]:
-        """What a user types to run this configuration."""
+        """The command that a user types to run this configuration."""
         return ["python", f"experiments/{self.EXPERIMENT}.py", *self.flags()]
 
     def folder(self) -> pathlib.Path:
-        """Where the run lives."""
+        """The folder of the run."""
         return self.out / f"{self.EXPERIMENT}-{self.hash()}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Training(Run):
-    """What is trained on what, and how: the flags of experiments on small data."""
+    """The network, the data and the training: the flags of experiments on small data."""
 
     NOT_HASHED = Run.NOT_HASHED | {"placement", "checkpoint_seconds", "on_nan", "profile"}
 
@@ -73,42 +73,42 @@ class Training(Run):
     data: Literal["mnist5k", "fashion_mnist", "cifar10"] = "mnist5k"
     """The data set, from jaxticket.data."""
     data_dir: pathlib.Path | None = None
-    """Where the data set lies, if not where jaxticket.data looks for it; the digits need none."""
+    """The folder of the data set, unless it is where jaxticket.data looks; mnist5k needs none."""
     limit: int = 0
-    """Use at most so many examples of each split, the same share of each class; 0 uses all."""
+    """The number of examples of each split to use, the same share of each class; 0 uses all."""
     augment: Literal["none", "crop-and-flip"] = "none"
-    """What is done to training images, anew at each step."""
+    """The random changes of training images at each step."""
     placement: Literal["auto", "vmap", "map", "sequence", "data"] = "auto"
-    """How replicates run: on each device batched or in turn, in one program; or one after the other, and with data each
-    on all devices, which share its batches (the only way where there are several processes)."""
+    """How replicates run: batched (vmap) or in turn (map) on each device in one program, one after the other
+    (sequence), or with the batches shared by all devices (data), as several processes must."""
     epochs: int = 16
-    """Epochs of one training, from its start."""
+    """Epochs of a training, from its start."""
     batch_size: int = 60
-    """Examples a step."""
+    """Examples in a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or stochastic gradient descent with momentum."""
     momentum: float = 0.9
-    """Of --optimizer sgd."""
+    """The momentum of --optimizer sgd."""
     weight_decay: float = 0.0
-    """Added to the gradient, times each parameter (an L2 penalty)."""
+    """The L2 penalty: added to the gradient, times each parameter."""
     learning_rate: float = 1.2e-3
-    """At its peak."""
+    """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "constant"
-    """How the learning rate goes on after the warm-up: as it is, by a cosine to 0, or by tenths at milestones."""
+    """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
     milestones: tuple[float, ...] = (0.5, 0.75)
-    """Of --decay steps: after which parts of the training the learning rate falls to a tenth."""
+    """With --decay steps: the parts of the training after which the learning rate falls to a tenth."""
     warmup: int = 0
-    """Steps in which the learning rate grows from 0."""
+    """Steps in which the learning rate rises from 0."""
     validation: int = 500
     """Validation examples, taken from the training examples."""
     test: int = 1000
-    """Test examples of --data mnist5k; nothing is chosen by them. Other sets have their own."""
+    """Test examples of --data mnist5k; nothing is chosen by them. Other data sets have their own."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
     reduction: Literal["any", "fixed"] = "any"
-    """How the devices of --placement data add up gradients; fixed gives the same bits on 1 to 8 of them."""
+    """The sum of gradients over the devices of --placement data; fixed has the same bits on 1 to 8 devices."""
     on_nan: OnNan = "stop"
-    """At a loss or weights that are not finite: stop, skip such steps and count them, or record what comes of it."""
+    """At a loss or weights that are not finite: stop, skip and count such steps, or record the result."""
     profile: bool = False
     """Write a trace of some steps, for TensorBoard or Perfetto, into the folder profile of the run."""
 
@@ -127,7 +127,7 @@ class Training(Run):
 
     @property
     def setting(self) -> str:
-        """What is trained on what, in words."""
+        """The network and the data, in words."""
         return f"{self.model} on {f'{self.limit:,} examples of ' if self.limit else ''}{self.data}"
 
     def identity(self) -> dict[str, Any]:
@@ -141,8 +141,8 @@ class OwnProblem(Training):
     """The flag by which a user's own network and data are trained."""
 
     problem: str = ""
-    """Your own network and data in place of --model and --data: module:function, or path/to/file.py:function. The
-    function returns a jaxticket.data.Dataset and a network with init and apply, as jaxticket.models.Model has."""
+    """Your own network and data in place of --model and --data: module:function or path/to/file.py:function. It returns
+    a jaxticket.data.Dataset and a network with init and apply, as jaxticket.models.Model has."""
 
     @property
     def setting(self) -> str:
@@ -152,13 +152,12 @@ class OwnProblem(Training):
 
 @dataclasses.dataclass(frozen=True)
 class Rewinding(Training):
-    """Where searches rewind to."""
+    """The point to which searches rewind."""
 
     rewind_step: int = 0
-    """The step to which weights (or the learning rate) are rewound, once a network was first trained up to it; 0 is
-    before training."""
+    """The step to which weights (or the learning rate) are rewound; 0 is before training."""
     rewind_fraction: float = 0.0
-    """The same as a part of a training, rounded up to a step; of both flags one must be 0."""
+    """The same as a part of a training, rounded up to a step; one of the two flags must be 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,14 +166,15 @@ class Rewinding(Training):
         require(self.rewind_step == 0 or self.rewind_fraction == 0, self, "rewind_step", "0 with --rewind-fraction")
 
     def rewound_to(self, steps: int) -> int:
-        """The step to which is rewound, of a training of so many."""
+        """Return the rewind step of a training of so many steps."""
         return self.rewind_step or math.ceil(self.rewind_fraction * steps)
 
 
 def identity_in(folder: pathlib.Path, config: Any) -> dict[str, Any]:
-    """What the run in a folder is known by: options that came after it was made, at their defaults, are no part of it.
+    """Return the values that identify the run in a folder.
 
-    As they are none of the hash, so that a run made before them goes on.
+    Options that were added later are left out at their defaults. The hash leaves them out too, so that an older run
+    resumes.
     """
     identity = {"experiment": config.EXPERIMENT, **config.identity()}
     try:
@@ -188,7 +188,7 @@ def identity_in(folder: pathlib.Path, config: Any) -> dict[str, Any]:
 
 
 def changed_flags(config: Any) -> list[str]:
-    """The flags of a dataclass that are not the defaults, but for those that change no run."""
+    """Return the flags of a dataclass that are not the defaults, except those that change no run."""
     flags = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -199,7 +199,7 @@ def changed_flags(config: Any) -> list[str]:
 
 
 def check_types(config: Any) -> None:
-    """Raises InputError, naming the flag, for a value that is not of its field's type (a number may be whole)."""
+    """Raise InputError, naming the flag, for a value of another type than its field's (a number may be whole)."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, hint = getattr(config, field.name), hints[field.name]
@@ -224,6 +224,6 @@ def _is_a(value: Any, hint: Any) -> bool:
 
 
 def require(condition: bool, config: Run, name: str, what: str) -> None:
-    """Raises InputError, naming the flag, unless the condition holds."""
+    """Raise InputError, naming the flag, unless the condition holds."""
     if not condition:
         raise InputError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be {what}")

@@ -1,4 +1,4 @@
-"""Lines that the plans of --dry-run have in common, and the sizes in them."""
+"""The lines that the plans of --dry-run have in common, and the sizes in them."""
 
 import functools
 import pathlib
@@ -13,12 +13,12 @@ TIME = "time         unknown before the first program has run; the progress line
 
 
 def folder(of_run: pathlib.Path) -> str:
-    """Where the run would live, and whether it would go on."""
+    """Return the line of the run's folder, which says whether the run would resume."""
     return f"run folder   {of_run} ({'exists: would go on' if of_run.exists() else 'new'})"
 
 
 def sizes(init: Callable[[Key], tuple[Params, PyTree]]) -> tuple[int, int]:
-    """How many parameters a network has, and how many of them can be pruned; nothing is computed.
+    """Return the number of parameters of a network, and of those that can be pruned; nothing is computed.
 
     >>> import jax.numpy as jnp
     >>> sizes(lambda key: ({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, None))

@@ -1,4 +1,4 @@
-"""What a run computes with: versions, devices and memory; kept in its folder, a line for each start."""
+"""The environment of a run: versions, devices and memory; kept in its folder, a line for each start."""
 
 import datetime
 import functools
@@ -38,7 +38,7 @@ _VARIABLES = (
 
 
 def versions() -> dict[str, str]:
-    """Of what computed the numbers."""
+    """Return the versions of the packages and the machine that compute the numbers."""
     devices = jax.devices()
     return {
         "python": platform.python_version(),
@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def record(folder: pathlib.Path) -> None:
-    """Adds this start of the run to environment.json, a list of them. Neither names of machines nor secrets are kept.
+    """Add this start of the run to environment.json. Neither names of machines nor secrets are kept.
 
     Of several processes the first one writes it. Raises CheckpointError if it cannot be written.
     """
@@ -71,7 +71,7 @@ def record(folder: pathlib.Path) -> None:
 def memory(
     init: Callable[[jax.Array], tuple[Params, PyTree]], fresh: Callable[[Params], PyTree], data: PyTree, *, lanes: int
 ) -> str:
-    """A line that says what the arrays of a run take, and what there is; nothing is computed.
+    """Return a line with the memory that the arrays of a run take, and that there is; nothing is computed.
 
     Args:
       init: key -> parameters, model state.

@@ -17,7 +17,7 @@ from jaxticket.tickets import _archive
 
 @contextlib.contextmanager
 def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds the run in `directory`, making the folder if need be; a dead process holds nothing.
+    """Hold the run in `directory`, making the folder if need be; a dead process holds nothing.
 
     Of the several processes of one run, the first holds it for all. Raises CheckpointError, in all of them, if another
     run holds it, or if the folder cannot be written.
@@ -38,7 +38,7 @@ def _lock(directory: pathlib.Path, held: contextlib.ExitStack) -> None:
 
 
 def _hold(stream: IO[str]) -> None:
-    """Locks an open file for as long as it stays open. The system ends the lock with the process, however it ends."""
+    """Lock an open file for as long as it stays open. The system ends the lock with the process, however it ends."""
     if sys.platform == "win32":
         import msvcrt  # neither module exists on the other's system
 
@@ -50,10 +50,10 @@ def _hold(stream: IO[str]) -> None:
 
 
 def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
-    """Marks `directory`, which the caller has locked, as the run of `config` (JSON-able), and tidies it.
+    """Mark `directory`, which the caller has locked, as the run of `config` (JSON-able), and tidy it.
 
-    What a killed process left half written is deleted. Raises CheckpointError if the folder holds the run of another
-    configuration, naming the first value that differs, or files that no run wrote.
+    Files that a killed process left half written are deleted. Raises CheckpointError if the folder holds the run of
+    another configuration, naming the first value that differs, or files that no run wrote.
     """
     on_main(functools.partial(_claim, pathlib.Path(directory), config))
 
@@ -87,10 +87,10 @@ def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 class JsonLines:
-    """A file of one JSON value a line, to which a resumed run tells its whole story again.
+    """A file of one JSON value a line, to which a resumed run writes all of its lines again.
 
-    A line that is already there in its place is left alone; from the first that differs (torn by a kill, or of a
-    shorter run that is now extended) the file is written anew.
+    A line that is already there in its place is left alone. From the first that differs (torn by a kill, or of a
+    shorter run that is now extended) the file is written again.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -102,7 +102,7 @@ class JsonLines:
         self._end = 0  # bytes that are known to be right
 
     def append(self, value: Any) -> None:
-        """Makes `value` the next line.
+        """Make `value` the next line.
 
         Raises CheckpointError, and leaves whole lines only, if it cannot be written or the file was deleted.
         """
@@ -118,7 +118,7 @@ class JsonLines:
         self._end += len(line)
 
     def close(self) -> None:
-        """Drops the lines of a former run that this one did not repeat."""
+        """Drop the lines of a former run that this one did not repeat."""
         self._cut()
         self._file.close()
 

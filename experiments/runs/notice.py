@@ -1,4 +1,4 @@
-"""SIGTERM, by which a machine says that it will be taken away."""
+"""SIGTERM, by which a machine announces that it will be taken away."""
 
 import contextlib
 import signal
@@ -9,9 +9,9 @@ from jaxticket.errors import StoppedError
 
 
 class _Notice:
-    """A flag where a step checkpoint asks for it, else the end.
+    """A handler that sets a flag where a step checkpoint asks for it, and otherwise ends the program.
 
-    A handler belongs to the process, and so this does.
+    A handler belongs to the process, and so does this object.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ _notice = _Notice()
 
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
-    """SIGTERM raises StoppedError here, or is noted where `ask` was called."""
+    """Raise StoppedError at SIGTERM, or note it where `ask` was called."""
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
         yield
         return
@@ -46,12 +46,12 @@ def heard() -> Iterator[None]:
 
 
 def ask() -> None:
-    """From now on SIGTERM is noted, for `came` to tell: what trains saves its state before it stops."""
+    """Note SIGTERM from now on, for `came` to report: a training saves its state before it stops."""
     if _notice.ready:
         _notice.asked = True
         _notice.listen()  # again: jax.distributed has put a handler of its own in between
 
 
 def came() -> bool:
-    """Has SIGTERM come since?"""
+    """Whether SIGTERM has come since."""
     return _notice.came

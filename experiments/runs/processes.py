@@ -14,16 +14,16 @@ _START_TIMEOUT = 300  # seconds in which all processes must have come
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """How processes find each other; by default there is one process."""
+    """The way in which processes find each other; by default there is one process."""
 
     distributed: bool = False
-    """One of several processes that find each other: on a TPU pod, under SLURM, Kubernetes or Open MPI."""
+    """This is one of several processes that find each other: on a TPU pod, or under SLURM, Kubernetes or Open MPI."""
     coordinator: str = ""
-    """HOST:PORT of process 0, where nothing tells the processes of each other."""
+    """HOST:PORT of process 0, where no cluster manager connects the processes."""
     num_processes: int = 1
-    """How many processes there are, with --coordinator."""
+    """The number of processes, with --coordinator."""
     process_id: int = 0
-    """Which of them this is, from 0, with --coordinator."""
+    """The number of this process, from 0, with --coordinator."""
 
     def __post_init__(self) -> None:
         if not self.coordinator and (self.num_processes, self.process_id) != (1, 0):
@@ -36,13 +36,13 @@ class Pod:
 
 
 def host_devices() -> None:
-    """Makes a device of each core of the CPU, unless JAX_NUM_CPU_DEVICES says how many there are."""
+    """Make a device of each core of the CPU, unless JAX_NUM_CPU_DEVICES gives their number."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
 
 def start(pod: Pod) -> None:
-    """Joins the other processes, if there are any, before anything of JAX runs. Raises InputError if none are found."""
+    """Join the other processes, if there are any, before JAX runs. Raises InputError if none answers."""
     try:
         if pod.coordinator:
             jax.distributed.initialize(
@@ -58,12 +58,12 @@ def start(pod: Pod) -> None:
 
 
 def is_main() -> bool:
-    """Does this process write what only one may write: metrics, reports, progress?"""
+    """Whether this process writes the files and lines that only one may write: metrics, reports, progress."""
     return _processes.is_first()
 
 
 def on_main(act: Callable[[], None]) -> None:
-    """Once all processes have come here, one acts, such as writing a file, and all go on when it has.
+    """Let the first process act, such as write a file, once all have come here; then all continue.
 
     Raises the CheckpointError of that process in each of them.
     """

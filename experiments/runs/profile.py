@@ -6,10 +6,10 @@ import jax
 
 
 class Profile:
-    """Traces what happens between the first and the second look at a training: its program is compiled by then.
+    """A trace from the first to the second look at a training: its program is compiled by then.
 
     Args:
-      folder: where the trace goes; perfetto_trace.json.gz in it is for ui.perfetto.dev, the rest for TensorBoard.
+      folder: the folder of the trace; perfetto_trace.json.gz in it is for ui.perfetto.dev, the rest for TensorBoard.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -17,7 +17,7 @@ class Profile:
         self._looks = 0
 
     def look(self) -> None:
-        """A training reached some step."""
+        """Look at a training that reached some step."""
         self._looks += 1
         if self._looks == 1:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
@@ -25,6 +25,6 @@ class Profile:
             jax.profiler.stop_trace()
 
     def close(self) -> None:
-        """Ends the trace of a run that is over after its first look."""
+        """End the trace of a run that is over after its first look."""
         if self._looks == 1:
             self.look()

@@ -11,10 +11,10 @@ Record = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Typed:
-    """A record whose fields have names; a line of metrics.jsonl holds them, and then what was measured.
+    """A record whose fields have names; a line of metrics.jsonl holds them, and then the measurements.
 
     Attributes:
-      metrics: test_accuracy and validation_accuracy, as fractions, and what else was measured.
+      metrics: test_accuracy and validation_accuracy, as fractions, and other measurements.
     """
 
     metrics: Mapping[str, Any]
@@ -37,10 +37,12 @@ class Typed:
 
 @dataclasses.dataclass(frozen=True)
 class LevelRecord(Typed):
-    """What the training of one branch at one level of a search came to.
+    """The result of training one branch at one level of a search.
 
     Attributes:
-      replicate, level, branch: which training it is.
+      replicate: the number of the replicate.
+      level: the number of the level.
+      branch: the name of the branch.
       density: the part of the weights that the ticket keeps.
       collapsed: the layers of which it keeps none.
     """
@@ -54,10 +56,12 @@ class LevelRecord(Typed):
 
 @dataclasses.dataclass(frozen=True)
 class CellRecord(Typed):
-    """What the training of a method at a density with a seed came to.
+    """The result of training a method at a density with a seed.
 
     Attributes:
-      method, density, seed: which training it is; the density is the one asked for.
+      method: the name of the method.
+      density: the density that was asked for.
+      seed: the seed.
       kept: the part of the weights that was kept in the end.
       collapsed: the layers of which nothing was kept.
     """
@@ -70,7 +74,7 @@ class CellRecord(Typed):
 
 
 def whole(file: pathlib.Path) -> list[Record]:
-    """The records in a file that `keep` writes, up to a line that is torn or damaged; none if there is no such file."""
+    """Read the records in a file that `keep` writes, up to a torn or damaged line; none if there is no such file."""
     found: list[Record] = []
     for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
         try:

@@ -1,1 +1,1 @@
-"""The studies, a module or package each: what is asked, its configuration, its claims."""
+"""The studies, a module or package each: its question, its configuration, its claims."""

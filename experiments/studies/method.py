@@ -1,4 +1,4 @@
-"""One method on one network: what is trained, and its report."""
+"""The study of one method on one network: its trainings, and its report."""
 
 import dataclasses
 import functools
@@ -23,11 +23,11 @@ class Config(OwnProblem):
     NOT_HASHED = OwnProblem.NOT_HASHED | {"seeds", "tensorboard"}
 
     method: str = "rigl"
-    """A name of jaxticket.registry."""
+    """The name of a method in jaxticket.registry."""
     density: float = 0.1
     """The fraction of the weights to keep."""
     seeds: int = 3
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
     tensorboard: bool = False
     """Also write the course of each training as event files, into the folder tensorboard of the run."""
 
@@ -39,7 +39,7 @@ class Config(OwnProblem):
         require(self.evidence is None, self, "evidence", "left out: one method tests no claim; compare.py tests them")
 
     def cells(self) -> list[Cell]:
-        """One for each seed."""
+        """Return a cell for each seed."""
         return [Cell(self.method, self.density, seed) for seed in range(self.seeds)]
 
 
@@ -60,7 +60,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
 
 
 def plan(config: Config, cells: Cells) -> list[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     method = registry.get(config.method)
     finished = sum(cell.path(config.folder()).exists() for cell in config.cells())
     return [
@@ -71,7 +71,7 @@ def plan(config: Config, cells: Cells) -> list[str]:
 
 
 def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
-    """Writes and prints the tables, the plot, the page, and with --tensorboard the event files."""
+    """Write and print the tables, the plot, the page, and with --tensorboard the event files."""
     folder = config.folder()
     name = tables.plain(config.method)
     title = f"{name} at density {config.density:g}: {config.setting}, run {config.hash()}"

@@ -1,4 +1,4 @@
-"""Trains cells: several in one program, each kept as a ticket as soon as it is trained."""
+"""The training of cells: several in one program, each kept as a ticket as soon as it is trained."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ from jaxticket.typing import Key, Params, ProgressFn, PyTree
 
 
 class _Begun(NamedTuple):
-    """What a training begins with: the names and their order are part of what its checkpoint is known by."""
+    """The start of a training: the names and their order are part of the identity of its checkpoint."""
 
     params: Params
     state: PyTree
@@ -35,17 +35,17 @@ Renew = Callable[[Lane, jax.Array], Lane]  # (lane, step) -> lane, under jit
 
 
 class Cells:
-    """Trains the cells that are not in the folder of the run yet.
+    """A trainer of the cells that are not in the folder of the run yet.
 
     Args:
-      together: how many cells the run would like to train in one program.
-      basis: what they train, if it is not what the configuration says.
-      renew: for kinds of cells, what is done to each between epochs.
+      together: the number of cells that the run would like to train in one program.
+      basis: the network and the data, if they are not those of the configuration.
+      renew: for kinds of cells, the change of each between epochs.
 
     Attributes:
       progress: called with the step reached and the mean loss, or None.
-      compiling: called with the kind of cells whose program is compiled next, or None.
-      watch: (params, state) -> what becomes part of a cell's history at each end of an epoch, or None.
+      compiling: called with the program that is compiled next, or None.
+      watch: (params, state) -> an entry of a cell's history at each end of an epoch, or None.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Cells:
         self._renew = {kind: jax.jit(each(f)) for kind, f in renew.items()}
 
     def programs(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """Which cells are trained together: those of one kind, as many at a time as there are lanes."""
+        """Return the cells that are trained together: those of one kind, as many at a time as there are lanes."""
         alike_by_kind = {
             kind: [cell for cell in cells if cell.kind == kind] for kind in dict.fromkeys(c.kind for c in cells)
         }
@@ -81,12 +81,12 @@ class Cells:
         ]
 
     def memory(self) -> str:
-        """A line that says what memory the arrays take."""
+        """Return a line with the memory that the arrays take."""
         basis = self.basis
         return environment.memory(basis.init, basis.recipe.fresh, basis.dataset, lanes=self.lanes)
 
     def train(self, cells: Sequence[Cell]) -> Iterator[CellRecord]:
-        """The record of each cell, as soon as its program has ended."""
+        """Yield the record of each cell, as soon as its program has ended."""
         for alike in self.programs(cells):
             missing = [cell for cell in alike if not cell.path(self.folder).exists()]
             if missing:
@@ -127,7 +127,7 @@ class Cells:
     def _fit(
         self, name: str, kind: Kind, trainer: Trainer, lanes: Sequence[Lane]
     ) -> tuple[list[Lane], list[float], list[list[dict[str, Any]]]]:
-        """The trained lanes, their losses, and for each epoch what was watched of each; from a checkpoint if it is."""
+        """Return the trained lanes, their losses, and the history of each epoch; resume from a checkpoint."""
         count, carry = len(lanes), trainer.join(lanes)
         # With the name: methods may begin from the same bits.
         origin = (
@@ -160,7 +160,7 @@ class Cells:
 
 
 def finished(folder: pathlib.Path) -> list[CellRecord]:
-    """The records of all cells in a folder, by whichever commands they were trained, of methods that are known."""
+    """Return the records of all cells in a folder, by any command, of methods that are known."""
     known = {DENSE, *registry.METHODS}
     paths = [path for path in sorted((folder / "cells").glob("*/density_*/seed_*")) if path.parts[-3] in known]
     return [CellRecord.parse(tickets.describe(path)["meta"]) for path in paths]
@@ -168,7 +168,7 @@ def finished(folder: pathlib.Path) -> list[CellRecord]:
 
 @contextlib.contextmanager
 def _named(cells: Sequence[Cell]) -> Iterator[None]:
-    """Says which cells a training that diverges is of; the replicates in its message are counted in this order."""
+    """Name the cells of a training that diverges; the replicates in its message are counted in this order."""
     try:
         yield
     except DivergedError as error:

@@ -1,4 +1,4 @@
-"""How the cells of a method are trained: under a plan, or as the latent weights of a reparametrisation."""
+"""The kinds of cells: trained under a plan, or as the latent weights of a reparametrisation."""
 
 import dataclasses
 import functools
@@ -24,28 +24,31 @@ _SCORED = 250  # training examples for scores that need data: of ten classes 25 
 
 
 class Cell(NamedTuple):
-    """One training: a method at a density with a seed."""
+    """A training: a method at a density with a seed."""
 
     method: str
     density: float
     seed: int
 
     def path(self, folder: pathlib.Path) -> pathlib.Path:
-        """Where its ticket is kept."""
+        """Return the folder of its ticket."""
         return folder / "cells" / self.method / f"density_{self.density}" / f"seed_{self.seed}"
 
     @property
     def kind(self) -> str:
-        """Cells of one kind differ in numbers only; where masks never change, those of all methods do."""
+        """The kind of the cell.
+
+        Cells of one kind differ in numbers only; methods with constant masks are one kind.
+        """
         return "before" if self.method == DENSE or registry.get(self.method).when == "before" else self.method
 
     def make(self, setting: Setting) -> Plan | reparam.Reparam:
-        """The method for a setting."""
+        """Return the method for a setting."""
         return jt.static() if self.method == DENSE else registry.get(self.method).make(setting)
 
 
 class Kind(NamedTuple):
-    """What the cells of one kind share."""
+    """The parts that the cells of one kind share."""
 
     recipe: training.Recipe
     begin: Callable[[Cell], Lane]
@@ -53,7 +56,7 @@ class Kind(NamedTuple):
 
 
 class _Keys(NamedTuple):
-    """Of one seed, each for a purpose of its own; the same for all methods, so that these can be compared in pairs."""
+    """The keys of one seed, one for each purpose; the same for all methods, so that these can be compared in pairs."""
 
     init: Key
     train: Key
@@ -64,13 +67,13 @@ SettingFn = Callable[[Any], Setting]  # density -> setting
 
 
 def kind(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn) -> Kind:
-    """The kind of a cell."""
+    """Return the kind of a cell."""
     make = _under_reparam if isinstance(cell.make(setting(cell.density)), reparam.Reparam) else _under_plan
     return make(cell, config, basis, setting)
 
 
 def settings(config: Training, basis: problems.Basis) -> SettingFn:
-    """The setting of a density. Data-driven scores see the first statistics of the model, which no seed changes."""
+    """Return the setting of a density. Data-driven scores see the first statistics of the model, for all seeds."""
     _, state = basis.init(jax.random.key(config.seed))
     batch = data.limit(basis.dataset, _SCORED, seed=config.seed).train
 
@@ -88,7 +91,7 @@ def settings(config: Training, basis: problems.Basis) -> SettingFn:
 
 
 def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn) -> Kind:
-    """The density is in the optimizer's state, so that cells of any density are one program."""
+    """Return the kind of a plan. The density is in the optimizer's state: cells of any density are one program."""
 
     def tx(rate: Schedule, density: float = 1.0, **given: Any) -> optax.GradientTransformation:
         def sparse(density: jax.Array) -> optax.GradientTransformation:
@@ -117,7 +120,7 @@ def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: Se
 
 
 def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn) -> Kind:
-    """The state that the loss gets holds the count of steps and the density beside the model's."""
+    """Return the kind of a reparametrisation. The loss gets the count of steps and the density with the state."""
 
     def tx(rate: Schedule, density: float = 1.0) -> optax.GradientTransformation:
         def wrapped(density: jax.Array) -> optax.GradientTransformation:
@@ -150,7 +153,7 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
 
 
 def _guarded(config: Training, tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """With --on-nan skip around everything: a step that is skipped moves no mask either."""
+    """Guard the recipe with --on-nan skip: a step that is skipped moves no mask either."""
     return training.nonfinite.if_finite(tx) if config.on_nan == "skip" else tx
 
 

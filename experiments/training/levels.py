@@ -16,7 +16,7 @@ from jaxticket.typing import Density, Key, Mask, Params, PyTree, Trained, TrainF
 
 
 class Start(NamedTuple):
-    """What a training begins with: the arguments of a `TrainFn`."""
+    """The start of a training: the arguments of a `TrainFn`."""
 
     params: Params
     state: PyTree
@@ -101,7 +101,7 @@ def search_levels(
 
 
 def as_trained(trained: Trained) -> TrainFn:
-    """Return the `TrainFn` of what is trained already, for functions that would train it."""
+    """Return the `TrainFn` that returns this training, for functions that would run it."""
     return lambda *_, **__: trained
 
 
@@ -117,7 +117,7 @@ def copied(tree: PyTree) -> PyTree:
 
 
 def _start(ticket: Ticket, key: Key) -> Start:
-    """Copies, so that training may donate every buffer."""
+    """Return the start of a ticket as copies, so that training may donate every buffer."""
     state, mask, opt_state = copied((ticket.state, ticket.mask, ticket.opt_state))
     return Start(tickets.rewind(ticket), state, mask, key, ticket.step, opt_state)
 

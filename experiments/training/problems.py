@@ -1,4 +1,4 @@
-"""What is trained on what: a network, three splits of data, and the compiled training."""
+"""The problem of an experiment: a network, three splits of data, and the compiled training."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
 
 
 class Basis(NamedTuple):
-    """What every experiment trains and measures: a network, three splits of data, and what a step is."""
+    """The parts that every experiment trains and measures: a network, three splits of data, and a step."""
 
     dataset: data.Dataset
     model: Any
@@ -35,7 +35,7 @@ class Basis(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """All that a search needs to know of data and model."""
+    """The parts of data and model that a search needs."""
 
     dataset: data.Dataset
     init: Callable[[jax.Array], tuple[Params, PyTree]]  # key -> parameters, model state
@@ -48,12 +48,12 @@ class Problem(NamedTuple):
 
     @property
     def train(self) -> TrainAllFn:
-        """Trains from the rewind step to the end, and evaluates."""
+        """The function that trains from the rewind step to the end, and evaluates."""
         return train_all(self.trainer, steps=self.steps - self.rewind_step, evaluate=self.evaluate)
 
 
 def basis(config: Training, dataset: data.Dataset | None = None, model: Any = None) -> Basis:
-    """What this configuration trains, with its own network and data unless others are given.
+    """Return the network, the data and the recipe of this configuration; the first two may be given.
 
     Raises InputError for values that do not fit the data.
     """
@@ -101,7 +101,7 @@ def _flat(config: Training) -> str:
 
 
 def data_mesh(config: Training) -> Mesh | None:
-    """All devices, where they share the batches of one training; None where trainings run side by side."""
+    """Return all devices, where they share the batches of one training; None where trainings run side by side."""
     several = jax.process_count() > 1 or config.reduction == "fixed"
     require(not several or config.placement in ("auto", "data"), config, "placement", "data or auto here")
     if not several and config.placement != "data":
@@ -113,7 +113,7 @@ def data_mesh(config: Training) -> Mesh | None:
 
 
 def spread(split: data.Split, mesh: Mesh) -> data.Split:
-    """The examples over the devices of all processes, the last repeated until each device holds as many."""
+    """Return the examples over the devices of all processes, the last repeated until each device holds as many."""
     by_example = NamedSharding(mesh, PartitionSpec("data"))
 
     def place(x: jax.Array) -> jax.Array:
@@ -125,7 +125,7 @@ def spread(split: data.Split, mesh: Mesh) -> data.Split:
 
 
 def place(config: Training, model: Any, replicates: int) -> training.Placement:
-    """Where so many replicates of this network run: as --placement says, or where they are fastest."""
+    """Return the placement of so many replicates of this network: as --placement says, or the fastest."""
     placement = training.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
     if data_mesh(config):
         why = f"one after the other, each on {jax.device_count()} devices of {jax.process_count()} process(es)"
@@ -143,7 +143,7 @@ def build(
     checkpoint: tickets.StepCheckpoint | None = None,
     progress: ProgressFn | None = None,
 ) -> Problem:
-    """The problem of this configuration, for so many replicates at once, on its own data if none are given.
+    """Return the problem of this configuration, for so many replicates at once; the data may be given.
 
     Raises InputError for values that do not fit the data.
     """
@@ -171,7 +171,7 @@ def build(
 
 
 def load(config: Training) -> data.Dataset:
-    """The data set, in the shape that the network takes."""
+    """Load the data set, in the shape that the network takes. Raises InputError if its files are missing."""
     splits: dict[str, Callable[[], data.Dataset]] = {
         "mnist5k": lambda: data.mnist5k(seed=config.seed, validation=config.validation, test=config.test),
         "fashion_mnist": lambda: data.fashion_mnist(
@@ -191,7 +191,7 @@ def load(config: Training) -> data.Dataset:
 
 
 def make_model(config: Training, dataset: data.Dataset, width: int | None = None) -> Any:
-    """The network for images of this shape, in its own width unless another is given.
+    """Return the network for images of this shape, in its own width unless another is given.
 
     Raises InputError for a convolutional network on flat images.
     """
@@ -206,7 +206,7 @@ def make_model(config: Training, dataset: data.Dataset, width: int | None = None
 
 
 def learning_rate(config: Training, steps: int) -> optax.Schedule:
-    """The learning rate over a training."""
+    """Return the learning rate over a training."""
     peak = config.learning_rate
     schedules: dict[str, optax.Schedule] = {
         "constant": optax.constant_schedule(peak),
@@ -222,18 +222,18 @@ def learning_rate(config: Training, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: Training, rate: optax.Schedule) -> optax.GradientTransformation:
-    """The optimizer that sees this learning rate."""
+    """Return the optimizer with this learning rate."""
     chosen = optax.adam(rate) if config.optimizer == "adam" else optax.sgd(rate, momentum=config.momentum)
     return optax.chain(optax.add_decayed_weights(config.weight_decay), chosen) if config.weight_decay else chosen
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean over examples, in nats."""
+    """Return the mean over examples, in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def recalibration(config: Training, basis: Basis) -> soups.StateFn:
-    """Batch statistics of an averaged network, over a fifth of the training examples in their order."""
+    """Return batch statistics of an averaged network, over a fifth of the training examples in their order."""
     x, size = basis.dataset.train.x, config.batch_size
     starts = range(0, max(size, int(_RECALIBRATED * len(x))) - size + 1, size)
     train = lambda params, state, x: basis.model.apply(params, state, x, train=True, key=None)[1]
@@ -241,7 +241,7 @@ def recalibration(config: Training, basis: Basis) -> soups.StateFn:
 
 
 def evaluation(model: Any, dataset: data.Dataset) -> Callable[..., dict[str, Any]]:
-    """Accuracy on validation and test examples, or those of them that are named, a thousand at a time."""
+    """Return the accuracy on validation and test examples, or on named splits, a thousand at a time."""
 
     @jax.jit
     def correct(params: Params, state: PyTree, split: data.Split) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Trains networks on subsets of the training examples, by their labels or under a teacher; several in one program."""
+"""The training of networks on subsets of the training examples, by their labels or under a teacher."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Taught(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """Training examples, and what the teacher says of each."""
+    """Training examples, and the teacher's logits of each."""
 
     x: jax.Array
     y: jax.Array
@@ -40,11 +40,13 @@ def trainer(
     until: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Trainer:
-    """Return what trains lanes whose subsets are of one size.
+    """Return the trainer of lanes whose subsets are of one size.
 
     Args:
-      config: where and how they train. model: what they train. recipe: how, with a loss of a `Batch`.
-      together: how many trainings there are.
+      config: the configuration.
+      model: the network.
+      recipe: the recipe, with a loss of a `Batch`.
+      together: the number of trainings.
       until: called with the last step of each training, before it.
       options: observe, checkpoint and progress, as of `training.fit`.
     """
@@ -58,17 +60,17 @@ def trainer(
 
 
 def steps(config: Training, examples: int) -> int:
-    """Of a training on so many examples, with all its epochs."""
+    """Return the steps of a training on so many examples, with all its epochs."""
     return config.epochs * epoch(config, examples)
 
 
 def epoch(config: Training, examples: int) -> int:
-    """The steps of an epoch of so many examples; the last may be smaller."""
+    """Return the steps of an epoch of so many examples; the last may be smaller."""
     return -(-examples // config.batch_size)
 
 
 def logits(config: Training, model: Any) -> LogitsFn:
-    """What a network says of a batch in training: augmented, with batch statistics and dropout."""
+    """Return the logits of a batch in training: augmented, with batch statistics and dropout."""
 
     def apply(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
         x = batch.examples.x
@@ -81,7 +83,7 @@ def logits(config: Training, model: Any) -> LogitsFn:
 
 
 def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
-    """How networks are trained on the labels of a subset."""
+    """Return the recipe of training on the labels of a subset."""
     found = logits(config, basis.model)
 
     def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
@@ -93,10 +95,10 @@ def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
 
 
 def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, temperature: float) -> training.Recipe:
-    """How students are trained: (1 − weight) · cross-entropy + weight · T² · KL(teacher ‖ student) at temperature T.
+    """Return the recipe of students: (1 − weight) · cross-entropy + weight · T² · KL(teacher ‖ student).
 
-    As Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024) do. `teacher` are its logits of the training
-    examples, as they are: augmented ones would need logits of their own.
+    T is the temperature, as in Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024). `teacher` are its
+    logits of the training examples, as they are: augmented ones would need logits of their own.
     """
     found = logits(config, basis.model)
     apart = jax.vmap(lambda ours, its: training.divergence(ours[None], its[None], temperature=temperature))
@@ -111,7 +113,7 @@ def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, te
 
 
 def evaluation(model: Any) -> Callable[[Params, PyTree, jax.Array], np.ndarray]:
-    """(parameters, model state, x) -> (examples, classes) logits in evaluation mode, a thousand examples at a time."""
+    """Return (parameters, model state, x) -> (examples, classes) logits in evaluation mode."""
     apply = jax.jit(lambda params, state, x: model.apply(params, state, x, train=False, key=None)[0])
 
     def evaluated(params: Params, state: PyTree, x: jax.Array) -> np.ndarray:

@@ -26,13 +26,13 @@ class Lane(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains lanes that differ in numbers only, several in one program.
+    """A trainer of lanes that differ in numbers only, several in one program.
 
     Attributes:
       fit: trains stacked lanes, or a single one if they are not stacked.
-      lanes: how many a program takes; missing ones are filled up, as another number of them would compile anew.
+      lanes: the number that a program takes; missing ones are filled up, as another number would compile again.
       stacked: whether the arrays of a program have a leading axis of lanes.
-      where: where the lanes run, and why.
+      where: the devices of the lanes, and the reason.
       until: called with the last step of a training, before it, or None.
     """
 
@@ -85,5 +85,5 @@ def is_stacked(placement: training.Placement | None) -> bool:
 
 
 def fill(together: int, placement: training.Placement) -> int:
-    """Return how many lanes a program takes so that each device has as many: else arrays are gathered between parts."""
+    """Return the number of lanes of a program, so that each device has as many: else arrays are gathered."""
     return together + -together % len(placement.devices)

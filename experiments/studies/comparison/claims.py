@@ -74,7 +74,7 @@ _CONTESTS = (
 
 
 def claims(records: Sequence[CellRecord]) -> list[Claim]:
-    """Those of the methods and densities that were compared."""
+    """Return the claims about the methods and densities that were compared."""
     made = []
     for contest in _CONTESTS:
         other = 1.0 if contest.below == DENSE else contest.density

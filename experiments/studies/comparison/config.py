@@ -1,4 +1,4 @@
-"""A comparison of methods: which are trained at which densities with how many seeds."""
+"""The configuration of a comparison: methods, densities and seeds."""
 
 import dataclasses
 
@@ -16,13 +16,13 @@ class Config(OwnProblem):
     NOT_HASHED = OwnProblem.NOT_HASHED | {"methods", "densities", "seeds"}
 
     on_nan: OnNan = "record"
-    """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""
+    """At a loss that is not finite: record the result, which suits a comparison, stop, or skip such steps."""
     methods: tuple[str, ...] = ("random_erk", "gradual", "rigl")
-    """Names of jaxticket.registry, with spaces or commas between them."""
+    """Names of methods in jaxticket.registry, with spaces or commas between them."""
     densities: tuple[float, ...] = (0.1, 0.05, 0.02, 0.01)
-    """Fractions of the weights to keep."""
+    """The fractions of the weights to keep."""
     seeds: int = 3
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,6 +35,6 @@ class Config(OwnProblem):
         require(self.seeds >= 1, self, "seeds", "at least 1")
 
     def cells(self) -> list[Cell]:
-        """Everything to train: the dense network first, then method by method from dense to sparse."""
+        """Return all trainings: the dense network first, then method by method from dense to sparse."""
         pairs = [(DENSE, 1.0), *((m, d) for m in self.methods for d in sorted(self.densities, reverse=True))]
         return [Cell(method, density, seed) for method, density in pairs for seed in range(self.seeds)]

@@ -14,7 +14,7 @@ from experiments.training.kinds import DENSE
 
 
 def report(config: Config, trainer: Cells, records: Sequence[CellRecord]) -> None:
-    """Writes and prints the table, the plot and the page."""
+    """Write and print the tables, the plot and the page."""
     folder = config.folder()
     title = f"{config.setting}, run {config.hash()}"
     results = methods.summarise(records)
@@ -38,7 +38,7 @@ def report(config: Config, trainer: Cells, records: Sequence[CellRecord]) -> Non
 
 
 def store_claims(config: Config) -> None:
-    """Of all that the run holds, so that another selection takes nothing away from what was stored before."""
+    """Store the claims of all that the run holds, so that another selection removes no stored claim."""
     kept = finished(config.folder())
     series = {name: store.percent(curve) for name, curve in _curves(methods.summarise(kept)).items()}
     command = asking_for(config, kept).command()
@@ -46,7 +46,7 @@ def store_claims(config: Config) -> None:
 
 
 def asking_for(config: Config, records: Sequence[CellRecord]) -> Config:
-    """The configuration that asks for what it does, and for the other methods, densities and seeds of the records."""
+    """Return the configuration that also asks for the methods, densities and seeds of the records."""
     sparse = [record for record in records if record.method != DENSE]
     return dataclasses.replace(
         config,
@@ -57,7 +57,7 @@ def asking_for(config: Config, records: Sequence[CellRecord]) -> Config:
 
 
 def warnings(records: Sequence[CellRecord]) -> str:
-    """A line for each layer that a method cut off, and for each method that could not keep to a density."""
+    """Return a warning for each layer of which a method keeps nothing, and for each method that missed a density."""
     lines = methods.collapse(records)
     for method, rows in methods.summarise(records).items():
         for row in rows:
@@ -67,7 +67,7 @@ def warnings(records: Sequence[CellRecord]) -> str:
 
 
 def _curves(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[plots.Point]]:
-    """Test accuracy against density of each sparse method."""
+    """Return the test accuracy against density of each sparse method."""
     return {
         tables.plain(method): [plots.Point(r["density"], *r["test_accuracy"].values()) for r in rows]
         for method, rows in results.items()
@@ -76,7 +76,7 @@ def _curves(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[plots.Po
 
 
 def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
-    """The cells of a table; the dense network stands in every column, to compare with."""
+    """Return the cells of a table; the dense network stands in every column, to compare with."""
     dense = [tables.shown(results[DENSE][0][split])] * len(config.densities)
     found = {method: [tables.shown(row[split]) for row in results[method]] for method in config.methods}
     return [(tables.plain(method), *row) for method, row in {DENSE: dense, **found}.items()]

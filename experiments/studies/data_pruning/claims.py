@@ -1,4 +1,4 @@
-"""What papers say of pruned data, held against a run."""
+"""The claims of papers about pruned data, tested by a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,14 +32,14 @@ class _Run(NamedTuple):
     study: Study
 
     def of(self, score: str, order: str = "", *, taught: bool = False, fraction: float) -> dict[int, float]:
-        """Test accuracies by seed; none where nothing was trained so."""
+        """Return test accuracies by seed; none where no such training was run."""
         wanted = {"score": score, "order": order, "taught": taught, "fraction": fraction, "size": self.study.size}
         return by_seed(self.records, **wanted)
 
     def claim(
         self, paper: str, claim: str, expected: str, better: Any, worse: Any, *, at_least: float = 0.0
     ) -> Iterator[Claim]:
-        """The claim that accuracies are above others, if both were trained."""
+        """Return the claim that accuracies are above others, if both were trained."""
         if differences := points(better, worse):
             yield self.stated(paper, claim, expected, above(differences, least=at_least))
 
@@ -52,7 +52,7 @@ class _Run(NamedTuple):
 
 
 def claims(config: Config, records: Sequence[Record], study: Study, scores: Mapping[str, np.ndarray]) -> list[Claim]:
-    """The claims that the trainings on the examples of one study decide; `scores` are (replicates, examples) each."""
+    """Return the claims that the trainings of one study decide; `scores` are (replicates, examples) each."""
     run = _Run(config, records, study)
     made = [claim for score in config.scored() for claim in (_offset if config.label_noise else _pruned)(run, score)]
     made += [claim for score in config.distil for claim in _taught(run, score)]
@@ -60,7 +60,7 @@ def claims(config: Config, records: Sequence[Record], study: Study, scores: Mapp
 
 
 def _pruned(run: _Run, score: str) -> Iterator[Claim]:
-    """Of data as they are."""
+    """Return the claims about clean data."""
     least, most = min(run.config.fractions), max(run.config.fractions)
     paper, name = _PAPERS.get(score, _DATA_DIET), tables.plain(score)
     if most >= 0.5:
@@ -77,7 +77,7 @@ def _pruned(run: _Run, score: str) -> Iterator[Claim]:
 
 
 def _offset(run: _Run, score: str) -> Iterator[Claim]:
-    """Of data with wrong labels."""
+    """Return the claims about data with wrong labels."""
     most, skip = max(run.config.fractions), run.config.skip
     kept = f"the hardest {100 * most:g} % by {tables.plain(score)}"
     claim = f"Skipping the {100 * skip:g} % hardest of all, {kept} train better than without an offset"
@@ -86,7 +86,7 @@ def _offset(run: _Run, score: str) -> Iterator[Claim]:
 
 
 def _taught(run: _Run, score: str) -> Iterator[Claim]:
-    """Of students of a network that was trained on all data."""
+    """Return the claims about students of a network that was trained on all data."""
     least = min(run.config.fractions)
     for order in run.config.kept() if score != RANDOM else ("",):
         kept = f"{100 * least:g} % of the data ({' '.join(filter(None, (tables.plain(score), order)))})"
@@ -96,7 +96,7 @@ def _taught(run: _Run, score: str) -> Iterator[Claim]:
 
 
 def _detections(run: _Run, scores: Mapping[str, np.ndarray]) -> Iterator[Claim]:
-    """Of scores of single networks, which find the labels that were changed."""
+    """Return the claims about scores of single networks, which detect the labels that were changed."""
     from sklearn.metrics import average_precision_score
 
     changed = run.study.changed

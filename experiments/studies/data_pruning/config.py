@@ -1,4 +1,4 @@
-"""What data pruning is about: training examples, some with wrong labels, and the trainings on parts of them."""
+"""The configuration of data pruning: training examples, some with wrong labels, and trainings on parts of them."""
 
 import dataclasses
 import pathlib
@@ -27,47 +27,47 @@ class Config(Training):
     NOT_HASHED = Training.NOT_HASHED | {"scores", "orders", "fractions", "sizes", "distil", "seeds"}
 
     on_nan: OnNan = "record"
-    """At a loss that is not finite: record what comes of it, as befits a comparison, or stop."""
+    """At a loss that is not finite: record the result, which suits a comparison, or stop."""
     scores: tuple[Literal[*SCORES, RANDOM], ...] = ("el2n", "forgetting", RANDOM)
-    """How hard an example is. The first five are read once, after --score-epochs; first_learned, forgetting and the
-    means watch a whole training; prototypes need no labels; memorisation compares networks that were trained on an
-    example with others that were not, and takes many. random is the control."""
+    """Scores of how hard an example is. The first five are read once, after --score-epochs. first_learned, forgetting
+    and the means watch a whole training; prototypes need no labels; memorisation needs many networks, with and
+    without an example. random is the control."""
     orders: tuple[Literal["hard", "easy", "middle"], ...] = ()
-    """Which examples of a score are kept; middle are the hardest without the --skip hardest of all. If none is named:
-    hard and easy, with --label-noise also middle."""
+    """The examples of a score to keep; middle is the hardest without the very hardest (--skip). If none is named: hard
+    and easy, with --label-noise also middle."""
     fractions: tuple[float, ...] = (0.1, 0.3, 0.5, 0.8)
-    """Parts of the training examples to keep."""
+    """The parts of the training examples to keep."""
     sizes: tuple[int, ...] = (0,)
-    """Training examples that there are before any is pruned, each class in its share; 0 is all of them. With several,
-    the table shows where the turn from easy to hard comes with the budget of data."""
+    """The numbers of training examples before pruning, each class in its share; 0 is all of them. With several, the
+    table shows how the turn from easy to hard moves with the budget of data."""
     budget: Literal["steps", "epochs"] = "steps"
-    """Is a subset trained for as many steps as all data, or for as many epochs?"""
+    """Whether a subset is trained for as many steps as all data, or for as many epochs."""
     balance: float = 0.0
-    """Every class keeps at least this part of its share of a subset."""
+    """The least part of its share in a subset that every class keeps."""
     skip: float = 0.1
-    """Part of the training examples, the hardest, that middle leaves out."""
+    """The part of the training examples, the hardest, that middle leaves out."""
     score_epochs: int = 2
-    """Epochs of training after which scores that are read once are read."""
+    """The epochs of training after which scores that are read once are read."""
     score_replicates: int = 3
-    """Networks with seeds of their own, over which scores are averaged."""
+    """The networks with seeds of their own over which scores are averaged."""
     memorisation_models: int = 60
-    """As many for each of these that memorisation is estimated by, each of them trained on a random 70 %."""
+    """The networks for each estimate of memorisation, each trained on a random 70 %."""
     memorisation_epochs: int = 0
-    """Their epochs; 0 is --epochs. What is memorised shows once they fit all examples that they are trained on."""
+    """Their epochs; 0 is --epochs. Memorisation shows once networks fit all of their training examples."""
     score_model: Literal["same", "lenet_300_100", "conv_2", "conv_4"] = "same"
-    """The network that scores, where it is not the one that is trained."""
+    """The network that scores, if it is not the trained one."""
     score_width: int = 0
-    """Its width; 0 is its own."""
+    """The width of the network that scores; 0 is its own."""
     label_noise: float = 0.0
-    """Part of the training labels that are replaced by another class; validation and test stay clean."""
+    """The part of the training labels that are replaced by another class; validation and test stay clean."""
     distil: tuple[Literal[*SCORES, RANDOM], ...] = ()
-    """Scores whose subsets are also trained under a teacher, a network that was trained on all data."""
+    """The scores whose subsets are also trained under a teacher, a network that was trained on all data."""
     temperature: float = 4.0
-    """Of the distillation."""
+    """The temperature of the distillation."""
     teacher_weight: float | None = None
-    """Of the teacher against the labels; if not given, 1 less the fraction kept, at least 0.5."""
+    """The weight of the teacher against the labels; by default 1 less the fraction kept, at least 0.5."""
     seeds: int = 3
-    """Trainings of everything with other random numbers (the split of the data and the scores stay)."""
+    """Repetitions with other random numbers; the split of the data and the scores stay."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,15 +103,15 @@ class Config(Training):
         return self.orders or ("hard", "easy", *["middle"] * (self.label_noise > 0))
 
     def scored(self) -> tuple[str, ...]:
-        """The scores that are no control."""
+        """The scores other than the control."""
         return tuple(score for score in self.scores if score != RANDOM)
 
     def weight_of_teacher(self, fraction: float) -> float:
-        """The less data, the more the teacher is worth (Ben-Baruch et al., 2024)."""
+        """Return the teacher's weight: the less data, the more it is worth (Ben-Baruch et al., 2024)."""
         return max(0.5, 1 - fraction) if self.teacher_weight is None else self.teacher_weight
 
     def transfers(self) -> bool:
-        """Is it another network that scores?"""
+        """Whether another network scores."""
         return self.score_model != "same" or self.score_width > 0
 
     def scorer(self) -> str:
@@ -119,16 +119,16 @@ class Config(Training):
         return f"{self.score_model}_{self.score_width}" if self.score_width else self.score_model
 
     def networks(self) -> int:
-        """How many are trained to score the examples of each size."""
+        """The number of networks that are trained to score the examples of each size."""
         return (1 + self.transfers()) * self.score_replicates * bool(self.scored()) + self.memorising()
 
     def memorising(self) -> int:
-        """How many of them are trained on random parts of these."""
+        """The number of them that are trained on random parts of these."""
         replicates = (1 + self.transfers()) * self.score_replicates
         return replicates * self.memorisation_models * ("memorisation" in self.scores)
 
     def cells(self) -> list["Cell"]:
-        """Everything to train: size by size all data first, then from large to small subsets."""
+        """Return all trainings: size by size all data first, then from large to small subsets."""
         names = [(score, order) for score in self.scores for order in (self.kept() if score != RANDOM else ("",))]
         kinds = [(*name, taught) for taught in (False, True) for name in names if not taught or name[0] in self.distil]
         return [
@@ -141,7 +141,7 @@ class Config(Training):
 
 
 class Cell(NamedTuple):
-    """One training: on a part of so many examples, with a seed."""
+    """A training: on a part of so many examples, with a seed."""
 
     size: int
     score: str
@@ -152,13 +152,13 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What stands in tables."""
+        """The name in tables."""
         chosen = f"{self.score}, {self.order} first" if self.order in ("hard", "easy") else self.score
         chosen = f"{self.score}, middle" if self.order == "middle" else chosen
         return f"{chosen}, taught" if self.taught else chosen
 
     def path(self, folder: pathlib.Path) -> pathlib.Path:
-        """Where its record is kept."""
+        """Return the file of its record."""
         name = "-".join(part for part in (self.score, self.order, "taught" * self.taught) if part)
         return folder / "cells" / f"size_{self.size}" / name / f"fraction_{self.fraction}" / f"seed_{self.seed}.json"
 
@@ -172,16 +172,16 @@ class Study(NamedTuple):
 
     @property
     def labels(self) -> jax.Array:
-        """Of the training examples, (examples,)."""
+        """The labels of the training examples, (examples,)."""
         return self.basis.dataset.train.y
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """The number of classes."""
         return int(self.labels.max()) + 1
 
     def composition(self, rows: np.ndarray) -> dict[str, float]:
-        """Of a subset, the shares of the rarest and the commonest class, their entropy in bits, and changed labels."""
+        """Return for a subset the shares of the rarest and the commonest class, their entropy, and changed labels."""
         shares = np.bincount(np.asarray(self.labels)[rows], minlength=self.classes) / rows.sum()
         present = shares[shares > 0]
         return {
@@ -193,7 +193,7 @@ class Study(NamedTuple):
 
 
 def studies(config: Config) -> list[Study]:
-    """One for each size. Subsets and scores index its training examples, and see no others.
+    """Return a study for each size. Subsets and scores index its training examples, and see no others.
 
     Raises InputError for more examples than there are.
     """
@@ -210,7 +210,7 @@ def studies(config: Config) -> list[Study]:
 
 
 def noisy(labels: jax.Array, part: float, *, seed: int) -> tuple[jax.Array, np.ndarray]:
-    """The labels with a part of them replaced by another class, each as likely; and (examples,) bool: which."""
+    """Return labels with a part replaced by other classes, equally likely; and (examples,) bool: the replaced ones."""
     rng, given = np.random.default_rng(seed), np.asarray(labels)
     changed = np.zeros(len(given), bool)
     changed[rng.permutation(len(given))[: round(part * len(given))]] = True

@@ -1,4 +1,4 @@
-"""What data pruning found: accuracies of subsets, the turn from easy to hard, how far scores can be trusted."""
+"""The results of data pruning: accuracies of subsets, the turn from easy to hard, the trustworthiness of scores."""
 
 import itertools
 import statistics
@@ -15,7 +15,7 @@ from jaxticket import diagnostics
 
 
 class Trust(NamedTuple):
-    """How far a score can be trusted; NaN where there is nothing to compare."""
+    """The trustworthiness of a score; NaN where there is nothing to compare."""
 
     replicates: float  # Spearman's correlation of the scores of two replicates, the mean over all pairs
     halves: float  # the same of the means over half of them each; of three, over one and over two
@@ -25,7 +25,7 @@ class Trust(NamedTuple):
 
 
 def summarise(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One row for each subset: accuracies with intervals over seeds, and what the subset holds, on average."""
+    """Return a row for each subset: accuracies with intervals over seeds, and its mean composition."""
     rows = []
     for (size, name, fraction), group in itertools.groupby(records, lambda r: (r["size"], r["name"], r["fraction"])):
         members = list(group)
@@ -44,13 +44,13 @@ def summarise(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def by_seed(records: Sequence[Record], **wanted: Any) -> dict[int, float]:
-    """Test accuracy by seed of the trainings that have these values."""
+    """Return the test accuracy by seed of the trainings that have these values."""
     alike = [r for r in records if all(r[name] == value for name, value in wanted.items())]
     return {r["seed"]: r["test_accuracy"] for r in alike}
 
 
 class Lead(NamedTuple):
-    """By how many points hard first is ahead of easy first at a fraction: the mean over seeds, half its interval."""
+    """The lead of hard first over easy first at a fraction, in points: the mean over seeds, half its interval."""
 
     fraction: float
     mean: float
@@ -58,16 +58,16 @@ class Lead(NamedTuple):
 
 
 def leads(config: Config, records: Sequence[Record], size: int, score: str) -> list[Lead]:
-    """From the smallest fraction to the largest, of subsets that no teacher teaches."""
+    """Return the leads from the smallest fraction to the largest, of subsets without a teacher."""
     of = lambda order, f: by_seed(records, size=size, score=score, order=order, taught=False, fraction=f)
     differences = {f: points(of("hard", f), of("easy", f)) for f in sorted(config.fractions)}
     return [Lead(f, *diagnostics.interval(each)) for f, each in differences.items()]
 
 
 def turn(found: Sequence[Lead]) -> float | None:
-    """The fraction from which on hard first stays ahead, where the line that joins the leads of two fractions says 0.
+    """Return the fraction from which hard first stays ahead, by linear interpolation between fractions.
 
-    0 if it is ahead at all fractions, None if it is not at the largest.
+    It is 0 if hard first is ahead at all fractions, and None if it is not ahead at the largest.
 
     >>> turn([Lead(0.1, -3.0, 0.0), Lead(0.3, -1.0, 0.0), Lead(0.5, 1.0, 0.0)])
     0.4
@@ -82,7 +82,7 @@ def turn(found: Sequence[Lead]) -> float | None:
 
 
 def turns(config: Config, records: Sequence[Record], studies: Sequence[Study]) -> dict[str, dict[str, Any]]:
-    """For each score and size: the fraction at which hard first overtakes easy first, and the lead at each fraction."""
+    """Return for each score and size the fraction at which hard first overtakes easy first, and all leads."""
     if not {"hard", "easy"} <= {*config.kept()}:
         return {}
     found: dict[str, dict[str, Any]] = {}
@@ -112,7 +112,10 @@ def told(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray] | None) -> dict[str, Trust]:
-    """Of each score, (replicates, examples); `own` are those of the trained network, where another one scores."""
+    """Return the trust of each score, (replicates, examples).
+
+    `own` are the scores of the trained network, if another network scores.
+    """
     from sklearn.metrics import average_precision_score
 
     found = {}
@@ -135,12 +138,12 @@ def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.n
 
 
 def as_json(trusted: Mapping[str, Trust]) -> dict[str, dict[str, Any]]:
-    """What is known of each score, in numbers."""
+    """Return the trust of each score, in numbers."""
     return {name: {**t._asdict(), "precision": t.precision._asdict()} for name, t in trusted.items()}
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """The correlation of ranks."""
+    """Return the correlation of ranks."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic)

@@ -1,4 +1,4 @@
-"""What is random in data pruning: a key for each purpose."""
+"""The random numbers of data pruning: a key for each purpose."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxticket.typing import Key
 
 
 class _Keys(NamedTuple):
-    """Each for a purpose of its own."""
+    """The keys of a run, one for each purpose."""
 
     cells: Key
     networks: Key
@@ -18,7 +18,7 @@ class _Keys(NamedTuple):
 
 
 def keys(seed: int) -> _Keys:
-    """What is random in the run with this seed, but for the split of the data."""
+    """Return the keys of the run with this seed, all but that of the split of the data."""
     key = jax.random.key(seed)
     # Split in four, as it was before there was a fifth: a split in five need not begin with the same keys.
     return _Keys(*jax.random.split(key, 4), jax.random.fold_in(key, 4))

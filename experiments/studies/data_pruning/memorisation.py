@@ -1,4 +1,4 @@
-"""Memorisation of each training example: many networks, each trained on a random part of the examples and then kept."""
+"""The memorisation of each training example, by many networks, each trained on a random part of the examples."""
 
 import functools
 import pathlib
@@ -22,11 +22,13 @@ _PART = 0.7  # of the examples, for each network, as Feldman & Zhang (2020) take
 
 
 class Memorisation:
-    """Estimates it for the examples of one study, of which each network is trained on a random part.
+    """An estimator for the examples of one study; each network is trained on a random part.
 
     Args:
-      model: of the networks. folder: where it is kept which examples each of them gets right.
-      origin: fingerprint of the training examples. finished: called after each network, with its name.
+      model: the network.
+      folder: keeps the examples that each network classifies right.
+      origin: fingerprint of the training examples.
+      finished: called after each network, with its name.
       options: checkpoint and progress, as of `training.fit`.
     """
 
@@ -45,13 +47,13 @@ class Memorisation:
         self._folder, self._origin, self._finished, self._options = folder, origin, finished, options
 
     def scores(self, replicate: int) -> np.ndarray:
-        """(examples,), higher = harder, by networks of its own; what is in the folder already is not trained again."""
+        """Return (examples,), higher = harder, by networks of its own; stored results are loaded."""
         included = drawn(self._config, len(self._study.labels), replicate)
         right = np.stack([*self._right(replicate, included)])
         return np.asarray(memorisation.memorisation(jnp.asarray(right), included))
 
     def _right(self, replicate: int, included: jax.Array) -> Iterator[np.ndarray]:
-        """Of each network (examples,) bool: which it classifies right, whether or not it was trained on them."""
+        """Return for each network (examples,) bool: those it classifies right, trained on or not."""
         together = self._trainer.lanes
         for first in range(0, len(included), together):
             some = range(first, min(first + together, len(included)))
@@ -92,12 +94,12 @@ class Memorisation:
 
 
 def drawn(config: Config, examples: int, replicate: int) -> jax.Array:
-    """(networks, examples) bool: which examples each network of a replicate is trained on."""
+    """Return (networks, examples) bool: the examples on which each network of a replicate is trained."""
     return memorisation.draw_subsets(config.memorisation_models, examples, _PART, key=_keys(config, replicate)[0])
 
 
 def check(config: Config, study: Study) -> None:
-    """Raises InputError where an example is in the part of every network, or of none, before anything is trained."""
+    """Raise InputError, before anything is trained, if an example is in the part of every network, or of none."""
     if "memorisation" not in config.scores:
         return
     examples = len(study.labels)
@@ -110,5 +112,5 @@ def check(config: Config, study: Study) -> None:
 
 
 def _keys(config: Config, replicate: int) -> jax.Array:
-    """For the parts, and for the networks."""
+    """Return the keys of the parts, and of the networks."""
     return jax.random.split(jax.random.fold_in(keys(config.seed).memorisation, replicate))

@@ -10,7 +10,7 @@ from experiments.training import subsets
 
 
 def prepare(config: Config) -> list[Study]:
-    """Raises InputError for what does not fit the data, before anything is trained."""
+    """Raise InputError, before anything is trained, for settings that do not fit the data."""
     made = studies(config)
     for study in made:
         memorisation.check(config, study)
@@ -18,7 +18,7 @@ def prepare(config: Config) -> list[Study]:
 
 
 def plan(config: Config, prepared: Sequence[Study]) -> Iterator[str]:
-    """What the command would do."""
+    """Return the lines of --dry-run."""
     folder, cells = config.folder(), config.cells()
     for study in prepared:
         yield from _planned(config, study, [cell for cell in cells if cell.size == study.size])
@@ -28,7 +28,7 @@ def plan(config: Config, prepared: Sequence[Study]) -> Iterator[str]:
 
 
 def _planned(config: Config, study: Study, cells: Sequence[Cell]) -> Iterator[str]:
-    """Of the examples of one study."""
+    """Return the lines for the examples of one study."""
     trained, scoring = (dry_run.sizes(model.init)[0] for model in (study.basis, scores.score_model(config, study)))
     students, memorising = Students(config, study, {}), config.memorising()
     steps = f"{subsets.steps(config, len(study.labels)):,} steps of {config.batch_size} examples"

@@ -1,4 +1,4 @@
-"""What data pruning shows: tables, plots, the page and the claims."""
+"""The report of data pruning: tables, plots, the page and the claims."""
 
 import math
 import pathlib
@@ -19,7 +19,7 @@ _LINES = {"easy first": "--", "middle": ":"}
 
 
 class Scored(NamedTuple):
-    """A study, and what its examples score."""
+    """A study, and the scores of its examples."""
 
     study: Study
     scores: Mapping[str, np.ndarray]  # of each name (replicates, examples), higher = harder
@@ -27,12 +27,12 @@ class Scored(NamedTuple):
 
     @property
     def there(self) -> str:
-        """How many examples there are, in words."""
+        """The number of examples, in words."""
         return f"{len(self.study.labels):,} training examples"
 
 
 def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -> None:
-    """Prints the tables and writes them, the plots, the page, the numbers and the claims into the folder of the run."""
+    """Print the tables, and write them, the plots, the page, the numbers and the claims into the folder of the run."""
     folder, first = config.folder(), scored[0]
     title = f"data pruning, {config.model} on {config.data}, run {config.hash()}"
     rows, turns = findings.summarise(records), findings.turns(config, records, [s.study for s in scored])
@@ -80,7 +80,7 @@ def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -
 
 
 def _shown(config: Config) -> dict[str, Callable[[Row], str]]:
-    """What the tables show of a subset."""
+    """Return the texts that the tables show of a subset."""
     shown: dict[str, Callable[[Row], str]] = {
         "on test": lambda row: tables.shown(row["test_accuracy"]),
         "on validation": lambda row: tables.shown(row["validation_accuracy"]),
@@ -107,7 +107,7 @@ def _of(rows: Sequence[Row], name: str) -> list[Row]:
 
 
 def _trusted(config: Config, scored: Scored) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns and cells of what is known of the scores themselves."""
+    """Return the columns and cells of the trust in the scores."""
     columns = ["score", "rank correlation\nof two replicates", "of means over\nhalf of them each"]
     number = lambda value: f"{value:.3f}" if math.isfinite(value) else "–"
     cells = [[tables.plain(name), number(t.replicates), number(t.halves)] for name, t in scored.trust.items()]
@@ -124,7 +124,7 @@ def _trusted(config: Config, scored: Scored) -> tuple[tuple[str, ...], list[tupl
 
 
 def _points(rows: Sequence[Row]) -> dict[str, list[plots.Point]]:
-    """Curves over the part of the examples kept, each by its name; all data, of one point, have none."""
+    """Return curves over the part of the examples kept, by name; all data, of one point, have none."""
     names = dict.fromkeys(row["name"] for row in rows if row["name"] != ALL)
     return {
         tables.plain(name): [

@@ -1,4 +1,4 @@
-"""How hard each training example is, by networks that train on all of them; kept in the folder of the run."""
+"""Scores of how hard each training example is, by networks that train on all of them; kept in the run's folder."""
 
 import functools
 import math
@@ -33,10 +33,11 @@ _COMPONENTS = 50  # of the embeddings whose prototypes are found
 
 
 class Scorer:
-    """Scores the examples of one study. No score sees any but its training examples.
+    """A scorer of the examples of one study. No score sees any but its training examples.
 
     Args:
-      model: of the networks that score. name: of the files in which the scores of such networks are kept.
+      model: the network that scores.
+      name: of the files in which the scores of such networks are kept.
       finished: called with a record after each network, or None.
       options: checkpoint and progress, as of `training.fit`.
     """
@@ -56,7 +57,7 @@ class Scorer:
         self._name, self._options, self._finished = name, options, finished
 
     def scores(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """(replicates, examples) of each name, higher = harder; what is in the folder already is not made again."""
+        """Return (replicates, examples) for each name, higher = harder; stored scores are loaded."""
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for replicate in range(self._config.score_replicates):
             scores = self._of_network(replicate, {*names} - {"prototypes", "memorisation"})
@@ -83,7 +84,7 @@ class Scorer:
         return arrays.kept(file, names, make, origin=self._origin, about=about)
 
     def _train(self, replicate: int, *, grand: bool) -> dict[str, np.ndarray]:
-        """All scores of a network: those of one moment early in its training, and those that watch the whole of it."""
+        """Return all scores of a network: those of one moment early in training, and those over the whole of it."""
         config, study, trainer = self._config, self._study, self._trainer
         examples, per_epoch = len(study.labels), subsets.epoch(config, len(study.labels))
         early = config.score_epochs * per_epoch
@@ -140,7 +141,7 @@ class Scorer:
 
 
 def embeddings(study: Study, *, seed: int) -> jax.Array:
-    """(examples, components): the training images by their principal components, which need no labels."""
+    """Return (examples, components): the training images by their principal components, which need no labels."""
     from sklearn.decomposition import PCA
 
     x = np.asarray(study.basis.dataset.train.x).reshape(len(study.labels), -1)
@@ -170,12 +171,12 @@ def score_model(config: Config, study: Study) -> Any:
 
 
 def averaged(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """(examples,) of each name: the mean over replicates."""
+    """Return (examples,) for each name: the mean over replicates."""
     return {name: values.mean(0) for name, values in scores.items()}
 
 
 def _streamed(watched: Statistics) -> dict[str, np.ndarray]:
-    """An example that was never learned counts as forgotten, and as learned, when the training ended."""
+    """Return scores; an example that was never learned counts as forgotten, and as learned at the end."""
     seen = np.asarray(watched.seen)
     never = np.asarray(watched.correct) == 0
     scores = {
@@ -188,7 +189,7 @@ def _streamed(watched: Statistics) -> dict[str, np.ndarray]:
 
 
 def _gradients(model: Any, params: Params, state: PyTree, x: jax.Array, y: jax.Array) -> np.ndarray:
-    """(examples,): the norm of the gradient by all parameters, exactly."""
+    """Return (examples,): the exact norm of the gradient by all parameters."""
 
     def loss(params: Params, example: tuple[jax.Array, jax.Array], state: PyTree) -> jax.Array:
         logits, _ = model.apply(params, state, example[0][None], train=False, key=None)

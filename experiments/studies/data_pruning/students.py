@@ -1,4 +1,4 @@
-"""Trains networks on what scores choose of the training examples; each is kept as soon as it is trained."""
+"""The training of networks on the training examples that scores choose; each is kept as soon as it is trained."""
 
 import json
 import math
@@ -21,14 +21,14 @@ from jaxticket.tickets import fingerprint
 
 
 class Students:
-    """Trains the cells of one study, several in one program, and keeps the record of each."""
+    """A trainer of the cells of one study, several in one program; it keeps the record of each."""
 
     def __init__(self, config: Config, study: Study, scores: Mapping[str, np.ndarray], **options: Any):
         self._config, self._study, self._scores, self._options = config, study, scores, options
         self._trainers: dict[bool, Trainer] = {}
 
     def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
-        """The record of each cell of this study, as soon as its program has ended."""
+        """Yield the record of each cell of this study, as soon as its program has ended."""
         folder = self._config.folder()
         for program in self.programs(cells):
             missing = [cell for cell in program if not cell.path(folder).exists()]
@@ -37,14 +37,14 @@ class Students:
             yield from (read(cell, self._config) for cell in program)
 
     def programs(self, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-        """Which cells are trained together: those of one size of subset."""
+        """Return the cells that are trained together: those of one size of subset."""
         for kind in dict.fromkeys((cell.taught, cell.fraction) for cell in cells):
             alike = [cell for cell in cells if (cell.taught, cell.fraction) == kind]
             lanes = self.trainer(taught=False).lanes
             yield from (alike[at : at + lanes] for at in range(0, len(alike), lanes))
 
     def trainer(self, *, taught: bool) -> Trainer:
-        """Of students, or of networks that see labels alone. The teacher of the former is trained if it is not yet."""
+        """Return the trainer of students, or of networks that see labels alone, and train a missing teacher."""
         if taught not in self._trainers:
             basis, config = self._study.basis, self._config
             how = (
@@ -110,13 +110,13 @@ class Students:
 
 
 def clock(config: Config, study: Study, size: int, *, epochs: int) -> dict[str, Any]:
-    """Steps of a training on so many of the examples, and the learning rate's schedule fitted to them."""
+    """Return the steps of a training on so many of the examples, and the learning rate's schedule fitted to them."""
     count = epochs * subsets.epoch(config, size if config.budget == "epochs" else len(study.labels))
     return {"steps": count, "stretch": study.basis.steps / count}
 
 
 def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.ndarray]) -> jax.Array:
-    """The training examples of a cell, (examples,) bool. `scores` are (examples,), higher = harder."""
+    """Return the training examples of a cell, (examples,) bool. `scores` are (examples,), higher = harder."""
     options: dict[str, Any] = {"labels": study.labels, "balance": config.balance}
     examples, size = len(study.labels), float(cell.fraction)
     if cell.score == ALL:

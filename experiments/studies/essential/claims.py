@@ -12,11 +12,12 @@ _BEND = (0.3, 0.7)  # where the paper's curves break
 
 
 def claims(curves: Mapping[str, Sequence[tuple[float, ...]]], knee: Knee, *, texts: int) -> list[Claim]:
-    """What Jaiswal et al. (2023) say of pruning by magnitude over all matrices at once.
+    """Return the claims of Jaiswal et al. (2023) about pruning by magnitude over all matrices at once.
 
     Args:
-      curves: for each pruning its (sparsity, mean cosine, half its interval, …). knee: of the global one.
-      texts: how many sentences the means are over.
+      curves: for each pruning its (sparsity, mean cosine, half its interval, …).
+      knee: of the global curve.
+      texts: the number of sentences of the means.
     """
     made = []
     for sparsity, cosine, half, *_ in curves["global"]:

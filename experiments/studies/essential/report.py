@@ -12,7 +12,7 @@ from jaxticket.methods.analysis import essential_sparsity
 
 
 def report(config: Config, records: Sequence[Record]) -> None:
-    """Writes and prints the table, the plot and the page."""
+    """Write and print the table, the plot and the page."""
     folder, title = config.folder(), f"all-MiniLM-L6-v2 pruned in one shot, {config.sentences} sentences"
     curves = {c: _curve(records, c) for c in dict.fromkeys(r["curve"] for r in records)}
     with plots.figure(folder / "accuracy.png") as axes:
@@ -55,7 +55,7 @@ def report(config: Config, records: Sequence[Record]) -> None:
 
 
 def _curve(records: Sequence[Record], name: str) -> list[tuple[float, float, float, float]]:
-    """(sparsity, mean cosine, half its interval, part of neighbours kept); several seeds are averaged."""
+    """Return (sparsity, mean cosine, half its interval, part of neighbours kept); several seeds are averaged."""
     by_sparsity: dict[float, list[Record]] = {}
     for record in records:
         if record["curve"] == name:

@@ -1,4 +1,4 @@
-"""Sentences, and what pruning an encoder does to their embeddings."""
+"""Sentences, and the effect of pruning an encoder on their embeddings."""
 
 import pathlib
 import pydoc_data.topics
@@ -18,7 +18,10 @@ _BATCH = 40  # sentences embedded together
 
 
 def sample(file: pathlib.Path | None, count: int, *, seed: int) -> list[str]:
-    """Different sentences: the lines of a file, or some of Python's own documentation. Raises InputError if too few."""
+    """Return different sentences: the lines of a file, or some of Python's documentation.
+
+    Raises InputError if there are too few.
+    """
     if file is None:
         prose = " ".join(" ".join(text.split()) for text in pydoc_data.topics.topics.values())
         found = re.findall(r"(?<=[.] )[A-Z][a-z][a-zA-Z ,;-]{40,160}[.](?= )", prose)
@@ -34,9 +37,10 @@ def sample(file: pathlib.Path | None, count: int, *, seed: int) -> list[str]:
 
 
 def as_matrices(params: Params) -> Params:
-    """The kernels of the blocks as (inputs, outputs), so that N:M groups lie along the inputs; shapes are undone later.
+    """Return the kernels of the blocks as (inputs, outputs), so that N:M groups lie along the inputs.
 
-    The heads of attention are outputs of query, key and value, and inputs of what follows them.
+    The heads of attention are outputs of query, key and value, and inputs of the following matrix. Shapes are undone
+    later.
     """
 
     def matrix(path: Any, p: jax.Array) -> jax.Array:
@@ -48,7 +52,7 @@ def as_matrices(params: Params) -> Params:
 
 
 def agreement(found: models.Pretrained, texts: Sequence[str]) -> Callable[[Params], jax.Array]:
-    """Parameters as matrices -> (cosine, same neighbour) for each sentence, against the dense model."""
+    """Map parameters as matrices to (cosine, same neighbour) for each sentence, against the dense model."""
     tokens = jnp.asarray(found.tokens(texts))
     batches = tokens[: len(texts) // _BATCH * _BATCH].reshape(-1, min(_BATCH, len(texts)), tokens.shape[1])
     rest = tokens[batches.shape[0] * batches.shape[1] :]

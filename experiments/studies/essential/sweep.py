@@ -1,4 +1,4 @@
-"""The points of a sweep: the pretrained model pruned in one shot, and what is left of it."""
+"""The points of a sweep: the pretrained model pruned in one shot, and its agreement with the dense model."""
 
 import functools
 import itertools
@@ -16,7 +16,7 @@ from jaxticket.typing import Density
 
 
 def points(config: Config, finished: Sequence[Record], tell: Callable[[str], None]) -> Iterator[Record]:
-    """A record for each cell; those of the finished ones come as they are. `tell` hears what is being computed."""
+    """Yield a record for each cell; finished ones are yielded as they are. `tell` gets the current work."""
     yield from finished
     missing = config.cells()[len(finished) :]
     if not missing:
@@ -41,7 +41,7 @@ def points(config: Config, finished: Sequence[Record], tell: Callable[[str], Non
 
 
 def known(config: Config) -> list[Record]:
-    """The records of the first cells, of a run that was killed; from a torn or damaged one on, none."""
+    """Return the records of the first cells of a killed run, up to a torn or damaged one."""
     pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
     return [record for record, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
 
@@ -58,6 +58,6 @@ def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
 
 
 def _is_of(record: Record, cell: tuple[str, float, int]) -> bool:
-    """Is this the whole record of the cell?"""
+    """Whether this is the whole record of the cell."""
     same = tuple(record.get(name) for name in ("curve", "sparsity", "seed")) == cell
     return same and all(isinstance(record.get(name), float) for name in ("cosine", "half_width", "neighbours"))

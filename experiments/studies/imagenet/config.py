@@ -1,4 +1,4 @@
-"""What a training on ImageNet depends on. Every field is a flag."""
+"""The configuration of a training on ImageNet. Every field is a flag."""
 
 import dataclasses
 import math
@@ -25,41 +25,42 @@ class Config(Run):
     method: Literal[
         "imp", "gradual", "global_gradual", "rigl", "granet", "sparse_evolutionary", "ac_dc", "random_erk"
     ] = "rigl"
-    """Iterative magnitude pruning with late rewinding, or a name of jaxticket.registry."""
+    """imp, iterative magnitude pruning with late rewinding, or the name of a method in jaxticket.registry."""
     density: float = 0.2
-    """The fraction of the weights to keep; of imp, where its levels end."""
+    """The fraction of the weights to keep; with imp, that of the last level."""
     rate: float = 0.2
-    """Of imp: the fraction of the surviving weights that each level prunes."""
+    """With imp: the fraction of the surviving weights that each level prunes."""
     rewind_epochs: float = 6.0
-    """Of imp: the epochs after whose weights each level starts."""
+    """With imp: the epochs after which the weights are kept, from which each level starts."""
     data_dir: pathlib.Path | None = None
-    """Where tfds keeps imagenet2012 (None: where it usually does), or a folder of train/CLASS/*.JPEG and val/CLASS."""
+    """The folder in which tfds keeps imagenet2012 (by default the usual one), or of train/CLASS/*.JPEG and
+    val/CLASS."""
     image_size: int = 224
-    """Pixels of a side."""
+    """Pixels along a side."""
     mesh: str = ""
     """Sizes of the axes data, fsdp and tensor, such as data=8,fsdp=2,tensor=1; data takes the devices that are left."""
     epochs: int = 90
-    """Epochs of one training, from its start."""
+    """Epochs of a training, from its start."""
     batch_size: int = 1024
-    """Examples a step, over all devices."""
+    """Examples in a step, over all devices."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Stochastic gradient descent with momentum 0.9, or AdamW."""
     learning_rate: float = 0.4
-    """At its peak, from which a cosine goes to 0."""
+    """The peak of the learning rate, from which a cosine falls to 0."""
     warmup_epochs: float = 5.0
-    """Epochs in which the learning rate grows from 0."""
+    """Epochs in which the learning rate rises from 0."""
     weight_decay: float = 1e-4
-    """Of kernels: with sgd an L2 penalty, with adamw decoupled."""
+    """The decay of kernels: with sgd an L2 penalty, with adamw decoupled."""
     label_smoothing: float = 0.1
     """The probability that is spread over all classes."""
     ema: float = 0.0
-    """Decay a step of an average of the weights, which is then what is evaluated; 0 for none."""
+    """The decay a step of an average of the weights, which is then evaluated; 0 for none."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of activations and gradients; weights, statistics and optimizer are float32."""
+    """The type of activations and gradients; weights, statistics and optimizer are float32."""
     checkpoint_steps: int = 1000
     """Steps between checkpoints inside a training."""
     lower: int = 0
-    """Compile a step for so many imagined devices, print what it would cost each of them, and stop."""
+    """Compile a step for so many imagined devices, print its cost for each of them, and stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +81,7 @@ class Config(Run):
         self.axes(math.prod(self._sizes().values()))
 
     def axes(self, devices: int) -> dict[str, int]:
-        """The size of each axis of the mesh on so many devices. Raises InputError for sizes that do not fit."""
+        """Return the size of each axis of the mesh on so many devices. Raises InputError for sizes that do not fit."""
         sizes = self._sizes()
         given = math.prod(sizes.values())
         if "data" not in sizes:
@@ -92,7 +93,7 @@ class Config(Run):
         return {axis: sizes.get(axis, 1) for axis in AXES}
 
     def densities(self) -> list[float]:
-        """Of the levels of imp: falling by --rate to the last one above --density, and then to it."""
+        """Return the densities of imp's levels: falling by --rate to the last above --density, and then to it."""
         if self.density == 1:
             return [1.0]
         levels = math.ceil(math.log(self.density) / math.log1p(-self.rate) - 1e-9)

@@ -1,4 +1,4 @@
-"""What a step costs each device, from its compiled program: nothing is allocated, and no device need be there."""
+"""The cost of a step for each device, from its compiled program: nothing is allocated, and no device need exist."""
 
 import collections
 import functools
@@ -19,14 +19,14 @@ _MIB = 2**20
 
 
 def flops(program: Program) -> float:
-    """Of a step on all devices, before the compiler has seen it."""
+    """Return the FLOPs of a step on all devices, before the compiler has seen it."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (program.carry, program.batch))
     lowered = jax.jit(functools.partial(program.step_with, program.transform())).lower(*shapes)
     return float(lowered.cost_analysis()["flops"])
 
 
 def table(config: Config, mesh: jax.sharding.Mesh) -> str:
-    """Collectives, FLOPs and bytes of a step on each device of the mesh: of plain optax, and under the plan."""
+    """Return collectives, FLOPs and bytes of a step on each device of the mesh: of plain optax, and under the plan."""
     program = Program(config, mesh, examples=reading.EXAMPLES, classes=reading.CLASSES)
     costs = [_costs(program, tx) for tx in (program.inner(), program.transform())]
     rows = [(what, *(cost.get(what, "–") for cost in costs)) for what in sorted({*costs[0], *costs[1]}, key=_order)]
@@ -58,7 +58,7 @@ def _order(what: str) -> tuple[bool, bool, str]:
 
 
 def _lowered(program: Program, tx: optax.GradientTransformation) -> Any:
-    """A step by this optimizer, for arrays that lie as the program says."""
+    """Lower a step by this optimizer, for arrays that lie as the program's do."""
     params, state, _ = program.carry
     places = program.places._replace(opt_state=sharding.state_shardings(tx, params, program.places.params))
     carry = Carry(params, state, laid_out(jax.eval_shape(tx.init, params), places.opt_state))

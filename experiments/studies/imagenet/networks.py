@@ -1,4 +1,4 @@
-"""The networks of ImageNet, and how each is split over a tensor axis."""
+"""The networks of ImageNet, and their split over a tensor axis."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from jaxticket.typing import Params, PyTree
 
 
 class Network(NamedTuple):
-    """A network, and how its parameters lie on a mesh."""
+    """A network, and the layout of its parameters on a mesh."""
 
     make: Callable[[int, int], Any]  # (classes, pixels) -> Model
     rules: Mapping[str, P]  # of the tensor axis
     minimum: int = 2**16  # entries of the smallest leaf that FSDP splits
 
     def shardings(self, params: Params, mesh: jax.sharding.Mesh) -> PyTree:
-        """Of parameters, or of their shapes, on a mesh of the axes data, fsdp and tensor."""
+        """Return the shardings of parameters, or of their shapes, on a mesh of the axes data, fsdp and tensor."""
         tensor = sharding.tensor_parallel(params, mesh, self.rules)
         return sharding.fsdp(params, mesh, minimum=self.minimum, over=tensor)
 

@@ -1,4 +1,4 @@
-"""The compiled functions of a training on a mesh, and where their arrays lie."""
+"""The compiled functions of a training on a mesh, and the layout of their arrays."""
 
 import functools
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Carry(NamedTuple):
-    """What a step passes to the next one."""
+    """The values that a step passes to the next one."""
 
     params: Params
     state: PyTree  # batch statistics, or None
@@ -28,7 +28,7 @@ class Carry(NamedTuple):
 
 
 class Average(NamedTuple):
-    """State of `weights_average`."""
+    """The state of `weights_average`."""
 
     average: Params
 
@@ -37,14 +37,17 @@ class Program:
     """A training as functions that are compiled once, for every level and every mask.
 
     Attributes:
-      steps: of one training from its start. per_epoch: whole batches of the training examples.
-      places: the shardings of what `step` passes on. carry: its ShapeDtypeStructs, with them. batch: of what it reads.
+      steps: of a training, from its start.
+      per_epoch: whole batches of the training examples.
+      places: the shardings of the values that `step` passes on.
+      carry: its ShapeDtypeStructs, with them.
+      batch: those of the batch that it reads.
       init(key) -> (params, state): fresh ones, on the mesh.
       begin(params, state, mask) -> Carry: with a fresh optimizer; the plan makes the mask where it is None.
       step(carry, batch, shift) -> (Carry, {"loss", "accuracy"}): donates the carry. A fresh optimizer that began at
         step `shift` sees the learning rate from there on.
       full_mask(params) -> a mask that keeps everything.
-      correct(params, state, batch, valid) -> how many of the valid examples are classified right.
+      correct(params, state, batch, valid) -> the number of valid examples that are classified right.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Program:
         )
 
     def learning_rate(self, step: int | jax.Array) -> jax.Array:
-        """At this step of a training."""
+        """Return the learning rate at this step of a training."""
         config = self._config
         warmup = round(config.warmup_epochs * self.per_epoch)
         return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, self.steps)(step)
@@ -96,7 +99,7 @@ class Program:
         return jt.sparsify(self.inner(shift), self.plan(), key=jax.random.key(self._config.seed), mask=mask)
 
     def plan(self) -> jt.Plan:
-        """Of --method; with imp the mask is given, and stays."""
+        """The plan of --method; with imp the mask is given, and stays."""
         config = self._config
         if config.method == "imp":
             return jt.static()
@@ -107,13 +110,13 @@ class Program:
         return registry.get(config.method).make(setting)
 
     def evaluated(self, carry: Carry) -> Params:
-        """The weights to evaluate: their average under the mask, if --ema keeps one."""
+        """Return the weights to evaluate: their average under the mask, if --ema keeps one."""
         if not self._config.ema:
             return carry.params
         return jt.apply_mask(optax.tree_utils.tree_get(carry.opt_state, "average"), jt.mask_of(carry.opt_state))
 
     def placed(self, params: Params) -> Params:
-        """Weights on the mesh, also those that were loaded onto one device."""
+        """Return weights on the mesh, also those that were loaded onto one device."""
         on_mesh = lambda p, s: p if p.sharding == s else jax.device_put(np.asarray(p), s)
         return jax.tree.map(on_mesh, params, self.places.params)
 
@@ -127,7 +130,7 @@ class Program:
     def step_with(
         self, tx: optax.GradientTransformation, carry: Carry, batch: PyTree
     ) -> tuple[Carry, dict[str, jax.Array]]:
-        """A step by this optimizer."""
+        """Return a step by this optimizer."""
 
         def loss(params: Params) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
             logits, state = self._apply(params, carry.state, batch["image"], train=True)
@@ -143,7 +146,7 @@ class Program:
         return jnp.sum((jnp.argmax(logits, -1) == batch["label"]) & valid)
 
     def _apply(self, params: Params, state: PyTree, images: jax.Array, *, train: bool) -> tuple[jax.Array, PyTree]:
-        """Logits in float32, computed in --precision."""
+        """Return logits in float32, computed in --precision."""
         dtype = jnp.dtype(self._config.precision)
         mean, deviation = (255 * jnp.float32(values).reshape(1, 1, 1, 3) for values in (_MEAN, _DEVIATION))
         low = jax.tree.map(lambda p: p.astype(dtype), params)
@@ -164,12 +167,12 @@ def weights_average(decay: float) -> optax.GradientTransformation:
 
 
 def laid_out(shapes: PyTree, places: PyTree) -> PyTree:
-    """ShapeDtypeStructs with these shardings."""
+    """Return ShapeDtypeStructs with these shardings."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
 
 
 def seed_of(key: Key) -> int:
-    """A number that stands for a key: of the order of the examples, and of the training itself."""
+    """Return a number that stands for a key: of the order of the examples, and of the training itself."""
     return int(jax.random.bits(key, dtype=jnp.uint32))
 
 

@@ -1,4 +1,4 @@
-"""Photographs: found, read by each process in its part, and brought onto the mesh."""
+"""Photographs of ImageNet: each process reads its part and brings it onto the mesh."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ EXAMPLES, VALIDATION, CLASSES = 1_281_167, 50_000, 1000  # of imagenet2012
 
 
 class Photographs(NamedTuple):
-    """Both splits, as sources of {"image": (height, width, 3) uint8, "label"}, and how many classes there are."""
+    """Both splits, as sources of {"image": (height, width, 3) uint8, "label"}, and the number of classes."""
 
     train: Sequence[Any]
     validation: Sequence[Any]
@@ -23,7 +23,7 @@ class Photographs(NamedTuple):
 
 
 def find(config: Config) -> Photographs:
-    """What --data-dir holds. Raises InputError, with the command that prepares it, if that is nothing of the kind."""
+    """Open the photographs in --data-dir. Raises InputError, with the command that prepares them, if there are none."""
     folder = config.data_dir
     if folder is not None and (folder / "train").is_dir():
         train, validation = (data.ImageFolder(folder / split) for split in ("train", "val"))
@@ -43,7 +43,7 @@ def find(config: Config) -> Photographs:
 
 
 def training(config: Config, found: Photographs, *, seed: int, like: PyTree) -> Any:
-    """An iterator over this process's part of the training batches, whose state can be saved.
+    """Return an iterator over this process's part of the training batches, whose state can be saved.
 
     `like` holds the shapes and shardings of a batch on the mesh.
     """
@@ -53,7 +53,7 @@ def training(config: Config, found: Photographs, *, seed: int, like: PyTree) -> 
 
 
 def validation(config: Config, found: Photographs, *, like: PyTree) -> Iterator[tuple[PyTree, jax.Array]]:
-    """Batches on the mesh that hold each validation example once, and which of their examples count."""
+    """Yield batches on the mesh that hold each validation example once, and the examples of them that count."""
     rows = like["label"]
     crop = data.crops.centre(config.image_size)
     batches = data.one_pass(found.validation, batch_size=config.batch_size, transform=crop, part=part_of(rows))
@@ -62,13 +62,13 @@ def validation(config: Config, found: Photographs, *, like: PyTree) -> Iterator[
 
 
 def onto(local: PyTree, like: PyTree) -> PyTree:
-    """Arrays on the mesh, put together of the parts that the processes read."""
+    """Return arrays on the mesh, joined from the parts that the processes read."""
     put = lambda x, s: jax.make_array_from_process_local_data(s.sharding, np.asarray(x), s.shape)
     return jax.tree.map(put, local, like)
 
 
 def part_of(rows: jax.ShapeDtypeStruct) -> data.Part:
-    """The part of a batch that lies on this process's devices; processes that share a tensor axis share it."""
+    """Return the part of a batch that lies on this process's devices; processes on one tensor axis share it."""
     places = rows.sharding.addressable_devices_indices_map(rows.shape).values()
     bounds = [place[0].indices(rows.shape[0])[:2] for place in places]
     first, last = min(start for start, _ in bounds), max(stop for _, stop in bounds)

@@ -10,7 +10,7 @@ from experiments.studies.imagenet.config import Config
 
 
 def report(config: Config, records: Sequence[Record], folder: pathlib.Path) -> None:
-    """Writes and prints the tables, the plot and the page."""
+    """Write and print the tables, the plot and the page."""
     title = f"{config.model} on ImageNet by {tables.plain(config.method)}, run {config.hash()}"
     columns = ("training", "weights kept", "validation accuracy")
     rows = [(r["training"], f"{r['density']:.4f}", f"{100 * r['validation_accuracy']:.2f}") for r in records]

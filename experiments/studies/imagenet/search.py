@@ -16,7 +16,7 @@ from jaxticket.typing import Key, Mask, Params, PyTree, Trained
 
 
 def search(config: Config, program: Program, trainer: training.Trainer, folder: pathlib.Path) -> Iterator[Record]:
-    """The records of the levels of iterative magnitude pruning with late rewinding, each as soon as it is trained."""
+    """Yield the records of the levels of iterative magnitude pruning with late rewinding."""
     init_key, early_key, key = jax.random.split(jax.random.key(config.seed), 3)
     rewind_step = round(config.rewind_epochs * program.per_epoch)
     names = {seed_of(loops.level_keys(i, key=key)[0]): f"level {i}" for i in range(len(config.densities()))}
@@ -54,7 +54,7 @@ def rewind_point(
     step: int,
     keys: tuple[Key, Key],
 ) -> jt.Ticket:
-    """The ticket to search from: the dense network at the rewind step, loaded if a former process trained it."""
+    """Return the ticket to search from: the dense network at the rewind step, trained or loaded."""
     init_key, early_key = keys
     shapes, places = program.carry, program.places
     if path.exists():
@@ -70,7 +70,7 @@ def rewind_point(
 
 
 def train(config: Config, program: Program, trainer: training.Trainer, path: pathlib.Path) -> Record:
-    """The record of one training by a plan; its ticket holds the trained weights and their mask."""
+    """Return the record of one training by a plan; its ticket holds the trained weights and their mask."""
     if not path.exists():
         init_key, key = jax.random.split(jax.random.key(config.seed))
         carry = program.begin(*program.init(init_key), None)

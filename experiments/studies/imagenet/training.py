@@ -1,4 +1,4 @@
-"""The loop around a program's steps: checkpoints, notices of preemption, what is said and written meanwhile."""
+"""The loop around a program's steps: checkpoints, notices of preemption, progress and journal."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ REPORT_STEPS = 100  # between lines
 
 
 class Trainer:
-    """Trains, and evaluates after each epoch; what a kill interrupts goes on from its checkpoint.
+    """A loop that trains, and evaluates after each epoch; a killed training resumes from its checkpoint.
 
     Args:
       stopping: asked after each step: shall the training save its state and stop?
@@ -47,7 +47,7 @@ class Trainer:
         self._density = jax.jit(jt.density)
 
     def fit(self, name: str, carry: Carry, key: Key, *, first: int, last: int) -> Carry:
-        """Steps first … last − 1 of the training called `name`, after a fresh optimizer. Donates the carry.
+        """Run steps first … last − 1 of the training called `name`, after a fresh optimizer. Donates the carry.
 
         Raises StoppedError, once the state is saved, when the machine is about to be taken away; DivergedError at a
         loss that is not finite.
@@ -82,7 +82,7 @@ class Trainer:
         return carry
 
     def evaluate(self, name: str, at: int, carry: Carry) -> float:
-        """The accuracy on all validation examples."""
+        """Return the accuracy on all validation examples."""
         program = self._program
         params = program.evaluated(carry)
         right = sum(
@@ -95,7 +95,7 @@ class Trainer:
         return accuracy
 
     def clear(self) -> None:
-        """Removes the checkpoints, when everything that they served is finished."""
+        """Remove the checkpoints, once all trainings that they served are finished."""
         self._checkpoints.clear()
 
     def _report(self, name: str, at: int, carry: Carry, seen: Sequence[Mapping[str, float]], speed: float) -> None:
@@ -114,7 +114,7 @@ class Trainer:
 
 
 def _numbers(name: str, at: int, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """The metrics of some steps, off the devices. Raises DivergedError unless all are finite."""
+    """Return the metrics of some steps, off the devices. Raises DivergedError unless all are finite."""
     numbers = [{what: float(value) for what, value in step.items()} for step in seen]
     if not all(np.isfinite(step["loss"]) for step in numbers):
         raise DivergedError(
@@ -124,26 +124,26 @@ def _numbers(name: str, at: int, seen: Sequence[Mapping[str, Any]]) -> list[dict
 
 
 class Journal:
-    """A JSON value a line, by process 0; what a training wrote after the step it goes on from is dropped."""
+    """A JSON value a line, by process 0; lines of a training after the step from which it resumes are dropped."""
 
     def __init__(self, file: pathlib.Path):
         self._file = file
 
     def rewind(self, name: str, step: int) -> None:
-        """Keeps of the training called `name` what it wrote up to this step."""
+        """Keep the lines of the training called `name` up to this step."""
         if processes.is_main() and self._file.exists():
             kept = [record for record in read(self._file) if record["training"] != name or record["step"] <= step]
             files.write_text(self._file, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Adds a line."""
+        """Add a line."""
         if processes.is_main():
             with files.writing(self._file), self._file.open("a") as stream:
                 stream.write(json.dumps(record) + "\n")
 
 
 def read(file: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a journal; a line that a kill has torn is none."""
+    """Read the records of a journal; a line that a kill has torn is skipped."""
     records = []
     for line in file.read_text().splitlines() if file.exists() else []:
         with contextlib.suppress(ValueError):
@@ -152,7 +152,7 @@ def read(file: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class _Checkpoints:
-    """The newest two states, which orbax writes while the training goes on."""
+    """The newest two states, which orbax writes while the training continues."""
 
     def __init__(self, directory: pathlib.Path):
         from orbax.checkpoint import v1
@@ -163,7 +163,7 @@ class _Checkpoints:
         self._next = 0 if self._kept.latest is None else self._kept.latest.step + 1
 
     def load(self, training: int, like: Carry) -> tuple[Carry, dict[str, Any]] | None:
-        """The newest state, laid out as `like` says, and what was saved about it; None if it is of another training."""
+        """Return the newest state, laid out as `like`, and the values saved with it; None for another training."""
         newest = self._kept.latest
         if newest is None:
             return None
@@ -177,17 +177,17 @@ class _Checkpoints:
             ) from error
 
     def save(self, carry: Carry, **about: Any) -> None:
-        """Begins to write a state, once the one before is written; the carry may be donated at once."""
+        """Begin to write a state, once the one before is written; the carry may be donated at once."""
         self._kept.wait()  # orbax 0.12 loses track of a state that is still being written when another save begins
         self._kept.save_async(self._next, carry, force=True, custom_metadata=about)
         self._next += 1
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Wait for the state that is being written."""
         self._kept.close()
 
     def clear(self) -> None:
-        """Deletes all states."""
+        """Delete all states."""
         self._kept.wait()
         for checkpoint in list(self._kept.checkpoints):
             self._kept.delete(checkpoint)
@@ -196,10 +196,10 @@ class _Checkpoints:
 
 @contextlib.contextmanager
 def noticing() -> Iterator[Callable[[], bool]]:
-    """A function to be called after each step: shall the run stop, because some process got SIGTERM?
+    """Return a function to be called after each step: whether the run stops, because some process got SIGTERM.
 
-    Of several processes all get the same answer after the same step: JAX tells each of the notice that another got,
-    and they agree on a step that none has passed. Once it is yes, it stays so.
+    All of several processes get the same answer after the same step: JAX passes the notice of one to the others, and
+    they agree on a step that none has passed. Once the answer is yes, it stays so.
     """
     steps, answers = itertools.count(), [False]
     if jax.process_count() > 1:

@@ -20,7 +20,7 @@ ProblemOf = Callable[[Config], problems.Problem]
 
 
 def finished(config: variants.Config) -> list[LevelRecord]:
-    """The records of the search's tickets at the wanted levels."""
+    """Return the records of the search's tickets at the wanted levels."""
     records = searches.read(config.run / "metrics.jsonl", "ticket")
     levels = {record.level for record in records}
     if not levels:

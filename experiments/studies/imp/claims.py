@@ -86,17 +86,17 @@ _BRANCHES: Mapping[str, tuple[Contest, ...]] = {
 
 
 def of_search(records: Sequence[LevelRecord]) -> list[Claim]:
-    """What Frankle & Carbin (2019) and Frankle et al. (2019) say of tickets, dense networks and controls."""
+    """Return the claims of Frankle & Carbin (2019) and Frankle et al. (2019) about tickets and controls."""
     return _claims(_SEARCH, records)
 
 
 def of_branch(branch: str, records: Sequence[LevelRecord]) -> list[Claim]:
-    """What is claimed of this branch; nothing of most."""
+    """Return the claims about this branch; most have none."""
     return _claims(_BRANCHES.get(branch, ()), records)
 
 
 def of_verdicts(found: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
-    """What Ma et al. (2021) say of tickets and their random reinits, counted over levels of a sparsity that matters."""
+    """Return the claim of Ma et al. (2021) about tickets and random reinits, counted over levels of clear sparsity."""
     matter = [verdict for verdict in found.values() if verdict.sparsity.clear]
     if not matter:
         return []
@@ -117,7 +117,7 @@ def of_verdicts(found: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
 
 
 def _claims(contests: Sequence[Contest], records: Sequence[LevelRecord]) -> list[Claim]:
-    """Those that the records decide: of levels within a tenth of the density that the paper quotes."""
+    """Return those that the records decide: of levels within a tenth of the density that the paper quotes."""
     made = []
     for contest in contests:
         nearest = min(records, key=lambda r: abs(r.density - contest.density))

@@ -1,4 +1,4 @@
-"""The search for winning tickets: what defines it, and the configuration of a finished one."""
+"""The configuration of the search for winning tickets, and that of a finished search."""
 
 import dataclasses
 import json
@@ -17,19 +17,19 @@ class Config(Rewinding):
     NOT_HASHED = Training.NOT_HASHED | {"levels", "replicates", "tensorboard"}
 
     levels: int = 18
-    """Levels, each pruned from the one before; the first is dense."""
+    """The number of levels, each pruned from the one before; the first is dense."""
     replicates: int = 4
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
     rate: float = 0.2
-    """Fraction of the surviving weights that each level prunes."""
+    """The fraction of the surviving weights that each level prunes."""
     scope: Literal["global", "layer"] = "global"
-    """Do all weights compete, or those of each layer (the output layer is then pruned at half the rate)?"""
+    """Whether all weights compete, or those of each layer (the output layer is then pruned at half the rate)."""
     minimum: int = 0
-    """Weights that every layer keeps whatever the others do (global scope)."""
+    """The number of weights that every layer keeps at least, with --scope global."""
     rewind: Literal["weights", "everything", "learning-rate", "fine-tune"] = "weights"
-    """What the next level starts from: rewound weights, those and the optimizer's state, or trained weights."""
+    """The start of the next level: rewound weights, those and the optimizer's state, or trained weights."""
     tensorboard: bool = False
-    """Also write what is reported as event files, into the folder tensorboard of the run."""
+    """Also write the reported numbers as event files, into the folder tensorboard of the run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +41,7 @@ class Config(Rewinding):
 
 
 def of_run(folder: pathlib.Path, **changes: Any) -> Config:
-    """The configuration of the search in a run folder. Raises InputError if there is none."""
+    """Return the configuration of the search in a run folder. Raises InputError if there is none."""
     try:
         values = json.loads((folder / "config.json").read_text())
         if not isinstance(values, dict) or values.pop("experiment") != "imp":

@@ -29,6 +29,6 @@ def report(config: Config, problem: Problem, records: Sequence[LevelRecord]) -> 
 
 
 def title(config: Config, problem: Problem) -> str:
-    """Of the table and the plot."""
+    """Return the title of the table and the plot."""
     examples = sum(len(split.y) for split in problem.dataset)
     return f"{config.model} on {config.data} ({examples:,} examples), run {config.hash()}"

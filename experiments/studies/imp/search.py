@@ -23,7 +23,7 @@ BRANCHES = ("ticket", "random_reinit", "random_ticket")
 
 
 def densities(config: Config, mask: PyTree) -> Sequence[Density]:
-    """The density of each level: a number, or with --scope layer one a layer, as in the paper."""
+    """Return the density of each level: a number, or with --scope layer one for each layer, as in the paper."""
     if config.scope == "global":
         return schedules.levels(config.levels, rate=config.rate)
     hidden, output = (schedules.levels(config.levels, rate=rate) for rate in (config.rate, config.rate / 2))
@@ -37,7 +37,7 @@ def densities(config: Config, mask: PyTree) -> Sequence[Density]:
 
 
 class Keys(NamedTuple):
-    """Of one replicate, each for a purpose of its own."""
+    """The keys of one replicate, one for each purpose."""
 
     init: jax.Array
     early: jax.Array  # training up to the rewind point
@@ -52,13 +52,13 @@ def keys_of(seed: int, replicate: int) -> Keys:
 
 
 def search(config: Config, problem: Problem, folder: pathlib.Path) -> Iterator[LevelRecord]:
-    """The records of all replicates, which are trained in one program where that is faster, else in turn."""
+    """Yield the records of all replicates, which are trained in one program where that is faster, else in turn."""
     for numbers in groups(problem.trainer, config.replicates):
         yield from replicates(config, problem, numbers, folder)
 
 
 def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder: pathlib.Path) -> Iterator[LevelRecord]:
-    """The records of these replicates, side by side: for each level those of the tickets, then of each control."""
+    """Yield the records of these replicates: for each level those of the tickets, then of each control."""
     keys = [keys_of(config.seed, number) for number in numbers]
     homes = [folder / f"replicate_{number}" for number in numbers]
     stores = {branch: [tickets.Store(home / branch) for home in homes] for branch in BRANCHES}
@@ -102,7 +102,7 @@ def _control(branch: str, problem: Problem, level: loops.Level, keys: Keys) -> t
 
 @contextlib.contextmanager
 def _named(numbers: Sequence[int], level: int, branch: str) -> Iterator[None]:
-    """Says which training diverged: of which of these replicates, at which level."""
+    """Name the replicate and the level of a training that diverges."""
     try:
         yield
     except DivergedError as error:
@@ -113,7 +113,7 @@ def _named(numbers: Sequence[int], level: int, branch: str) -> Iterator[None]:
 def rewind_points(
     config: Config, problem: Problem, paths: Sequence[pathlib.Path], numbers: Sequence[int]
 ) -> list[tickets.Ticket]:
-    """The tickets to search from: dense networks at the rewind step, loaded if a former process trained them."""
+    """Return the tickets to search from: dense networks at the rewind step, trained or loaded."""
     points = [_rewind_point(config, problem, number) for number in numbers]
     missing = [at for at, path in enumerate(paths) if not path.exists()]
     lanes = [
@@ -129,7 +129,7 @@ def rewind_points(
 
 
 def _rewind_point(config: Config, problem: Problem, number: int) -> tickets.Ticket:
-    """What the rewind point of a replicate is like, with the first weights in the place of its own."""
+    """Return a ticket like the rewind point of a replicate, with the first weights in place of its own."""
     params, state = problem.init(keys_of(config.seed, number).init)
     mask = filters.full_mask(params, filters.weights())
     meta = {"config": config.identity(), "config_hash": config.hash(), "replicate": number, "data": config.data}
@@ -146,7 +146,7 @@ def _policy(config: Config, steps: int) -> rewinds.Rewind:
 
 
 def record(replicate: int, branch: str, level: loops.Level) -> LevelRecord:
-    """What a level came to."""
+    """Return the record of a level."""
     mask = level.ticket.mask
     density = masks.summary(level.ticket.params, mask).maskable.density
     collapsed = sorted(diagnostics.layer_collapse([mask]))

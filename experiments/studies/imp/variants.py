@@ -1,4 +1,4 @@
-"""The branches of a finished search: what each changes about a ticket, or about its training."""
+"""The branches of a finished search, each a change of a ticket, or of its training."""
 
 import dataclasses
 import itertools
@@ -40,24 +40,24 @@ class Config(Pod):
     run: pathlib.Path
     """The folder of the search."""
     branch: Literal[BRANCHES] = "sign_reinit"
-    """What is changed: new weights of the same signs; a mask shuffled over all layers, the mask's complement, or no
-    mask; a narrower dense network of as many parameters; the trained weights that were pruned, not rewound; the rewind
-    point; the learning rate; the data set or the optimizer. Each trains as long as the ticket did."""
+    """The change: new weights of the same signs; a mask shuffled over all layers, its complement, or no mask; a
+    narrower dense network of as many parameters; the trained weights without rewinding; the rewind point; the
+    learning rate; the data set or the optimizer. Each trains as long as the ticket did."""
     levels: tuple[int, ...] = ()
-    """The levels to branch from; all of them if none are named."""
+    """The levels to branch from; by default all of them."""
     rewind_steps: tuple[int, ...] = ()
-    """Of rewinding_sweep: the steps to rewind to."""
+    """With rewinding_sweep: the steps to rewind to."""
     learning_rates: tuple[float, ...] = ()
-    """Of learning_rate_sweep: the peaks of the schedule, each for tickets and for random reinits. Of transfer: the one
-    that suits what it goes to, if another."""
+    """With learning_rate_sweep: the peaks of the schedule, each for tickets and for random reinits. With transfer: the
+    peak that suits the new data or optimizer, if it is another."""
     to_data: Literal["mnist5k", "fashion_mnist", "cifar10"] | None = None
-    """Of transfer: the data set that the tickets go to."""
+    """With transfer: the data set to which the tickets are transferred."""
     to_optimizer: Literal["adam", "sgd"] | None = None
-    """Of transfer: the optimizer that the tickets go to."""
+    """With transfer: the optimizer to which the tickets are transferred."""
     to_data_dir: pathlib.Path | None = None
-    """Where the data set of --to-data lies, as --data-dir for the search."""
+    """The folder of the data set of --to-data."""
     data_dir: pathlib.Path | None = None
-    """Where the data set of the search lies, as for the search."""
+    """The folder of the search's data set."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints inside a training."""
     evidence: pathlib.Path | None = None
@@ -83,25 +83,25 @@ class Config(Pod):
                 raise InputError(f"--branch {branch} needs {_flag(name)}; name one value or more")
 
     def name(self) -> str:
-        """Of the branch and the values that it takes: the folder of its results."""
+        """Return the name of the branch with its values: the folder of its results."""
         values = [*self.rewind_steps, *self.learning_rates, self.to_data, self.to_optimizer]
         return "_".join([self.branch, *(f"{value}" for value in values if value is not None)])
 
     def hash(self) -> str:
-        """Of the search, with the name of the branch."""
+        """Return the hash of the search, with the name of the branch."""
         return f"{self.run.resolve().name.rpartition('-')[2]}-{self.name()}"
 
     @property
     def setting(self) -> str:
-        """Of the search, and of where its tickets go."""
+        """The setting of the search, and of the transfer."""
         return of_run(self.run).setting + (f", tickets moved to {self.to_data}" if self.to_data else "")
 
     def folder(self) -> pathlib.Path:
-        """Where the branch lives."""
+        """The folder of the branch."""
         return self.run / "branches" / self.name()
 
     def command(self) -> list[str]:
-        """What a user types to train this branch."""
+        """The command that a user types to train this branch."""
         return ["python", f"experiments/{self.EXPERIMENT}.py", *self.flags()]
 
     def flags(self) -> list[str]:
@@ -114,7 +114,7 @@ class Config(Pod):
 
 
 class Found(NamedTuple):
-    """A level of a search: its ticket, and what was trained before its mask was chosen."""
+    """A level of a search: its ticket, and the trained weights by which its mask was chosen."""
 
     ticket: tickets.Ticket
     unpruned: Callable[[], tuple[Params, PyTree]]
@@ -124,7 +124,7 @@ Make = Callable[[Found, problems.Problem, jax.Array], tickets.Ticket]  # with th
 
 
 class Variant(NamedTuple):
-    """One of the things that a branch trains at each level: a column of its table."""
+    """A training of a branch at each level: a column of its table."""
 
     name: str
     make: Make
@@ -133,7 +133,7 @@ class Variant(NamedTuple):
 
 
 def variants(config: Config, search: Search) -> Sequence[Variant]:
-    """What the branch trains at each level of the search."""
+    """Return the trainings of the branch at each level of the search."""
     if config.branch == "rewinding_sweep":
         changed = [dataclasses.replace(search, rewind_step=k, rewind_fraction=0.0) for k in config.rewind_steps]
         return [Variant(f"rewound_to_{c.rewind_step}", _ticket, c, c) for c in changed]

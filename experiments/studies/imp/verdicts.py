@@ -22,29 +22,29 @@ class Config:
     run: pathlib.Path
     """The folder of the search."""
     best: float | None = None
-    """The best test accuracy known of the dense network, as a fraction; without it the search's own, so that no recipe
-    is found bad."""
+    """The best known test accuracy of the dense network, as a fraction; by default the search's own, so that no recipe
+    counts as bad."""
     margin: float = 0.005
     """The least difference of accuracies that counts; 0.005 is half a point."""
     evidence: pathlib.Path | None = None
     """Also store the claims that the verdicts test in this folder, such as docs/evidence, for `make report`."""
 
     def hash(self) -> str:
-        """Of the search."""
+        """Return the hash of the search."""
         return self.run.resolve().name.rpartition("-")[2]
 
     @property
     def setting(self) -> str:
-        """Of the search."""
+        """The setting of the search."""
         return of_run(self.run).setting
 
     def folder(self) -> pathlib.Path:
-        """Where verdicts and claims go."""
+        """The folder of verdicts and claims."""
         return self.run / "verdict"
 
 
 def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
-    """The verdict on each level below the dense one. Raises InputError if a branch is missing."""
+    """Return the verdict on each level below the dense one. Raises InputError if a branch is missing."""
     of_run(config.run)
     tickets = _accuracies(config.run / "metrics.jsonl", "ticket")
     dense = tickets.get(0, [])
@@ -63,7 +63,7 @@ def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
 
 
 def judge(config: Config) -> str:
-    """Writes verdict.txt, verdict.json and the claims into the run, and returns the text."""
+    """Write verdict.txt, verdict.json and the claims into the run, and return the text."""
     found = verdicts(config)
     lines = [
         "Differences of mean test accuracies in points; * beyond its margin.",

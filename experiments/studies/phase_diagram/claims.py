@@ -12,7 +12,7 @@ _PAPER = "Zhou et al. 2023, three regimes"
 
 
 def claims(config: Config, records: Sequence[Record], regimes: Sequence[str]) -> list[Claim]:
-    """What Zhou et al. (2023) say of temperatures, of these records and the regime of each cell."""
+    """Return the claims of Zhou et al. (2023) about temperatures, from the records and the regime of each cell."""
     seen = sorted(set(regimes) & {kind.value for kind in Regime})
     made = [
         Claim(

@@ -1,4 +1,4 @@
-"""What the phase diagram trains: dense networks at a temperature, and each pruned network twice."""
+"""The trainings of the phase diagram: dense networks at a temperature, and each pruned network twice."""
 
 import dataclasses
 import functools
@@ -30,15 +30,15 @@ class Config(Training):
     NOT_HASHED = Training.NOT_HASHED | {"temperatures"}
 
     on_nan: OnNan = "record"
-    """At a loss that is not finite: record what comes of it, as befits a comparison, stop, or skip such steps."""
+    """At a loss that is not finite: record the result, which suits a comparison, stop, or skip such steps."""
     temperature: Literal["epochs", "batch-size"] = "epochs"
-    """What makes the dense training hotter: stopping after fewer epochs, or smaller batches."""
+    """The cause of a hotter dense training: stopping after fewer epochs, or smaller batches."""
     temperatures: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Epochs of the dense training, or examples a batch in --epochs of it."""
+    """The epochs of the dense training, or the examples in a batch."""
     densities: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-    """Fractions kept of each layer's weights."""
+    """The fractions of each layer's weights to keep."""
     seeds: int = 3
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,10 +51,11 @@ class Config(Training):
 
 
 class Lab:
-    """What all temperatures share: data, network, and the programs.
+    """The parts that all temperatures share: data, network, and the programs.
 
     Args:
-      config: what is trained. looks: checkpoint and progress, as of `training.fit`.
+      config: the configuration.
+      looks: checkpoint and progress, as of `training.fit`.
 
     Attributes:
       lanes: networks that are retrained together: by density, in each the seeds, in each both retrainings.
@@ -70,7 +71,7 @@ class Lab:
         self._keys = jax.vmap(of)(jnp.arange(config.seeds))  # to initialise, to train, for both retrainings
 
     def dense(self, temperature: int) -> jt.Ticket:
-        """The dense networks of all seeds, along a leading axis, trained at this temperature."""
+        """Return the dense networks of all seeds, along a leading axis, trained at this temperature."""
         path = self.config.folder() / "dense" / f"{self.config.temperature}_{temperature}"
         params, state = jax.vmap(self.basis.init)(self._keys[:, 0])
         like = jt.Ticket(params, jax.tree.map(lambda _: None, params), state=state)
@@ -85,7 +86,7 @@ class Lab:
         return found
 
     def retrained(self, dense: jt.Ticket) -> list[diagnostics.Endpoint]:
-        """All lanes."""
+        """Return all lanes, retrained."""
         densities, seeds = len(self.config.densities), self.config.seeds
 
         def spread(x: jax.Array) -> jax.Array:
@@ -102,7 +103,7 @@ class Lab:
 
     @functools.cached_property
     def measure(self) -> Callable[[diagnostics.Endpoint, diagnostics.Endpoint], dict[str, float]]:
-        """What two retrainings of one pruned network are like."""
+        """Measure two retrainings of one pruned network."""
         x, evaluate = self.basis.dataset.test.x, self.basis.evaluate
         logits = jax.jit(lambda end: self.basis.model.apply(end.params, end.state, x, train=False, key=None)[0])
         cka = jax.jit(lambda a, b: diagnostics.linear_cka(logits(a), logits(b)))
@@ -122,7 +123,7 @@ class Lab:
         return of
 
     def _fit(self, batch_size: int, steps: int, *stacked: PyTree) -> tuple[Params, PyTree]:
-        """Trains networks along a leading axis from the start, in one program where that is faster, else in turn."""
+        """Train networks along a leading axis from the start, in one program where that is faster, else in turn."""
         if batch_size not in self._fits:
             recipe = dataclasses.replace(self.basis.recipe, batch_size=batch_size)
             self._fits[batch_size] = training.fit(
@@ -138,7 +139,7 @@ class Lab:
 
 @jax.jit
 def masks(params: Params, densities: jax.Array) -> Mask:
-    """The largest weights of each layer: (densities, seeds, …), of parameters (seeds, …)."""
+    """Return masks of the largest weights of each layer: (densities, seeds, …), of parameters (seeds, …)."""
 
     def one(params: Params, density: jax.Array) -> Mask:
         return jt.select(filters.only(scores.magnitude(params), filters.weights()), density)

@@ -21,7 +21,7 @@ PANELS = {
 
 
 def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """For each cell the intervals over seeds, and the regime of their means."""
+    """Return for each cell the intervals over seeds, and the regime of their means."""
     cells = []
     for temperature, density in itertools.product(config.temperatures, config.densities):
         mine = [r for r in records if (r["temperature"], r["density"]) == (temperature, density)]
@@ -32,7 +32,7 @@ def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]
 
 
 def report(config: Config, lab: Lab, records: Sequence[Record]) -> None:
-    """Writes and prints the tables, the heat maps and the page."""
+    """Write and print the tables, the heat maps and the page."""
     folder, cells = config.folder(), summarise(config, records)
     rows = [cells[at : at + len(config.densities)] for at in range(0, len(cells), len(config.densities))]
     title = f"{config.model} on {config.data}, run {config.hash()}"

@@ -1,4 +1,4 @@
-"""What the paper says of its sets, and what came of it."""
+"""The claims of the paper about its sets."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ _CONTESTS = (
 
 
 def claims(records: Sequence[Record]) -> list[Claim]:
-    """The claims of the paper, of the records of all seeds and arms."""
+    """Return the claims of the paper, tested by the records of all seeds and arms."""
     saved = above([100 * r["saved"] for r in records if r["branch"] == "prac"], least=SAVED[0], unit="%")
     words = f"A search on PrAC sets saves more than {SAVED[0]} % of its training iterations."
     found = [Claim(_PAPER, words, f"{SAVED[0]} to {SAVED[1]} %, networks on CIFAR-10", *saved)]

@@ -18,7 +18,7 @@ FREE = "prac_without_minimum"  # the sets of prac, had there been no floor in th
 
 
 def report(config: Config, records: Sequence[Record], *, examples: int) -> None:
-    """Writes and prints the tables, the plot, the page and the claims."""
+    """Write and print the tables, the plot, the page and the claims."""
     folder = config.folder()
     title = f"PrAC sets of {config.model} on {config.data} ({examples:,} training examples), run {config.hash()}"
     columns = ("ticket of", "weights kept", "test", "validation", "iterations saved", "examples, mean")
@@ -74,7 +74,7 @@ def _row(arm: str, records: Sequence[Record], examples: int) -> tuple[str, ...]:
 
 
 def _sizes(counts: Sequence[Sequence[int]], examples: int) -> list[plots.Point]:
-    """The part of the examples that each round trains on, of counts by seed and round."""
+    """Return the part of the examples that each round trains on, from counts by seed and round."""
     rounds = zip(*counts, strict=True)
     return [_point(at, [size / examples for size in sizes]) for at, sizes in enumerate(rounds)]
 
@@ -88,7 +88,7 @@ def _shown(point: plots.Point) -> str:
 
 
 def _classes(records: Sequence[dict[str, Any]]) -> str:
-    """A line for each seed: how many examples of each class the last round trained on."""
+    """Return a line for each seed: the number of examples of each class in the last round."""
     return "".join(
         f"classes of the last PrAC set, seed {r['seed']}: {' '.join(map(str, r['classes']))}\n" for r in records
     )

@@ -1,4 +1,4 @@
-"""What a search on PrAC sets compares: its settings, and its arms."""
+"""The search on PrAC sets: its settings, and the arms that it compares."""
 
 import dataclasses
 import math
@@ -31,19 +31,19 @@ class Config(Rewinding):
     NOT_HASHED = Rewinding.NOT_HASHED | {"seeds"}
 
     rounds: int = 16
-    """Prunings; the ticket of the last is trained on all examples."""
+    """The number of prunings; the ticket of the last is trained on all examples."""
     rate: float = 0.2
-    """Fraction of the surviving weights that each round prunes."""
+    """The fraction of the surviving weights that each round prunes."""
     tolerance: float = 0.08
     """A round ends once the mask has settled within this part of the remaining weights; 0 runs each to its end."""
     threshold: int = 0
-    """Examples that were forgotten more often in a round are hard to memorise."""
+    """Examples that were forgotten more often than this in a round count as hard."""
     minimum: float = 0.35
-    """Part of the training examples that each round keeps at least; the smallest set of the paper has so many."""
+    """The least part of the training examples that each round keeps, as in the paper's smallest set."""
     sets_from: pathlib.Path | None = None
-    """The folder of another run, of another network: prac trains on the sets that were found there."""
+    """The folder of another run, of another network, whose PrAC sets are used."""
     seeds: int = 3
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class Config(Rewinding):
         return super().identity() | ({} if self.sets_from is None else {"sets_from": self.sets_from.name})
 
     def plan(self, arm: str, steps: int) -> prac.Plan:
-        """How an arm goes, of so many steps on all examples; iterative pruning on these runs each round to its end."""
+        """Return the plan of an arm, of so many steps on all examples; iterative pruning runs each round to its end."""
         return prac.Plan(
             rounds=self.rounds,
             rate=self.rate,
@@ -76,7 +76,7 @@ class Config(Rewinding):
 
 
 class Lab(NamedTuple):
-    """What all arms share."""
+    """The parts that all arms share."""
 
     basis: problems.Basis
     recipe: training.Recipe
@@ -87,7 +87,7 @@ class Lab(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Of one seed, each for a purpose of its own; the same for all arms."""
+    """The keys of one seed, one for each purpose; the same for all arms."""
 
     init: jax.Array
     search: jax.Array
@@ -102,7 +102,7 @@ def keys_of(run: int, seed: int) -> Keys:
 
 
 def lab(config: Config, **looks: Any) -> Lab:
-    """Network and data, and what trains on parts of them; `looks` are checkpoint and progress."""
+    """Return network and data, and the trainings on parts of them; `looks` are checkpoint and progress."""
     basis = problems.basis(config)
     apart = problems.place(config, basis.model, 1)
     placement = apart if apart.each == "sequence" else None
@@ -130,7 +130,7 @@ def lab(config: Config, **looks: Any) -> Lab:
 
 
 def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The records of all seeds and arms, each as soon as its ticket is trained on all examples."""
+    """Yield the records of all seeds and arms, each as soon as its ticket is trained on all examples."""
     for seed in range(config.seeds):
         keys = keys_of(config.seed, seed)
         params, state = shared.basis.init(keys.init)
@@ -139,7 +139,7 @@ def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[s
 
 
 class _Seed(NamedTuple):
-    """One repetition of everything."""
+    """A repetition of everything."""
 
     number: int
     run: pathlib.Path  # the folder of all of them
@@ -148,11 +148,11 @@ class _Seed(NamedTuple):
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where its tickets are."""
+        """The folder of its tickets."""
         return self.run / f"seed_{self.number}"
 
     def rounds(self, arm: str) -> pathlib.Path:
-        """Where finished rounds are kept until the ticket is."""
+        """The folder in which finished rounds are kept until the ticket is."""
         return self.folder / "rounds" / arm
 
 
@@ -182,7 +182,7 @@ def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
 def _search(
     config: Config, shared: Lab, seed: _Seed, arm: str, sizes: Sequence[int]
 ) -> tuple[tickets.Ticket, dict[str, Any]]:
-    """The ticket of an arm, and what its rounds trained on and saved."""
+    """Return the ticket of an arm, with the examples and the savings of its rounds."""
     train, examples, plan = shared.basis.dataset.train, shared.recipe.examples, config.plan(arm, shared.steps)
     rule = {"threshold": config.threshold, "minimum": config.minimum}
     choose = sets.choosers(examples, sizes=sizes, key=seed.keys.subsets, **rule)[arm]
@@ -208,7 +208,7 @@ def _search(
 
 
 def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
-    """What a ticket comes to, trained on all examples: its record."""
+    """Return the record of a ticket that is trained on all examples."""
     everything = jnp.ones(shared.recipe.examples, bool)
     state, mask = jax.tree.map(jnp.copy, (ticket.state, ticket.mask))
     fitted = shared.train(

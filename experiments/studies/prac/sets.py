@@ -1,4 +1,4 @@
-"""The examples that a round of a search leaves for the next one: what each arm chooses, and sets as files."""
+"""The examples that a round of a search leaves for the next one: the choice of each arm, and sets as files."""
 
 import functools
 import pathlib
@@ -15,7 +15,7 @@ from jaxticket.methods.datasets import prac
 def choosers(
     examples: int, *, sizes: Sequence[int], key: jax.Array, threshold: int, minimum: float
 ) -> dict[str, prac.ChooseFn]:
-    """For each arm what it chooses of so many examples; random subsets have these sizes, one a round."""
+    """Return for each arm its choice among so many examples; random subsets have these sizes, one a round."""
     rule = functools.partial(prac.prac_set, threshold=threshold, minimum=minimum)
 
     def random_subset(found: prac.Found) -> jax.Array:
@@ -30,16 +30,16 @@ def choosers(
 
 
 def file(run: pathlib.Path, seed: int, round_: int) -> pathlib.Path:
-    """Where a run keeps the PrAC set that a round was trained on."""
+    """Return the file of the PrAC set on which a round was trained."""
     return run / f"seed_{seed}" / "sets" / f"round_{round_:03d}.json"
 
 
 def transferred(run: pathlib.Path, seed: int, train: data.Split) -> prac.ChooseFn:
-    """Chooses what the same round of another run was trained on."""
+    """Return the choice of the set that the same round of another run was trained on."""
     return lambda found: data_pruning.load_subset(file(run, seed, found.round + 1), data=train)[0]
 
 
 def keep(path: pathlib.Path, found: prac.Round, train: data.Split, provenance: Mapping[str, Any]) -> None:
-    """Writes the set of a round, for other networks to be trained on."""
+    """Write the set of a round, for other networks to be trained on."""
     about = {"method": "prac", "round": found.level.index, **provenance}
     data_pruning.save_subset(path, found.subset, data=train, provenance=about)

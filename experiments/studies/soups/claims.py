@@ -13,7 +13,7 @@ _GAIN = "about a point or more at high sparsity, CIFAR-100 and ImageNet"
 
 
 def claims(config: Config, records: Sequence[LevelRecord]) -> list[Claim]:
-    """What Zimmer et al. (2024) say of soups, at the end of each search."""
+    """Return the claims of Zimmer et al. (2024) about soups, at the end of each search."""
     made = []
     for end in sorted(config.densities, reverse=True):
         level = config.levels().index((soups.phases(end, config.phases)[-1], end))

@@ -1,4 +1,4 @@
-"""What the searches of sparse model soups share: their settings, and one recipe for all of their trainings."""
+"""The settings of the searches of sparse model soups, and one recipe for all of their trainings."""
 
 import dataclasses
 import itertools
@@ -31,17 +31,17 @@ class Config(Training):
     NOT_HASHED = Training.NOT_HASHED | {"densities", "seeds"}
 
     densities: tuple[float, ...] = (0.05, 0.02)
-    """Fractions of the weights to keep after the last phase, each of a search of its own."""
+    """The fractions of the weights to keep after the last phase, each of a search of its own."""
     phases: int = 3
-    """Prunings; each keeps the same part of the survivors."""
+    """The number of prunings; each keeps the same part of the survivors."""
     members: int = 3
-    """Copies retrained in each phase."""
+    """The number of copies retrained in each phase."""
     retrain_epochs: int = 10
-    """Epochs of each retraining."""
+    """The epochs of each retraining."""
     vary: Literal["seed", "learning_rates", "weight_decays", "lengths"] = "seed"
-    """What the members differ in, beside the order of the examples."""
+    """The setting in which members differ, beside the order of the examples."""
     seeds: int = 4
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,12 +53,12 @@ class Config(Training):
         require(self.warmup == 0, self, "warmup", "left out: the learning rate falls on a line")
 
     def levels(self) -> list[tuple[float, float]]:
-        """The density of each phase, and that at which its search ends; from dense to sparse."""
+        """Return the density of each phase, and that of the end of its search; from dense to sparse."""
         return sorted(((d, end) for end in self.densities for d in soups.phases(end, self.phases)), reverse=True)
 
 
 class Lab(NamedTuple):
-    """What all searches share."""
+    """The parts that all searches share."""
 
     basis: problems.Basis
     placement: training.Placement
@@ -68,7 +68,7 @@ class Lab(NamedTuple):
 
 
 def lab(config: Config) -> Lab:
-    """Network and data, and one recipe for all trainings, which differ in numbers of their optimizer's state."""
+    """Return network and data, and one recipe for all trainings, which differ in numbers of their optimizer's state."""
     basis = problems.basis(config)
     once = config.retrain_epochs * basis.recipe.steps_per_epoch
     steps = {"member": once, "imp": once, "imp_as_long": config.members * once, "dense": basis.steps}
@@ -94,8 +94,10 @@ def train_dense(
     """Return the trained dense networks, loaded if a former process trained them.
 
     Args:
-      shared: what all searches share. trainer: trains them. paths: where they are kept.
-      keys: of each, to initialise and to train.
+      shared: the parts that all searches share.
+      trainer: trains the networks.
+      paths: their files.
+      keys: for each, to initialise and to train.
     """
     dense = []
     for init_key, _ in keys:
@@ -111,7 +113,7 @@ def train_dense(
 
 
 def train_varied(shared: Lab, trainer: Trainer, name: str, number: int) -> TrainAllFn:
-    """Return the function that trains as the recipe's `number` says."""
+    """Return the function that trains with the setting number `number` of the recipe."""
     train = train_all(trainer, steps=shared.steps[name], evaluate=shared.basis.evaluate)
     fresh = shared.varied.fresh
     return lambda starts: train([start._replace(opt_state=fresh(start.params, number)) for start in starts])

@@ -21,7 +21,7 @@ BRANCHES = ("soup", "best_member", "mean_member", "ensemble", "imp", "imp_as_lon
 
 
 def search(config: Config, shared: Lab, **looks: Any) -> Iterator[LevelRecord]:
-    """The records of all seeds, which are trained in one program where that is faster, else in turn.
+    """Yield the records of all seeds, which are trained in one program where that is faster, else in turn.
 
     `looks` are checkpoint and progress, as of `training.fit`.
     """
@@ -35,7 +35,7 @@ def search(config: Config, shared: Lab, **looks: Any) -> Iterator[LevelRecord]:
 def side_by_side(
     config: Config, shared: Lab, trainer: Trainer, seeds: Sequence[int], folder: pathlib.Path
 ) -> Iterator[LevelRecord]:
-    """The records of these seeds, from dense to sparse within each search."""
+    """Yield the records of these seeds, from dense to sparse within each search."""
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3) for seed in seeds]
     homes = [folder / f"seed_{seed}" for seed in seeds]
     start = train_dense(shared, trainer, [home / "dense" for home in homes], [tuple(key[:2]) for key in keys])
@@ -64,7 +64,7 @@ def side_by_side(
 
 
 def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
-    """Trains the members of all seeds, each member of all seeds together, and averages those of a seed."""
+    """Train the members of all seeds, each member of all seeds together, and average those of a seed."""
     evaluate = shared.basis.evaluate
     members = [train_varied(shared, trainer, "member", number) for number in range(config.members)]
     merge = soups.uniform(state=problems.recalibration(config, shared.basis))
@@ -90,7 +90,7 @@ def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
 
 
 def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]) -> Iterator[LevelRecord]:
-    """What one phase of the soup, and of pruning and retraining alone, came to."""
+    """Return the records of one phase of the soup, and of pruning and retraining alone."""
     mixed = levels[0].trained.metrics
     members = [
         dict(zip(mixed["members"], values, strict=True)) for values in zip(*mixed["members"].values(), strict=True)

@@ -69,7 +69,7 @@ _AS_MANY = Contest(
 
 
 def claims(config: Config, records: Sequence[CellRecord]) -> list[Claim]:
-    """What is said of edge-popup by width, and of all others in the widest network."""
+    """Return the claims about edge-popup by width, and about all others in the widest network."""
     narrow, wide = min(config.widths), max(config.widths)
 
     def found(method: str, density: float, width: int) -> dict[int, float]:

@@ -13,7 +13,7 @@ from experiments.training.kinds import DENSE
 
 
 def report(config: Config, records: Sequence[CellRecord]) -> None:
-    """Writes and prints the table, the plot and the page."""
+    """Write and print the table, the plot and the page."""
     folder = config.folder()
     title = f"strong tickets of {config.model} on {config.data}, run {config.hash()}"
     by_name = [dataclasses.replace(r, method=name_of(r.method, r.metrics["width"])) for r in records]
@@ -47,7 +47,7 @@ def name_of(method: str, width: int) -> str:
 
 
 def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
-    """The cells of a table; the dense network stands in every column, to compare with."""
+    """Return the cells of a table; the dense network stands in every column, to compare with."""
 
     def cell(row: dict[str, Any]) -> str:
         moved = abs(row["kept"] - row["density"]) > 0.1 * row["density"]

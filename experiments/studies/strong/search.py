@@ -1,4 +1,4 @@
-"""What a search for strong tickets trains: networks of several widths, and methods that leave their weights."""
+"""The trainings of a search for strong tickets: networks of several widths, and methods that leave their weights."""
 
 import dataclasses
 import functools
@@ -35,27 +35,27 @@ class Config(Training):
     NOT_HASHED = Training.NOT_HASHED | {"methods", "densities", "widths", "seeds"}
 
     epochs: int = 30
-    """Epochs of one training."""
+    """Epochs of a training."""
     batch_size: int = 64
-    """Examples a step."""
+    """Examples in a step."""
     optimizer: Literal["adam", "sgd"] = "sgd"
-    """Of the scores, and of the weights of the references."""
+    """The optimizer of the scores, and of the weights of the references."""
     weight_decay: float = 5e-4
-    """Added to the gradient, times each score or weight."""
+    """The L2 penalty: added to the gradient, times each score or weight."""
     learning_rate: float = 0.1
-    """At its peak."""
+    """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
-    """How the learning rate goes on."""
+    """The learning rate after the warm-up."""
     methods: tuple[Literal[METHODS], ...] = METHODS
-    """Searches, with spaces or commas between them; random trains the weights under a random mask."""
+    """The searches, with spaces or commas between them; random trains the weights under a random mask."""
     densities: tuple[float, ...] = (0.5, 0.2, 0.1)
-    """Fractions of the weights to keep; of signed_supermask those that it begins with."""
+    """The fractions of the weights to keep; for signed_supermask those at its start."""
     widths: tuple[int, ...] = (16, 100)
-    """Of the networks: LeNet-300-100 has 100."""
+    """The widths of the networks: LeNet-300-100 has 100."""
     weights: Literal["kaiming_normal", "signed_constant"] = "kaiming_normal"
-    """How the weights are drawn, from jaxticket.reparam."""
+    """The distribution of the weights, from jaxticket.reparam."""
     seeds: int = 3
-    """Repetitions of everything with other random numbers (the split of the data stays)."""
+    """Repetitions with other random numbers; the split of the data stays."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,13 +67,13 @@ class Config(Training):
         require(self.seeds >= 1, self, "seeds", "at least 1")
 
     def cells(self) -> list["Cell"]:
-        """What is trained of each width: the dense network first, then method by method from dense to sparse."""
+        """Return the trainings of each width: the dense network first, then by method from dense to sparse."""
         pairs = [(DENSE, 1.0), *((m, d) for m in self.methods for d in sorted(self.densities, reverse=True))]
         return [Cell(method, density, seed) for method, density in pairs for seed in range(self.seeds)]
 
 
 class Cell(kinds.Cell):
-    """One training: a search at a density with a seed, or a reference."""
+    """A training: a search at a density with a seed, or a reference."""
 
     @property
     def kind(self) -> str:
@@ -84,7 +84,7 @@ class Cell(kinds.Cell):
 
 
 def _signed(setting: Setting) -> Reparam:
-    """Scores are uniform at first, so that this part of them lies above the threshold."""
+    """Return uniform initial scores, of which this part lies above the threshold."""
     return reparam.signed_supermask(1 - setting.density)
 
 
@@ -99,7 +99,7 @@ _SEARCHES: Mapping[str, Callable[[Setting], Any]] = {
 
 
 def trainer(config: Config, width: int) -> Cells:
-    """Trains cells of this width, in a folder of its own."""
+    """Return the trainer of the cells of this width, in a folder of its own."""
     as_configured = problems.basis(config)
     model = problems.make_model(config, as_configured.dataset, width)
     draw = getattr(reparam, config.weights)
@@ -118,10 +118,10 @@ def trainer(config: Config, width: int) -> Cells:
 
 
 def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:
-    """What is done to untrained weights between epochs.
+    """Return the changes of untrained weights between epochs.
 
-    Published are trainings of 100 epochs: recycling of a fifth every 10 epochs, here after every tenth of the training
-    and not in its last third; IteRand every 300 steps, some 130 times, here after every epoch.
+    The papers train 100 epochs. Recycling of a fifth comes every 10 epochs, here after every tenth of the training and
+    not in its last third; IteRand every 300 steps, some 130 times, here after every epoch.
     """
     epoch = basis.recipe.steps_per_epoch
     tenth = epoch * max(1, round(config.epochs / 10))
