@@ -100,7 +100,7 @@ def parse(text: str, file: pathlib.Path) -> Evidence:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _damaged(file, f"is no JSON ({error})") from error
+        raise _damaged(file, f"is not JSON ({error})") from error
     if isinstance(values, dict) and values.get("version") == 1:
         values = {"setting": "", **values}
     top = _fields(file, "", values, {"version", *(f.name for f in dataclasses.fields(Evidence))})
@@ -143,7 +143,7 @@ def _claim(file: pathlib.Path, at: str, values: Any) -> Claim:
     _require(found["verdict"] in VERDICTS, file, f"{at}verdict", found["verdict"], f"one of {', '.join(VERDICTS)}")
     stored = found.pop("id")
     claim = Claim(**found)
-    _require(stored == claim.id, file, f"{at}id", stored, f"{claim.id}, which is made of the claim")
+    _require(stored == claim.id, file, f"{at}id", stored, f"{claim.id}, which follows from the claim")
     return claim
 
 
@@ -166,7 +166,7 @@ def _fields(file: pathlib.Path, at: str, values: Any, names: set[str]) -> dict[s
     for name in sorted(names - values.keys()):
         raise _damaged(file, f"has no field {at}{name}")
     for name in sorted(values.keys() - names):
-        raise _damaged(file, f"has a field {at}{name:.80}, which claims have not")
+        raise _damaged(file, f"has a field {at}{name:.80}, which claims do not have")
     return dict(values)
 
 

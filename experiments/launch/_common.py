@@ -23,7 +23,7 @@ def parse(
     end = given.index("--") if "--" in given else len(given)
     parser.usage = f"{parser.prog} [flags] -- EXPERIMENT.py [its flags] (--help lists all)"
     parser.add_argument("--python", default=python, help=f"the interpreter that each process starts ({python})")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the command, and run nothing")
     flags = parser.parse_args(given[:end])
     name, *others = given[end + 1 :] or [""]
     name = name.removeprefix("experiments/")

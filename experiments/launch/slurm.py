@@ -36,11 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="slurm.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--nodes", type=int, default=1, help="how many (1)")
-    parser.add_argument("--gpus-per-node", type=int, default=0, help="and processes; 0 is one process without GPUs (0)")
-    parser.add_argument("--time", required=True, help="of each turn, such as 24:00:00; the next one goes on")
-    parser.add_argument("--job-name", default="jaxticket", help="and of the log in this folder (jaxticket)")
-    parser.add_argument("--sbatch", action="append", default=[], help="another flag, such as --sbatch=--partition=a100")
+    parser.add_argument("--nodes", type=int, default=1, help="the number of nodes (1)")
+    parser.add_argument("--gpus-per-node", type=int, default=0, help="GPUs and processes of a node; 0: one process (0)")
+    parser.add_argument("--time", required=True, help="the time of each turn, such as 24:00:00; the next one resumes")
+    parser.add_argument("--job-name", default="jaxticket", help="the name of the job and of its log (jaxticket)")
+    parser.add_argument(
+        "--sbatch", action="append", default=[], help="another flag of sbatch, such as --sbatch=--partition=a100"
+    )
     flags, command = _common.parse(parser, argv, python=sys.executable)
     options = [
         f"--job-name={flags.job_name}",

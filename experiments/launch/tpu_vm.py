@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tpu_vm.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("name", help="of the TPU VM")
-    parser.add_argument("--zone", required=True, help="where it is, such as us-east5-b")
+    parser.add_argument("name", help="the name of the TPU VM")
+    parser.add_argument("--zone", required=True, help="its zone, such as us-east5-b")
     parser.add_argument("--project", help="the project it belongs to, if not that of gcloud's configuration")
     flags, (python, *command) = _common.parse(parser, argv)
     where = [f"--zone={flags.zone}", *([f"--project={flags.project}"] if flags.project else []), "--worker=all"]

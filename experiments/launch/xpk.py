@@ -23,16 +23,18 @@ from experiments.launch import _common
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="xpk.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("workload", help="a name for the run on the cluster")
-    parser.add_argument("--cluster", required=True, help="where to run")
-    parser.add_argument("--tpu-type", required=True, help="of each slice, such as v5litepod-16")
-    parser.add_argument("--num-slices", type=int, default=1, help="how many slices (1)")
+    parser.add_argument("--cluster", required=True, help="the cluster to run on")
+    parser.add_argument("--tpu-type", required=True, help="the type of each slice, such as v5litepod-16")
+    parser.add_argument("--num-slices", type=int, default=1, help="the number of slices (1)")
     image = parser.add_mutually_exclusive_group(required=True)
     image.add_argument("--docker-image", help="an image that holds this repository, installed")
     image.add_argument("--base-docker-image", help="an image to which xpk adds this checkout")
-    parser.add_argument("--zone", help="of the cluster, if not that of gcloud's configuration")
-    parser.add_argument("--project", help="it belongs to, if not that of gcloud's configuration")
-    parser.add_argument("--max-restarts", type=int, default=10, help="after failures and preemptions (10)")
-    parser.add_argument("--grace-seconds", type=int, default=120, help="to save what is not saved yet (120)")
+    parser.add_argument("--zone", help="the zone of the cluster, if not that of gcloud's configuration")
+    parser.add_argument("--project", help="the project of the cluster, if not that of gcloud's configuration")
+    parser.add_argument("--max-restarts", type=int, default=10, help="restarts after failures and preemptions (10)")
+    parser.add_argument(
+        "--grace-seconds", type=int, default=120, help="seconds in which a stopped run saves its state (120)"
+    )
     flags, command = _common.parse(parser, argv, python="python")
     options = {
         "cluster": flags.cluster,

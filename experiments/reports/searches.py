@@ -37,7 +37,7 @@ def read(file: pathlib.Path, branch: str) -> list[LevelRecord]:
             records.append(LevelRecord.parse(line))
     lines = file.read_bytes().count(b"\n") if file.exists() else 0
     if len(records) < lines:
-        fix = "run the search again: what it trained is kept, and the file is written anew"
+        fix = "run the search again: its trainings are kept, and the file is written again"
         raise CheckpointError(f"{file}: line {len(records) + 1} is damaged; {fix}")
     return [record for record in records if record.branch == branch]
 

@@ -52,7 +52,9 @@ def _read(file: pathlib.Path, origin: str) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{file} is damaged ({error}); delete it, and the same command makes it again") from error
     if about != origin:
-        raise CheckpointError(f"{file} is of other training examples; delete it, and the same command makes it again")
+        raise CheckpointError(
+            f"{file} belongs to other training examples; delete it, and the same command makes it again"
+        )
     return found
 
 

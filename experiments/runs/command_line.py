@@ -62,13 +62,13 @@ def one_line_errors() -> Iterator[None]:
             yield
         sys.stdout.flush()
     except StoppedError as stopped:
-        _say(f"{stopped}; the same command goes on from here")
+        _say(f"{stopped}; the same command resumes from here")
         sys.exit(0)
     except JaxticketError as error:
         _say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from here")
+        _say("stopped; the same command resumes from here")
         sys.exit(130)
     except BrokenPipeError:  # of `| head`; without this Python complains once more when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +76,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        fix = "mend that or choose another folder; what is finished stays, and the same command goes on from there"
+        fix = "mend that or choose another folder; finished results stay, and the same command resumes from them"
         _say(f"error: {error.filename or 'a file of the run'}: {error.strerror}; {fix}")
         sys.exit(2)
     finally:

@@ -79,8 +79,9 @@ class Training(Run):
     augment: Literal["none", "crop-and-flip"] = "none"
     """The random changes of training images at each step."""
     placement: Literal["auto", "vmap", "map", "sequence", "data"] = "auto"
-    """How replicates run: batched (vmap) or in turn (map) on each device in one program, one after the other
-    (sequence), or with the batches shared by all devices (data), as several processes must."""
+    """The placement of replicates, chosen by speed with auto.
+    vmap and map: in one program, batched or in turn on each device. sequence: one after the other.
+    data: all devices share the batches of each replicate, as several processes must."""
     epochs: int = 16
     """Epochs of a training, from its start."""
     batch_size: int = 60
@@ -141,8 +142,9 @@ class OwnProblem(Training):
     """The flag by which a user's own network and data are trained."""
 
     problem: str = ""
-    """Your own network and data in place of --model and --data: module:function or path/to/file.py:function. It returns
-    a jaxticket.data.Dataset and a network with init and apply, as jaxticket.models.Model has."""
+    """Your own network and data in place of --model and --data.
+    The value is module:function or path/to/file.py:function; the function returns a jaxticket.data.Dataset
+    and a network with init and apply, as jaxticket.models.Model has."""
 
     @property
     def setting(self) -> str:

@@ -9,12 +9,12 @@ import jax
 from jaxticket import filters
 from jaxticket.typing import Key, Params, PyTree
 
-TIME = "time         unknown before the first program has run; the progress line then says what is left"
+TIME = "time         unknown before the first program has run; the progress line then shows the rest"
 
 
 def folder(of_run: pathlib.Path) -> str:
     """Return the line of the run's folder, which says whether the run would resume."""
-    return f"run folder   {of_run} ({'exists: would go on' if of_run.exists() else 'new'})"
+    return f"run folder   {of_run} ({'exists: would resume' if of_run.exists() else 'new'})"
 
 
 def sizes(init: Callable[[Key], tuple[Params, PyTree]]) -> tuple[int, int]:

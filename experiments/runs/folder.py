@@ -114,7 +114,7 @@ class JsonLines:
             with writing(self._path):
                 self._write(line)
         if not os.fstat(self._file.fileno()).st_nlink:
-            raise CheckpointError(f"{self._path} was deleted while the run went on; put it back, or delete the run")
+            raise CheckpointError(f"{self._path} was deleted during the run; put it back, or delete the run")
         self._end += len(line)
 
     def close(self) -> None:

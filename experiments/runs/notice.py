@@ -19,7 +19,7 @@ class _Notice:
 
     def __call__(self, *_: object) -> None:
         if not self.asked:
-            raise StoppedError("stopped as asked, before anything was trained")
+            raise StoppedError("stopped by SIGTERM, before anything was trained")
         self.came = True
 
     def listen(self) -> None:

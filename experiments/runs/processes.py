@@ -52,8 +52,8 @@ def start(pod: Pod) -> None:
             jax.distributed.initialize(initialization_timeout=_START_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"the processes of --distributed do not find each other ({' '.join(str(error).split())}); where nothing "
-            "tells them, give --coordinator HOST:PORT --num-processes N --process-id K"
+            f"the processes of --distributed do not find each other ({' '.join(str(error).split())}); without a "
+            "cluster manager, give --coordinator HOST:PORT --num-processes N --process-id K"
         ) from error
 
 

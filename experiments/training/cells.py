@@ -116,7 +116,7 @@ class Cells:
     def _kind(self, cell: Cell) -> tuple[Kind, Trainer]:
         if cell.kind not in self._compiled:
             if self.compiling:
-                self.compiling(cell.kind)
+                self.compiling("static masks" if cell.kind == "before" else cell.kind)
             kind = kinds.kind(cell, self.config, self.basis, self._setting)
             alone = self.lanes == 1 and is_stacked(self.placement)  # it needs no axis of lanes
             looks = {"progress": self.progress, "on_nan": self.config.on_nan}

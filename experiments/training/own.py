@@ -111,5 +111,5 @@ def _check_network(problem: str, init: Any, apply: Any, dataset: Any) -> None:
         raise InputError(f"--problem {problem}: logits of 2 examples have shape {shape}, but must be (2, classes)")
     if int(y.max()) >= shape[1] or int(y.min()) < 0:
         raise InputError(
-            f"--problem {problem}: labels go from {int(y.min())} to {int(y.max())}, but logits have {shape}"
+            f"--problem {problem}: labels lie between {int(y.min())} and {int(y.max())}, but logits have shape {shape}"
         )

@@ -57,9 +57,7 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
 
     Raises InputError for values that do not fit the data.
     """
-    if dataset is None:
-        check_flags(config)
-        dataset = load(config)
+    dataset = load(config) if dataset is None else dataset
     model = make_model(config, dataset) if model is None else model
     steps = config.epochs * (len(dataset.train.y) // config.batch_size)
     require(steps > 0, config, "batch_size", f"at most the {len(dataset.train.y)} training examples")
@@ -172,6 +170,7 @@ def build(
 
 def load(config: Training) -> data.Dataset:
     """Load the data set, in the shape that the network takes. Raises InputError if its files are missing."""
+    check_flags(config)
     splits: dict[str, Callable[[], data.Dataset]] = {
         "mnist5k": lambda: data.mnist5k(seed=config.seed, validation=config.validation, test=config.test),
         "fashion_mnist": lambda: data.fashion_mnist(

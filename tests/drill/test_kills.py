@@ -76,6 +76,6 @@ def test_a_method_that_is_preempted_ends_in_the_same_bits(broken, unbroken):
     process = run.start()
     assert _runs.wait_until(_runs.present(run.out, "checkpoint/state_*/record.json"), process)
     process.send_signal(signal.SIGTERM)
-    assert "the same command goes on from here" in _runs.finish(process)[1]
+    assert "the same command resumes from here" in _runs.finish(process)[1]
     run.fault()
     run.ends_as(unbroken(_runs.TRAIN))

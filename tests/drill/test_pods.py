@@ -72,7 +72,7 @@ def test_one_process_is_told_to_stop(broken, whole):
     processes[1].send_signal(signal.SIGTERM)
     printed = ended(processes, within=240)
     assert [process.returncode for process in processes] == [0, 0], printed
-    assert all("the same command goes on from here" in errors for _, errors in printed)
+    assert all("the same command resumes from here" in errors for _, errors in printed)
     assert "memory: " in printed[0][0]
     assert "memory: " not in printed[1][0]  # only the first one tells how it goes
     run.fault()

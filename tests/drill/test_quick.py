@@ -18,7 +18,7 @@ def test_preempted_out_of_room_damaged_and_killed_a_search_ends_in_the_same_bits
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     _, errors = _runs.finish(process)
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes from here" in errors
     run.fault()
 
     process = run.start()

@@ -111,7 +111,7 @@ def test_verdicts_need_and_judge_what_was_retrained(run, capsys):
         (["--rewind-steps", "5"], "--rewind-steps is not for --branch sign_reinit"),
         (["--branch", "rewinding_sweep"], "--branch rewinding_sweep needs --rewind-steps"),
         (["--branch", "rewinding_sweep", "--rewind-steps", "9999"], "--rewind-step is 9999, but must be below the 58"),
-        (["--branch", "transfer"], "--branch transfer goes nowhere"),
+        (["--branch", "transfer"], "--branch transfer has no target"),
         (["--branch", "transfer", "--to-optimizer", "sgd", "--learning-rates", "1", "2"], "names 2"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_folder_without_a_search(tmp_path, capsys):
     for main in (branch.main, verdict.main):
         with pytest.raises(SystemExit):
             main(["--run", str(tmp_path)])
-        assert "holds no search of experiments/imp.py" in capsys.readouterr().err
+        assert "does not hold a search of experiments/imp.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

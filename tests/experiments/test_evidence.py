@@ -15,9 +15,9 @@ import pytest
 
 from docs import methods_table
 from experiments import report
-from experiments.claims import dashboard, store
+from experiments.claims import dashboard, outcomes, store
 from experiments.claims.judge import Contest, above, by_seed, points
-from experiments.claims.record import FAILS, HOLDS, UNDECIDED, VERDICTS, Claim, load, slug
+from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Claim, load, slug
 from experiments.studies.imp.config import Config
 from jaxticket.errors import InputError
 
@@ -149,8 +149,8 @@ def test_evidence_changes_no_run(tmp_path):
 
 
 DAMAGE = {
-    "is no JSON": lambda text: text[: len(text) // 2],
-    "is no JSON (Expecting value": lambda text: "",
+    "is not JSON": lambda text: text[: len(text) // 2],
+    "is not JSON (Expecting value": lambda text: "",
     "the whole is [], but must be an object": lambda text: "[]",
     "has no field commit": lambda text: text.replace('"commit"', '"comit"'),
     "version is 3, but must be 1 or 2": lambda text: text.replace('"version": 2', '"version": 3'),
@@ -222,14 +222,15 @@ class Page(html.parser.HTMLParser):
 
 def expected(found):
     """The cells of every claim's row, from the files themselves."""
-    signs = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
-    classes = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
+    # No stored run has a paper's own setting: see `test_a_failed_claim_fails_only_at_the_papers_own_setting`.
+    shown = {HOLDS: "✓ holds", FAILS: "✗ not reproduced at this size", UNDECIDED: "? inconclusive"}
+    classes = {HOLDS: "holds", FAILS: "not-reproduced", UNDECIDED: "inconclusive"}
     rows, data, kinds = {}, {}, {}
     for file in sorted(found.glob("*.json")):
         run = json.loads(file.read_text())
         for claim in run["claims"]:
             at = f"{run['experiment']}-{run['hash']}-{claim['id']}"
-            verdict = f"{signs[claim['verdict']]} {claim['verdict']}{claim['why']}"
+            verdict = f"{shown[claim['verdict']]}{claim['why']}"
             here = f"{claim['measured']}{run.get('setting', '')}"
             whence = f"{run['experiment']}-{run['hash']}commit {run['commit']}, {run['date']}command{run['command']}"
             rows[at] = [claim["claim"], claim["expected"], here, str(claim["seeds"]), verdict, whence]
@@ -255,12 +256,35 @@ def test_the_page_shows_every_field_of_every_claim(tmp_path):
     check(page, STORED)
     counts = collections.Counter(claim.verdict for claim in claims)
     assert f": {len(claims)} claims of " in said
-    assert said.endswith(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
+    held, failed, undecided = (counts[verdict] for verdict in (HOLDS, FAILS, UNDECIDED))
+    assert said.endswith(f"{held} holds, 0 fails, {failed} not reproduced at this size, {undecided} inconclusive")
+    intervals = sum(claim.half_width is not None for claim in claims)
+    assert f"{intervals} claims rest on a 95 % interval" in file.read_text()
     assert {slug(claim.paper) for claim in claims} <= set(page.ids)
     outside = [link for link in page.links if not link.startswith("#")]
     assert outside
     assert [link for link in outside if not (tmp_path / link).exists()] == []
     assert not re.search(r"<script|https?://(?!www\.w3\.org|purl\.org|creativecommons|matplotlib)", file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected", "words"),
+    [
+        ("resnet_20 on cifar10", "94.7 %, ResNet-20 on CIFAR-10", "fails"),
+        ("lenet_300_100 on mnist5k", "97.4 %, LeNet-300-100 on MNIST", "not reproduced at this size"),
+        ("resnet_20 on 2,000 examples of cifar10", "94.7 %, ResNet-20 on CIFAR-10", "not reproduced at this size"),
+        ("resnet_20 on cifar10", "94.7 %, ResNet-20 on CIFAR-100", "not reproduced at this size"),
+        ("", "94.7 %, ResNet-20 on CIFAR-10", "not reproduced at this size"),
+    ],
+)
+def test_a_failed_claim_fails_only_at_the_papers_own_setting(tmp_path, setting, expected, words):
+    stored(tmp_path)
+    (run,) = load(tmp_path / "evidence")
+    run = dataclasses.replace(run, setting=setting)
+    failed = dataclasses.replace(CLAIM, expected=expected, verdict=FAILS)
+    assert outcomes.outcome(run, failed).words == words
+    assert outcomes.outcome(run, dataclasses.replace(failed, verdict=UNDECIDED)).words == "inconclusive"
+    assert outcomes.outcome(run, dataclasses.replace(failed, verdict=HOLDS)).words == "holds"
 
 
 def test_a_run_is_plotted_in_the_colours_of_the_page(tmp_path):
@@ -277,7 +301,7 @@ def test_no_claims_at_all(tmp_path):
     said = report.report(report.Config(evidence=tmp_path / "evidence", out=tmp_path))
     assert said == f"{tmp_path / 'index.html'}: no claims yet"
     assert "No claims are stored yet" in (tmp_path / "index.html").read_text()
-    with pytest.raises(InputError, match=r"--evidence is .*nowhere, which is no folder"):
+    with pytest.raises(InputError, match=r"--evidence is .*nowhere, which is not a folder"):
         report.report(report.Config(evidence=tmp_path / "nowhere"))
 
 
@@ -349,4 +373,4 @@ def test_the_choice_of_a_verdict_shows_its_claims_and_their_papers(tmp_path):
     for choice, parts in shown.items():
         chosen = {part for part, verdicts in kinds.items() if choice.removeprefix("show-") in verdicts}
         assert set(parts) == chosen | {linked, paper}
-    assert len(shown) == 3
+    assert len(shown) == 4

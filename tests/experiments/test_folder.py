@@ -133,7 +133,7 @@ def test_a_file_that_was_deleted_is_missed(tmp_path):
     lines = folder.JsonLines(tmp_path / "metrics.jsonl")
     lines.append(1)
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(CheckpointError, match="was deleted while the run went on"):
+    with pytest.raises(CheckpointError, match="was deleted during the run"):
         lines.append(2)
 
 

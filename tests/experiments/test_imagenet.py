@@ -130,7 +130,7 @@ def test_stopped_by_sigterm_it_goes_on_to_the_bits_of_the_unbroken_run(folder, u
     wait_for_step(process, "  step 5  ")
     process.send_signal(signal.SIGTERM)
     _, errors = finish(process)
-    (stopped_at,) = re.findall(r"stopped as asked, after step (\d+) of rigl; the same command goes on", errors)
+    (stopped_at,) = re.findall(r"stopped by SIGTERM, after step (\d+) of rigl; the same command resumes", errors)
     assert 5 <= int(stopped_at) < STEPS
     output, _ = finish(start(folder / "stopped", *ALL, devices=8))
     assert f"  step {stopped_at}  loss" not in output
@@ -150,8 +150,8 @@ def test_two_processes_train_what_one_does_and_one_goes_on(folder, unbroken):
     wait_for_step(processes[0], "  step 5  ")
     processes[1].send_signal(signal.SIGTERM)  # both hear of it
     (_, errors), (silent, others) = map(finish, processes)
-    assert "stopped as asked, after step" in errors
-    assert "stopped as asked, after step" in others
+    assert "stopped by SIGTERM, after step" in errors
+    assert "stopped by SIGTERM, after step" in others
     assert "epoch" not in silent
     run, found = run_of(folder / "two")
     last = found[-1]["step"]

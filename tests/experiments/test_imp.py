@@ -73,7 +73,7 @@ def test_a_machine_that_gives_notice_ends_it_without_an_error(capsys):
     with pytest.raises(SystemExit) as end, command_line.one_line_errors():
         os.kill(os.getpid(), signal.SIGTERM)
     assert not end.value.code
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command resumes from here" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -75,7 +75,7 @@ def test_train_and_compare_train_it(file, tmp_path, capsys):
         ("my_problem.py:nothing", "has no function 'nothing'"),
         ("my_problem.py:no_network", "a network with init and apply"),
         ("my_problem.py:of_another_shape", "does not run on its examples"),
-        ("my_problem.py:too_many_labels", "labels go from 7"),
+        ("my_problem.py:too_many_labels", "labels lie between 7"),
     ],
 )
 def test_problems_that_do_not_fit(file, problem, words):

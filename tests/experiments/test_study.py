@@ -73,5 +73,5 @@ def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     capsys.readouterr()
     assert study.main(STUDY, [*flags, "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert f"{run} (exists: would go on)" in printed
+    assert f"{run} (exists: would resume)" in printed
     assert "4 at most, of" in printed

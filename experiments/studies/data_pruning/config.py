@@ -29,17 +29,17 @@ class Config(Training):
     on_nan: OnNan = "record"
     """At a loss that is not finite: record the result, which suits a comparison, or stop."""
     scores: tuple[Literal[*SCORES, RANDOM], ...] = ("el2n", "forgetting", RANDOM)
-    """Scores of how hard an example is. The first five are read once, after --score-epochs. first_learned, forgetting
-    and the means watch a whole training; prototypes need no labels; memorisation needs many networks, with and
-    without an example. random is the control."""
+    """Scores of how hard an example is. The first five are read once, after --score-epochs.
+    first_learned, forgetting and the means watch a whole training; prototypes need no labels.
+    memorisation needs many networks, trained with and without an example; random is the control."""
     orders: tuple[Literal["hard", "easy", "middle"], ...] = ()
-    """The examples of a score to keep; middle is the hardest without the very hardest (--skip). If none is named: hard
-    and easy, with --label-noise also middle."""
+    """The examples of a score to keep; middle is the hardest without the very hardest (--skip).
+    By default hard and easy, with --label-noise also middle."""
     fractions: tuple[float, ...] = (0.1, 0.3, 0.5, 0.8)
     """The parts of the training examples to keep."""
     sizes: tuple[int, ...] = (0,)
-    """The numbers of training examples before pruning, each class in its share; 0 is all of them. With several, the
-    table shows how the turn from easy to hard moves with the budget of data."""
+    """The numbers of training examples before pruning, each class in its share; 0 is all of them.
+    With several, the table shows how the turn from easy to hard moves with the budget of data."""
     budget: Literal["steps", "epochs"] = "steps"
     """Whether a subset is trained for as many steps as all data, or for as many epochs."""
     balance: float = 0.0

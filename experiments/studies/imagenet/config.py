@@ -33,8 +33,8 @@ class Config(Run):
     rewind_epochs: float = 6.0
     """With imp: the epochs after which the weights are kept, from which each level starts."""
     data_dir: pathlib.Path | None = None
-    """The folder in which tfds keeps imagenet2012 (by default the usual one), or of train/CLASS/*.JPEG and
-    val/CLASS."""
+    """The folder in which tfds keeps imagenet2012 (by default the usual one),
+    or the folder of train/CLASS/*.JPEG and val/CLASS."""
     image_size: int = 224
     """Pixels along a side."""
     mesh: str = ""

@@ -74,7 +74,7 @@ def part_of(rows: jax.ShapeDtypeStruct) -> data.Part:
     first, last = min(start for start, _ in bounds), max(stop for _, stop in bounds)
     if rows.shape[0] % (last - first) or first % (last - first):
         raise InputError(
-            f"--mesh gives this process the examples {first} to {last} of a batch of {rows.shape[0]}, which is none of "
-            "so many equal parts; let data be a multiple of the number of processes"
+            f"--mesh gives this process the examples {first} to {last} of a batch of {rows.shape[0]}, which is not "
+            "one of the equal parts; let data be a multiple of the number of processes"
         )
     return data.Part(first // (last - first), rows.shape[0] // (last - first))

@@ -78,7 +78,7 @@ class Trainer:
                 self._checkpoints.save(carry, training=seed, step=at, seen=numbers, iterator=batches.get_state())
                 if stop:
                     self._checkpoints.close()
-                    raise StoppedError(f"stopped as asked, after step {at} of {name}")
+                    raise StoppedError(f"stopped by SIGTERM, after step {at} of {name}")
         return carry
 
     def evaluate(self, name: str, at: int, carry: Carry) -> float:
@@ -118,7 +118,7 @@ def _numbers(name: str, at: int, seen: Sequence[Mapping[str, Any]]) -> list[dict
     numbers = [{what: float(value) for what, value in step.items()} for step in seen]
     if not all(np.isfinite(step["loss"]) for step in numbers):
         raise DivergedError(
-            f"the loss of {name} is not finite at step {at}; the last checkpoint stays as it is: lower --learning-rate"
+            f"the loss of {name} is not finite at step {at}; the last checkpoint is kept; lower --learning-rate"
         )
     return numbers
 
@@ -173,7 +173,7 @@ class _Checkpoints:
         except (OSError, ValueError, KeyError, TypeError) as error:
             folder = self._directory / str(newest.step)
             raise CheckpointError(
-                f"{folder} cannot be read ({str(error)[:200]}); delete it to go on from the one before"
+                f"{folder} cannot be read ({str(error)[:200]}); delete it to resume from the one before"
             ) from error
 
     def save(self, carry: Carry, **about: Any) -> None:

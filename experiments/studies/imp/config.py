@@ -50,5 +50,5 @@ def of_run(folder: pathlib.Path, **changes: Any) -> Config:
         return Config(**values, **changes)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{folder} holds no search of experiments/imp.py ({error}); name the folder of a run"
+            f"{folder} does not hold a search of experiments/imp.py ({error}); name the folder of a run"
         ) from error

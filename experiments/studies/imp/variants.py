@@ -40,16 +40,18 @@ class Config(Pod):
     run: pathlib.Path
     """The folder of the search."""
     branch: Literal[BRANCHES] = "sign_reinit"
-    """The change: new weights of the same signs; a mask shuffled over all layers, its complement, or no mask; a
-    narrower dense network of as many parameters; the trained weights without rewinding; the rewind point; the
-    learning rate; the data set or the optimizer. Each trains as long as the ticket did."""
+    """The change of each level: new weights of the same signs;
+    a mask shuffled over all layers, its complement, or no mask;
+    a narrower dense network of as many parameters; the trained weights without rewinding;
+    the rewind point; the learning rate; the data set or the optimizer.
+    Each trains as long as the ticket did."""
     levels: tuple[int, ...] = ()
     """The levels to branch from; by default all of them."""
     rewind_steps: tuple[int, ...] = ()
     """With rewinding_sweep: the steps to rewind to."""
     learning_rates: tuple[float, ...] = ()
-    """With learning_rate_sweep: the peaks of the schedule, each for tickets and for random reinits. With transfer: the
-    peak that suits the new data or optimizer, if it is another."""
+    """With learning_rate_sweep: the peaks of the schedule, each for tickets and for random reinits.
+    With transfer: the peak that suits the new data or optimizer, if it is another."""
     to_data: Literal["mnist5k", "fashion_mnist", "cifar10"] | None = None
     """With transfer: the data set to which the tickets are transferred."""
     to_optimizer: Literal["adam", "sgd"] | None = None
@@ -75,7 +77,7 @@ class Config(Pod):
             if getattr(self, name) and not used:
                 raise InputError(f"{_flag(name)} is not for --branch {self.branch}; leave it out")
         if self.branch == "transfer" and not (self.to_data or self.to_optimizer):
-            raise InputError("--branch transfer goes nowhere; name --to-data, --to-optimizer or both")
+            raise InputError("--branch transfer has no target; name --to-data, --to-optimizer or both")
         if self.branch == "transfer" and len(self.learning_rates) > 1:
             raise InputError(f"--learning-rates names {len(self.learning_rates)}, but a transfer has one")
         for branch, name in (("rewinding_sweep", "rewind_steps"), ("learning_rate_sweep", "learning_rates")):

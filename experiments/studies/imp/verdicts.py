@@ -22,8 +22,8 @@ class Config:
     run: pathlib.Path
     """The folder of the search."""
     best: float | None = None
-    """The best known test accuracy of the dense network, as a fraction; by default the search's own, so that no recipe
-    counts as bad."""
+    """The best known test accuracy of the dense network, as a fraction.
+    By default the search's own, so that no recipe counts as bad."""
     margin: float = 0.005
     """The least difference of accuracies that counts; 0.005 is half a point."""
     evidence: pathlib.Path | None = None
