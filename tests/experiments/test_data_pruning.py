@@ -208,7 +208,7 @@ def test_leads_are_of_hard_first_and_paired_by_seed():
     assert [lead["mean"] for lead in found["leads"]] == pytest.approx([-40, 20])
     assert max(lead["half_width"] for lead in found["leads"]) < 1e-9  # both orders of a seed wobble alike
     assert found["fraction"] == pytest.approx(0.1 + 0.4 * 40 / 60, abs=1e-5)
-    told = findings.told({"el2n": {"300": found}})
+    told = findings.sentences({"el2n": {"300": found}})
     assert told.startswith("of 300 examples, el2n: hard first overtakes easy first at 37 % (110 examples)")
 
 

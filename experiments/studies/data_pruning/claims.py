@@ -103,7 +103,7 @@ def _detections(run: _Run, scores: Mapping[str, np.ndarray]) -> Iterator[Claim]:
     for score, values in scores.items():
         if score == "prototypes":  # which sees no labels: a control, and nobody's claim
             continue
-        leads = [100 * (float(average_precision_score(changed, one)) - changed.mean()) for one in values]
+        leads = [100 * (float(average_precision_score(changed, row)) - changed.mean()) for row in values]
         finding = above(leads, unit="points of average precision above chance")
         claim, paper = f"{tables.plain(score)} finds wrong labels better than chance", _PAPERS.get(score, _DATA_DIET)
         yield run.stated(paper, claim, "wrong labels are among the highest scores", finding)

@@ -87,18 +87,18 @@ def turns(config: Config, records: Sequence[Record], studies: Sequence[Study]) -
         return {}
     found: dict[str, dict[str, Any]] = {}
     for score, study in itertools.product(config.scored(), studies):
-        each = leads(config, records, study.size, score)
+        ahead = leads(config, records, study.size, score)
         found.setdefault(score, {})[str(len(study.labels))] = {
-            "fraction": turn(each),
-            "leads": [lead._asdict() for lead in each],
+            "fraction": turn(ahead),
+            "leads": [lead._asdict() for lead in ahead],
         }
     return found
 
 
-def told(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The turns in words, a line each."""
+def sentences(turns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the turns in words, a line each."""
     lines = []
-    for score, sizes in found.items():
+    for score, sizes in turns.items():
         for there, values in sizes.items():
             fraction, of = values["fraction"], f"of {int(there):,} examples, {tables.plain(score)}: hard first"
             where = "is not ahead of easy first at the largest fraction" if fraction is None else "is ahead everywhere"
@@ -122,8 +122,7 @@ def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.n
     for name, values in scores.items():
         precision, averaged = diagnostics.Interval(np.nan, np.nan), np.nan
         if study.changed.any():
-            each = [float(average_precision_score(study.changed, one)) for one in values]
-            precision = diagnostics.interval(each)
+            precision = diagnostics.interval(average_precision_score(study.changed, row) for row in values)
             averaged = float(average_precision_score(study.changed, values.mean(0)))
         pairs = [spearman(a, b) for a, b in itertools.combinations(values, 2)]
         half = len(values) // 2

@@ -61,7 +61,7 @@ def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -
     )
     tables.publish(
         folder,
-        text=text + "\n" * bool(turns) + findings.told(turns),
+        text=text + "\n" * bool(turns) + findings.sentences(turns),
         results={
             "rows": rows,
             "turns": turns,

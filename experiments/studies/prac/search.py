@@ -57,8 +57,8 @@ class Config(Rewinding):
         require(self.reduction == "any", self, "reduction", "any: the last batch of a set is not full")
         if self.sets_from is not None:
             wanted = [sets.file(self.sets_from, s, r) for s in range(self.seeds) for r in range(self.rounds)]
-            told = "the folder of a run of experiments/prac.py with as many --seeds and --rounds"
-            require(all(map(pathlib.Path.exists, wanted)), self, "sets_from", told)
+            needed = "the folder of a run of experiments/prac.py with as many --seeds and --rounds"
+            require(all(map(pathlib.Path.exists, wanted)), self, "sets_from", needed)
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
@@ -161,15 +161,15 @@ def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
     for arm in ("prac", *(arm for arm in (*ARMS, *OTHERS) if arm != "prac")):
         path = seed.folder / arm
         if not path.exists():
-            told = {"seed": seed.number, "branch": arm}
+            identity = {"seed": seed.number, "branch": arm}
             if arm in ARMS:
                 ticket, of_rounds = _search(config, shared, seed, arm, sizes)
-                told |= of_rounds
+                identity |= of_rounds
             elif arm == "random_mask":
                 ticket = loops.branches.random_ticket(found["prac"], key=seed.keys.shuffle)
             else:  # dense, from the weights that the tickets start from
                 ticket = dataclasses.replace(found["prac"], mask=seed.begin.mask)
-            record = _trained(config, shared, ticket, seed.keys, told)
+            record = _trained(config, shared, ticket, seed.keys, identity)
             seed.folder.mkdir(parents=True, exist_ok=True)
             tickets.save(path, dataclasses.replace(ticket, meta=record))
         shutil.rmtree(seed.rounds(arm), ignore_errors=True)  # also what a killed process left of it
@@ -197,17 +197,19 @@ def _search(
         if arm == "prac":
             file = sets.file(seed.run, seed.number, each.level.index)
             sets.keep(file, each, train, {"seed": seed.number, "config": config.identity()})
-    told = {
+    rounds = {
         "examples": [size for _, size in costs],
         "without_minimum": free[:-1],  # what a PrAC set would hold in each round if --minimum were 0
         "epochs": [epochs for epochs, _ in costs],
         "saved": prac.iterations_saved(costs, plan, examples=examples),
         "classes": classes,
     }
-    return each.ticket, told
+    return each.ticket, rounds
 
 
-def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, told: dict[str, Any]) -> dict[str, Any]:
+def _trained(
+    config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, identity: dict[str, Any]
+) -> dict[str, Any]:
     """Return the record of a ticket that is trained on all examples."""
     everything = jnp.ones(shared.recipe.examples, bool)
     state, mask = jax.tree.map(jnp.copy, (ticket.state, ticket.mask))
@@ -215,7 +217,7 @@ def _trained(config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, to
         tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, subset=everything
     )
     return {
-        **told,
+        **identity,
         "density": masks.summary(ticket.params, ticket.mask).maskable.density,
         "collapsed": sorted(diagnostics.layer_collapse([ticket.mask])),
         "loss": fitted.loss if math.isfinite(fitted.loss) else None,
