@@ -20,7 +20,9 @@ th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: rig
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
-td { overflow-wrap: anywhere; }
+.wide td, .wide th { white-space: nowrap; }
+.facts td { overflow-wrap: anywhere; }
+@media (max-width: 40rem) { h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; } th, td { padding: 0.25rem 0.5rem; } }
 pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; }
 """
 
@@ -78,9 +80,9 @@ def page(
 {_layers(layers) if layers else ""}<h2>To repeat the run</h2>
 <pre>{html.escape(shlex.join(command))}</pre>
 <h2>Settings</h2>
-{_table(("name", "value"), [(name, str(value)) for name, value in config.items()])}
+{_table(("name", "value"), [(name, str(value)) for name, value in config.items()], kind="facts")}
 <h2>Environment</h2>
-{_table(("what", "version"), list(environment.versions().items()))}
+{_table(("what", "version"), list(environment.versions().items()), kind="facts")}
 <p>Written {written}.</p>
 </body>
 </html>
@@ -92,10 +94,10 @@ def page_of(config: Made, title: str, **shown: Any) -> Callable[..., str]:
     return functools.partial(page, title, config=dataclasses.asdict(config), command=config.command(), **shown)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "wide") -> str:
     line = lambda cells, tag: f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
     body = [line(columns, "th"), *(line(row, "td") for row in rows)]
-    return "\n".join(['<div class="wide"><table>', *body, "</table></div>"])
+    return "\n".join([f'<div class="{kind}"><table>', *body, "</table></div>"])
 
 
 def _layers(layers: Layers) -> str:

@@ -39,7 +39,7 @@ def accuracy(
             )
             band(axes, [100 * p.density for p in points], points, label=label, **style)
         if dense is not None:
-            axes.axhline(100 * dense.mean, color="black", linewidth=1, label="dense")
+            axes.axhline(100 * dense.mean, color="black", linewidth=1, linestyle="--", label="dense")
             low, high = (100 * (dense.mean + sign * dense.half_width) for sign in (-1, 1))
             axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0)
         axes.set(xscale="log", xlabel="weights kept (%)", ylabel="test accuracy (%)", title=title)

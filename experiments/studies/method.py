@@ -80,7 +80,7 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
     found = tables.accuracies([record.metrics for record in records])
     rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
-    layers = tables.Layers("The weights that seed 0 keeps of each layer", config.cells()[0].path(folder))
+    layers = tables.Layers("Weights kept by layer: seed 0", config.cells()[0].path(folder))
     plots.history(records, folder / "accuracy.png", title=title)
     tables.publish(
         folder,

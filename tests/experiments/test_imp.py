@@ -242,7 +242,7 @@ def test_the_report_is_one_file_that_says_how_to_run_it_again(finished):
     again = command_line.parse(preset.CONFIG, others, description=None)
     assert again.folder() == run
     assert again == of_run(run, out=out, levels=again.levels, replicates=again.replicates)
-    assert "<td>hidden_1/kernel</td>" in page, "the densities of layers"
+    assert "<td>hidden1/kernel</td>" in page, "the densities of layers"
     assert (run / "table.csv").read_text().startswith("level,density,ticket")
     for words in ("replicates", "jaxlib", "random reinit", "±"):
         assert words in page

@@ -22,7 +22,7 @@ def report(config: Config, records: Sequence[Record], folder: pathlib.Path) -> N
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=record["training"])
         axes.set(xlabel="step", ylabel="validation accuracy (%)", title=title)
         axes.legend()
-    layers = tables.Layers(f"The weights that {rows[-1][0]} keeps of each layer", newest)
+    layers = tables.Layers(f"Weights kept by layer: {rows[-1][0]}", newest)
     tables.publish(
         folder,
         text=f"{title}\n\n"

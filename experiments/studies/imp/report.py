@@ -22,7 +22,7 @@ def report(config: Config, problem: Problem, records: Sequence[LevelRecord]) -> 
         BRANCHES,
         title=title(config, problem),
         claims=claims.of_search(records),
-        layers=tables.Layers(f"The weights that the ticket of level {last} keeps of each layer, replicate 1", ticket),
+        layers=tables.Layers(f"Weights kept by layer: level {last}, replicate 1", ticket),
     )
     if config.tensorboard:
         tensorboard.write(config.folder() / "tensorboard", tensorboard.over_levels(records))
