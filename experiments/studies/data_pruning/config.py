@@ -49,9 +49,9 @@ class Config(Training):
     score_epochs: int = 2
     """The epochs of training after which scores that are read once are read."""
     score_replicates: int = 3
-    """The networks with seeds of their own over which scores are averaged."""
+    """The number of networks, with seeds of their own, over which scores are averaged."""
     memorisation_models: int = 60
-    """The networks for each estimate of memorisation, each trained on a random 70 %."""
+    """The number of networks for each estimate of memorisation, each trained on a random 70 %."""
     memorisation_epochs: int = 0
     """Their epochs; 0 is --epochs. Memorisation shows once networks fit all of their training examples."""
     score_model: Literal["same", "lenet_300_100", "conv_2", "conv_4"] = "same"
