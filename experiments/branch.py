@@ -35,13 +35,13 @@ def run(config: variants.Config) -> list[LevelRecord]:
     search = of_run(config.run, data_dir=config.data_dir, out=config.run.parent)
     if search.on_nan == "stop":
         search = dataclasses.replace(search, on_nan="record")  # at another learning rate, divergence is a result
-    found = branching.finished(config)
+    originals = branching.finished(config)
     folder = config.folder()
     changes = variants.variants(config, search)
     # Tickets that went elsewhere are measured on other data; their own column would not compare.
     names = [*(["ticket"] if config.branch != "transfer" else []), *(variant.name for variant in changes)]
-    replicates = len({record.replicate for record in found})
-    total, rows = len(found) * len(names), searches.by_level(replicates, names)
+    replicates = len({record.replicate for record in originals})
+    total, rows = len(originals) * len(names), searches.by_level(replicates, names)
     with lock(config.run), Progress(total, rows) as progress:
         folder.mkdir(parents=True, exist_ok=True)
         environment.record(folder)
@@ -55,14 +55,14 @@ def run(config: variants.Config) -> list[LevelRecord]:
 
         for variant in changes:
             problem_of(variant.search)  # what does not fit is said before anything is trained
-        trained = branching.records(config, search, found, changes, problem_of)
+        trained = branching.records(config, search, originals, changes, problem_of)
         records = keep(trained, folder / "metrics.jsonl", progress)
         if processes.is_main():
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     if processes.is_main():
         heading = f"{config.branch.replace('_', ' ')}: {title(search, problem_of(search))}"
-        made = claims.of_branch(config.branch, records)
-        levels.report(config, records, names, title=heading, claims=made, settings=search)
+        judged = claims.of_branch(config.branch, records)
+        levels.report(config, records, names, title=heading, claims=judged, settings=search)
     return records
 
 

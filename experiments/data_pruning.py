@@ -74,10 +74,10 @@ def score(config: Config, study: Study, **options: Any) -> Scored:
     if not names:
         return Scored(study, {}, {})
     scorer = Scorer(config, study, model=scores.score_model(config, study), name=config.scorer(), **options)
-    found, own = scorer.scores(names), None
+    by_name, own = scorer.scores(names), None
     if config.transfers():
         own = Scorer(config, study, model=study.basis.model, name="same", **options).scores(names)
-    return Scored(study, found, findings.trust(study, found, own))
+    return Scored(study, by_name, findings.trust(study, by_name, own))
 
 
 STUDY = study.Study(

@@ -38,11 +38,16 @@ def run(config: Config) -> list[Record]:
     """Train what is not trained yet, and report. Returns the record of each training."""
     folder = config.folder().absolute()
     mesh = make_mesh(config)
-    found = reading.find(config)
-    require(config.batch_size <= len(found.train), config, "batch_size", f"at most the {len(found.train)} examples")
-    program = Program(config, mesh, examples=len(found.train), classes=found.classes)
+    photographs = reading.find(config)
+    require(
+        config.batch_size <= len(photographs.train),
+        config,
+        "batch_size",
+        f"at most the {len(photographs.train)} examples",
+    )
+    program = Program(config, mesh, examples=len(photographs.train), classes=photographs.classes)
     with command_line.opened(config), training.noticing() as stopping:
-        trainer = training.Trainer(config, program, found, folder=folder, stopping=stopping)
+        trainer = training.Trainer(config, program, photographs, folder=folder, stopping=stopping)
         if config.method == "imp":
             records = list(search(config, program, trainer, folder))
         else:

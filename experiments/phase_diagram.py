@@ -41,21 +41,21 @@ def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
     cells = list(itertools.product(config.densities, range(config.seeds)))
     if file.exists():
         try:
-            found = json.loads(file.read_text())
-            if [(record["density"], record["seed"]) for record in found] != cells:
+            records = json.loads(file.read_text())
+            if [(record["density"], record["seed"]) for record in records] != cells:
                 raise ValueError("other densities or seeds")
-            return found
+            return records
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is measured again") from error
     ends = iter(lab.retrained(lab.dense(temperature)))
-    found = [
+    records = [
         {"temperature": temperature, "density": density, "seed": seed, **lab.measure(next(ends), next(ends))}
         for density, seed in cells
     ]
     if processes.is_main():
         file.parent.mkdir(exist_ok=True)
-        files.write_text(file, json.dumps(found))
-    return found
+        files.write_text(file, json.dumps(records))
+    return records
 
 
 def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[dict[str, Any]]:

@@ -20,8 +20,8 @@ def svg(run: Evidence) -> str:
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
     options = {**dict.fromkeys(inked, _INK), "svg.fonttype": "none", "svg.hashsalt": run.id, "font.size": 9}
     with matplotlib.rc_context(options):
-        made = Figure(figsize=(7, 4.2 + 0.1 * len(run.series)), layout="constrained")
-        axes = made.subplots()
+        figure = Figure(figsize=(7, 4.2 + 0.1 * len(run.series)), layout="constrained")
+        axes = figure.subplots()
         for number, (name, curve) in enumerate(run.series.items()):
             _draw(axes, name, curve, number)
         axes.grid(color="#808080", alpha=0.3)
@@ -31,9 +31,9 @@ def svg(run: Evidence) -> str:
             axes.xaxis.set_major_formatter("{x:.3g}")
             axes.xaxis.set_minor_formatter(ticker.LogFormatter())  # labels where there are few
             axes.invert_xaxis()
-        made.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
         text = io.StringIO()
-        made.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     image = text.getvalue()[text.getvalue().index("<svg") :].replace(_INK, "currentColor")
     # Names of parts must differ between the plots of a page.
     image = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{run.id}-", image)

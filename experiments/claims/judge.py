@@ -40,17 +40,17 @@ def above(differences: Sequence[float], *, least: float = 0.0, unit: str = "poin
     >>> above([1.0, 1.2, 1.1]).why
     'the interval over 3 seeds, 0.85 to 1.35 points, lies above 0'
     """
-    found, seeds = diagnostics.interval(differences), len(differences)
-    verdict: Verdict = HOLDS if found.low > least else FAILS if found.high < least else UNDECIDED
+    interval, seeds = diagnostics.interval(differences), len(differences)
+    verdict: Verdict = HOLDS if interval.low > least else FAILS if interval.high < least else UNDECIDED
     where = {HOLDS: "lies above", FAILS: "lies below", UNDECIDED: "contains"}[verdict]
-    shown = f"{found.low:.2f} to {found.high:.2f} {unit}"
+    shown = f"{interval.low:.2f} to {interval.high:.2f} {unit}"
     why = f"the interval over {seeds} seeds, {shown}, {where} {least:g}"
-    if not math.isfinite(found.half_width):
+    if not math.isfinite(interval.half_width):
         alone = "one seed has no interval" if seeds == 1 else "a training diverged"
-        value = found.mean if math.isfinite(found.mean) else None
+        value = interval.mean if math.isfinite(interval.mean) else None
         return Finding("–" if value is None else f"{value:+.2f} {unit}", value, None, seeds, UNDECIDED, alone)
-    measured = f"{found.mean:+.2f} ± {found.half_width:.2f} {unit}"
-    return Finding(measured, found.mean, found.half_width, seeds, verdict, why)
+    measured = f"{interval.mean:+.2f} ± {interval.half_width:.2f} {unit}"
+    return Finding(measured, interval.mean, interval.half_width, seeds, verdict, why)
 
 
 class Contest(NamedTuple):
@@ -77,8 +77,8 @@ class Contest(NamedTuple):
     def judged(self, first: Mapping[int, float], second: Mapping[int, float], *, unit: str = "points") -> list[Claim]:
         """Return the claim, from the accuracies of both by seed; nothing where no seed has both."""
         differences = points(first, second)
-        found = [above(differences, least=self.least, unit=unit)] if differences else []
-        return [Claim(self.paper, self.claim, self.expected, *each) for each in found]
+        findings = [above(differences, least=self.least, unit=unit)] if differences else []
+        return [Claim(self.paper, self.claim, self.expected, *finding) for finding in findings]
 
 
 def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:

@@ -62,9 +62,9 @@ def study_of(
         replicates, levels = size(config)
         return replicates * levels * len(branches), searches.by_level(replicates, branches)
 
-    def write(config: Any, basis: problems.Basis, found: Sequence[LevelRecord]) -> None:
+    def write(config: Any, basis: problems.Basis, trained: Sequence[LevelRecord]) -> None:
         title = f"{config.EXPERIMENT}: {config.setting}, run {config.hash()}"
-        report(config, found, branches, title=title, claims=claims(config, found))
+        report(config, trained, branches, title=title, claims=claims(config, trained))
 
     def plan(config: Any, basis: problems.Basis) -> list[str]:
         return [

@@ -84,15 +84,15 @@ class Evidence:
 
 def load(folder: pathlib.Path) -> list[Evidence]:
     """Return all that is stored in a folder, by name. Raises InputError, naming file and field, for a damaged file."""
-    found = []
+    evidence = []
     for file in sorted(folder.glob("*.json")):
         try:
-            found.append(parse(file.read_text(encoding="utf-8"), file))
+            evidence.append(parse(file.read_text(encoding="utf-8"), file))
         except (OSError, UnicodeError) as error:
             raise InputError(f"{file} cannot be read ({error}); store the claims again, or delete it") from error
-        if file.stem != found[-1].id:
-            raise InputError(f"{file} holds {found[-1].id}; name it {found[-1].id}.json")
-    return found
+        if file.stem != evidence[-1].id:
+            raise InputError(f"{file} holds {evidence[-1].id}; name it {evidence[-1].id}.json")
+    return evidence
 
 
 def parse(text: str, file: pathlib.Path) -> Evidence:
@@ -128,21 +128,21 @@ def slug(text: str) -> str:
 
 
 def _claim(file: pathlib.Path, at: str, values: Any) -> Claim:
-    found = _fields(file, at, values, {"id", *(field.name for field in dataclasses.fields(Claim))})
+    fields = _fields(file, at, values, {"id", *(field.name for field in dataclasses.fields(Claim))})
     for name in ("paper", "claim", "expected", "measured", "why"):
-        _require(bool(found[name]) and isinstance(found[name], str), file, at + name, found[name], "a text")
-    value = found["value"]
-    known = _finite(value) or (value is None and found["verdict"] == UNDECIDED)
+        _require(bool(fields[name]) and isinstance(fields[name], str), file, at + name, fields[name], "a text")
+    value = fields["value"]
+    known = _finite(value) or (value is None and fields["verdict"] == UNDECIDED)
     _require(known, file, f"{at}value", value, "a finite number, or null if nothing was decided")
-    half = found["half_width"]
+    half = fields["half_width"]
     _require(
         half is None or (_finite(half) and half >= 0), file, f"{at}half_width", half, "a number from 0 on, or null"
     )
-    seeds = found["seeds"]
+    seeds = fields["seeds"]
     _require(type(seeds) is int and seeds > 0, file, f"{at}seeds", seeds, "a whole number from 1 on")
-    _require(found["verdict"] in VERDICTS, file, f"{at}verdict", found["verdict"], f"one of {', '.join(VERDICTS)}")
-    stored = found.pop("id")
-    claim = Claim(**found)
+    _require(fields["verdict"] in VERDICTS, file, f"{at}verdict", fields["verdict"], f"one of {', '.join(VERDICTS)}")
+    stored = fields.pop("id")
+    claim = Claim(**fields)
     _require(stored == claim.id, file, f"{at}id", stored, f"{claim.id}, which follows from the claim")
     return claim
 

@@ -77,7 +77,7 @@ def write(
       InputError: claims that `parse` would refuse.
       CheckpointError: a file cannot be written.
     """
-    found = {
+    content = {
         "version": VERSION,
         "experiment": config.EXPERIMENT,
         "hash": config.hash(),
@@ -90,33 +90,33 @@ def write(
         "series": {name: [list(p) for p in curve if math.isfinite(p[1])] for name, curve in (series or {}).items()},
         "axes": None if axes is None else list(axes),
     }
-    text = _short(json.dumps(tables.finite(found), indent=1, ensure_ascii=False)) + "\n"
+    text = _short(json.dumps(tables.finite(content), indent=1, ensure_ascii=False)) + "\n"
     destinations = [config.folder() / "claims.json"]
     if config.evidence is not None:
         destinations.append(config.evidence / f"{config.EXPERIMENT}-{config.hash()}.json")
     for file in destinations:
-        made = parse(text, file)
+        evidence = parse(text, file)
         if file.parent == config.evidence:
-            _tell_lost(file, made)
+            _warn_of_removed(file, evidence)
         with files.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(file, text)
 
 
-def _tell_lost(file: pathlib.Path, made: Evidence) -> None:
+def _warn_of_removed(file: pathlib.Path, evidence: Evidence) -> None:
     """Warn of claims of the same run with another selection, such as fewer densities."""
     try:
         before = parse(file.read_text(encoding="utf-8"), file).claims
     except (OSError, UnicodeError, InputError):
         return  # none, or one to be written anew
-    if lost := {claim.claim for claim in before} - {claim.claim for claim in made.claims}:
+    if lost := {claim.claim for claim in before} - {claim.claim for claim in evidence.claims}:
         fix = "a command that asks for more keeps them"
         print(f"warning: {file} no longer holds: {' '.join(sorted(lost))} ({fix})", file=sys.stderr)
 
 
 def _short(text: str) -> str:
     """Return the same JSON with each list of numbers in one line: the points of a curve."""
-    return re.sub(r"\[\n([^]\[{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    return re.sub(r"\[\n([^]\[{}\"]*)\]", lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def _shareable(command: Sequence[str]) -> str:

@@ -80,10 +80,13 @@ def heat_maps(
       title: stands above the grids.
     """
     height = 1.2 + 0.55 * len(rows[1])
-    with _saved(file, nrows=-(-len(panels) // 2), ncols=2, figsize=(11, height * -(-len(panels) // 2))) as (made, grid):
+    with _saved(file, nrows=-(-len(panels) // 2), ncols=2, figsize=(11, height * -(-len(panels) // 2))) as (
+        canvas,
+        grid,
+    ):
         for axes, (name, values) in zip(grid.flat, panels.items(), strict=False):
             image = axes.imshow(values, aspect="auto")
-            made.colorbar(image, ax=axes)
+            canvas.colorbar(image, ax=axes)
             axes.set(title=name, xlabel=columns[0], ylabel=rows[0])
             axes.set_xticks(range(len(columns[1])), columns[1])
             axes.set_yticks(range(len(rows[1])), rows[1])
@@ -92,7 +95,7 @@ def heat_maps(
                     dark = image.norm(value) < 0.5
                     text = f"{round(value, 1) + 0.0:.1f}\n{notes[y][x]}"  # no −0.0
                     axes.text(x, y, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-        made.suptitle(title)
+        canvas.suptitle(title)
 
 
 @contextlib.contextmanager
@@ -111,11 +114,11 @@ def _saved(file: pathlib.Path, **options: Any) -> Iterator[tuple[Any, Any]]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    made, axes = pyplot.subplots(layout="constrained", **options)
-    yield made, axes
+    canvas, axes = pyplot.subplots(layout="constrained", **options)
+    yield canvas, axes
     temporary = file.with_name(f"partial-{file.name}")
-    made.savefig(temporary, dpi=150)
-    pyplot.close(made)
+    canvas.savefig(temporary, dpi=150)
+    pyplot.close(canvas)
     temporary.replace(file)
 
 

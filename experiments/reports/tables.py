@@ -76,13 +76,13 @@ def grid(columns: Sequence[str], cells: Iterable[Sequence[str]], *, title: str) 
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
     for name in columns:
-        made.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for row in cells:
-        made.add_row(*row)
+        table.add_row(*row)
     page = io.StringIO()
-    Console(file=page, width=140).print(made)
+    Console(file=page, width=140).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()).rstrip() + "\n"
 
 

@@ -36,26 +36,26 @@ def kept(
     Raises:
       CheckpointError: a file that is damaged or of other examples, or that cannot be written.
     """
-    found = _read(file, origin) if file.exists() else {}
-    if names <= found.keys():
-        return found
-    made = dict(make())
-    processes.on_main(functools.partial(_write, file, made, json.dumps({"data": origin, **(about or {})})))
-    return made
+    stored = _read(file, origin) if file.exists() else {}
+    if names <= stored.keys():
+        return stored
+    arrays = dict(make())
+    processes.on_main(functools.partial(_write, file, arrays, json.dumps({"data": origin, **(about or {})})))
+    return arrays
 
 
 def _read(file: pathlib.Path, origin: str) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-        about = json.loads(str(found.pop(_ABOUT)))["data"]
+            stored = {name: arrays[name] for name in arrays.files}
+        about = json.loads(str(stored.pop(_ABOUT)))["data"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{file} is damaged ({error}); delete it, and the same command makes it again") from error
     if about != origin:
         raise CheckpointError(
             f"{file} belongs to other training examples; delete it, and the same command makes it again"
         )
-    return found
+    return stored
 
 
 def _write(file: pathlib.Path, arrays: Mapping[str, np.ndarray], about: str) -> None:

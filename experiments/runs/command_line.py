@@ -241,10 +241,10 @@ def require_extras(*names: str) -> None:
     for extra in names:
         for package in _EXTRAS[extra]:
             try:
-                found = importlib.util.find_spec(package)
+                spec = importlib.util.find_spec(package)
             except ModuleNotFoundError:  # of a parent package
-                found = None
-            if found is None:
+                spec = None
+            if spec is None:
                 raise MissingExtraError(package.replace(".", "-"), extra)
 
 

@@ -122,7 +122,7 @@ def _shown(size: float) -> str:
 def _starts(file: pathlib.Path) -> list[Any]:
     """The starts noted so far; none if the file is not there or not what `record` writes."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        starts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return found if isinstance(found, list) else []
+    return starts if isinstance(starts, list) else []

@@ -63,15 +63,15 @@ def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(config))
     if file.exists():
         try:
-            found = json.loads(file.read_text())
+            stored = json.loads(file.read_text())
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            stored = None
+        if not isinstance(stored, dict):
             raise CheckpointError(f"{file} is not the configuration of a run; choose another folder or delete this one")
-        for name in sorted({*wanted, *found}):
-            if found.get(name) != wanted.get(name):
+        for name in sorted({*wanted, *stored}):
+            if stored.get(name) != wanted.get(name):
                 raise CheckpointError(
-                    f"{directory} holds the run of another configuration: {name} is {found.get(name)!r} there, "
+                    f"{directory} holds the run of another configuration: {name} is {stored.get(name)!r} there, "
                     f"{wanted.get(name)!r} here; choose another folder or delete that one"
                 )
     else:

@@ -75,13 +75,13 @@ class CellRecord(Typed):
 
 def whole(file: pathlib.Path) -> list[Record]:
     """Read the records in a file that `keep` writes, up to a torn or damaged line; none if there is no such file."""
-    found: list[Record] = []
+    records: list[Record] = []
     for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            return found
+            return records
         if not line.endswith(b"\n") or not isinstance(record, dict):
-            return found
-        found.append(record)
-    return found
+            return records
+        records.append(record)
+    return records

@@ -78,8 +78,8 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     columns = ("seed", "kept", "test", "validation")
     percent = lambda r, split: f"{100 * r.metrics[f'{split}_accuracy']:.2f}"
     rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
-    found = tables.accuracies([record.metrics for record in records])
-    rows.append(("mean", "", *(tables.shown(found[f"{split}_accuracy"]) for split in columns[2:])))
+    accuracies = tables.accuracies([record.metrics for record in records])
+    rows.append(("mean", "", *(tables.shown(accuracies[f"{split}_accuracy"]) for split in columns[2:])))
     layers = tables.Layers("Weights kept by layer: seed 0", config.cells()[0].path(folder))
     plots.history(records, folder / "accuracy.png", title=title)
     tables.publish(
@@ -88,7 +88,7 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
         + tables.grid(columns, rows, title="accuracy in %, the mean with its 95 % interval")
         + "\n"
         + layers.text(),
-        results={"seeds": [record.line() for record in records], "mean": found},
+        results={"seeds": [record.line() for record in records], "mean": accuracies},
         warnings=methods.collapse(records),
         columns=columns,
         rows=rows,

@@ -134,8 +134,8 @@ class Cells:
             f"{name} {fingerprint(_Begun(carry.params, carry.state, carry.opt_state, carry.key), self.basis.steps)}"
         )
         at, losses, history = 0, [math.nan] * count, []
-        if found := self._checkpoint.load(origin, _as_ticket(carry, 0)):
-            saved, values = found
+        if checkpoint := self._checkpoint.load(origin, _as_ticket(carry, 0)):
+            saved, values = checkpoint
             carry = carry._replace(params=saved.params, state=saved.state, opt_state=saved.opt_state)
             at, losses, history = saved.step, values["losses"], values["history"]
         while at < self.basis.steps:

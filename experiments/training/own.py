@@ -56,9 +56,9 @@ def build(problem: str) -> Problem:
     Raises:
       InputError: another form, a module or function that is missing, or values that are not a problem.
     """
-    found = _function(problem)()
+    returned = _function(problem)()
     try:
-        dataset, model = found
+        dataset, model = returned
         splits = [(split.x.shape, split.y.shape) for split in data.Dataset(*dataset)]
         init, apply = model.init, model.apply
     except (TypeError, ValueError, AttributeError) as error:

@@ -84,10 +84,10 @@ def logits(config: Training, model: Any) -> LogitsFn:
 
 def recipe(config: Training, basis: problems.Basis) -> training.Recipe:
     """Return the recipe of training on the labels of a subset."""
-    found = logits(config, basis.model)
+    forward = logits(config, basis.model)
 
     def loss(params: Params, state: PyTree, batch: Batch, key: Key) -> tuple[jax.Array, PyTree]:
-        ours, state = found(params, state, batch, key)
+        ours, state = forward(params, state, batch, key)
         values = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
         return training.mean(values, batch.real), state
 
@@ -100,11 +100,11 @@ def distilled(config: Training, basis: problems.Basis, teacher: jax.Array, *, te
     T is the temperature, as in Ben-Baruch et al. ("Distilling the knowledge in data pruning", 2024). `teacher` are its
     logits of the training examples, as they are: augmented ones would need logits of their own.
     """
-    found = logits(config, basis.model)
+    forward = logits(config, basis.model)
     apart = jax.vmap(lambda ours, its: training.divergence(ours[None], its[None], temperature=temperature))
 
     def loss(params: Params, state: Taught, batch: Batch, key: Key) -> tuple[jax.Array, Taught]:
-        ours, model = found(params, state.model, batch, key)
+        ours, model = forward(params, state.model, batch, key)
         hard = optax.softmax_cross_entropy_with_integer_labels(ours, batch.examples.y)
         values = (1 - state.weight) * hard + state.weight * apart(ours, batch.examples.teacher)
         return training.mean(values, batch.real), Taught(model, state.weight)

@@ -75,9 +75,9 @@ _CONTESTS = (
 
 def claims(records: Sequence[CellRecord]) -> list[Claim]:
     """Return the claims about the methods and densities that were compared."""
-    made = []
+    judged = []
     for contest in _CONTESTS:
         other = 1.0 if contest.below == DENSE else contest.density
         first = by_cell(records, method=contest.above, density=contest.density)
-        made += contest.judged(first, by_cell(records, method=contest.below, density=other))
-    return made
+        judged += contest.judged(first, by_cell(records, method=contest.below, density=other))
+    return judged

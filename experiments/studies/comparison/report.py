@@ -78,5 +78,5 @@ def _curves(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[plots.Po
 def _table(config: Config, results: dict[str, list[dict[str, Any]]], split: str) -> list[tuple[str, ...]]:
     """Return the cells of a table; the dense network stands in every column, to compare with."""
     dense = [tables.shown(results[DENSE][0][split])] * len(config.densities)
-    found = {method: [tables.shown(row[split]) for row in results[method]] for method in config.methods}
-    return [(tables.plain(method), *row) for method, row in {DENSE: dense, **found}.items()]
+    sparse = {method: [tables.shown(row[split]) for row in results[method]] for method in config.methods}
+    return [(tables.plain(method), *row) for method, row in {DENSE: dense, **sparse}.items()]

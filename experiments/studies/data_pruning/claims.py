@@ -54,9 +54,9 @@ class _Run(NamedTuple):
 def claims(config: Config, records: Sequence[Record], study: Study, scores: Mapping[str, np.ndarray]) -> list[Claim]:
     """Return the claims that the trainings of one study decide; `scores` are (replicates, examples) each."""
     run = _Run(config, records, study)
-    made = [claim for score in config.scored() for claim in (_offset if config.label_noise else _pruned)(run, score)]
-    made += [claim for score in config.distil for claim in _taught(run, score)]
-    return made + ([*_detections(run, scores)] if study.changed.any() else [])
+    judged = [claim for score in config.scored() for claim in (_offset if config.label_noise else _pruned)(run, score)]
+    judged += [claim for score in config.distil for claim in _taught(run, score)]
+    return judged + ([*_detections(run, scores)] if study.changed.any() else [])
 
 
 def _pruned(run: _Run, score: str) -> Iterator[Claim]:

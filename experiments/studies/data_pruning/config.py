@@ -200,13 +200,13 @@ def studies(config: Config) -> list[Study]:
     dataset = problems.load(config)
     there = len(dataset.train.y)
     require(max(config.sizes) <= there, config, "sizes", f"at most the {there} training examples")
-    made = []
+    all_studies = []
     for size in config.sizes:
         pruned = data.limit(dataset, size or there, seed=config.seed)
         labels, changed = noisy(pruned.train.y, config.label_noise, seed=config.seed)
         pruned = pruned._replace(train=pruned.train._replace(y=labels))
-        made.append(Study(size, problems.basis(config, pruned), changed))
-    return made
+        all_studies.append(Study(size, problems.basis(config, pruned), changed))
+    return all_studies
 
 
 def noisy(labels: jax.Array, part: float, *, seed: int) -> tuple[jax.Array, np.ndarray]:

@@ -64,7 +64,7 @@ def leads(config: Config, records: Sequence[Record], size: int, score: str) -> l
     return [Lead(f, *diagnostics.interval(each)) for f, each in differences.items()]
 
 
-def turn(found: Sequence[Lead]) -> float | None:
+def turn(leads: Sequence[Lead]) -> float | None:
     """Return the fraction from which hard first stays ahead, by linear interpolation between fractions.
 
     It is 0 if hard first is ahead at all fractions, and None if it is not ahead at the largest.
@@ -72,12 +72,12 @@ def turn(found: Sequence[Lead]) -> float | None:
     >>> turn([Lead(0.1, -3.0, 0.0), Lead(0.3, -1.0, 0.0), Lead(0.5, 1.0, 0.0)])
     0.4
     """
-    if not found[-1].mean > 0:
+    if not leads[-1].mean > 0:
         return None
-    behind = [at for at, each in enumerate(found) if not each.mean > 0]
+    behind = [at for at, lead in enumerate(leads) if not lead.mean > 0]
     if not behind:
         return 0.0
-    (f, before, _), (g, after, _) = found[behind[-1] : behind[-1] + 2]
+    (f, before, _), (g, after, _) = leads[behind[-1] : behind[-1] + 2]
     return round(f + (g - f) * before / (before - after), 6)
 
 
@@ -85,14 +85,14 @@ def turns(config: Config, records: Sequence[Record], studies: Sequence[Study]) -
     """Return for each score and size the fraction at which hard first overtakes easy first, and all leads."""
     if not {"hard", "easy"} <= {*config.kept()}:
         return {}
-    found: dict[str, dict[str, Any]] = {}
+    by_score: dict[str, dict[str, Any]] = {}
     for score, study in itertools.product(config.scored(), studies):
         ahead = leads(config, records, study.size, score)
-        found.setdefault(score, {})[str(len(study.labels))] = {
+        by_score.setdefault(score, {})[str(len(study.labels))] = {
             "fraction": turn(ahead),
             "leads": [lead._asdict() for lead in ahead],
         }
-    return found
+    return by_score
 
 
 def sentences(turns: Mapping[str, Mapping[str, Any]]) -> str:
@@ -118,7 +118,7 @@ def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.n
     """
     from sklearn.metrics import average_precision_score
 
-    found = {}
+    by_name = {}
     for name, values in scores.items():
         precision, averaged = diagnostics.Interval(np.nan, np.nan), np.nan
         if study.changed.any():
@@ -126,14 +126,14 @@ def trust(study: Study, scores: Mapping[str, np.ndarray], own: Mapping[str, np.n
             averaged = float(average_precision_score(study.changed, values.mean(0)))
         pairs = [spearman(a, b) for a, b in itertools.combinations(values, 2)]
         half = len(values) // 2
-        found[name] = Trust(
+        by_name[name] = Trust(
             statistics.fmean(pairs) if pairs else np.nan,
             spearman(values[:half].mean(0), values[half:].mean(0)) if half else np.nan,
             spearman(own[name].mean(0), values.mean(0)) if own else np.nan,
             precision,
             averaged,
         )
-    return found
+    return by_name
 
 
 def as_json(trusted: Mapping[str, Trust]) -> dict[str, dict[str, Any]]:

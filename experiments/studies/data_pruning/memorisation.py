@@ -71,7 +71,7 @@ class Memorisation:
         size, epochs = int(included[0].sum()), self._config.memorisation_epochs or self._config.epochs
         trained = self._trainer.train(lanes, **clock(self._config, self._study, size, epochs=epochs))
         logits = (self._evaluated(lane.params, lane.state, x) for lane, _ in trained)
-        return [{"right": found.argmax(-1) == np.asarray(y)} for found in logits]
+        return [{"right": outputs.argmax(-1) == np.asarray(y)} for outputs in logits]
 
     def _begin(self, replicate: int, model: int, subset: jax.Array) -> Lane:
         key = jax.random.fold_in(_keys(self._config, replicate)[1], model)

@@ -11,10 +11,10 @@ from experiments.training import subsets
 
 def prepare(config: Config) -> list[Study]:
     """Raise InputError, before anything is trained, for settings that do not fit the data."""
-    made = studies(config)
-    for study in made:
+    prepared = studies(config)
+    for study in prepared:
         memorisation.check(config, study)
-    return made
+    return prepared
 
 
 def plan(config: Config, prepared: Sequence[Study]) -> Iterator[str]:

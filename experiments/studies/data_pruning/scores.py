@@ -58,7 +58,7 @@ class Scorer:
 
     def scores(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return (replicates, examples) for each name, higher = harder; stored scores are loaded."""
-        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        replicates: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for replicate in range(self._config.score_replicates):
             scores = self._of_network(replicate, {*names} - {"prototypes", "memorisation"})
             if "prototypes" in names:
@@ -66,9 +66,9 @@ class Scorer:
             if "memorisation" in names:
                 scores["memorisation"] = self._memorisation.scores(replicate)
             for name in names:
-                found[name].append(scores[name])
+                replicates[name].append(scores[name])
             self._tell(f"scores by network {replicate + 1}")
-        return {name: np.stack(values) for name, values in found.items()}
+        return {name: np.stack(values) for name, values in replicates.items()}
 
     def _tell(self, name: str) -> None:
         if self._finished:

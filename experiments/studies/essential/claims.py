@@ -19,13 +19,13 @@ def claims(curves: Mapping[str, Sequence[tuple[float, ...]]], knee: Knee, *, tex
       knee: of the global curve.
       texts: the number of sentences of the means.
     """
-    made = []
+    judged = []
     for sparsity, cosine, half, *_ in curves["global"]:
         if sparsity not in _REMOVED:
             continue
         low, high = cosine - half, cosine + half
         verdict: Verdict = HOLDS if low > _FREE else FAILS if high < _FREE else UNDECIDED
-        made.append(
+        judged.append(
             Claim(
                 _PAPER,
                 f"Without {100 * sparsity:g} % of the weights less than 1 % of the quality is lost.",
@@ -39,7 +39,7 @@ def claims(curves: Mapping[str, Sequence[tuple[float, ...]]], knee: Knee, *, tex
             )
         )
     inside = _BEND[0] <= knee.sharpest <= _BEND[1]
-    made.append(
+    judged.append(
         Claim(
             _PAPER,
             "The quality breaks between 30 and 70 % of the weights removed.",
@@ -52,4 +52,4 @@ def claims(curves: Mapping[str, Sequence[tuple[float, ...]]], knee: Knee, *, tex
             "of the mean cosine over sparsities in steps of those that were asked for",
         )
     )
-    return made
+    return judged

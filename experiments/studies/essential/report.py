@@ -50,8 +50,8 @@ def report(config: Config, records: Sequence[Record]) -> None:
     )
     series = {name: [(100 * s, cosine, half) for s, cosine, half, _ in curve] for name, curve in curves.items()}
     axes = ("weights removed (%)", "cosine to the dense embedding")
-    made = claims.claims(curves, knees["global"], texts=config.sentences)
-    store.write(config, made, command=config.command(), series=series, axes=axes)
+    judged = claims.claims(curves, knees["global"], texts=config.sentences)
+    store.write(config, judged, command=config.command(), series=series, axes=axes)
 
 
 def _curve(records: Sequence[Record], name: str) -> list[tuple[float, float, float, float]]:
@@ -60,9 +60,9 @@ def _curve(records: Sequence[Record], name: str) -> list[tuple[float, float, flo
     for record in records:
         if record["curve"] == name:
             by_sparsity.setdefault(record["sparsity"], []).append(record)
-    found = []
+    curve = []
     for sparsity, members in by_sparsity.items():
         mean, half = diagnostics.interval(r["cosine"] for r in members)
         half = members[0]["half_width"] if len(members) == 1 else half
-        found.append((sparsity, mean, half, sum(r["neighbours"] for r in members) / len(members)))
-    return found
+        curve.append((sparsity, mean, half, sum(r["neighbours"] for r in members) / len(members)))
+    return curve

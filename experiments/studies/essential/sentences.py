@@ -24,16 +24,16 @@ def sample(file: pathlib.Path | None, count: int, *, seed: int) -> list[str]:
     """
     if file is None:
         prose = " ".join(" ".join(text.split()) for text in pydoc_data.topics.topics.values())
-        found = re.findall(r"(?<=[.] )[A-Z][a-z][a-zA-Z ,;-]{40,160}[.](?= )", prose)
+        sentences = re.findall(r"(?<=[.] )[A-Z][a-z][a-zA-Z ,;-]{40,160}[.](?= )", prose)
     else:
         try:
-            found = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+            sentences = [line.strip() for line in file.read_text().splitlines() if line.strip()]
         except (OSError, UnicodeError) as error:
             raise InputError(f"--text {file} cannot be read: {error}") from error
-    found = sorted(set(found))
-    if len(found) < count:
-        raise InputError(f"--sentences is {count}, but there are {len(found)}; ask for fewer, or give --text")
-    return random.Random(seed).sample(found, count)
+    sentences = sorted(set(sentences))
+    if len(sentences) < count:
+        raise InputError(f"--sentences is {count}, but there are {len(sentences)}; ask for fewer, or give --text")
+    return random.Random(seed).sample(sentences, count)
 
 
 def as_matrices(params: Params) -> Params:
@@ -51,17 +51,17 @@ def as_matrices(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(matrix, params)
 
 
-def agreement(found: models.Pretrained, texts: Sequence[str]) -> Callable[[Params], jax.Array]:
+def agreement(pretrained: models.Pretrained, texts: Sequence[str]) -> Callable[[Params], jax.Array]:
     """Map parameters as matrices to (cosine, same neighbour) for each sentence, against the dense model."""
-    tokens = jnp.asarray(found.tokens(texts))
+    tokens = jnp.asarray(pretrained.tokens(texts))
     batches = tokens[: len(texts) // _BATCH * _BATCH].reshape(-1, min(_BATCH, len(texts)), tokens.shape[1])
     rest = tokens[batches.shape[0] * batches.shape[1] :]
 
     def embed(matrices: Params) -> jax.Array:
-        params = jax.tree.map(lambda m, p: m.reshape(p.shape), matrices, found.params)
+        params = jax.tree.map(lambda m, p: m.reshape(p.shape), matrices, pretrained.params)
 
         def one(batch: jax.Array) -> jax.Array:
-            hidden, _ = found.model.apply(params, None, batch, train=False, key=None)
+            hidden, _ = pretrained.model.apply(params, None, batch, train=False, key=None)
             return models.sentence_embeddings(hidden, batch)
 
         whole = jax.lax.map(one, batches).reshape(-1, params["norm"]["scale"].shape[0])
@@ -70,7 +70,7 @@ def agreement(found: models.Pretrained, texts: Sequence[str]) -> Callable[[Param
     def neighbour(embeddings: jax.Array) -> jax.Array:
         return jnp.argmax(embeddings @ embeddings.T - 2 * jnp.eye(len(embeddings)), axis=1)
 
-    dense = jax.jit(embed)(as_matrices(found.params))
+    dense = jax.jit(embed)(as_matrices(pretrained.params))
 
     def quality(matrices: Params) -> jax.Array:
         embeddings = embed(matrices)

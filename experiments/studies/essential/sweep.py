@@ -21,9 +21,9 @@ def points(config: Config, finished: Sequence[Record], tell: Callable[[str], Non
     missing = config.cells()[len(finished) :]
     if not missing:
         return
-    found = models.minilm(config.weights)
-    quality = jax.jit(sentences.agreement(found, texts(config)))
-    matrices = sentences.as_matrices(found.params)
+    pretrained = models.minilm(config.weights)
+    quality = jax.jit(sentences.agreement(pretrained, texts(config)))
+    matrices = sentences.as_matrices(pretrained.params)
     sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
     for curve, sparsity, seed in missing:
         tell(f"{curve}, sparsity {sparsity:.2f}")

@@ -42,21 +42,21 @@ def find(config: Config) -> Photographs:
     return Photographs(train, validation, CLASSES)
 
 
-def training(config: Config, found: Photographs, *, seed: int, like: PyTree) -> Any:
+def training(config: Config, photographs: Photographs, *, seed: int, like: PyTree) -> Any:
     """Return an iterator over this process's part of the training batches, whose state can be saved.
 
     `like` holds the shapes and shardings of a batch on the mesh.
     """
     part = part_of(like["label"])
     crop = data.crops.random_resized(config.image_size)
-    return data.stream(found.train, batch_size=config.batch_size, seed=seed, transform=crop, part=part)
+    return data.stream(photographs.train, batch_size=config.batch_size, seed=seed, transform=crop, part=part)
 
 
-def validation(config: Config, found: Photographs, *, like: PyTree) -> Iterator[tuple[PyTree, jax.Array]]:
+def validation(config: Config, photographs: Photographs, *, like: PyTree) -> Iterator[tuple[PyTree, jax.Array]]:
     """Yield batches on the mesh that hold each validation example once, and the examples of them that count."""
     rows = like["label"]
     crop = data.crops.centre(config.image_size)
-    batches = data.one_pass(found.validation, batch_size=config.batch_size, transform=crop, part=part_of(rows))
+    batches = data.one_pass(photographs.validation, batch_size=config.batch_size, transform=crop, part=part_of(rows))
     for batch, valid in batches:
         yield onto(batch, like), onto(valid, jax.ShapeDtypeStruct(rows.shape, bool, sharding=rows.sharding))
 

@@ -76,11 +76,11 @@ def train(config: Config, program: Program, trainer: training.Trainer, path: pat
         carry = program.begin(*program.init(init_key), None)
         carry = trainer.fit(config.method, carry, key, first=0, last=program.steps)
         params, mask = program.evaluated(carry), jt.mask_of(carry.opt_state)
-        found = {
+        results = {
             "density": float(jt.density(params, mask)),
             "validation_accuracy": trainer.evaluate(config.method, program.steps, carry),
         }
-        meta = {"config": config.identity(), **found}
+        meta = {"config": config.identity(), **results}
         tickets.save(path, jt.Ticket(params, mask, program.steps, carry.state, meta=meta))
     meta = tickets.describe(path)["meta"]
     return {"training": config.method, **{name: meta[name] for name in ("density", "validation_accuracy")}}

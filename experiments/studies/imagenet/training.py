@@ -36,12 +36,12 @@ class Trainer:
         self,
         config: Config,
         program: Program,
-        found: reading.Photographs,
+        photographs: reading.Photographs,
         *,
         folder: pathlib.Path,
         stopping: Callable[[], bool],
     ):
-        self._config, self._program, self._found, self._stopping = config, program, found, stopping
+        self._config, self._program, self._photographs, self._stopping = config, program, photographs, stopping
         self._checkpoints = _Checkpoints(folder / "checkpoints")
         self._journal = Journal(folder / "metrics.jsonl")
         self._density = jax.jit(jt.density)
@@ -53,7 +53,7 @@ class Trainer:
         loss that is not finite.
         """
         config, program, seed = self._config, self._program, seed_of(key)
-        batches = reading.training(config, self._found, seed=seed, like=program.batch)
+        batches = reading.training(config, self._photographs, seed=seed, like=program.batch)
         at, shift, seen = first, np.int32(first), []
         if saved := self._checkpoints.load(seed, program.carry):
             carry, about = saved
@@ -87,9 +87,9 @@ class Trainer:
         params = program.evaluated(carry)
         right = sum(
             int(program.correct(params, carry.state, batch, valid))
-            for batch, valid in reading.validation(self._config, self._found, like=program.batch)
+            for batch, valid in reading.validation(self._config, self._photographs, like=program.batch)
         )
-        accuracy = right / len(self._found.validation)
+        accuracy = right / len(self._photographs.validation)
         self._journal.write({"training": name, "step": at, "validation_accuracy": accuracy})
         self._say(name, at, f"validation accuracy {100 * accuracy:.2f} %")
         return accuracy

@@ -33,11 +33,11 @@ def finished(config: variants.Config) -> list[LevelRecord]:
 def records(
     config: variants.Config,
     search: Config,
-    found: Sequence[LevelRecord],
+    levels: Sequence[LevelRecord],
     variants: Sequence[variants.Variant],
     problem_of: ProblemOf,
 ) -> Iterator[LevelRecord]:
-    for original in found:
+    for original in levels:
         if config.branch != "transfer":
             yield original
         for variant in variants:

@@ -95,9 +95,9 @@ def of_branch(branch: str, records: Sequence[LevelRecord]) -> list[Claim]:
     return _claims(_BRANCHES.get(branch, ()), records)
 
 
-def of_verdicts(found: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
+def of_verdicts(by_level: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
     """Return the claim of Ma et al. (2021) about tickets and random reinits, counted over levels of clear sparsity."""
-    matter = [verdict for verdict in found.values() if verdict.sparsity.clear]
+    matter = [verdict for verdict in by_level.values() if verdict.sparsity.clear]
     if not matter:
         return []
     clear = sum(verdict.gap.clear for verdict in matter)
@@ -118,13 +118,13 @@ def of_verdicts(found: Mapping[int, diagnostics.Verdict]) -> list[Claim]:
 
 def _claims(contests: Sequence[Contest], records: Sequence[LevelRecord]) -> list[Claim]:
     """Return those that the records decide: of levels within a tenth of the density that the paper quotes."""
-    made = []
+    judged = []
     for contest in contests:
         nearest = min(records, key=lambda r: abs(r.density - contest.density))
         if abs(nearest.density - contest.density) <= 0.1 * contest.density:
             both = (_accuracies(records, branch, nearest.level) for branch in (contest.above, contest.below))
-            made += contest.judged(*both, unit=f"points at {100 * nearest.density:.1f} %")
-    return made
+            judged += contest.judged(*both, unit=f"points at {100 * nearest.density:.1f} %")
+    return judged
 
 
 def _accuracies(records: Sequence[LevelRecord], branch: str, level: int) -> dict[int, float]:

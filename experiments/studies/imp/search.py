@@ -77,16 +77,16 @@ def replicates(config: Config, problem: Problem, numbers: Sequence[int], folder:
     )
     for index in range(config.levels):
         with _named(numbers, index, "ticket"):
-            found = next(levels)
-        yield from _records(numbers, "ticket", found)
+            searched = next(levels)
+        yield from _records(numbers, "ticket", searched)
         for branch in BRANCHES[1:]:
-            controls = [_control(branch, problem, level, key) for level, key in zip(found, keys, strict=True)]
+            controls = [_control(branch, problem, level, key) for level, key in zip(searched, keys, strict=True)]
             with _named(numbers, index, branch):
                 trained = train_levels(
                     problem.train,
                     controls,
                     index=index,
-                    density=found[0].density,
+                    density=searched[0].density,
                     keys=[loops.level_keys(index, key=key.search)[0] for key in keys],
                     stores=stores[branch],
                 )

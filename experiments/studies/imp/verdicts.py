@@ -64,21 +64,21 @@ def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
 
 def judge(config: Config) -> str:
     """Write verdict.txt, verdict.json and the claims into the run, and return the text."""
-    found = verdicts(config)
+    by_level = verdicts(config)
     lines = [
         "Differences of mean test accuracies in points; * beyond its margin.",
         "level  verdict           dense − reinit  ticket − reinit  ticket − dense  ticket − retrained",
     ]
-    for level, v in found.items():
+    for level, v in by_level.items():
         cells = [_shown(c) for c in (v.sparsity, v.gap, v.prize, v.gain)]
         columns = "  ".join(cell.rjust(width) for cell, width in zip(cells, (14, 15, 14, 18), strict=True))
         lines.append(f"{level:5}  {v.outcome.value:16}  {columns}")
     text = "\n".join(lines) + "\n"
     files.write_text(config.run / "verdict.txt", text)
-    files.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in found.items()}, indent=1))
+    files.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in by_level.items()}, indent=1))
     best = [] if config.best is None else ["--best", str(config.best)]
     command = ["python", "experiments/verdict.py", "--run", str(config.run), *best, "--margin", str(config.margin)]
-    store.write(config, claims.of_verdicts(found), command=command)
+    store.write(config, claims.of_verdicts(by_level), command=command)
     return text
 
 

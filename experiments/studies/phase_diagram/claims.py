@@ -14,7 +14,7 @@ _PAPER = "Zhou et al. 2023, three regimes"
 def claims(config: Config, records: Sequence[Record], regimes: Sequence[str]) -> list[Claim]:
     """Return the claims of Zhou et al. (2023) about temperatures, from the records and the regime of each cell."""
     seen = sorted(set(regimes) & {kind.value for kind in Regime})
-    made = [
+    judged = [
         Claim(
             _PAPER,
             "Over temperatures and densities, retrainings of a pruned network show three regimes.",
@@ -34,5 +34,5 @@ def claims(config: Config, records: Sequence[Record], regimes: Sequence[str]) ->
         claim = f"At {100 * density:g} % of the weights a {warmth} dense training makes a more accurate pruned network."
         expected = "a sharp transition: heat helps or harms, as the density says (no single number)"
         first, second = (by_seed(records, density=density, temperature=t) for t in (better, worse))
-        made += Contest(_PAPER, claim, expected, str(better), str(worse), density).judged(first, second)
-    return made
+        judged += Contest(_PAPER, claim, expected, str(better), str(worse), density).judged(first, second)
+    return judged

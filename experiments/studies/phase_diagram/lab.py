@@ -81,9 +81,9 @@ class Lab:
         batch_size = self.config.batch_size if by_epochs else temperature
         steps = (temperature if by_epochs else self.config.epochs) * (self.basis.recipe.examples // batch_size)
         params, state = self._fit(batch_size, steps, params, state, like.mask, self._keys[:, 1])
-        found = dataclasses.replace(like, params=params, state=state)
-        jt.save(path, found)
-        return found
+        trained = dataclasses.replace(like, params=params, state=state)
+        jt.save(path, trained)
+        return trained
 
     def retrained(self, dense: jt.Ticket) -> list[diagnostics.Endpoint]:
         """Return all lanes, retrained."""
@@ -112,9 +112,9 @@ class Lab:
 
         def of(a: diagnostics.Endpoint, b: diagnostics.Endpoint) -> dict[str, float]:
             path = diagnostics.barrier(error, a, b, alphas=_ALPHAS, state=anew)
-            each = [evaluate(end.params, end.state) for end in (a, b)]
+            ends = [evaluate(end.params, end.state) for end in (a, b)]
             return {
-                **{name: statistics.fmean(found[name] for found in each) for name in each[0]},
+                **{name: statistics.fmean(metrics[name] for metrics in ends) for name in ends[0]},
                 "train_error": float(path.errors[[0, -1]].mean()),
                 "mode_connectivity": float(mode_connectivity(jnp.asarray(path.errors))),
                 "cka": float(cka(a, b)),

@@ -25,9 +25,11 @@ def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]
     cells = []
     for temperature, density in itertools.product(config.temperatures, config.densities):
         mine = [r for r in records if (r["temperature"], r["density"]) == (temperature, density)]
-        found = {name: diagnostics.interval(r[name] for r in mine)._asdict() for name in PANELS}
-        kind = regime(found["train_error"]["mean"], found["mode_connectivity"]["mean"])
-        cells.append({"temperature": temperature, "density": density, "regime": kind.value if kind else "–", **found})
+        intervals = {name: diagnostics.interval(r[name] for r in mine)._asdict() for name in PANELS}
+        kind = regime(intervals["train_error"]["mean"], intervals["mode_connectivity"]["mean"])
+        cells.append(
+            {"temperature": temperature, "density": density, "regime": kind.value if kind else "–", **intervals}
+        )
     return cells
 
 
@@ -72,5 +74,5 @@ def report(config: Config, lab: Lab, records: Sequence[Record]) -> None:
         f"{config.temperature} {t}": store.percent((c["density"], *c["test_accuracy"].values()) for c in row)
         for t, row in zip(config.temperatures, rows, strict=True)
     }
-    made = claims(config, records, [c["regime"] for c in cells])
-    store.write(config, made, command=command, series=series, axes=store.AXES)
+    judged = claims(config, records, [c["regime"] for c in cells])
+    store.write(config, judged, command=command, series=series, axes=store.AXES)

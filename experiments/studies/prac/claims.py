@@ -51,8 +51,8 @@ def claims(records: Sequence[Record]) -> list[Claim]:
     """Return the claims of the paper, tested by the records of all seeds and arms."""
     saved = above([100 * r["saved"] for r in records if r["branch"] == "prac"], least=SAVED[0], unit="%")
     words = f"A search on PrAC sets saves more than {SAVED[0]} % of its training iterations."
-    found = [Claim(_PAPER, words, f"{SAVED[0]} to {SAVED[1]} %, networks on CIFAR-10", *saved)]
+    judged = [Claim(_PAPER, words, f"{SAVED[0]} to {SAVED[1]} %, networks on CIFAR-10", *saved)]
     for contest in _CONTESTS:
         first, second = (by_seed(records, branch=branch) for branch in (contest.above, contest.below))
-        found += contest.judged(first, second)
-    return found
+        judged += contest.judged(first, second)
+    return judged

@@ -63,13 +63,13 @@ def report(config: Config, records: Sequence[Record], *, examples: int) -> None:
 
 
 def _row(arm: str, records: Sequence[Record], examples: int) -> tuple[str, ...]:
-    found = tables.accuracies(records)
+    accuracies = tables.accuracies(records)
     saved, part = "–", "–"
     if arm in ARMS:
         saved = _shown(_point(0, [r["saved"] for r in records]))
         part = _shown(_point(0, [statistics.fmean(r["examples"]) / examples for r in records]))
     kept = f"{100 * statistics.fmean(r['density'] for r in records):.2f}"
-    test, validation = (tables.shown(found[f"{split}_accuracy"]) for split in ("test", "validation"))
+    test, validation = (tables.shown(accuracies[f"{split}_accuracy"]) for split in ("test", "validation"))
     return tables.plain(arm), kept, test, validation, saved, part
 
 

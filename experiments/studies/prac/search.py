@@ -157,7 +157,7 @@ class _Seed(NamedTuple):
 
 
 def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
-    found, sizes = dict[str, tickets.Ticket](), list[int]()
+    by_arm, sizes = dict[str, tickets.Ticket](), list[int]()
     for arm in ("prac", *(arm for arm in (*ARMS, *OTHERS) if arm != "prac")):
         path = seed.folder / arm
         if not path.exists():
@@ -166,15 +166,15 @@ def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
                 ticket, of_rounds = _search(config, shared, seed, arm, sizes)
                 identity |= of_rounds
             elif arm == "random_mask":
-                ticket = loops.branches.random_ticket(found["prac"], key=seed.keys.shuffle)
+                ticket = loops.branches.random_ticket(by_arm["prac"], key=seed.keys.shuffle)
             else:  # dense, from the weights that the tickets start from
-                ticket = dataclasses.replace(found["prac"], mask=seed.begin.mask)
+                ticket = dataclasses.replace(by_arm["prac"], mask=seed.begin.mask)
             record = _trained(config, shared, ticket, seed.keys, identity)
             seed.folder.mkdir(parents=True, exist_ok=True)
             tickets.save(path, dataclasses.replace(ticket, meta=record))
         shutil.rmtree(seed.rounds(arm), ignore_errors=True)  # also what a killed process left of it
-        found[arm] = tickets.load(path, like=seed.begin)
-        record = dict(found[arm].meta)
+        by_arm[arm] = tickets.load(path, like=seed.begin)
+        record = dict(by_arm[arm].meta)
         sizes = record["examples"] if arm == "prac" else sizes
         yield record
 

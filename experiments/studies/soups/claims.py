@@ -14,7 +14,7 @@ _GAIN = "about a point or more at high sparsity, CIFAR-100 and ImageNet"
 
 def claims(config: Config, records: Sequence[LevelRecord]) -> list[Claim]:
     """Return the claims of Zimmer et al. (2024) about soups, at the end of each search."""
-    made = []
+    judged = []
     for end in sorted(config.densities, reverse=True):
         level = config.levels().index((soups.phases(end, config.phases)[-1], end))
         of = lambda branch, level=level: by_replicate(records, branch=branch, level=level)
@@ -23,5 +23,5 @@ def claims(config: Config, records: Sequence[LevelRecord]) -> list[Claim]:
             ("imp_as_long", "one network retrained as long as all members"),
         ):
             claim = f"At {100 * end:g} % of the weights a soup is more accurate than {name}."
-            made += Contest(_PAPER, claim, _GAIN, "soup", other, end).judged(of("soup"), of(other))
-    return made
+            judged += Contest(_PAPER, claim, _GAIN, "soup", other, end).judged(of("soup"), of(other))
+    return judged

@@ -96,7 +96,7 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
         dict(zip(mixed["members"], values, strict=True)) for values in zip(*mixed["members"].values(), strict=True)
     ]
     splits = ("validation_accuracy", "test_accuracy")
-    found = {
+    by_branch = {
         "soup": (levels[0], {name: mixed[name] for name in splits}),
         "best_member": (levels[0], max(members, key=lambda m: m["validation_accuracy"])),
         "mean_member": (levels[0], {name: statistics.fmean(m[name] for m in members) for name in splits}),
@@ -104,7 +104,7 @@ def records(config: Config, seed: int, end: float, levels: Sequence[loops.Level]
         "imp": (levels[1], levels[1].trained.metrics),
         "imp_as_long": (levels[2], levels[2].trained.metrics),
     }
-    for branch, (level, metrics) in found.items():
+    for branch, (level, metrics) in by_branch.items():
         mask = level.ticket.mask
         yield LevelRecord(
             replicate=seed,

@@ -72,16 +72,16 @@ def claims(config: Config, records: Sequence[CellRecord]) -> list[Claim]:
     """Return the claims about edge-popup by width, and about all others in the widest network."""
     narrow, wide = min(config.widths), max(config.widths)
 
-    def found(method: str, density: float, width: int) -> dict[int, float]:
+    def accuracies(method: str, density: float, width: int) -> dict[int, float]:
         density = 1.0 if method == DENSE else density
         return by_cell(records, method=method, density=density, width=width)
 
-    made = []
+    judged = []
     if narrow < wide:
         for contest in (_WIDER, _AS_MANY):
-            first = found(contest.above, contest.density, wide)
-            made += contest.judged(first, found(contest.below, contest.density, narrow))
+            first = accuracies(contest.above, contest.density, wide)
+            judged += contest.judged(first, accuracies(contest.below, contest.density, narrow))
     for contest in _CONTESTS:
-        first = found(contest.above, contest.density, wide)
-        made += contest.judged(first, found(contest.below, contest.density, wide))
-    return made
+        first = accuracies(contest.above, contest.density, wide)
+        judged += contest.judged(first, accuracies(contest.below, contest.density, wide))
+    return judged
