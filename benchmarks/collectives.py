@@ -170,12 +170,12 @@ def against_plain(
     return rows
 
 
-def _row(name: str, network: Network, step: str, found: Moves, plain: Moves) -> dict[str, Any]:
-    total, before = (sum(size for _, size in moves) for moves in (found, plain))
+def _row(name: str, network: Network, step: str, sparse: Moves, plain: Moves) -> dict[str, Any]:
+    total, before = (sum(size for _, size in moves) for moves in (sparse, plain))
     return {
         "network": f"{name} {sum(leaf.size for leaf in jax.tree.leaves(network.params)) / 1e6:,.3g}M",
         "step": step,
-        "collectives": len(found),
+        "collectives": len(sparse),
         "bytes": f"{total:,}",
         "beyond plain": f"{total - before:,}",
     }

@@ -88,7 +88,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if self._bar:
             self._bar.update(self._task, description=what)
         elif not self._compiling:
-            self.tell(f"{what} …")
+            self.print(f"{what} …")
         self._compiling = True
 
     def finished(self, record: Record) -> None:
@@ -109,9 +109,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     def say(self, line: str) -> None:
         """Print a line, with the progress of the run unless a bar shows it."""
-        self.tell(line if self._bar else f"{line}  | {100 * self._done // self._total:3} %  {self._left()}")
+        self.print(line if self._bar else f"{line}  | {100 * self._done // self._total:3} %  {self._left()}")
 
-    def tell(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         self._said = time.monotonic()
         if self._bar:

@@ -27,7 +27,7 @@ def by_level(replicates: int, branches: Sequence[str]) -> Rows:
 
 
 def read(file: pathlib.Path, branch: str) -> list[LevelRecord]:
-    """Read the records of a branch that `keep` wrote; none if there is no such file.
+    """Read the records of a branch that `keep` wrote; none if the file does not exist.
 
     A last line that a kill tore is skipped. Raises CheckpointError, naming the line, where the file is damaged before.
     """

@@ -53,7 +53,7 @@ class Watch(NamedTuple):
     def announce(self, memory: str, *, steps: int) -> None:
         """Show the memory of the run, and keep the last step of each training."""
         if self.progress:
-            self.progress.tell(memory)
+            self.progress.print(memory)
             self.progress.steps = steps
 
 

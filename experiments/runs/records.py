@@ -74,7 +74,7 @@ class CellRecord(Typed):
 
 
 def whole(file: pathlib.Path) -> list[Record]:
-    """Read the records in a file that `keep` writes, up to a torn or damaged line; none if there is no such file."""
+    """Read the records in a file that `keep` writes, up to a torn or damaged line; none if the file does not exist."""
     records: list[Record] = []
     for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
         try:

@@ -15,8 +15,8 @@ from jaxticket.methods.analysis import essential_sparsity
 from jaxticket.typing import Density
 
 
-def points(config: Config, finished: Sequence[Record], tell: Callable[[str], None]) -> Iterator[Record]:
-    """Yield a record for each cell; finished ones are yielded as they are. `tell` gets the current work."""
+def points(config: Config, finished: Sequence[Record], show: Callable[[str], None]) -> Iterator[Record]:
+    """Yield a record for each cell; finished ones are yielded as they are. `show` gets the current work."""
     yield from finished
     missing = config.cells()[len(finished) :]
     if not missing:
@@ -26,7 +26,7 @@ def points(config: Config, finished: Sequence[Record], tell: Callable[[str], Non
     matrices = sentences.as_matrices(pretrained.params)
     sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
     for curve, sparsity, seed in missing:
-        tell(f"{curve}, sparsity {sparsity:.2f}")
+        show(f"{curve}, sparsity {sparsity:.2f}")
         prune, density = _pruning(curve, sparsity)
         (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
         cosine, same = point.quality

@@ -100,8 +100,8 @@ class Config(Run):
         return [*map(float, schedules.levels(levels, rate=self.rate)), self.density]
 
     def _sizes(self) -> dict[str, int]:
-        found = re.findall(r"(\w+)=(\d+)", self.mesh)
-        sizes = {axis: int(size) for axis, size in found}
-        right = ",".join(f"{axis}={size}" for axis, size in found) == self.mesh and len(sizes) == len(found)
+        pairs = re.findall(r"(\w+)=(\d+)", self.mesh)
+        sizes = {axis: int(size) for axis, size in pairs}
+        right = ",".join(f"{axis}={size}" for axis, size in pairs) == self.mesh and len(sizes) == len(pairs)
         require(right and {*sizes} <= {*AXES} and 0 not in sizes.values(), self, "mesh", "like data=8,fsdp=2,tensor=1")
         return sizes

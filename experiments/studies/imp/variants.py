@@ -115,14 +115,16 @@ class Config(Pod):
         return list(itertools.chain.from_iterable((_flag(name), *values(value)) for name, value in given))
 
 
-class Found(NamedTuple):
+class SearchedLevel(NamedTuple):
     """A level of a search: its ticket, and the trained weights by which its mask was chosen."""
 
     ticket: tickets.Ticket
     unpruned: Callable[[], tuple[Params, PyTree]]
 
 
-Make = Callable[[Found, problems.Problem, jax.Array], tickets.Ticket]  # with the problem it trains on, and a key
+Make = Callable[
+    [SearchedLevel, problems.Problem, jax.Array], tickets.Ticket
+]  # with the problem it trains on, and a key
 
 
 class Variant(NamedTuple):
@@ -156,45 +158,45 @@ def variants(config: Config, search: Search) -> Sequence[Variant]:
     return [Variant(config.branch, _PLAIN[config.branch], search, search)]
 
 
-def _ticket(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
-    return found.ticket
+def _ticket(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+    return level.ticket
 
 
-def _random_reinit(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
-    return branches.random_reinit(found.ticket, problem.init, key=key)
+def _random_reinit(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+    return branches.random_reinit(level.ticket, problem.init, key=key)
 
 
-def _retrained(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
-    params, state = found.unpruned()
-    return dataclasses.replace(found.ticket, params=params, state=state)
+def _retrained(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+    params, state = level.unpruned()
+    return dataclasses.replace(level.ticket, params=params, state=state)
 
 
-def _small_dense(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+def _small_dense(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
     def init(width: int, key: jax.Array) -> tuple[Params, PyTree]:
         return problem.narrow(width).init(key)
 
-    return branches.small_dense(found.ticket, init, key=key)
+    return branches.small_dense(level.ticket, init, key=key)
 
 
-def _transfer(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
-    ticket = branches.transfer(found.ticket, problem.init, key=key)
+def _transfer(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+    ticket = branches.transfer(level.ticket, problem.init, key=key)
     return dataclasses.replace(ticket, step=problem.rewind_step)  # the same part of a training there
 
 
-def _random_ticket_there(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+def _random_ticket_there(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
     transfer_key, shuffle_key = jax.random.split(key)
-    return branches.random_ticket(_transfer(found, problem, transfer_key), key=shuffle_key)
+    return branches.random_ticket(_transfer(level, problem, transfer_key), key=shuffle_key)
 
 
-def _dense_there(found: Found, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
-    return branches.dense(_transfer(found, problem, key))
+def _dense_there(level: SearchedLevel, problem: problems.Problem, key: jax.Array) -> tickets.Ticket:
+    return branches.dense(_transfer(level, problem, key))
 
 
 _PLAIN: dict[str, Make] = {
-    "sign_reinit": lambda found, problem, key: branches.sign_reinit(found.ticket, problem.init, key=key),
-    "global_random_ticket": lambda found, problem, key: branches.global_random_ticket(found.ticket, key=key),
-    "inverted_mask": lambda found, problem, key: branches.inverted_mask(found.ticket),
-    "dense": lambda found, problem, key: branches.dense(found.ticket),
+    "sign_reinit": lambda level, problem, key: branches.sign_reinit(level.ticket, problem.init, key=key),
+    "global_random_ticket": lambda level, problem, key: branches.global_random_ticket(level.ticket, key=key),
+    "inverted_mask": lambda level, problem, key: branches.inverted_mask(level.ticket),
+    "dense": lambda level, problem, key: branches.dense(level.ticket),
     "small_dense": _small_dense,
     "retrained": _retrained,
 }

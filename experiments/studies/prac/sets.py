@@ -22,10 +22,10 @@ def choosers(
         return data_pruning.random_subset(examples, sizes[prior.round + 1], key=jax.random.fold_in(key, prior.round))
 
     return {
-        "imp": lambda found: jnp.ones(examples, bool),
+        "imp": lambda result: jnp.ones(examples, bool),
         "prac": rule,
         "random_subset": random_subset,
-        "hard": lambda found: rule(found._replace(sparse=found.dense)),
+        "hard": lambda result: rule(result._replace(sparse=result.dense)),
     }
 
 
@@ -36,10 +36,10 @@ def file(run: pathlib.Path, seed: int, round_: int) -> pathlib.Path:
 
 def transferred(run: pathlib.Path, seed: int, train: data.Split) -> prac.ChooseFn:
     """Return the choice of the set that the same round of another run was trained on."""
-    return lambda found: data_pruning.load_subset(file(run, seed, found.round + 1), data=train)[0]
+    return lambda result: data_pruning.load_subset(file(run, seed, result.round + 1), data=train)[0]
 
 
-def keep(path: pathlib.Path, found: prac.Round, train: data.Split, provenance: Mapping[str, Any]) -> None:
+def keep(path: pathlib.Path, result: prac.Round, train: data.Split, provenance: Mapping[str, Any]) -> None:
     """Write the set of a round, for other networks to be trained on."""
-    about = {"method": "prac", "round": found.level.index, **provenance}
-    data_pruning.save_subset(path, found.subset, data=train, provenance=about)
+    about = {"method": "prac", "round": result.level.index, **provenance}
+    data_pruning.save_subset(path, result.subset, data=train, provenance=about)
