@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import sharding
 from jaxticket.errors import InputError
+from jaxticket.masks import apply_mask
 from jaxticket.training._shuffle import shuffled
 from jaxticket.transforms._constraints import masked_update
 from jaxticket.typing import Key, LossFn, Mask, Params, PyTree, Schedule
@@ -129,7 +130,8 @@ class Recipe:
         tx = optax.with_extra_args_support(self.optimizer(lambda count: self.learning_rate(clock(count))))
         (value, state), grads = self.gradient(params, state, batch, noise)
         updates, opt_state = masked_update(tx, grads, opt_state, params, mask)
-        return Progressing(optax.apply_updates(params, updates), state, opt_state, total + value)
+        params = apply_mask(optax.apply_updates(params, updates), mask)
+        return Progressing(params, state, opt_state, total + value)
 
     def begin(self, params: Params, state: PyTree, opt_state: PyTree | None) -> Progressing:
         """The carry before the first step."""

@@ -68,12 +68,16 @@ def freeze(mask: Mask) -> optax.GradientTransformation:
 def masked_update(
     inner: optax.GradientTransformationExtraArgs, grads: Params, state: PyTree, params: Params, mask: Mask, **extra: Any
 ) -> tuple[Params, PyTree]:
-    """A step of `inner` under a mask, the one that every training here takes: its updates and state.
+    """Take a step of `inner` under a mask, as every training here does; `params` are masked already.
 
-    The gradients are masked before `inner` sees them, and the updates land everything outside the mask on zero.
+    The gradients are masked before `inner` sees them. What its updates do outside the mask is undone by whoever takes
+    them: `sparsify` lands the updates on zeros, a `Recipe` masks the parameters. Both give the same weights; the second
+    lets XLA contract p + u into one rounding.
+
+    Returns:
+      The updates of `inner`, and its state.
     """
-    updates, state = inner.update(apply_mask(grads, mask), state, apply_mask(params, mask), **extra)
-    return land_on_zeros(updates, params, mask), state
+    return inner.update(apply_mask(grads, mask), state, params, **extra)
 
 
 def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:

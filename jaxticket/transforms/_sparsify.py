@@ -13,7 +13,7 @@ from jaxticket._checks import check_fits, check_key, check_leaves, check_updates
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
-from jaxticket.transforms._constraints import masked_update, required
+from jaxticket.transforms._constraints import land_on_zeros, masked_update, required
 from jaxticket.transforms._surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -86,7 +86,8 @@ def sparsify(
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
         # Newborn weights stay at zero through the step that brings them; those that come back all together do not.
         trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
-        updates, stepped = masked_update(inner, grads, inner_state, params, trained, **extra)
+        updates, stepped = masked_update(inner, grads, inner_state, apply_mask(params, trained), trained, **extra)
+        updates = land_on_zeros(updates, params, trained)
         count = optax.safe_increment(state.count)
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
 
