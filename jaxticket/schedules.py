@@ -1,4 +1,4 @@
-"""How density, drop fraction and refreshes depend on the step: functions of the count of updates, traced or not."""
+"""Schedules of density, drop fraction and refreshes: functions of the count of updates, traced or not."""
 
 import dataclasses
 import math
@@ -35,17 +35,20 @@ Count = int | jax.Array
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: `final` may hold a dict
 class DensitySchedule:
-    """step -> density: initial · r + final · (1 − r), where r = remaining(step) falls from 1 to 0. Static.
+    """A schedule step -> density: initial · r + final · (1 − r), where r = remaining(step) falls from 1 to 0. Static.
 
     Attributes:
-      initial, final: fractions kept at the ends, reached exactly: numbers or pytrees of them (None stays None); if
-        either is a pytree, so is the density.
+      initial: the fraction kept at the start, reached exactly: a number or a pytree of numbers (None stays None).
+      final: the fraction kept at the end, likewise; if either is a pytree, so is the density.
       remaining: step -> the part of the way that remains, in [0, 1].
 
-    Raises InputError for a fraction outside [0, 1], StructureError when called on two pytrees that differ.
+    Raises:
+      InputError: a fraction outside [0, 1].
+      StructureError: two pytrees that differ, when the schedule is called.
 
-    >>> dataclasses.replace(constant(0.1), final={"kernel": 0.2, "bias": None})(0)
-    {'bias': None, 'kernel': 0.2}
+    Examples:
+      >>> dataclasses.replace(constant(0.1), final={"kernel": 0.2, "bias": None})(0)
+      {'bias': None, 'kernel': 0.2}
     """
 
     initial: Density
@@ -71,39 +74,63 @@ class DensitySchedule:
 
 
 def constant(density: Density) -> DensitySchedule:
-    """The same density at every step, as given (a Python float stays one, so that counts are exact in float64).
+    """Return a schedule of the same density at every step, exactly as given.
 
-    Raises InputError for a density outside [0, 1].
+    A Python float stays a Python float, so that counts are exact in float64. Raises InputError for a density outside
+    [0, 1].
 
-    >>> constant(0.1)(7)
-    0.1
+    Examples:
+      >>> constant(0.1)(7)
+      0.1
     """
     return DensitySchedule(1.0, density, lambda count: 0.0)
 
 
 def one_shot(density: Density, *, step: int) -> DensitySchedule:
-    """1 before `step` (counted in updates), `density` from `step` on.
+    """Return a schedule of density 1 before a step and of `density` from that step on.
 
-    Raises InputError for a density outside [0, 1] or a negative step.
+    Args:
+      density: the fraction kept from `step` on, a number or a pytree of numbers.
+      step: the step of the pruning, counted in updates.
 
-    >>> schedule = one_shot(0.25, step=10)
-    >>> float(schedule(9)), float(schedule(10))
-    (1.0, 0.25)
+    Returns:
+      A DensitySchedule.
+
+    Raises:
+      InputError: a density outside [0, 1] or a negative step.
+
+    Examples:
+      >>> schedule = one_shot(0.25, step=10)
+      >>> float(schedule(9)), float(schedule(10))
+      (1.0, 0.25)
     """
     step = _check_steps("step", step)
     return DensitySchedule(1.0, density, lambda count: jnp.where(jnp.asarray(count) < step, 1.0, 0.0))
 
 
 def cubic(density: Density, *, start: int, stop: int, initial: Density = 1.0) -> DensitySchedule:
-    """Gradual pruning: d(t) = d_f + (d_i − d_f) · (1 − (t − start) / (stop − start))³ (Zhu & Gupta, 2017).
+    """Return the schedule of gradual pruning: d_f + (d_i − d_f) · (1 − (t − start) / (stop − start))³ (Zhu & Gupta,
+    2017).
 
-    `initial` up to `start`, `density` from `stop` on, both exactly; fast first, slow towards the end. Steps count
-    updates. Leave a fifth of training or more after `stop` to recover. Raises InputError for densities outside
-    [0, 1] or unless 0 ≤ start ≤ stop.
+    The density falls fast at first and slowly towards the end, and is exact at both ends. Leave a fifth of training or
+    more after `stop` to recover.
 
-    >>> schedule = cubic(0.2, start=100, stop=300)
-    >>> [round(float(schedule(t)), 4) for t in (0, 100, 200, 300, 400)]
-    [1.0, 1.0, 0.3, 0.2, 0.2]
+    Args:
+      density: the fraction d_f kept from `stop` on.
+      start: the step up to which the density is `initial`, counted in updates.
+      stop: the step from which the density is `density`.
+      initial: the fraction d_i kept up to `start`.
+
+    Returns:
+      A DensitySchedule.
+
+    Raises:
+      InputError: densities outside [0, 1], or steps for which 0 ≤ start ≤ stop does not hold.
+
+    Examples:
+      >>> schedule = cubic(0.2, start=100, stop=300)
+      >>> [round(float(schedule(t)), 4) for t in (0, 100, 200, 300, 400)]
+      [1.0, 1.0, 0.3, 0.2, 0.2]
     """
     start, stop = _check_steps("start", start), _check_steps("stop", stop, at_least=start, least_name="start")
 
@@ -116,12 +143,21 @@ def cubic(density: Density, *, start: int, stop: int, initial: Density = 1.0) ->
 
 
 def levels(n: int, *, rate: float = 0.2) -> tuple[float, ...]:
-    """The densities of `n` levels of iterative pruning, dense first: (1 − rate)^i (Frankle & Carbin, 2019).
+    """Return the densities of `n` levels of iterative pruning, dense first: (1 − rate)^i (Frankle & Carbin, 2019).
 
-    `rate` is the part of the survivors that each level prunes. Raises InputError for n < 1 or a rate outside (0, 1).
+    Args:
+      n: the number of levels.
+      rate: the part of the survivors that each level prunes.
 
-    >>> levels(3, rate=0.5)
-    (1.0, 0.5, 0.25)
+    Returns:
+      `n` densities, the first of them 1.
+
+    Raises:
+      InputError: n < 1 or a rate outside (0, 1).
+
+    Examples:
+      >>> levels(3, rate=0.5)
+      (1.0, 0.5, 0.25)
     """
     n = _check_steps("n", n, at_least=1)
     check_number(rate=rate)
@@ -131,14 +167,26 @@ def levels(n: int, *, rate: float = 0.2) -> tuple[float, ...]:
 
 
 def cosine(initial: float, *, stop: int, final: float = 0.0) -> Schedule:
-    """A drop fraction that falls as final + (initial − final) / 2 · (1 + cos(π t / stop)), `final` from `stop` on.
+    """Return a schedule of drop fractions that falls as a cosine: final + (initial − final) / 2 · (1 + cos(π t /
+    stop)).
 
-    float32 scalars. RigL ends at 0 (Evci et al., 2020), SNFS, ITOP and GraNet at 0.005 (Dettmers & Zettlemoyer, 2019).
-    Raises InputError for a fraction outside [0, 1], final > initial or stop < 1.
+    RigL ends at 0 (Evci et al., 2020); SNFS, ITOP and GraNet end at 0.005 (Dettmers & Zettlemoyer, 2019).
 
-    >>> schedule = cosine(0.3, stop=100)
-    >>> [round(float(schedule(t)), 4) for t in (0, 50, 100, 200)]
-    [0.3, 0.15, 0.0, 0.0]
+    Args:
+      initial: the fraction dropped at step 0.
+      stop: the step from which the fraction is `final`.
+      final: the fraction dropped at the end.
+
+    Returns:
+      A schedule of float32 scalars.
+
+    Raises:
+      InputError: a fraction outside [0, 1], final > initial or stop < 1.
+
+    Examples:
+      >>> schedule = cosine(0.3, stop=100)
+      >>> [round(float(schedule(t)), 4) for t in (0, 50, 100, 200)]
+      [0.3, 0.15, 0.0, 0.0]
     """
     check_fraction("initial", initial)
     check_fraction("final", final)
@@ -154,13 +202,24 @@ def cosine(initial: float, *, stop: int, final: float = 0.0) -> Schedule:
 
 
 def power(initial: float, *, stop: int, exponent: float = 1.0) -> Schedule:
-    """A drop fraction that falls as initial · (1 − t / stop)^exponent, 0 from `stop` on (Evci et al., 2020, appendix).
+    """Return a schedule of drop fractions that falls as initial · (1 − t / stop)^exponent (Evci et al., 2020,
+    appendix).
 
-    float32 scalars. Raises InputError for a fraction outside [0, 1], stop < 1 or an exponent that is not positive.
+    Args:
+      initial: the fraction dropped at step 0.
+      stop: the step from which the fraction is 0.
+      exponent: 1 is a straight line, 3 the cubic of gradual pruning.
 
-    >>> schedule = power(0.4, stop=100, exponent=2)
-    >>> [round(float(schedule(t)), 4) for t in (0, 50, 100)]
-    [0.4, 0.1, 0.0]
+    Returns:
+      A schedule of float32 scalars.
+
+    Raises:
+      InputError: a fraction outside [0, 1], stop < 1 or an exponent that is not positive.
+
+    Examples:
+      >>> schedule = power(0.4, stop=100, exponent=2)
+      >>> [round(float(schedule(t)), 4) for t in (0, 50, 100)]
+      [0.4, 0.1, 0.0]
     """
     check_fraction("initial", initial)
     stop = _check_steps("stop", stop, at_least=1)
@@ -175,25 +234,36 @@ def power(initial: float, *, stop: int, exponent: float = 1.0) -> Schedule:
 
 
 def fixed(value: float) -> Schedule:
-    """The same drop fraction at every step (Mocanu et al., 2018), a float32 scalar.
+    """Return a schedule of the same drop fraction at every step (Mocanu et al., 2018), a float32 scalar.
 
     Raises InputError for a fraction outside [0, 1].
 
-    >>> float(fixed(0.5)(7))
-    0.5
+    Examples:
+      >>> float(fixed(0.5)(7))
+      0.5
     """
     check_fraction("value", value)
     return lambda count: jnp.float32(value)
 
 
 def every(n: int, *, start: int = 0, stop: int | None = None) -> Period:
-    """Due at start, start + n, start + 2n, … and not after `stop` (inclusive); steps count updates.
+    """Return a period that is due at start, start + n, start + 2n, … up to and including `stop`.
 
-    Raises InputError for n < 1 or unless 0 ≤ start ≤ stop.
+    Args:
+      n: the number of steps between two refreshes; steps count updates.
+      start: the first step that is due.
+      stop: the last step that may be due; None for no end.
 
-    >>> due = every(100, start=200, stop=400)
-    >>> [t for t in range(0, 1000, 50) if due(t)]
-    [200, 300, 400]
+    Returns:
+      A function step -> whether a refresh is due.
+
+    Raises:
+      InputError: n < 1, or steps for which 0 ≤ start ≤ stop does not hold.
+
+    Examples:
+      >>> due = every(100, start=200, stop=400)
+      >>> [t for t in range(0, 1000, 50) if due(t)]
+      [200, 300, 400]
     """
     n, start = _check_steps("n", n, at_least=1), _check_steps("start", start)
     if stop is not None:
@@ -208,12 +278,13 @@ def every(n: int, *, start: int = 0, stop: int | None = None) -> Period:
 
 
 def at(steps: Sequence[int]) -> Period:
-    """Due at the given steps only (counted in updates); never, if there are none.
+    """Return a period that is due at the given steps only (counted in updates); never, if there are none.
 
     Raises InputError for a step that is negative or not a whole number.
 
-    >>> [t for t in range(10) if at([2, 7])(t)]
-    [2, 7]
+    Examples:
+      >>> [t for t in range(10) if at([2, 7])(t)]
+      [2, 7]
     """
     if isinstance(steps, numbers.Integral):
         raise InputError(f"steps={steps} is a number; pass a sequence of steps, as at([{steps}]).")
@@ -224,16 +295,25 @@ def at(steps: Sequence[int]) -> Period:
 
 
 def either(a: Period, b: Period) -> Period:
-    """Due when `a` or `b` is.
+    """Return a period that is due when `a` or `b` is.
 
-    >>> [t for t in range(10) if either(every(4), at([5]))(t)]
-    [0, 4, 5, 8]
+    Args:
+      a: a period.
+      b: another period.
+
+    Returns:
+      A function step -> whether a refresh is due.
+
+    Examples:
+      >>> [t for t in range(10) if either(every(4), at([5]))(t)]
+      [0, 4, 5, 8]
     """
     return lambda count: a(count) | b(count)
 
 
 def _progress(elapsed: jax.Array, length: int) -> jax.Array:
-    """elapsed / length, clipped to [0, 1]; float32. Integers are clipped first: float32 cannot hold them all."""
+    """Return elapsed / length, clipped to [0, 1], in float32. Integers are clipped first: float32 cannot hold them all.
+    """
     return jnp.clip(elapsed, 0, length).astype(jnp.float32) / jnp.float32(max(length, 1))
 
 

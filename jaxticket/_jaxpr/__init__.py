@@ -1,4 +1,4 @@
-"""A walker over jaxprs, and what rests on it: layouts of arrays, products with weights, captured activations."""
+"""A walker over jaxprs, and what is built on it: layouts of arrays, products with weights, captured activations."""
 
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
 from jaxticket._jaxpr._layout import arranged, regrouped, whole

@@ -1,8 +1,8 @@
-"""Where a model multiplies its weights with data: found in its jaxpr, so that no model has to be touched.
+"""The products of a model's weights with data, read from its jaxpr, so that no model has to be changed.
 
 A weight may reach a dot_general or convolution through casts, transposes, reshapes, products with masks and scales,
-calls, remat, scans over stacked layers, other loops and branches. Nothing is kept of the inputs and outputs found but
-what `measure` makes of them.
+calls, remat, scans over stacked layers, other loops and branches. Of the inputs and outputs nothing is kept but the
+results of `measure`.
 """
 
 import functools
@@ -38,22 +38,26 @@ def captured(
     tap: Tap | None = None,
     slots: PyTree = None,
 ) -> tuple[PyTree, PyTree]:
-    """The outputs of `apply(params, x)`, and what `measure` finds in the products of each leaf with data, summed.
+    """Return the outputs of `apply(params, x)`, and the sum of `measure` over the products of each leaf with data.
 
     Args:
+      apply: (params, x) -> outputs.
+      params: pytree of arrays.
+      x: the inputs.
       measure: product -> pytree of arrays, or None. The first axes of an array are the leaf's, full or 1; along the
         axis over which a scan runs it is 1, and full in the result.
-      tap: what takes the place of each product, given the slot of its leaf: an array laid out as measures are.
+      tap: takes the place of each product, given the slot of its leaf: an array laid out as measures are.
       slots: pytree with the structure of the parameters, None for leaves whose products stay as they are.
 
     Returns:
       The outputs, and a pytree with the structure of the parameters: None for leaves that are never multiplied.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones((1, 2))}
-    >>> apply = lambda params, x: jnp.tanh(x @ params["w"]) + params["b"]
-    >>> captured(apply, params, jnp.ones((4, 3)), lambda product: jnp.sum(product.output))[1]
-    {'b': None, 'w': Array(24., dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones((1, 2))}
+      >>> apply = lambda params, x: jnp.tanh(x @ params["w"]) + params["b"]
+      >>> captured(apply, params, jnp.ones((4, 3)), lambda product: jnp.sum(product.output))[1]
+      {'b': None, 'w': Array(24., dtype=float32)}
     """
     leaves, structure = jax.tree.flatten(params)
     given = [None] * len(leaves) if slots is None else _slots(params, slots)
@@ -72,7 +76,7 @@ def captured(
 
 
 def order_of_use(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree) -> list[int]:
-    """Indices of the leaves that are multiplied with data, in the order in which that happens first."""
+    """Return the indices of the leaves that are multiplied with data, in the order of their first products."""
     found: dict[int, None] = {}
 
     def tap(product: Product, slot: jax.Array) -> jax.Array:
@@ -89,7 +93,7 @@ def _slots(params: Params, slots: PyTree) -> list[Any]:
 
 
 class _Value(NamedTuple):
-    """An array on its way: whether it depends on data, and which weight or output of a product it is."""
+    """An array on its way: whether it depends on data, and the weight or the output of a product that it is."""
 
     array: Any
     data: bool = False
@@ -109,7 +113,9 @@ class _Run:
         return walk(jaxpr, values, self._step, lift=_Value)
 
     def totals(self) -> dict[Hashable, PyTree]:
-        """What was measured, by key. Outputs are complete only now, when biases and norms have been added."""
+        """Return the sums of all measures, by key. Outputs are complete only now, when biases and norms have been
+        added.
+        """
         for product in self._products:
             self._add(product.weight.key, self._measure(product))
         return self._totals
@@ -149,7 +155,7 @@ class _Run:
         return _Value(product.output, data=True, output=(len(self._products) - 1, product.output_layout))
 
     def _output(self, eqn: JaxprEqn, values: list[_Value], array: jax.Array) -> tuple[int, Layout] | None:
-        """The product whose output this still is, which is now that of its biases and norms, too."""
+        """Return the product whose output this still is, updated to include its biases and norms."""
         at = next((i for i, v in enumerate(values) if v.output is not None), None)
         if at is None:
             return None
@@ -169,7 +175,7 @@ class _Run:
         return index, after
 
     def _inside(self, jaxpr: ClosedJaxpr, values: list[_Value]) -> tuple[list[Any], dict[Hashable, PyTree]]:
-        """Outputs and totals of a loop's body; weights go by their position among the arguments."""
+        """Return the outputs and totals of a loop's body; weights go by their position among the arguments."""
         run = _Run(self._measure, self._tap)
         keyed = [
             v._replace(output=None, weight=None if v.weight is None else v.weight._replace(key=i))
@@ -246,7 +252,7 @@ class _Run:
 
 
 def _weight(eqn: JaxprEqn, values: list[_Value]) -> Weight | None:
-    """The weight that the output of an equation still is, entry by entry."""
+    """Return the weight that the output of an equation still is, entry by entry."""
     shape = shape_of(eqn.outvars[0])
     for v in values:
         if v.weight is None or (len(values) > 1 and (eqn.primitive.name not in _ELEMENTWISE or v.array.shape != shape)):
@@ -257,7 +263,7 @@ def _weight(eqn: JaxprEqn, values: list[_Value]) -> Weight | None:
 
 
 def _scanned_axis(stacked: _Value) -> int | None:
-    """The leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
+    """Return the leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
     if stacked.weight is None or len(stacked.weight.layout[0]) != 1:
         return None
     (part,) = stacked.weight.layout[0]
@@ -266,7 +272,7 @@ def _scanned_axis(stacked: _Value) -> int | None:
 
 
 def _layer(stacked: _Value, x: jax.Array, axis: int | None, slot: jax.Array | None) -> _Value:
-    """What the body of a scan sees of a stacked leaf."""
+    """Return the part of a stacked leaf that the body of a scan sees."""
     if axis is None:
         return _Value(x, stacked.data)
     slot = None if slot is None else jnp.expand_dims(slot, axis)
@@ -274,10 +280,10 @@ def _layer(stacked: _Value, x: jax.Array, axis: int | None, slot: jax.Array | No
 
 
 def _summed(found: jax.Array) -> jax.Array:
-    """What a scan found of a leaf that is the same at each iteration."""
+    """Sum the measures of a leaf that is the same at each iteration of a scan."""
     return jnp.sum(found, 0)
 
 
 def _stacked_on(axis: int) -> Callable[[jax.Array], jax.Array]:
-    """What a scan found of stacked layers, with the layers on their axis of the leaf."""
+    """Return a function that puts the measures of stacked layers on their axis of the leaf."""
     return lambda found: jnp.moveaxis(jnp.squeeze(found, axis + 1), 0, axis)

@@ -1,4 +1,4 @@
-"""A weight times data: what a dot_general or a convolution tells of its inputs and outputs, on the weight's axes."""
+"""Products of a weight with data: the inputs and outputs of a dot_general or a convolution, on the weight's axes."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -20,9 +20,11 @@ class Weight(NamedTuple):
     """An array that is a leaf of the parameters, its axes moved perhaps.
 
     Attributes:
-      leaf: index among the leaves of the parameters; ndim: number of its axes there; layout: where its axes come from.
-      key: under which its totals are kept: the leaf, or within a loop the position among the loop's arguments.
-      slot: what a tap is given beside a product of this leaf, or None.
+      leaf: the index among the leaves of the parameters.
+      ndim: the number of the leaf's axes there.
+      layout: where the array's axes come from.
+      key: the name of its totals: the leaf, or within a loop the position among the loop's arguments.
+      slot: the array that a tap gets beside a product of this leaf, or None.
     """
 
     leaf: int
@@ -36,15 +38,18 @@ class Product(NamedTuple):
     """A weight times data.
 
     Attributes:
-      weight: the weight as it enters, of this shape.
-      contracted: its axes that are summed over; free: those that only the output has.
+      weight: the weight as it enters.
+      shape: the shape of the weight as it enters.
+      contracted: the axes of the weight that are summed over.
+      free: the axes of the weight that only the output has.
       multiply: (inputs, weight) -> output, in full precision; the weight may have size `groups` on its free axes.
       groups: 1, or the number of feature groups of a convolution.
       unfold: inputs -> (positions…, their values at each entry of the contracted axes).
-      inputs: what the weight is multiplied with.
-      output: the product, with what follows of biases and norms of fixed statistics; and its layout.
-      positions: the axes of the output that are not the weight's: ("free", i), of which the first are the examples,
-        and for a convolution's feature maps ("spatial", i).
+      inputs: the array that the weight is multiplied with.
+      output: the product, with its biases and norms of fixed statistics where these follow.
+      output_layout: the layout of the output.
+      positions: the axes of the output that are not the weight's: ("free", i), of which the first are the examples, and
+        for a convolution's feature maps ("spatial", i).
     """
 
     weight: Weight
@@ -61,7 +66,7 @@ class Product(NamedTuple):
 
 
 def product_of(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product | None:
-    """The product that an equation is, whose operand `at` is the weight; None for other operations."""
+    """Return the product that an equation is, whose operand `at` is the weight; None for other operations."""
     if eqn.primitive.name == "dot_general":
         return _dot(eqn, at, weight, inputs, output)
     if eqn.primitive.name == "conv_general_dilated" and at == 1 and eqn.params["batch_group_count"] == 1:
@@ -70,7 +75,7 @@ def product_of(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output
 
 
 def input_squares(product: Product) -> jax.Array:
-    """Sum over all positions of the squared inputs of each weight: the leaf's axes, 1 where inputs do not differ."""
+    """Sum the squared inputs of each weight over all positions: the leaf's axes, 1 where inputs do not differ."""
     shape = [product.groups if axis in product.free else n for axis, n in enumerate(product.shape)]
     x = wide(product.inputs)
     # The product is linear in the weight, and the factors in its derivative are the inputs.
@@ -82,7 +87,7 @@ def input_squares(product: Product) -> jax.Array:
 
 
 def gram(product: Product) -> jax.Array:
-    """XᵀX of the inputs of a weight over all positions: the leaf's axes twice, 1 where inputs do not differ."""
+    """Return XᵀX of the inputs of a weight over all positions: the leaf's axes twice, 1 where inputs do not differ."""
     x = product.unfold(wide(product.inputs))
     shape = [n if axis in product.contracted else 1 for axis, n in enumerate(product.shape)]
     both = jnp.einsum("...i,...j->ij", x, x, precision=_EXACT).reshape(*shape, -1)
@@ -92,13 +97,13 @@ def gram(product: Product) -> jax.Array:
 
 
 def outputs(product: Product) -> jax.Array:
-    """The output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
+    """Return the output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
     axes = (*product.positions, *range(product.weight.ndim))
     return arranged(product.output, product.output_layout, axes)
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """`x` in float32 at least."""
+    """Return `x` in float32 at least."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

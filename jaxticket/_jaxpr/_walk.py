@@ -1,7 +1,7 @@
-"""One walk over jaxprs: what a function does, equation by equation, whatever framework the model was written in.
+"""A walk over jaxprs, equation by equation, whatever framework the model was written in.
 
-A walk carries values of any kind along the equations (arrays with tags, labels of axes, …): `lift` makes one of a
-constant, `step` turns those that enter an equation into those that leave it. Calls and loops reach `step` as they
+A walk carries values of any kind along the equations (arrays with tags, labels of axes, …). `lift` makes a value of a
+constant; `step` turns the values that enter an equation into those that leave it. Calls and loops reach `step` as they
 are; it may enter a call with `called`, and each kind of loop by a rule of its own.
 """
 
@@ -32,12 +32,13 @@ _IN_PLACE = ("convert_element_type", "copy", "copy_p", "name", "optimization_bar
 
 
 def walk(jaxpr: ClosedJaxpr, values: Sequence[Any], step: Step, *, lift: Callable[[Any], Any]) -> list[Any]:
-    """The values of the outputs, for those of the inputs.
+    """Return the values of the outputs, for those of the inputs.
 
-    >>> import jax, jax.numpy as jnp
-    >>> traced = jax.make_jaxpr(lambda x: 2 * jnp.sin(x))(1.0)
-    >>> walk(traced, ["x"], lambda eqn, values: [f"{eqn.primitive.name}({', '.join(values)})"], lift=str)
-    ['mul(2.0, sin(x))']
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> traced = jax.make_jaxpr(lambda x: 2 * jnp.sin(x))(1.0)
+      >>> walk(traced, ["x"], lambda eqn, values: [f"{eqn.primitive.name}({', '.join(values)})"], lift=str)
+      ['mul(2.0, sin(x))']
     """
     inner = jaxpr.jaxpr
     held = dict(zip(inner.constvars, map(lift, jaxpr.consts), strict=True))
@@ -52,7 +53,7 @@ def walk(jaxpr: ClosedJaxpr, values: Sequence[Any], step: Step, *, lift: Callabl
 
 
 def called(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """What an equation computes, if it is a call and nothing more (jit, remat, custom derivatives), else None."""
+    """Return the body of an equation that is a call and nothing more (jit, remat, custom derivatives), else None."""
     body = eqn.params.get(_BODIES.get(eqn.primitive.name, ""))
     return body if body is None or hasattr(body, "consts") else ClosedJaxpr(body, [])
 
@@ -66,14 +67,14 @@ def scan_sizes(eqn: JaxprEqn) -> tuple[int, int]:
 
 
 def evaluated(eqn: JaxprEqn, arrays: Sequence[Any]) -> list[Any]:
-    """The arrays that leave an equation."""
+    """Return the arrays that leave an equation."""
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
 def moved(eqn: JaxprEqn, layout: Layout) -> Layout | None:
-    """Where the axes of the (only) operand go, in an operation that at most moves entries; None in any other."""
+    """Return the layout after an operation on one operand that at most moves entries; None after any other."""
     name, params, shape = eqn.primitive.name, eqn.params, shape_of(eqn.outvars[0])
     if len(eqn.invars) != 1:
         return None
@@ -91,11 +92,11 @@ def moved(eqn: JaxprEqn, layout: Layout) -> Layout | None:
 
 
 def shape_of(atom: Any) -> tuple[int, ...]:
-    """The shape of a variable or literal."""
+    """Return the shape of a variable or literal."""
     return tuple(atom.aval.shape)
 
 
 def traced(f: Callable[..., Any], *arguments: Any) -> tuple[ClosedJaxpr, Any]:
-    """The jaxpr of `f` on flattened arguments, and the structure of its outputs."""
+    """Return the jaxpr of `f` on flattened arguments, and the structure of its outputs."""
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
     return jaxpr, jax.tree.structure(shapes)

@@ -30,7 +30,7 @@ def share(
     least: Mapping[str, float],
     minimum: int,
 ) -> PyTree:
-    """Densities in proportion to raw(shape), bounded by 1 and what each leaf has at least, that spend the whole budget.
+    """Return densities in proportion to raw(shape), within the bounds of each leaf, that spend the whole budget.
 
     `least` are densities by regex, `minimum` is a count for each leaf.
     """
@@ -47,7 +47,7 @@ def share(
 
 
 def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) -> np.ndarray:
-    """Whole counts with the sum `budget`, near eps · raw · size for one eps, between `least` and `sizes`.
+    """Return whole counts with the sum `budget`, near eps · raw · size for one eps, between `least` and `sizes`.
 
     No leaf is left without a weight if the budget has one for each. Remainders go to the largest, ties to the first.
     """
@@ -65,7 +65,8 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
 
 
 def _poured(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
-    """Real counts clip(eps · shares, low, high) with the sum `budget`: the total rises with eps, by straight pieces."""
+    """Return real counts clip(eps · shares, low, high) with the sum `budget`: the total rises with eps, piece by piece.
+    """
     rising = shares > 0
     bends = np.concatenate([[0.0], *(bound[rising] / shares[rising] for bound in (low, high))])
     bends.sort()
@@ -86,14 +87,14 @@ def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndar
 
 
 def leaves_of(chosen: PyTree) -> list[Leaf]:
-    """The leaves that are sparsified, in tree order."""
+    """Return the leaves that are sparsified, in tree order."""
     check_arrays("params", chosen)
     pairs = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), strict=True)
     return [Leaf(name, tuple(x.shape), math.prod(x.shape)) for name, x in pairs if x is not None]
 
 
 def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
-    """`chosen` with its leaves, in order, replaced by `values`; None stays None."""
+    """Return `chosen` with its leaves, in order, replaced by `values`; None stays None."""
     remaining = iter(values)
     return _tree.map_present(lambda _: next(remaining), chosen)
 

@@ -12,12 +12,11 @@ from jaxticket.units import Unit
 
 
 def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask: Mask) -> Scores:
-    """Scores in which the best `minimum` units of each leaf rank above all others (Gupta et al., 2022, Global MP).
+    """Return scores in which the best `minimum` units of each leaf rank above all others (Gupta et al., 2022, Global
+    MP).
 
-    Leaves of fewer units are protected whole. Selecting from them over `scopes.tree()` keeps the total exact: what the
-    floors leave is filled up globally.
-
-    Raises InputError where the density is known and the minima exceed it.
+    Leaves of fewer units are protected whole. Selecting from them over `scopes.tree()` keeps the total exact: the rest
+    of the places is filled up globally. Raises InputError where the density is known and the minima exceed it.
     """
     if not minimum:
         return scores

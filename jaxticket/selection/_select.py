@@ -1,4 +1,4 @@
-"""Exactly k: from scores and a density to a mask."""
+"""Selection of exactly k units: from scores and a density to a mask."""
 
 import functools
 import math
@@ -79,26 +79,35 @@ def drop_and_grow(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> Mask:
-    """One step of dynamic sparse training: keep the best of the mask, fill up from everything not kept.
+    """Return the next mask of dynamic sparse training: the best of the mask, filled up from everything not kept.
 
-    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping) and
-    round(density · n) minus those are grown by `grow` among all others, so that a unit that was just dropped may
-    return at once. The number of units kept is round(density · n) exactly (Evci et al., 2020).
+    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping). The rest of
+    round(density · n) is grown by `grow` among all others, so that a unit that was just dropped may return at once. The
+    number of units kept is round(density · n) exactly (Evci et al., 2020).
 
     Args:
-      mask: the current mask. drop, grow: scores with its structure.
-      density: as in `select`; None for that of the mask, unit for unit.
-      drop_fraction: fraction in [0, 1], may be traced.
+      mask: the current mask.
+      drop: scores with the structure of the mask, by which units are kept.
+      grow: scores with the structure of the mask, by which units are grown.
+      density: the fraction to keep, as in `select`; None for that of the mask, unit for unit.
+      drop_fraction: a fraction in [0, 1], may be traced.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+
+    Returns:
+      A mask with the structure of `mask`.
 
     Raises:
-      InputError: a density or drop_fraction outside [0, 1]. StructureError: trees of different structure.
+      InputError: a density or drop_fraction outside [0, 1].
+      StructureError: trees of different structure.
 
-    >>> import jax.numpy as jnp
-    >>> drop_and_grow(
-    ...     jnp.array([True, True, False, False]),
-    ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
-    ... )
-    Array([ True, False, False,  True], dtype=bool)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> drop_and_grow(
+      ...     jnp.array([True, True, False, False]),
+      ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
+      ... )
+      Array([ True, False, False,  True], dtype=bool)
     """
     _check_fraction("drop_fraction", drop_fraction)
     drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
@@ -138,14 +147,14 @@ def _drop_and_grow(
 
 
 def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:
-    """Which units of the scores `like` hold at least one weight that is alive."""
+    """Mark the units of the scores `like` that hold at least one weight that is alive."""
     return unit.pool_mask(in_shapes_of(mask, like))
 
 
 def drop_and_grow_counts(
     mask: Mask, drop: Scores, grow: Scores, *, keep: Sequence[Count], total: Sequence[Count], unit: Unit, scope: Scope
 ) -> Mask:
-    """`drop_and_grow` with the number of units that each group keeps (at most its living ones) and has afterwards."""
+    """Drop and grow, given the units that each group keeps (at most its living ones) and has afterwards."""
     alive_units = living_units(mask, drop, unit)
     alive = _present(alive_units)
     to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
@@ -182,7 +191,8 @@ def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: S
 def _keep(
     scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
 ) -> list[jax.Array]:
-    """Masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer."""
+    """Return masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer.
+    """
     shapes = [s.shape for s in scores]
     contest = _contest(scores, scope, key)
     if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
@@ -208,7 +218,7 @@ def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
 
 
 def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
-    """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
+    """Return the number of units that each group keeps. `density` is a scalar if all leaves compete, else a tree."""
     shapes = [u.shape for u in _present(units_like)]
     if scope.joint:
         return [_count(density, sum(math.prod(s) for s in shapes), floor)]
@@ -223,7 +233,7 @@ def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> l
 
 
 def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
-    """How many entries each group of a leaf holds, with the competing axes at size 1 (a last group may be smaller)."""
+    """Return the entries of each group of a leaf, with the competing axes at size 1 (a last group may be smaller)."""
     competing = scope.axes(shape)
     sizes = np.full([1 if a in competing else n for a, n in enumerate(view)], math.prod(view[a] for a in competing))
     padded = math.prod(view) - math.prod(shape)
@@ -236,7 +246,9 @@ def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) ->
 
 
 def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
-    """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
+    """Return round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python
+    floats.
+    """
     digits = _counting.digits_for(int(np.max(size, initial=0))) if digits is None else digits
     if not isinstance(density, jax.Array):
         exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
@@ -252,7 +264,7 @@ def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None 
 
 
 def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
-    """Scores, density and mask with None in the same places, checked before any work."""
+    """Return scores, density and mask with None in the same places, checked before any work."""
     check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
     if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
