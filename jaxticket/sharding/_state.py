@@ -12,26 +12,29 @@ from jaxticket.typing import Params, PyTree
 
 
 def state_shardings(tx: optax.GradientTransformation, params: Params, shardings: PyTree) -> PyTree:
-    """Shardings of `tx.init(params)`: masks and moments like their parameters, everything else replicated.
+    """Return the shardings of `tx.init(params)`: masks and moments like their parameters, everything else replicated.
 
-    For `out_shardings=` of jit on an Auto mesh, where even Adam's moments come out on one device otherwise.
+    Use them as `out_shardings=` of jit on an Auto mesh, where otherwise even Adam's moments are put on one device.
 
     Args:
-      tx: any optax transform, with or without `sparsify`. params: arrays or ShapeDtypeStructs; nothing is computed.
+      tx: any optax transform, with or without `sparsify`.
+      params: arrays or ShapeDtypeStructs; nothing is computed.
       shardings: NamedShardings with the structure of `params`.
 
     Returns:
       A pytree of NamedShardings with the structure of the state. A leaf that has its parameter's path and shape is laid
-      out like it; along axes where it has size 1 (channel masks, factored moments) it is replicated.
+        out like it; along axes where it has size 1 (channel masks, factored moments) it is replicated.
 
-    Raises StructureError if `shardings` does not match `params`.
+    Raises:
+      StructureError: `shardings` that do not match `params`.
 
-    >>> import jax, jax.numpy as jnp, optax
-    >>> from jax.sharding import NamedSharding, PartitionSpec
-    >>> mesh = jax.make_mesh((1,), ("x",))
-    >>> by_row = NamedSharding(mesh, PartitionSpec("x"))
-    >>> tuple(state_shardings(optax.adam(0.1), {"w": jnp.ones((2, 3))}, {"w": by_row})[0].mu["w"].spec)
-    ('x', None)
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from jax.sharding import NamedSharding, PartitionSpec
+      >>> mesh = jax.make_mesh((1,), ("x",))
+      >>> by_row = NamedSharding(mesh, PartitionSpec("x"))
+      >>> tuple(state_shardings(optax.adam(0.1), {"w": jnp.ones((2, 3))}, {"w": by_row})[0].mu["w"].spec)
+      ('x', None)
     """
     check_structure("shardings", shardings, "params", params)
     layouts = {
