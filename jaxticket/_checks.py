@@ -85,7 +85,7 @@ def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> No
     check_leaves(like_name, like)
     if _tree.structure(tree) != _tree.structure(like):
         raise StructureError(
-            f"{name} has not the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
+            f"{name} does not have the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
             f"{_tree.structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
         )
 
@@ -135,24 +135,26 @@ def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
     check_arrays(name, tree)
     check_arrays(like_name, like)
 
-    def one(path: str, x: Any, y: Any) -> None:
+    def compare_shapes(path: str, x: Any, y: Any) -> None:
         if x is not None and y is not None and x.shape != y.shape:
             raise StructureError(
                 f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
             )
 
-    _tree.tree_map(one, _tree.names(like), tree, like)
+    _tree.tree_map(compare_shapes, _tree.names(like), tree, like)
 
 
 def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
     """Raise StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
     check_shapes(name, tree, like_name, like)
 
-    def one(path: str, x: Any, y: Any) -> None:
+    def compare_presence(path: str, x: Any, y: Any) -> None:
         if (x is None) != (y is None):
-            raise StructureError(f"at {path!r} only one of {name} and {like_name} is None; both have it or neither.")
+            raise StructureError(
+                f"at {path!r} only one of {name} and {like_name} is None; pass None in both or in neither."
+            )
 
-    _tree.tree_map(one, _tree.names(like), tree, like)
+    _tree.tree_map(compare_presence, _tree.names(like), tree, like)
 
 
 def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
@@ -164,11 +166,11 @@ def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
     """
     check_broadcast(name, mask, params)
 
-    def one(path: str, m: Any) -> None:
+    def check_dtype(path: str, m: Any) -> None:
         if m is not None and m.dtype != jnp.bool_:
             raise InputError(f"{name} at {path!r} has dtype {m.dtype}, not bool; gate() takes soft masks.")
 
-    _tree.tree_map(one, _tree.names(mask), mask)
+    _tree.tree_map(check_dtype, _tree.names(mask), mask)
 
 
 def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
@@ -177,7 +179,7 @@ def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
     check_arrays(name, mask)
     check_arrays("params", params)
 
-    def one(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
+    def check_shape_of(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
         if p is None or m is None:
             return
         if m.ndim != p.ndim or any(a not in (1, b) for a, b in zip(m.shape, p.shape, strict=True)):
@@ -186,7 +188,7 @@ def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
                 "axis must be full or 1."
             )
 
-    _tree.tree_map(one, _tree.names(params), params, mask)
+    _tree.tree_map(check_shape_of, _tree.names(params), params, mask)
 
 
 def check_updates(name: str, updates: Params, params: Params) -> None:
@@ -239,8 +241,8 @@ def check_batches(batches: Iterable[PyTree]) -> None:
     """Raise InputError unless the batches can be read more than once."""
     if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
         raise InputError(
-            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be gone through again, as "
-            "list(batches), or [batch] for one."
+            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be read again, such as "
+            "list(batches), or [batch] for a single batch."
         )
 
 
@@ -255,7 +257,7 @@ def check_shape(name: str, new: Any, old: Any) -> None:
     """Raise StructureError if a leaf that init(key) returns has another shape than the ticket's leaf of that name."""
     if new.shape != old.shape:
         raise StructureError(
-            f"what init(key) returns has shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
+            f"init(key) returns shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
             "branches.transfer redraws leaves whose shapes differ"
         )
 
@@ -268,8 +270,7 @@ def check_sizes(**sizes: int) -> None:
 
 
 def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
-    """Raise InputError unless x is (batch, height, width, channels of the first kernel), at least `least` pixels wide.
-    """
+    """Raise InputError unless x is (batch, height, width, channels of the kernel), at least `least` pixels wide."""
     channels = kernel.shape[-2]
     if x.ndim != 4 or x.shape[-1] != channels:
         raise InputError(f"x has shape {x.shape}; images must be (batch, height, width, {channels})")

@@ -46,7 +46,7 @@ def on_first(act: Callable[[], None]) -> None:
     """
     if jax.process_count() == 1:
         return act()
-    gather(True)  # or one that comes late could see what the act changes, decide otherwise, and not come
+    gather(True)  # else a late process could see the changes of the act, decide otherwise, and never arrive
     words = b""
     if is_first():
         try:

@@ -67,13 +67,13 @@ def path_name(path: tuple[Any, ...]) -> str:
 def compile_regex(name: str, regex: Any) -> re.Pattern[str]:
     """Compile a regular expression. Raises InputError, naming the argument, if it cannot be read."""
     try:
-        return re.compile(regex if isinstance(regex, str) else _no_text(regex))
+        return re.compile(regex if isinstance(regex, str) else _reject_type(regex))
     except (re.error, OverflowError, RecursionError, TypeError) as error:
         raise InputError(f"{name}: {regex!r:.200} is not a regular expression ({error})") from error
 
 
-def _no_text(regex: Any) -> str:
-    raise TypeError(f"{type(regex).__name__} is no text")
+def _reject_type(regex: Any) -> str:
+    raise TypeError(f"{type(regex).__name__} is not text")
 
 
 def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> PyTree:

@@ -26,7 +26,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "make room or choose another folder; what is finished stays, and the same command goes on from there"
+        fix = "make room or choose another folder; finished parts stay, and the same command resumes from there"
         raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); {fix}") from error
 
 
@@ -61,10 +61,10 @@ def write_together(file: pathlib.Path, text: str) -> None:
     Raises:
       CheckpointError: a file that cannot be written, in every process.
     """
-    _processes.on_first(functools.partial(_write_anew, file, text))
+    _processes.on_first(functools.partial(_write_in_folder, file, text))
 
 
-def _write_anew(file: pathlib.Path, text: str) -> None:
+def _write_in_folder(file: pathlib.Path, text: str) -> None:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)

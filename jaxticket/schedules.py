@@ -289,7 +289,7 @@ def at(steps: Sequence[int]) -> Period:
     if isinstance(steps, numbers.Integral):
         raise InputError(f"steps={steps} is a number; pass a sequence of steps, as at([{steps}]).")
     if not isinstance(steps, Iterable):
-        raise InputError(f"steps={steps!r} is no sequence; pass the steps, as at([100, 200]).")
+        raise InputError(f"steps={steps!r} is not a sequence; pass the steps, such as at([100, 200]).")
     wanted = tuple(_check_steps("steps", step) for step in steps)
     return lambda count: jnp.any(jnp.asarray(count) == jnp.asarray(wanted, jnp.int32))
 
@@ -312,8 +312,7 @@ def either(a: Period, b: Period) -> Period:
 
 
 def _progress(elapsed: jax.Array, length: int) -> jax.Array:
-    """Return elapsed / length, clipped to [0, 1], in float32. Integers are clipped first: float32 cannot hold them all.
-    """
+    """Return elapsed / length in [0, 1], in float32. Integers are clipped first: float32 cannot hold them all."""
     return jnp.clip(elapsed, 0, length).astype(jnp.float32) / jnp.float32(max(length, 1))
 
 

@@ -39,7 +39,7 @@ Scores = Any  # structure of Params; leaves: real arrays (higher = more worth ke
 Density = Any  # float | traced scalar | pytree of them (None where not sparsified): the fraction kept
 Filter = Callable[[Params], PyTree]  # params -> pytree of bool, as optax's mask arguments are
 Schedule = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> float scalar
-Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: is a refresh due?
+Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: whether a refresh is due
 Key = jax.Array  # a typed PRNG key, as jax.random.key makes them
 LossFn = Callable[[Params, PyTree, Any, Key], tuple[Any, PyTree]]  # (params, state, batch, key) -> (mean loss, state)
 LogitsFn = Callable[[Params, PyTree, Any, Key], tuple[jax.Array, PyTree]]  # the same -> ((examples, classes), state)

@@ -19,9 +19,9 @@ from jaxticket._jaxpr._products import Product, Weight, product_of
 from jaxticket._jaxpr._walk import ClosedJaxpr, called, evaluated, moved, scan_sizes, shape_of, traced, walk
 from jaxticket.typing import Params, PyTree
 
-# Operations on a weight and on what does not depend on data (masks, scales, …) that leave each entry in its place.
+# Operations on a weight and on arrays that do not depend on data (masks, scales, …) that leave entries in place.
 _ELEMENTWISE = ("add", "add_any", "sub", "mul", "div", "select_n")
-# Those by which a layer's output becomes that with its bias and its norm in evaluation mode.
+# Operations that add a bias and a norm in evaluation mode to a layer's output.
 _AFFINE = ("add", "add_any", "sub", "mul", "div")
 
 
@@ -77,14 +77,14 @@ def captured(
 
 def order_of_use(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree) -> list[int]:
     """Return the indices of the leaves that are multiplied with data, in the order of their first products."""
-    found: dict[int, None] = {}
+    order: dict[int, None] = {}
 
     def tap(product: Product, slot: jax.Array) -> jax.Array:
-        found.setdefault(product.weight.leaf)
+        order.setdefault(product.weight.leaf)
         return product.output
 
     jax.eval_shape(lambda p, x: captured(apply, p, x, lambda product: None, tap=tap, slots=p), params, x)
-    return list(found)
+    return list(order)
 
 
 def _slots(params: Params, slots: PyTree) -> list[Any]:
@@ -120,15 +120,15 @@ class _Run:
             self._add(product.weight.key, self._measure(product))
         return self._totals
 
-    def _add(self, key: Hashable, found: PyTree | None) -> None:
-        if found is not None:
+    def _add(self, key: Hashable, measures: PyTree | None) -> None:
+        if measures is not None:
             old = self._totals.get(key)
-            self._totals[key] = found if old is None else jax.tree.map(jnp.add, old, found)
+            self._totals[key] = measures if old is None else jax.tree.map(jnp.add, old, measures)
 
     def _step(self, eqn: JaxprEqn, values: list[_Value]) -> Sequence[_Value]:
         name = eqn.primitive.name
         if any(v.weight is not None for v in values):
-            # A call without weights is left whole, so that it keeps its own derivative.
+            # A call without weights stays whole, so that it keeps its own derivative.
             if (body := called(eqn)) is not None:
                 return self.walk(body, values)
             loop = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
@@ -194,17 +194,17 @@ class _Run:
             None if a is None or (s := v.weight.slot) is None else jnp.moveaxis(s, a, 0) for v, a in zip(stacked, axes)
         ]
 
-        def one(state: list[Any], slices: Any) -> Any:
+        def iterate(state: list[Any], slices: Any) -> Any:
             layers = [_layer(v, x, axis, slot) for v, x, axis, slot in zip(stacked, slices[0], axes, slices[1])]
             arrays, totals = self._inside(body, [*values[:constants], *(_Value(s, data) for s in state), *layers])
             return arrays[: first - constants], (arrays[first - constants :], totals)
 
         slices = ([v.array for v in stacked], slots)
-        how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-        state, (out, totals) = jax.lax.scan(one, state, slices, **how)
-        for i, found in totals.items():
-            merge = _summed if i < constants else _stacked_on(axes[i - first])
-            self._add(values[i].weight.key, jax.tree.map(merge, found))
+        options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+        state, (out, totals) = jax.lax.scan(iterate, state, slices, **options)
+        for i, total in totals.items():
+            merge = _sum if i < constants else _stack_on(axes[i - first])
+            self._add(values[i].weight.key, jax.tree.map(merge, total))
         return [_Value(array, data) for array in (*state, *out)]
 
     def _while(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
@@ -212,41 +212,41 @@ class _Run:
         start = skipped + eqn.params["body_nconsts"]
         fixed, data = values[skipped:start], any(v.data for v in values)
 
-        def one(state: list[Any]) -> Any:
+        def iterate(state: list[Any]) -> Any:
             return self._inside(eqn.params["body_jaxpr"], [*fixed, *(_Value(s, data) for s in state)])
 
         def step(carry: Any) -> Any:
-            state, totals = one(carry[0])
+            state, totals = iterate(carry[0])
             return state, jax.tree.map(jnp.add, carry[1], totals)
 
-        def going(carry: Any) -> jax.Array:
+        def resumes(carry: Any) -> jax.Array:
             return jaxpr_as_fun(eqn.params["cond_jaxpr"])(*(v.array for v in values[:skipped]), *carry[0])[0]
 
         state = [v.array for v in values[start:]]
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, state)[1])
-        state, totals = jax.lax.while_loop(going, step, (state, zeros))
-        for i, found in totals.items():
-            self._add(fixed[i].weight.key, found)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(iterate, state)[1])
+        state, totals = jax.lax.while_loop(resumes, step, (state, zeros))
+        for i, total in totals.items():
+            self._add(fixed[i].weight.key, total)
         return [_Value(array, data) for array in state]
 
     def _cond(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
         chosen, *operands = values
 
-        def taken(jaxpr: ClosedJaxpr) -> Any:
+        def take(jaxpr: ClosedJaxpr) -> Any:
             return self._inside(jaxpr, operands)
 
         branches = eqn.params["branches"]
-        shapes = [jax.eval_shape(functools.partial(taken, jaxpr))[1] for jaxpr in branches]
-        every = {key: found for shape in shapes for key, found in shape.items()}
+        shapes = [jax.eval_shape(functools.partial(take, jaxpr))[1] for jaxpr in branches]
+        every = {key: total for shape in shapes for key, total in shape.items()}
 
-        def padded(jaxpr: ClosedJaxpr) -> Any:
-            arrays, totals = taken(jaxpr)
-            missing = {key: found for key, found in every.items() if key not in totals}
+        def pad(jaxpr: ClosedJaxpr) -> Any:
+            arrays, totals = take(jaxpr)
+            missing = {key: total for key, total in every.items() if key not in totals}
             return arrays, totals | jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), missing)
 
-        arrays, totals = jax.lax.switch(chosen.array, [functools.partial(padded, jaxpr) for jaxpr in branches])
-        for i, found in totals.items():
-            self._add(operands[i].weight.key, found)
+        arrays, totals = jax.lax.switch(chosen.array, [functools.partial(pad, jaxpr) for jaxpr in branches])
+        for i, total in totals.items():
+            self._add(operands[i].weight.key, total)
         data = any(v.data for v in values)
         return [_Value(array, data) for array in arrays]
 
@@ -279,11 +279,11 @@ def _layer(stacked: _Value, x: jax.Array, axis: int | None, slot: jax.Array | No
     return _Value(x, stacked.data, stacked.weight._replace(layout=stacked.weight.layout[1:], slot=slot))
 
 
-def _summed(found: jax.Array) -> jax.Array:
+def _sum(measure: jax.Array) -> jax.Array:
     """Sum the measures of a leaf that is the same at each iteration of a scan."""
-    return jnp.sum(found, 0)
+    return jnp.sum(measure, 0)
 
 
-def _stacked_on(axis: int) -> Callable[[jax.Array], jax.Array]:
+def _stack_on(axis: int) -> Callable[[jax.Array], jax.Array]:
     """Return a function that puts the measures of stacked layers on their axis of the leaf."""
-    return lambda found: jnp.moveaxis(jnp.squeeze(found, axis + 1), 0, axis)
+    return lambda measure: jnp.moveaxis(jnp.squeeze(measure, axis + 1), 0, axis)

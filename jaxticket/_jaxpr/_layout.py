@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Axis = int | tuple[str, int]  # an axis of the origin, or the name of one that it has not
+Axis = int | tuple[str, int]  # an axis of the origin, or the name of an axis that it does not have
 
 
 class Part(NamedTuple):
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     stride: int = 1
 
 
-# For each axis of an array the parts that make it up, the most significant first; none for an axis of size 1.
+# The parts that make up each axis of an array, the most significant first; none for an axis of size 1.
 Layout = tuple[tuple[Part, ...], ...]
 
 

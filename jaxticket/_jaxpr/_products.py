@@ -138,14 +138,14 @@ def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.
 def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product:
     params, shape = eqn.params, shape_of(eqn.invars[1])
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    how = {
+    options = {
         name: params[name]
         for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers")
     }
     out, *others = numbers.rhs_spec  # (output features, input features, spatial…)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(x, w, **how, feature_group_count=groups, precision=_EXACT)
+        return lax.conv_general_dilated(x, w, **options, feature_group_count=groups, precision=_EXACT)
 
     def unfold(x: jax.Array) -> jax.Array:
         if groups > 1:
@@ -154,7 +154,7 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
                 "leave it out with where=."
             )
         window = [shape[a] for a in others[1:]]
-        patches = lax.conv_general_dilated_patches(x, window, precision=_EXACT, **how)
+        patches = lax.conv_general_dilated_patches(x, window, precision=_EXACT, **options)
         features = jnp.moveaxis(patches, numbers.out_spec[1], -1)
         split = features.reshape(*features.shape[:-1], *(shape[a] for a in others))
         start = features.ndim - 1

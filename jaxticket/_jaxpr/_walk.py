@@ -27,7 +27,7 @@ _BODIES = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
-# Operations on one array after which each entry still stands where it stood.
+# Operations on one array that leave each entry in its place.
 _IN_PLACE = ("convert_element_type", "copy", "copy_p", "name", "optimization_barrier", "reduce_precision", "pvary")
 
 

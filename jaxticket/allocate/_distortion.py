@@ -81,7 +81,7 @@ def rate_distortion(
     check_affordable(density, budget, least, minimum=minimum)
     counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
     counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
-    curves = distortions(apply, params, inputs, counts, where=where)
+    curves = distortions(params, apply, inputs, counts, where=where)
     picked = cheapest(curves, counts, budget)
     kept = np.array([of_leaf[i] for of_leaf, i in zip(counts, picked, strict=True)])
     return fill(chosen, ratios(spend(kept / np.maximum(sizes, 1), sizes, np.maximum(kept, least), budget), sizes))
@@ -98,7 +98,7 @@ def distortions(
     """Return, for each leaf, the mean squared change of the outputs when it alone is pruned to each of its counts."""
     chosen = filters.only(params, where)
     sizes = [leaf.size for leaf in leaves_of(chosen)]
-    change = output_change(apply, params, inputs, where=where)
+    change = output_change(params, apply, inputs, where=where)
     curves = []
     for i, (of_leaf, size) in enumerate(zip(counts, sizes, strict=True)):
         alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))])

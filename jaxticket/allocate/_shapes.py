@@ -12,7 +12,7 @@ from jaxticket.allocate._shares import checked_density, fill, leaves_of, ratio, 
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Params, PyTree
 
-LAST_DENSITY = 0.2  # what uniform+ leaves the last layer at least
+LAST_DENSITY = 0.2  # the least density of the last layer in uniform+
 
 
 def uniform(
@@ -252,7 +252,7 @@ def for_flops(
     fraction = checked_density("fraction", fraction)
     chosen = filters.only(params, where)
     costs = _costs(params, chosen, positions or {})
-    affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 is to afford 29
+    affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 must afford 29
     total = sum(leaf.size for leaf in leaves_of(chosen))
 
     def densities_of(kept: int) -> PyTree:

@@ -53,7 +53,7 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
     """
     occupied = np.maximum(least, np.minimum(sizes, 1))
     low = occupied if occupied.sum() <= budget else least
-    # A raw share of 0 gets what is left when all others are full.
+    # A raw share of 0 gets the rest when all others are full.
     positive = np.maximum(raw / max(raw.max(initial=0), _SMALLEST), _SMALLEST)
     wishes = _poured(positive * sizes, low, sizes, budget)
     counts = np.clip(np.floor(wishes), low, sizes).astype(np.int64)
@@ -65,8 +65,7 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
 
 
 def _poured(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
-    """Return real counts clip(eps · shares, low, high) with the sum `budget`: the total rises with eps, piece by piece.
-    """
+    """Return real counts clip(eps · shares, low, high) with the sum `budget`, which is piecewise linear in eps."""
     rising = shares > 0
     bends = np.concatenate([[0.0], *(bound[rising] / shares[rising] for bound in (low, high))])
     bends.sort()

@@ -13,7 +13,7 @@ from jaxticket.errors import InputError
 
 
 def cifar10(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dataset:
-    """Load CIFAR-10, 60,000 photographs in ten classes (Krizhevsky, "Learning Multiple Layers of Features ...", 2009).
+    """Load CIFAR-10, 60,000 photographs in ten classes (Krizhevsky, 2009).
 
     50,000 − `validation` examples are to train on, the official 10,000 to test. Images are (examples, 32, 32, 3)
     float32, normalised with the mean and standard deviation of each channel of the training images.
@@ -30,6 +30,9 @@ def cifar10(*, seed: int, validation: int = 5000, folder: Folder = None) -> Data
     Raises:
       InputError: a set that neither source has, a damaged file, or a `validation` that leaves nothing to train on.
       MissingExtraError: pillow is absent.
+
+    References:
+      Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 
     Examples:
       >>> cifar10(seed=0, folder="data").train.x.shape  # doctest: +SKIP

@@ -126,7 +126,7 @@ def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:
 
 def _check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
     if len(x) != len(y):
-        raise InputError(f"{x_name} holds {len(x)} examples and {y_name} {len(y)} labels; they must be as many")
+        raise InputError(f"{x_name} holds {len(x)} examples and {y_name} {len(y)} labels; the numbers must be equal")
 
 
 def _check_sizes(examples: int, **sizes: int) -> None:

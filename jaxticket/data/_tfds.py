@@ -11,7 +11,7 @@ from jaxticket.data._dataset import Arrays
 from jaxticket.data._extras import needs
 from jaxticket.errors import InputError, MissingExtraError
 
-Folder = str | os.PathLike[str] | None  # of files or prepared sets; None: where they usually are
+Folder = str | os.PathLike[str] | None  # of files or prepared sets; None for the usual place
 
 
 def prepare(name: str, *, folder: Folder = None) -> None:
@@ -32,7 +32,7 @@ def prepare(name: str, *, folder: Folder = None) -> None:
       >>> prepare("cifar10", folder="data")  # doctest: +SKIP
     """
     with needs("importlib_resources"):
-        import importlib_resources  # noqa: F401  tfds needs it to prepare a set, and does not say so
+        import importlib_resources  # noqa: F401  tfds needs it to prepare a set, but does not require it
     builder, tfds = _builder(name, folder)
     for feature in builder.info.features.values():
         if isinstance(feature, tfds.features.Image):
@@ -60,7 +60,7 @@ def tfds_source(name: str, *, split: str, folder: Folder = None) -> Sequence[dic
       (500, 375, 3)
     """
     builder, _ = _builder(name, folder)
-    # Asked first: a builder of an unprepared set would try to download it, and without a network for minutes.
+    # Ask first: a builder of an unprepared set would try to download it, without a network for minutes.
     if not builder.is_prepared():
         arguments = f"{name!r}" if folder is None else f"{name!r}, folder={os.fspath(folder)!r}"
         raise InputError(
@@ -81,7 +81,7 @@ def train_and_test(name: str, *, folder: Folder, otherwise: str) -> tuple[Arrays
     try:
         train, test = (tfds_source(name, split=split, folder=folder) for split in ("train", "test"))
     except (InputError, MissingExtraError) as error:
-        raise InputError(f"{name} is not at hand (folder={folder}): {otherwise}, or use tfds: {error}") from error
+        raise InputError(f"{name} is missing (folder={folder}): {otherwise}, or use tfds: {error}") from error
     return _arrays(train), _arrays(test)
 
 

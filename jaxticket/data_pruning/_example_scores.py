@@ -138,7 +138,8 @@ def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: Py
       InputError: no examples, arrays of different lengths, or parameters or a loss that are not floats.
 
     Examples:
-      >>> grand({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
+      >>> examples = jnp.array([[3.0, 4.0], [0.0, 1.0]])
+      >>> grand({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, examples, batch_size=8)
       Array([5., 1.], dtype=float32)
     """
     check_count(1, batch_size=batch_size)
@@ -198,7 +199,7 @@ def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array
         raise InputError(f"labels has shape {labels.shape}; pass {logits.shape[:1]}, one class for each row of logits")
     classes = logits.shape[1]
     if not isinstance(labels, jax.core.Tracer) and labels.size:
-        with jax.ensure_compile_time_eval():  # what a function that is traced closes over is checked too
+        with jax.ensure_compile_time_eval():  # labels that a traced function closes over are checked too
             least, most = int(labels.min()), int(labels.max())
         if not 0 <= least <= most < classes:
             raise InputError(f"labels lie in {least} … {most}; pass integers in 0 … {classes - 1}")

@@ -26,10 +26,10 @@ class Statistics(NamedTuple):
     step: jax.Array  # () int32: updates so far
     seen: jax.Array  # presentations
     correct: jax.Array  # presentations in which it was classified right
-    right: jax.Array  # bool: was it, when it was last seen?
+    right: jax.Array  # bool: whether it was, when it was last seen
     forgotten: jax.Array  # times that it was right when seen, and wrong when next seen
     first_learned: jax.Array  # the step in which it was first right, or −1
-    sums: dict[str, jax.Array]  # float32: of what else was observed, over presentations
+    sums: dict[str, jax.Array]  # float32: of the other measures, over presentations
 
 
 class Tracked(NamedTuple):
@@ -159,8 +159,10 @@ def statistics_of(state: Any) -> Statistics:
 def _check_observed(statistics: Statistics, index: jax.Array, observed: Any) -> None:
     wanted = {"correct", *statistics.sums}
     if not isinstance(observed, Mapping) or set(observed) != wanted:
-        found = sorted(map(str, observed)) if isinstance(observed, Mapping) else type(observed).__name__
-        raise InputError(f"observed has {found}, but the statistics want {sorted(wanted)}")
+        names = sorted(map(str, observed)) if isinstance(observed, Mapping) else type(observed).__name__
+        raise InputError(f"observed has {names}, but the statistics need {sorted(wanted)}")
     for name, values in observed.items():
         if jnp.shape(values) != index.shape or jnp.ndim(index) != 1:
-            raise InputError(f"observed[{name!r}] has shape {jnp.shape(values)}, index {index.shape}; pass one each")
+            raise InputError(
+                f"observed[{name!r}] has shape {jnp.shape(values)}, index {index.shape}; pass one value for each"
+            )

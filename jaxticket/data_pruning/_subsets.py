@@ -157,7 +157,7 @@ def save_subset(
     try:
         text = json.dumps({**content, "rows": rows}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"provenance is no JSON ({error}); pass numbers, strings, lists and dicts of them") from error
+        raise InputError(f"provenance is not JSON ({error}); pass numbers, strings, lists and dicts of them") from error
     files.write_together(pathlib.Path(path), text + "\n")
 
 
@@ -177,17 +177,17 @@ def load_subset(path: str | os.PathLike[str], *, data: PyTree) -> tuple[jax.Arra
     """
     file = pathlib.Path(path)
     try:
-        found = json.loads(file.read_text())
-        examples, rows, provenance = found["examples"], found["rows"], dict(found["provenance"])
-        if found["version"] != _VERSION:
-            raise ValueError(f"version {found['version']!r}")
+        content = json.loads(file.read_text())
+        examples, rows, provenance = content["examples"], content["rows"], dict(content["provenance"])
+        if content["version"] != _VERSION:
+            raise ValueError(f"version {content['version']!r}")
         if not all(type(row) is int for row in [examples, *rows]) or rows != sorted({*rows}):
             raise ValueError("rows are not rising whole numbers")
         if rows and not 0 <= rows[0] <= rows[-1] < examples:
             raise ValueError(f"rows reach beyond {examples} examples")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file} is no subset that can be read ({error}); write it with save_subset") from error
-    if found["data"] != fingerprint(data) or {len(leaf) for leaf in jax.tree.leaves(data)} != {examples}:
+        raise CheckpointError(f"{file} is not a readable subset ({error}); write it with save_subset") from error
+    if content["data"] != fingerprint(data) or {len(leaf) for leaf in jax.tree.leaves(data)} != {examples}:
         raise CheckpointError(f"{file} was made for other training examples; pass those, in their order and values")
     return jnp.zeros(examples, bool).at[jnp.asarray(rows, jnp.int32)].set(True), provenance
 
@@ -248,5 +248,5 @@ def _check_length(subset: jax.Array, data: PyTree) -> None:
     sizes = {len(leaf) for leaf in jax.tree.leaves(data)}
     if sizes != {len(subset)}:
         raise InputError(
-            f"subset is of {len(subset)} examples, but data hold {sorted(sizes)}; pass what it was made of"
+            f"subset is of {len(subset)} examples, but data hold {sorted(sizes)}; pass the data that it was made for"
         )

@@ -86,7 +86,7 @@ def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] 
     """
     _check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
     if not isinstance(milestones, Sequence) or isinstance(milestones, str):
-        raise InputError(f"milestones={milestones!r} is no sequence; pass fractions of the training, as (0.5, 0.75)")
+        raise InputError(f"milestones={milestones!r} is not a sequence; pass fractions of the training, as (0.5, 0.75)")
     for fraction in milestones:
         check_number(milestones=fraction)
     if any(not low < high for low, high in itertools.pairwise([0.0, *milestones, 1.0])):

@@ -83,8 +83,8 @@ def barrier(
       StructureError: ends of different structure or shapes.
 
     Examples:
-      >>> found = barrier(lambda w, _: jnp.minimum(1 - w**2, 1.0), Endpoint(jnp.float32(-1)), Endpoint(jnp.float32(1)))
-      >>> round(found.height, 2), found.distance, found.stable
+      >>> path = barrier(lambda w, _: jnp.minimum(1 - w**2, 1.0), Endpoint(jnp.float32(-1)), Endpoint(jnp.float32(1)))
+      >>> round(path.height, 2), path.distance, path.stable
       (1.0, 2.0, False)
     """
     points = _checked_alphas(alphas)
@@ -129,7 +129,7 @@ def lerp(a: PyTree, b: PyTree, alpha: float | jax.Array) -> PyTree:
         if jnp.shape(x) != jnp.shape(y):
             raise StructureError(
                 f"b at {name!r} has shape {jnp.shape(y)}, but a has {jnp.shape(x)}; only networks of one architecture "
-                "are joined by a line"
+                "can be joined by a line"
             )
 
     _tree.map_present(check, _tree.names(a), a, b)
@@ -138,7 +138,7 @@ def lerp(a: PyTree, b: PyTree, alpha: float | jax.Array) -> PyTree:
 
 @jax.jit
 def _lerp(a: PyTree, b: PyTree, alpha: jax.Array) -> PyTree:
-    def one(x: jax.Array, y: jax.Array) -> jax.Array:
+    def interpolate(x: jax.Array, y: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x
         wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -146,7 +146,7 @@ def _lerp(a: PyTree, b: PyTree, alpha: jax.Array) -> PyTree:
         # From the nearer end: (1 − α)·x + α·y would round even where x equals y, and start + way miss y.
         return jnp.where(alpha < 0.5, start + alpha * way, y.astype(wide) - (1 - alpha) * way).astype(x.dtype)
 
-    return _tree.map_present(one, a, b)
+    return _tree.map_present(interpolate, a, b)
 
 
 @jax.jit
@@ -187,7 +187,7 @@ def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
     if masks.hamming(a.params, a.mask, b.mask) > 0:
         raise InputError(
             "the ends keep to different masks, and between them lie networks denser than either; compare runs of one "
-            "ticket, or give both ends the union of their masks if that is what you ask"
+            "ticket, or give both ends the union of their masks if you want those networks"
         )
     params = (masks.apply_mask(end.params, a.mask) for end in (a, b))
     return tuple(end._replace(params=p, mask=a.mask) for end, p in zip((a, b), params))  # type: ignore[return-value]
@@ -197,7 +197,7 @@ def _checked_alphas(alphas: Sequence[float]) -> np.ndarray:
     try:
         points = np.asarray(alphas, np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"alphas={alphas!r:.80} hold what is no number ({error})") from error
+        raise InputError(f"alphas={alphas!r:.80} hold something that is not a number ({error})") from error
     if points.ndim != 1 or len(points) < 2 or points[0] != 0 or points[-1] != 1 or not np.all(np.diff(points) > 0):
         raise InputError(f"alphas={alphas!r} must rise from 0 to 1, as numpy.linspace(0, 1, 30) does")
     return points

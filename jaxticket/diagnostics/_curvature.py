@@ -17,8 +17,7 @@ LossOfParams = Callable[[Params], jax.Array]
 
 
 class Eigenpair(NamedTuple):
-    """An eigenvalue of the Hessian, its unit vector, and the residual ‖H v − λ v‖ / |λ|, which is 0 if they are exact.
-    """
+    """An eigenvalue of the Hessian, its unit vector, and the residual ‖H v − λ v‖ / |λ|, 0 if they are exact."""
 
     value: jax.Array
     vector: Params
@@ -98,13 +97,13 @@ def hessian_top(
         vector = jax.tree.map(lambda v, h: jnp.where(converged, v, h), vector, _unit(image))
         return i + 1, Eigenpair(value, vector, rest / jnp.maximum(jnp.abs(value), _TINY))
 
-    def goes_on(carry: tuple[jax.Array, Eigenpair]) -> jax.Array:
+    def resumes(carry: tuple[jax.Array, Eigenpair]) -> jax.Array:
         i, pair = carry
         return (i < iterations) & (pair.residual > tolerance)
 
     first = _unit(_kept(optax.tree.random_like(key, params), mask))
     start = Eigenpair(jnp.zeros(()), first, jnp.full((), jnp.inf))
-    return jax.lax.while_loop(goes_on, step, (jnp.int32(0), start))[1]
+    return jax.lax.while_loop(resumes, step, (jnp.int32(0), start))[1]
 
 
 def hessian_trace(

@@ -56,7 +56,7 @@ def interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1, such as 0.95")
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise InputError(f"values={values!r} is no sequence; pass the value of each replicate")
+        raise InputError(f"values={values!r} is not a sequence; pass the value of each replicate")
     values = list(values)
     for value in values:
         check_number(values=value)

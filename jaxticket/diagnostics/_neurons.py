@@ -49,7 +49,7 @@ def dead_neurons(activations: jax.Array, *, cut: jax.Array | None = None) -> Dea
     neurons = activations.shape[-1]
     cut = jnp.zeros(neurons, bool) if cut is None else cut
     if cut.shape != (neurons,):
-        raise InputError(f"cut has shape {cut.shape}, and the activations are of {neurons} neurons")
+        raise InputError(f"cut has shape {cut.shape}, but the activations have {neurons} neurons")
     silence = jnp.mean(activations == 0, axis=range(activations.ndim - 1), dtype=jnp.float32)
     others = jnp.maximum(jnp.sum(~cut), 1)
     return DeadNeurons(

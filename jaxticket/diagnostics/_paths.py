@@ -11,7 +11,7 @@ from jaxticket._jaxpr import captured
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
 
-_SHIFTS = ("bias", "b", "offset", "shift", "beta")  # which bring a signal of their own, that no path brought
+_SHIFTS = ("bias", "b", "offset", "shift", "beta")  # these add a signal that did not come along any path
 
 
 def effective_mask(params: Params, mask: Mask, apply: Callable[[Params, PyTree], PyTree], x: PyTree) -> Mask:

@@ -64,7 +64,9 @@ def _history(steps: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray,
     try:
         at, measured = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"steps={steps!r:.80} or values={values!r:.80} hold what is no number ({error})") from error
+        raise InputError(
+            f"steps={steps!r:.80} or values={values!r:.80} hold something that is not a number ({error})"
+        ) from error
     if at.ndim != 1 or at.shape != measured.shape or not len(at):
         raise InputError(
             f"a history of {at.shape} steps and {measured.shape} values; give one value a step, at least one"

@@ -101,8 +101,8 @@ def verdict(
       InputError: fewer than two replicates, values outside [0, 1] (percentages, NaN), or a negative margin.
 
     Examples:
-      >>> found = verdict([0.985, 0.984], [0.986, 0.985], [0.960, 0.962], [0.980, 0.981], best=0.985)
-      >>> found.outcome, found.gap.clear
+      >>> result = verdict([0.985, 0.984], [0.986, 0.985], [0.960, 0.962], [0.980, 0.981], best=0.985)
+      >>> result.outcome, result.gap.clear
       (<Outcome.JACKPOT: 'jackpot'>, True)
     """
     for name, values in (("dense", dense), ("ticket", ticket), ("reinit", reinit), ("retrained", retrained)):
@@ -140,7 +140,7 @@ def _compare(a: Sample, b: Sample, least: float) -> Comparison:
 
 def _check_accuracies(name: str, values: Sequence[float]) -> None:
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise InputError(f"{name}={values!r} is no sequence; pass the accuracy of each replicate")
+        raise InputError(f"{name}={values!r} is not a sequence; pass the accuracy of each replicate")
     for value in values:
         check_number(**{name: value})
     if not all(0 <= value <= 1 for value in values):

@@ -117,7 +117,7 @@ def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -
     check_mask("a", a)
     check_mask("b", b)
 
-    def one(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
+    def combine_leaf(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
         if x is None and y is None:
             return None
         if x is None or y is None:
@@ -132,4 +132,4 @@ def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -
             )
         return f(x, y)
 
-    return _tree.tree_map(one, _tree.names(a), a, b)
+    return _tree.tree_map(combine_leaf, _tree.names(a), a, b)

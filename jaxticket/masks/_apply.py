@@ -59,8 +59,8 @@ def gate(params: Params, soft_mask: SoftMask) -> Params:
 def in_shapes_of(mask: Mask, scores: PyTree) -> Mask:
     """Return the mask in the shapes of scores: an entry is alive if any weight that its score stands for is alive."""
 
-    def one(m: jax.Array, s: jax.Array) -> jax.Array:
+    def reduce(m: jax.Array, s: jax.Array) -> jax.Array:
         alike = [axis for axis, (wide, n) in enumerate(zip(m.shape, s.shape, strict=True)) if wide != n == 1]
         return jnp.broadcast_to(jnp.any(m, alike, keepdims=True), s.shape)
 
-    return _tree.map_present(one, mask, scores)
+    return _tree.map_present(reduce, mask, scores)

@@ -249,11 +249,11 @@ def _kept(params: Params, mask: Mask) -> jax.Array:
     """Return the number of weights kept: int32 and exact where that can hold it, else float32."""
     dtype = jnp.int32 if _size(params, mask) <= _MOST else jnp.float32
 
-    def one(p: jax.Array, m: jax.Array) -> jax.Array:
+    def count(p: jax.Array, m: jax.Array) -> jax.Array:
         # Two steps: the first cannot overflow int32, and float32 would lose count in it.
         return jnp.sum(_along_last(m), dtype=dtype) * jnp.asarray(_repeats(p, m), dtype)
 
-    return sum(jax.tree.leaves(_tree.map_present(one, params, mask)), start=jnp.zeros((), dtype))
+    return sum(jax.tree.leaves(_tree.map_present(count, params, mask)), start=jnp.zeros((), dtype))
 
 
 def _along_last(m: jax.Array) -> jax.Array:

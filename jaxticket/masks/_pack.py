@@ -43,11 +43,11 @@ def pack(mask: Mask) -> PyTree:
 
     check_mask("mask", mask)
 
-    def one(m: jax.Array) -> PackedMask:
+    def pack_leaf(m: jax.Array) -> PackedMask:
         last = m.shape[-1] if m.ndim else None
         return PackedMask(jnp.packbits(m if m.ndim else m[None], axis=-1), last)
 
-    return _tree.map_present(one, mask)
+    return _tree.map_present(pack_leaf, mask)
 
 
 def unpack(packed: PyTree) -> Mask:
@@ -59,7 +59,7 @@ def unpack(packed: PyTree) -> Mask:
       {'bias': None, 'kernel': Array([ True, False], dtype=bool)}
     """
 
-    def one(leaf: PackedMask | None) -> jax.Array | None:
+    def unpack_leaf(leaf: PackedMask | None) -> jax.Array | None:
         if leaf is None:
             return None
         count = 1 if leaf.last is None else leaf.last
@@ -68,4 +68,4 @@ def unpack(packed: PyTree) -> Mask:
         mask = jnp.unpackbits(leaf.bits, axis=-1)[..., :count].astype(bool)
         return mask[..., 0] if leaf.last is None else mask
 
-    return jax.tree.map(one, packed, is_leaf=lambda x: x is None or isinstance(x, PackedMask))
+    return jax.tree.map(unpack_leaf, packed, is_leaf=lambda x: x is None or isinstance(x, PackedMask))

@@ -12,7 +12,7 @@ from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
 
-PADDING = 0  # the token that fills up a batch, and that no other token sees
+PADDING = 0  # the token that fills up a batch; no other token sees it
 _EPSILON = 1e-12
 
 

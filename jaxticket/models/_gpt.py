@@ -20,7 +20,7 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
 
     It is GPT-2 (Radford et al., 2019): pre-norm blocks, learned positions, tanh GELU, logits by the transposed
     embedding. Kernels and embeddings are normal with deviation 0.02, over √(2 · layers) where they write to the
-    residual stream; biases zero. There is no dropout. The default size is that of nanoGPT's character model. 12 layers
+    residual stream; biases zero. Dropout is absent. The default size is that of nanoGPT's character model. 12 layers
     and heads of width 768 with the vocabulary 50,257 and context 1,024 make GPT-2's 124,439,808 parameters. Heads,
     their channels, hidden units and blocks are read from the parameters. The model raises InputError for tokens that
     are not integers, and for more of them than the context.

@@ -22,10 +22,10 @@ except ImportError as error:
 Initialiser = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as jax.nn.initializers make them
 Layers = dict[str, Any]  # nested dicts of NNX layers
 
-# What torch calls kaiming_normal: not truncated, unlike nnx.initializers.he_normal.
+# The kaiming_normal of torch: not truncated, unlike nnx.initializers.he_normal.
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
-_MOMENTUM = 0.9  # of running statistics: what torch calls 0.1
+_MOMENTUM = 0.9  # of running statistics; torch calls it 0.1
 
 
 class _Keys:
@@ -94,7 +94,7 @@ def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool)
 
     Running statistics keep nine tenths at a step, and hold the biased variance; they stay float32 where x is bfloat16.
     """
-    statistics = jax.tree.map(jnp.asarray, statistics)  # NNX updates numpy's arrays in place: those of the caller
+    statistics = jax.tree.map(jnp.asarray, statistics)  # NNX would update the caller's numpy arrays in place
     layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM, dtype=x.dtype)
     x = layer(x, use_running_average=not train)
     return x, {"mean": layer.mean[...], "var": layer.var[...]}

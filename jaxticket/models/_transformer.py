@@ -28,7 +28,9 @@ def new_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 def new_block(
     width: int, heads: int, rngs: nnx.Rngs, *, kernel_init: _layers.Initialiser, residual_init: _layers.Initialiser
 ) -> _layers.Layers:
-    """Make a block's layers. `residual_init` draws the two kernels that write to the residual stream; biases are zero.
+    """Make a block's layers; biases are zero.
+
+    `residual_init` draws the two kernels that write to the residual stream.
     """
     head = (heads, width // heads)
     names = ("query", "key", "value")

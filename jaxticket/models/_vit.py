@@ -23,7 +23,7 @@ def vit_tiny(*, classes: int = 1000, image_size: int = 224, patch: int = 16, cha
 
     It follows Dosovitskiy et al., "An Image Is Worth 16 × 16 Words" (2021), at the size of DeiT-Ti (Touvron et al.,
     2021) and initialised as there. Kernels, class token and positions are normal with deviation 0.02, the patch
-    convolution is uniform by fan-in, biases are zero. There is no dropout; stochastic depth is left out. Heads, their
+    convolution is uniform by fan-in, biases are zero. Dropout and stochastic depth are left out. Heads, their
     channels, hidden units and blocks are read from the parameters. It has 5,717,416 parameters with the defaults.
 
     Args:

@@ -79,7 +79,7 @@ def activation_norm(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: No
       {'w': Array([[5., 0.]], dtype=float32)}
     """
     measure = _over_positions(jnp.square, nonlinearity)
-    return _measured(apply, batches, measure, lambda weight, found: jnp.sqrt(found.total))
+    return _measured(apply, batches, measure, lambda weight, mean: jnp.sqrt(mean.total))
 
 
 def mean_activation(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -237,8 +237,8 @@ def _mean_over(x: jax.Array, axes: int) -> _Mean:
     return _Mean(jnp.sum(x, range(axes)), jnp.full((1,) * (x.ndim - axes), number, x.dtype))
 
 
-def _average(weight: jax.Array, found: _Mean) -> jax.Array:
-    return found.total / found.number
+def _average(weight: jax.Array, mean: _Mean) -> jax.Array:
+    return mean.total / mean.number
 
 
 def _measured(
@@ -258,8 +258,8 @@ def _totalled(
 
     @jax.jit
     def add(totals: PyTree, masked: Params, others: Params, batch: PyTree) -> PyTree:
-        found = find(lambda params, x: apply(join(params, others), x), masked, batch)
-        return found if totals is None else jax.tree.map(jnp.add, totals, found)
+        new = find(lambda params, x: apply(join(params, others), x), masked, batch)
+        return new if totals is None else jax.tree.map(jnp.add, totals, new)
 
     def measure(at: Point) -> Scores:
         totals = None
@@ -268,7 +268,7 @@ def _totalled(
                 totals = _zeros(jax.eval_shape(add, None, at.masked, at.others, batch))
             totals = add(totals, at.masked, at.others, batch)
         if totals is None:
-            raise InputError("batches holds none; pass at least one batch.")
+            raise InputError("batches is empty; pass at least one batch.")
         return _tree.tree_map(lambda w, t: None if w is None or t is None else finish(w, t), at.weights, totals)
 
     return probe(measure)

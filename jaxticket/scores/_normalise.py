@@ -134,7 +134,7 @@ def _modules(module_of: Callable[[str], Hashable] | Mapping[str, Hashable], scor
     if callable(module_of):
         chosen = {name: (module_of(name),) for name in names.values()}
     else:
-        rules = {regex: (found,) for regex, found in module_of.items()}
+        rules = {regex: (name,) for regex, name in module_of.items()}
         chosen = _tree.resolve(rules, {name: i for i, name in names.items()})
     members = defaultdict(list)
     for i, name in names.items():
@@ -166,8 +166,7 @@ def _unit_norm(s: jax.Array, alive: jax.Array) -> jax.Array:
 
 
 def _scaled(s: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Divide `s` by its largest counted size, so that sums of squares stay in range; also return which entries count.
-    """
+    """Divide `s` by its largest counted size, so that sums of squares stay in range; also mark the counted entries."""
     counted = alive & jnp.isfinite(s)
     return _ratio(s, jnp.max(jnp.abs(s), where=counted, initial=0)), counted
 

@@ -54,7 +54,8 @@ def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> score = snip(lambda params, batch: jnp.vdot(params["w"], batch), [jnp.array([3.0, 1.0]), jnp.array([1.0, 1.0])])
+      >>> batches = [jnp.array([3.0, 1.0]), jnp.array([1.0, 1.0])]
+      >>> score = snip(lambda params, batch: jnp.vdot(params["w"], batch), batches)
       >>> score({"w": jnp.array([1.0, -4.0])})
       {'w': Array([2., 4.], dtype=float32)}
     """

@@ -60,7 +60,7 @@ def scalar_loss(loss: Loss) -> Callable[[Params, Params, PyTree], jax.Array]:
     def joined(scored: Params, others: Params, batch: PyTree) -> jax.Array:
         value = loss(join(scored, others), batch)
         if jnp.shape(value) != ():
-            raise InputError(f"loss gives an array of shape {jnp.shape(value)}; return a scalar, as its mean.")
+            raise InputError(f"loss gives an array of shape {jnp.shape(value)}; return a scalar, such as its mean.")
         return value
 
     return joined
@@ -78,7 +78,7 @@ def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) ->
         value = measure(batch)
         total, count = value if total is None else _add(total, value), count + 1
     if not count:
-        raise InputError("batches holds none; pass at least one batch.")
+        raise InputError("batches is empty; pass at least one batch.")
     return _divide(total, count)
 
 

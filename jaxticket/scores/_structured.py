@@ -53,9 +53,9 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
             mask = _tree.map_present(lambda p: None, params)
-        return _tree.tree_map(one, masked, mask)
+        return _tree.tree_map(score_leaf, masked, mask)
 
-    def one(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
+    def score_leaf(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
         if kernel is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
             return None
         at = normalise_axis(axis, kernel.shape, "fpgm")
@@ -110,15 +110,15 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
         names = _tree.names(masked)
         leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))
         if jax.tree.leaves(params) and all(rule(name) is None for name in leaves):
-            raise NoMatchError(f"slimming: the rule knows no kernel; leaves: {list(leaves)}")
+            raise NoMatchError(f"slimming: the rule matches no kernel; leaves: {list(leaves)}")
 
-        def one(name: str, kernel: jax.Array | None) -> jax.Array | None:
+        def score_leaf(name: str, kernel: jax.Array | None) -> jax.Array | None:
             path = rule(name)
             if kernel is None or path is None:
                 return None
             scale = leaves.get(path)
             if scale is None:
-                raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is no leaf; leaves: {list(leaves)}")
+                raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is not a leaf; leaves: {list(leaves)}")
             at = normalise_axis(axis, kernel.shape, "slimming")
             if scale.size != kernel.shape[at]:
                 raise StructureError(
@@ -127,7 +127,7 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
                 )
             return jnp.abs(scale).reshape([n if a == at else 1 for a, n in enumerate(kernel.shape)])
 
-        return _tree.tree_map(one, names, masked)
+        return _tree.tree_map(score_leaf, names, masked)
 
     return score
 
@@ -139,7 +139,7 @@ def _substitution(regex: str, replacement: str) -> Rule:
         raise InputError(f"scale_of: {regex!r} is not a regular expression ({error})") from error
 
     def rule(path: str) -> str | None:
-        found, times = pattern.subn(replacement, path)
-        return found if times else None
+        scale, times = pattern.subn(replacement, path)
+        return scale if times else None
 
     return rule

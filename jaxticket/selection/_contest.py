@@ -14,7 +14,7 @@ from jaxticket.selection._counting import Count
 
 _STORED = 1 << 19  # entries, below which keys are stored: that is a quarter faster on CPU and takes little memory
 
-KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]  # scores and what is alive -> unsigned, in the same order
+KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]  # (scores, alive entries) -> unsigned, in the same order
 Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
 
 

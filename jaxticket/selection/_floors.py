@@ -26,7 +26,7 @@ def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask:
         needed, budget = sum(jax.tree.leaves(floors)), int(np.rint(density * sum(jax.tree.leaves(sizes))))
         if needed > budget:
             raise InputError(
-                f"minimum={minimum} asks for {needed} units, more than the {budget} of density={density}; lower the "
+                f"minimum={minimum} needs {needed} units, more than the {budget} of density={density}; lower the "
                 "minimum or raise the density"
             )
     fractions = _tree.map_present(lambda k, n: k / n if n else 0.0, floors, sizes)

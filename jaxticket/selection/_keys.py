@@ -21,8 +21,8 @@ def of(scores: Sequence[jax.Array]) -> Callable[[jax.Array, jax.Array | None], j
     dtype = common_dtype(scores)
 
     def key(leaf: jax.Array, alive: jax.Array | None) -> jax.Array:
-        found = to_key(leaf, dtype)
-        return found if alive is None else jnp.where(alive, found, jnp.zeros_like(found))
+        keys = to_key(leaf, dtype)
+        return keys if alive is None else jnp.where(alive, keys, jnp.zeros_like(keys))
 
     return key
 

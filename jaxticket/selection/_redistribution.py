@@ -78,8 +78,8 @@ def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
 
     def evenly(_: Any, dealt: jax.Array) -> jax.Array:
         unfilled = dealt < room
-        each = (total - jnp.sum(dealt)) // jnp.maximum(jnp.sum(unfilled, dtype=jnp.int32), 1)
-        return jnp.where(unfilled, dealt + jnp.minimum(each, room - dealt), dealt)
+        part = (total - jnp.sum(dealt)) // jnp.maximum(jnp.sum(unfilled, dtype=jnp.int32), 1)
+        return jnp.where(unfilled, dealt + jnp.minimum(part, room - dealt), dealt)
 
     # Each pass fills a leaf or leaves less than one unit for each that is not full.
     dealt = jax.lax.fori_loop(0, len(share), evenly, dealt)

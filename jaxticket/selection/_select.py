@@ -105,7 +105,8 @@ def drop_and_grow(
       >>> import jax.numpy as jnp
       >>> drop_and_grow(
       ...     jnp.array([True, True, False, False]),
-      ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
+      ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]),
+      ...     density=0.5, drop_fraction=0.5,
       ... )
       Array([ True, False, False,  True], dtype=bool)
     """
@@ -191,12 +192,11 @@ def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: S
 def _keep(
     scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
 ) -> list[jax.Array]:
-    """Return masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer.
-    """
+    """Return masks of the units with the highest keys: the `wanted` number, or all alive ones if they are fewer."""
     shapes = [s.shape for s in scores]
     contest = _contest(scores, scope, key)
     if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
-        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but what the view padded
+        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but the padding of the view
     if alive is not None:
         contest = contest._replace(alive=[scope.view(a) for a in alive])
     return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted), shapes, strict=True)]
@@ -212,7 +212,7 @@ def _restore(leaves: list[jax.Array], like: Any) -> Any:
 
 
 def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
-    # Which units survive is no function that could be differentiated, though the scores may be.
+    # The choice of units cannot be differentiated, though the scores may be.
     views = [jax.lax.stop_gradient(scope.view(a)) for a in arrays]
     return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
 

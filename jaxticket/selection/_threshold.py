@@ -133,11 +133,11 @@ def _bisect(
     def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
         values, exact = carry
         shift = (bits - 2 - 2 * i).astype(dtype)
-        one = jnp.ones((), dtype)
-        spread = [contest.spread([v + ((one * j) << shift) for v in values]) for j in (1, 2, 3)]
+        unit = jnp.ones((), dtype)
+        spread = [contest.spread([v + ((unit * j) << shift) for v in values]) for j in (1, 2, 3)]
         scores, origin = contest.scores, jnp.uint32(0)
         if contest.large:
-            # To XLA these are others in each pass; else it would make keys and positions once, outside, and store them.
+            # For XLA these differ in each pass; else it would compute keys and positions once, outside, and store them.
             scores, origin, _ = jax.lax.optimization_barrier((scores, origin, i))
         counts = contest.tally(
             [[predicate(leaf, key, origin, c[leaf]) for c in spread] for leaf, key in enumerate(contest.keys(scores))]
@@ -149,19 +149,19 @@ def _bisect(
         exact = [functools.reduce(jnp.logical_or, es, e) for e, *es in zip(exact, *equal, strict=True)]
         return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
 
-    # Inside shard_map a zero that differs between devices, to the types, as the scores do.
+    # Inside shard_map the type of this zero varies between devices, as that of the scores does.
     zero = sum((jnp.zeros_like(s, shape=(), dtype=jnp.uint32) for s in contest.scores), jnp.uint32(0))
     start = (
         [jnp.zeros_like(w[0], dtype=dtype) + zero.astype(dtype) for w in wanted],
         [jnp.zeros_like(w[0], dtype=bool) | (zero > 0) for w in wanted],
     )
-    if contest.on_explicit_mesh:  # where the type of a carry holds its sharding: take that of the counts
+    if contest.on_explicit_mesh:  # there the type of a carry holds its sharding: take that of the counts
         typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
         start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
     if not until_exact:
         return jax.lax.fori_loop(0, passes, step, start)
 
-    def goes_on(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
+    def resumes(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
         i, (_, exact) = carry
         # On a GPU the host would wait for the answer at each pass, unless it knows the number of passes beforehand.
         may_stop = jax.lax.platform_dependent(
@@ -169,7 +169,7 @@ def _bisect(
         )
         return (i < passes) & ~(may_stop & _all_exact(exact))
 
-    return jax.lax.while_loop(goes_on, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
+    return jax.lax.while_loop(resumes, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
 
 
 def _all_exact(exact: list[jax.Array]) -> jax.Array:

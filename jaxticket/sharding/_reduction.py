@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Params, PyTree
 
-SHARDS = 8  # parts into which a batch is cut for a fixed order, unless other many are asked for
+SHARDS = 8  # parts of a batch for a fixed order, by default
 
 Reduction = Literal["any", "fixed"]
 LossFn = Callable[[Params, PyTree, PyTree, Key], tuple[jax.Array, PyTree]]
@@ -60,7 +60,7 @@ def value_and_grad(
             raise InputError('reduction="fixed" needs mesh=, for one device jax.make_mesh((1,), ("data",))')
         return gradient
     if axis not in mesh.shape:
-        raise InputError(f"axis={axis!r} is not one of the mesh, {list(mesh.shape)}")
+        raise InputError(f"axis={axis!r} is not an axis of the mesh, which has {list(mesh.shape)}")
     if reduction == "any":
         return _split(gradient, mesh, PartitionSpec(axis))
     devices = mesh.shape[axis]
@@ -71,28 +71,28 @@ def value_and_grad(
     def parts(params: Params, state: PyTree, batch: PyTree, key: Key, numbers: jax.Array) -> Any:
         """Return the mean over all parts, of which this device computes those of these `numbers`."""
 
-        def one(at: jax.Array, found: PyTree) -> PyTree:
+        def add_part(at: jax.Array, results: PyTree) -> PyTree:
             part = jax.tree.map(lambda x: x[at], batch)
             new = gradient(params, state, part, jax.random.fold_in(key, numbers[at]))
-            return jax.tree.map(lambda all_, x: all_.at[at].set(x), found, new)
+            return jax.tree.map(lambda all_, x: all_.at[at].set(x), results, new)
 
         batch = jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch)
         like = jax.eval_shape(gradient, params, state, jax.tree.map(lambda x: x[0], batch), key)
-        found = jax.tree.map(lambda x: jnp.zeros((local, *x.shape), x.dtype), like)
-        # A bound that XLA does not know, or it would unroll a loop of one turn and fuse (and round) otherwise.
+        results = jax.tree.map(lambda x: jnp.zeros((local, *x.shape), x.dtype), like)
+        # XLA must not know this bound, or it would unroll a loop of one turn and fuse (and round) otherwise.
         count = jnp.sum(numbers >= 0, dtype=jnp.int32)
-        found = jax.lax.fori_loop(0, count, one, found)
-        mean = _means(found, axis, devices)
+        results = jax.lax.fori_loop(0, count, add_part, results)
+        mean = _means(results, axis, devices)
         return jax.lax.optimization_barrier(mean)  # or sum and optimizer would be fused, and rounded, in several ways
 
     whole, cut = PartitionSpec(), PartitionSpec(axis)
     specs = (whole, whole, cut, whole, cut)
-    each = jax.shard_map(parts, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
+    mapped = jax.shard_map(parts, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
 
     def fixed(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
         _check_batch(batch, shards)
         arguments = (params, state, batch, key, jnp.arange(shards, dtype=jnp.int32))
-        return each(*(_laid(x, mesh, spec) for x, spec in zip(arguments, specs, strict=True)))
+        return mapped(*(_laid(x, mesh, spec) for x, spec in zip(arguments, specs, strict=True)))
 
     return fixed
 

@@ -46,7 +46,9 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
     if over is None:
         over = _tree.map_present(lambda _: NamedSharding(mesh, PartitionSpec()), params)
     if _tree.structure(over) != _tree.structure(params):
-        raise StructureError(f"over has not the structure of params: {_tree.structure(over)}; make it of the same tree")
+        raise StructureError(
+            f"over does not have the structure of params: {_tree.structure(over)}; make it of the same tree"
+        )
 
     def split(leaf: Any, given: NamedSharding) -> NamedSharding:
         entries = _entries(given.spec, leaf.ndim)
@@ -54,7 +56,7 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
         if leaf.size < minimum or not free:
             return given
         if any(axis in _axes(entry) for entry in entries):
-            raise InputError(f"axis={axis!r} is used by over already ({given.spec}); name another axis of the mesh")
+            raise InputError(f"axis={axis!r} is already used by over ({given.spec}); name another axis of the mesh")
         largest = max(free, key=lambda i: (leaf.shape[i], i))
         return NamedSharding(mesh, PartitionSpec(*entries[:largest], axis, *entries[largest + 1 :]))
 

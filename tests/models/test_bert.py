@@ -113,7 +113,7 @@ def test_another_file_is_refused(small):
     from safetensors.numpy import save_file
 
     folder, arrays = small
-    with pytest.raises(InputError, match=r"empty/model\.safetensors is no file"):
+    with pytest.raises(InputError, match=r"empty/model\.safetensors is not a file"):
         models.minilm(folder / "empty")
     for broken in ({k: a for k, a in arrays.items() if "layer.1" not in k}, {k: a[:5] for k, a in arrays.items()}):
         save_file(broken, folder / "model.safetensors")
