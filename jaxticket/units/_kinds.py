@@ -1,95 +1,16 @@
-"""The unit of pruning: weights that live or die together.
-
-A unit pools scores (one entry a unit), expands a mask of units back to one that broadcasts to the parameters, and
-returns the cost of each unit. Units work on whole trees, so that a unit may span leaves. `reduce` turns the scores of a
-unit's weights into one: `mean`, `total`, `largest` or `l2`, always accumulated in float32 at least.
-"""
+"""The interface of a unit, and the kinds of units within one leaf."""
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores
-
-__all__ = [
-    "Reduce",
-    "Unit",
-    "axis",
-    "block",
-    "element",
-    "heads",
-    "l2",
-    "largest",
-    "leaf",
-    "mean",
-    "normalise_axis",
-    "total",
-]
-
-Reduce = Callable[[jax.Array, tuple[int, ...], jax.Array | None], jax.Array]
-
-
-def mean(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """Return the mean score of each unit, which does not depend on its size (the default).
-
-    Args:
-      x: the scores of weights.
-      axes: the axes over which a unit extends; they stay with size 1.
-      where: the entries that count; None for all.
-
-    Returns:
-      One score a unit.
-    """
-    return jnp.mean(x, axes, keepdims=True, where=where)
-
-
-def total(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """Return the sum of each unit's scores; for magnitudes it is the l1 norm (Li et al., 2017).
-
-    Args:
-      x: the scores of weights.
-      axes: the axes over which a unit extends; they stay with size 1.
-      where: the entries that count; None for all.
-
-    Returns:
-      One score a unit.
-    """
-    return jnp.sum(x, axes, keepdims=True, where=where)
-
-
-def largest(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """Return the largest score of each unit.
-
-    Args:
-      x: the scores of weights.
-      axes: the axes over which a unit extends; they stay with size 1.
-      where: the entries that count; None for all.
-
-    Returns:
-      One score a unit.
-    """
-    return jnp.max(x, axes, keepdims=True, where=where, initial=-jnp.inf)
-
-
-def l2(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """Return the Euclidean norm of each unit's scores.
-
-    Args:
-      x: the scores of weights.
-      axes: the axes over which a unit extends; they stay with size 1.
-      where: the entries that count; None for all.
-
-    Returns:
-      One score a unit.
-    """
-    return jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True, where=where))
+from jaxticket.units._reduce import Reduce, largest, total
 
 
 class Unit(Protocol):
@@ -133,7 +54,7 @@ class _PerLeaf:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Element(_PerLeaf):
+class Element(_PerLeaf):
     def pool(self, scores: Scores) -> Scores:
         return scores
 
@@ -145,7 +66,7 @@ class _Element(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Axis(_PerLeaf):
+class Axis(_PerLeaf):
     axis: int
     reduce: Reduce
 
@@ -155,7 +76,7 @@ class _Axis(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Heads(_PerLeaf):
+class Heads(_PerLeaf):
     count: int
     axis: int
     reduce: Reduce
@@ -176,7 +97,7 @@ class _Heads(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Block(_PerLeaf):
+class Block(_PerLeaf):
     shape: tuple[int, ...]
     reduce: Reduce
 
@@ -210,112 +131,11 @@ class _Block(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Leaf(_PerLeaf):
+class Leaf(_PerLeaf):
     reduce: Reduce
 
     def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
         return reduce(x, tuple(range(x.ndim)), None)
-
-
-def element() -> Unit:
-    """Prune each weight by itself: unstructured sparsity.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> element().pool({"w": jnp.array([1.0, 2.0])})
-      {'w': Array([1., 2.], dtype=float32)}
-    """
-    return _Element()
-
-
-def axis(axis: int = -1, *, reduce: Reduce = mean) -> Unit:
-    """Prune slices along one axis: output channels of flax kernels for −1, input channels for −2.
-
-    The masks have size 1 on every other axis: a channel mask costs O(channels).
-
-    Args:
-      axis: the axis whose entries are the units.
-      reduce: turns the scores of a unit's weights into one.
-
-    Returns:
-      A unit for `select`, which raises InputError for leaves without that axis.
-
-    Raises:
-      InputError: an axis that is not a whole number.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> axis(-1, reduce=total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
-      Array([[4., 6.]], dtype=float32)
-    """
-    check_axis("axis", axis)
-    return _Axis(axis, reduce)
-
-
-def block(*shape: int, reduce: Reduce = mean) -> Unit:
-    """Prune tiles of the last axes: `block(4, 4)` tiles (in, out) of dense kernels, and of each tap of convolutions.
-
-    Tiles at an edge may be smaller; their mean counts their own weights only.
-
-    Args:
-      *shape: the sizes of a tile along the last axes.
-      reduce: turns the scores of a unit's weights into one.
-
-    Returns:
-      A unit for `select`, which raises InputError for leaves of fewer axes.
-
-    Raises:
-      InputError: sizes below 1, or none.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> block(2, 2).pool(jnp.arange(6.0).reshape(2, 3))
-      Array([[2. , 3.5]], dtype=float32)
-    """
-    for size in shape:
-        check_count(0, shape=size)
-    if not shape or any(b < 1 for b in shape):
-        raise InputError(f"units.block{shape}: pass at least one size, each 1 or more, for example block(4, 4).")
-    return _Block(shape, reduce)
-
-
-def heads(count: int, *, axis: int = -1, reduce: Reduce = mean) -> Unit:
-    """Prune attention heads that lie side by side on one axis, as in fused (embed, heads · head size) kernels.
-
-    Where heads have an axis of their own, `units.axis` of that axis does the same.
-
-    Args:
-      count: the number of heads.
-      axis: the axis on which they lie.
-      reduce: turns the scores of a unit's weights into one.
-
-    Returns:
-      A unit for `select`, which raises InputError for leaves whose axis `count` does not divide.
-
-    Raises:
-      InputError: a count below 1, or an axis that is not a whole number.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> heads(2).pool(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
-      Array([[2., 6.]], dtype=float32)
-    """
-    check_count(0, count=count)
-    check_axis("axis", axis)
-    if count < 1:
-        raise InputError(f"units.heads(count={count}): pass the number of heads, 1 or more.")
-    return _Heads(count, axis, reduce)
-
-
-def leaf(*, reduce: Reduce = mean) -> Unit:
-    """Prune each leaf as a whole (layer pruning, with `scopes.tree`).
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> leaf().pool(jnp.array([[1.0, 3.0]]))
-      Array([[2.]], dtype=float32)
-    """
-    return _Leaf(reduce)
 
 
 def normalise_axis(axis: int, shape: tuple[int, ...], name: str) -> int:
