@@ -34,7 +34,8 @@ def axis(axis: int = -1, *, reduce: Reduce = mean) -> Unit:
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> axis(-1, reduce=total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+      >>> from jaxticket import units
+      >>> units.axis(-1, reduce=units.total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
       Array([[4., 6.]], dtype=float32)
     """
     check_axis("axis", axis)

@@ -84,7 +84,7 @@ def small(tmp_path, monkeypatch):
 
     sizes = {"_LAYERS": LAYERS, "_HEADS": HEADS, "_WIDTH": 12, "_VOCABULARY": 20}
     for name, value in sizes.items():
-        monkeypatch.setattr(f"jaxticket.models.pretrained.{name}", value)
+        monkeypatch.setattr(f"jaxticket.models._pretrained.{name}", value)
     arrays = checkpoint(np.random.default_rng(0), vocabulary=20, width=12, context=8, layers=LAYERS)
     save_file(arrays, tmp_path / "model.safetensors")
     return tmp_path, arrays
