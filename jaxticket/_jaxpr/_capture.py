@@ -16,7 +16,7 @@ from jax.extend.core import JaxprEqn, jaxpr_as_fun
 from jaxticket import _tree
 from jaxticket._jaxpr._layout import Layout, whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._walk import ClosedJaxpr, called, evaluated, moved, scan_sizes, shape_of, traced, walk
+from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 from jaxticket.typing import Params, PyTree
 
 # Operations on a weight and on arrays that do not depend on data (masks, scales, …) that leave entries in place.
@@ -61,7 +61,7 @@ def captured(
     """
     leaves, structure = jax.tree.flatten(params)
     given = [None] * len(leaves) if slots is None else _slots(params, slots)
-    jaxpr, outputs = traced(apply, params, x)
+    jaxpr, outputs = trace(apply, params, x)
     values = [
         _Value(leaf, weight=Weight(i, jnp.ndim(leaf), whole(jnp.shape(leaf)), i, slot))
         for i, (leaf, slot) in enumerate(zip(leaves, given, strict=True))
@@ -129,21 +129,21 @@ class _Run:
         name = eqn.primitive.name
         if any(v.weight is not None for v in values):
             # A call without weights stays whole, so that it keeps its own derivative.
-            if (body := called(eqn)) is not None:
+            if (body := body_of(eqn)) is not None:
                 return self.walk(body, values)
             loop = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
             if loop is not None:
                 return loop(eqn, values)
-        arrays = evaluated(eqn, [v.array for v in values])
+        arrays = evaluate(eqn, [v.array for v in values])
         data = any(v.data for v in values)
         if len(arrays) > 1:
             return [_Value(array, data) for array in arrays]
         at = next((i for i, v in enumerate(values) if v.weight is not None), None)
         if at is not None and data:
-            return [self._multiplied(eqn, values, at, arrays[0])]
+            return [self._multiply(eqn, values, at, arrays[0])]
         return [_Value(arrays[0], data, None if data else _weight(eqn, values), self._output(eqn, values, arrays[0]))]
 
-    def _multiplied(self, eqn: JaxprEqn, values: list[_Value], at: int, output: jax.Array) -> _Value:
+    def _multiply(self, eqn: JaxprEqn, values: list[_Value], at: int, output: jax.Array) -> _Value:
         weight = values[at].weight
         others = [v.array for i, v in enumerate(values) if i != at]
         product = product_of(eqn, at, weight, others[0], output)
@@ -168,7 +168,7 @@ class _Run:
             and jnp.shape(values[at].array) == array.shape
             and (at == 0 or eqn.primitive.name not in ("sub", "div"))
         )
-        after = layout if affine else moved(eqn, layout)
+        after = layout if affine else move(eqn, layout)
         if after is None or values[at].array is not product.output:
             return None
         self._products[index] = product._replace(output=array, output_layout=after)
@@ -257,7 +257,7 @@ def _weight(eqn: JaxprEqn, values: list[_Value]) -> Weight | None:
     for v in values:
         if v.weight is None or (len(values) > 1 and (eqn.primitive.name not in _ELEMENTWISE or v.array.shape != shape)):
             continue
-        layout = v.weight.layout if len(values) > 1 else moved(eqn, v.weight.layout)
+        layout = v.weight.layout if len(values) > 1 else move(eqn, v.weight.layout)
         return None if layout is None else v.weight._replace(layout=layout)
     return None
 

@@ -32,11 +32,11 @@ def whole(shape: Sequence[int]) -> Layout:
     return tuple((Part(axis, n),) if n != 1 else () for axis, n in enumerate(shape))
 
 
-def regrouped(layout: Layout, shape: Sequence[int]) -> Layout | None:
+def regroup(layout: Layout, shape: Sequence[int]) -> Layout | None:
     """Return the layout after a reshape, or None where it cuts across parts.
 
     Examples:
-      >>> regrouped(whole((6, 5)), (2, 3, 5))[:2]
+      >>> regroup(whole((6, 5)), (2, 3, 5))[:2]
       ((Part(axis=0, size=2, stride=3),), (Part(axis=0, size=3, stride=1),))
     """
     if 0 in shape:
@@ -72,7 +72,7 @@ def broadcast(layout: Layout, shape: Sequence[int], to: Sequence[int], old: Sequ
     return tuple(kept.get(axis, ()) for axis in range(len(shape)))
 
 
-def arranged(x: jax.Array, layout: Layout, axes: Sequence[Axis]) -> jax.Array:
+def arrange(x: jax.Array, layout: Layout, axes: Sequence[Axis]) -> jax.Array:
     """Return `x` with one axis for each of those named, in that order; parts of other axes are summed over.
 
     Axes of `x` are full or 1 (the same value for each index). There may be more of them than in the layout: those come
@@ -80,7 +80,7 @@ def arranged(x: jax.Array, layout: Layout, axes: Sequence[Axis]) -> jax.Array:
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> arranged(jnp.ones((5, 2, 3)), regrouped(whole((5, 6)), (5, 2, 3)), [1, 0]).shape
+      >>> arrange(jnp.ones((5, 2, 3)), regroup(whole((5, 6)), (5, 2, 3)), [1, 0]).shape
       (6, 5)
     """
     parts: list[Part] = []

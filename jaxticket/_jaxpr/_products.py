@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from jaxticket._jaxpr._layout import Axis, Layout, Part, arranged
+from jaxticket._jaxpr._layout import Axis, Layout, Part, arrange
 from jaxticket._jaxpr._walk import shape_of
 from jaxticket.errors import InputError
 
@@ -83,7 +83,7 @@ def input_squares(product: Product) -> jax.Array:
     if product.groups > 1:
         (axis,) = product.free
         total = jnp.repeat(total, product.shape[axis] // product.groups, axis)
-    return arranged(total, product.weight.layout, range(product.weight.ndim))
+    return arrange(total, product.weight.layout, range(product.weight.ndim))
 
 
 def gram(product: Product) -> jax.Array:
@@ -92,14 +92,14 @@ def gram(product: Product) -> jax.Array:
     shape = [n if axis in product.contracted else 1 for axis, n in enumerate(product.shape)]
     both = jnp.einsum("...i,...j->ij", x, x, precision=_EXACT).reshape(*shape, -1)
     layout, axes = product.weight.layout, range(product.weight.ndim)
-    once = jnp.moveaxis(arranged(both, layout, axes), -1, 0)
-    return arranged(once.reshape(*shape, *once.shape[1:]), layout, axes)
+    once = jnp.moveaxis(arrange(both, layout, axes), -1, 0)
+    return arrange(once.reshape(*shape, *once.shape[1:]), layout, axes)
 
 
 def outputs(product: Product) -> jax.Array:
     """Return the output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
     axes = (*product.positions, *range(product.weight.ndim))
-    return arranged(product.output, product.output_layout, axes)
+    return arrange(product.output, product.output_layout, axes)
 
 
 def wide(x: jax.Array) -> jax.Array:
@@ -129,7 +129,7 @@ def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.
 
     of_weight = [weight.layout[a] for a in free]
     names = [("free", i) for i in range(len(positions))]
-    of_inputs = [_named(name, inputs.shape[a]) for name, a in zip(names, positions, strict=True)]
+    of_inputs = [_name_axis(name, inputs.shape[a]) for name, a in zip(names, positions, strict=True)]
     layout = [weight.layout[a] for a in batch] + (of_weight + of_inputs if at == 0 else of_inputs + of_weight)
     names = names or [("free", 0)]  # a single example, without an axis
     return Product(weight, shape, contracted, free, multiply, 1, unfold, inputs, output, tuple(layout), tuple(names))
@@ -167,12 +167,12 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
     positions: list[Axis] = [("free", 0), *(("spatial", i) for i in range(len(spatial)))]
     layout[features] = weight.layout[out]
     for name, axis in zip(positions, (batch, *spatial), strict=True):
-        layout[axis] = _named(name, output.shape[axis])
+        layout[axis] = _name_axis(name, output.shape[axis])
     contracted = tuple(sorted(others))
     return Product(
         weight, shape, contracted, (out,), multiply, groups, unfold, inputs, output, tuple(layout), tuple(positions)
     )
 
 
-def _named(name: Axis, size: int) -> tuple[Part, ...]:
+def _name_axis(name: Axis, size: int) -> tuple[Part, ...]:
     return (Part(name, size),) if size != 1 else ()

@@ -2,7 +2,7 @@
 
 A walk carries values of any kind along the equations (arrays with tags, labels of axes, …). `lift` makes a value of a
 constant; `step` turns the values that enter an equation into those that leave it. Calls and loops reach `step` as they
-are; it may enter a call with `called`, and each kind of loop by a rule of its own.
+are; it may enter a call with `body_of`, and each kind of loop by a rule of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import jax
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr  # type: ignore[attr-defined, unused-ignore]
 from jax.extend.core import JaxprEqn, Literal
 
-from jaxticket._jaxpr._layout import Layout, broadcast, regrouped
+from jaxticket._jaxpr._layout import Layout, broadcast, regroup
 
 Step = Callable[[JaxprEqn, list[Any]], Sequence[Any]]  # (equation, values that enter) -> values that leave
 
@@ -52,7 +52,7 @@ def walk(jaxpr: ClosedJaxpr, values: Sequence[Any], step: Step, *, lift: Callabl
     return [read(atom) for atom in inner.outvars]
 
 
-def called(eqn: JaxprEqn) -> ClosedJaxpr | None:
+def body_of(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """Return the body of an equation that is a call and nothing more (jit, remat, custom derivatives), else None."""
     body = eqn.params.get(_BODIES.get(eqn.primitive.name, ""))
     return body if body is None or hasattr(body, "consts") else ClosedJaxpr(body, [])
@@ -66,14 +66,14 @@ def scan_sizes(eqn: JaxprEqn) -> tuple[int, int]:
     return len(list(constants)), len(list(state))
 
 
-def evaluated(eqn: JaxprEqn, arrays: Sequence[Any]) -> list[Any]:
+def evaluate(eqn: JaxprEqn, arrays: Sequence[Any]) -> list[Any]:
     """Return the arrays that leave an equation."""
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def moved(eqn: JaxprEqn, layout: Layout) -> Layout | None:
+def move(eqn: JaxprEqn, layout: Layout) -> Layout | None:
     """Return the layout after an operation on one operand that at most moves entries; None after any other."""
     name, params, shape = eqn.primitive.name, eqn.params, shape_of(eqn.outvars[0])
     if len(eqn.invars) != 1:
@@ -85,7 +85,7 @@ def moved(eqn: JaxprEqn, layout: Layout) -> Layout | None:
     if name == "squeeze":
         return tuple(parts for axis, parts in enumerate(layout) if axis not in params["dimensions"])
     if name == "reshape" and params["dimensions"] is None:
-        return regrouped(layout, shape)
+        return regroup(layout, shape)
     if name == "broadcast_in_dim":
         return broadcast(layout, shape, params["broadcast_dimensions"], shape_of(eqn.invars[0]))
     return None
@@ -96,7 +96,7 @@ def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def traced(f: Callable[..., Any], *arguments: Any) -> tuple[ClosedJaxpr, Any]:
+def trace(f: Callable[..., Any], *arguments: Any) -> tuple[ClosedJaxpr, Any]:
     """Return the jaxpr of `f` on flattened arguments, and the structure of its outputs."""
     jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*arguments)
     return jaxpr, jax.tree.structure(shapes)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxticket import filters
 from jaxticket._checks import check_affordable, check_count
 from jaxticket.allocate._shares import (
-    checked_density,
-    checked_minimum,
+    check_density,
+    check_minimum,
     fill,
     leaves_of,
     ratios,
@@ -66,7 +66,7 @@ def rate_distortion(
       >>> rate_distortion(params, apply, jnp.ones((1, 4)), 0.75, where=filters.everything())
       {'a': 1.0, 'b': 0.5}
     """
-    density, minimum = checked_density("density", density), checked_minimum(minimum)
+    density, minimum = check_density("density", density), check_minimum(minimum)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, inputs))):
         raise InputError(
             "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_affordable, check_arrays, check_fits, check_structure
-from jaxticket.allocate._shares import checked_density, checked_minimum, leaves_of, ratio
+from jaxticket.allocate._shares import check_density, check_minimum, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
@@ -73,13 +73,13 @@ def from_scores(
       >>> from_scores(scores, scores, 0.5, where=filters.everything(), minimum=1)
       {'a': 0.5, 'b': 0.5}
     """
-    density, minimum = checked_density("density", density), checked_minimum(minimum)
+    density, minimum = check_density("density", density), check_minimum(minimum)
     _check_known("scores", scores, "from_scores")
     check_structure("scores", scores, "params", params)
     check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
-    check_structure("scores", scored, "what where chooses", chosen)
+    check_structure("scores", scored, "the leaves that where chooses", chosen)
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
     check_affordable(density, round(density * int(sizes.sum())), np.minimum(minimum, sizes), minimum=minimum)
     unit = units.element()

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number
-from jaxticket.allocate._shares import checked_density, fill, leaves_of, ratio, share
+from jaxticket.allocate._shares import check_density, fill, leaves_of, ratio, share
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Params, PyTree
 
@@ -205,7 +205,7 @@ def rules(
     chosen = filters.only(params, where)
     for name, value in (*density_rules.items(), ("default", default)):
         if value is not None:
-            checked_density(str(name), value)
+            check_density(str(name), value)
     leaves = leaves_of(chosen)
     # Over the sparsified leaves alone, so that a rule cannot spend itself on a leaf that is not sparsified.
     resolved = _tree.resolve(density_rules, {leaf.name: leaf.size for leaf in leaves}, default=default)
@@ -249,7 +249,7 @@ def for_flops(
       >>> for_flops(params, 0.5, allocate=erk, positions={"conv": 100})
       {'conv': {'kernel': 0.47...}, 'output': {'kernel': 0.55}}
     """
-    fraction = checked_density("fraction", fraction)
+    fraction = check_density("fraction", fraction)
     chosen = filters.only(params, where)
     costs = _costs(params, chosen, positions or {})
     affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 must afford 29

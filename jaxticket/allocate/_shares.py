@@ -34,8 +34,8 @@ def share(
 
     `least` are densities by regex, `minimum` is a count for each leaf.
     """
-    density = checked_density("density", density)
-    minimum = checked_minimum(minimum)
+    density = check_density("density", density)
+    minimum = check_minimum(minimum)
     chosen = filters.only(params, where)
     leaves = leaves_of(chosen)
     sizes = np.array([leaf.size for leaf in leaves], np.int64)
@@ -55,7 +55,7 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
     low = occupied if occupied.sum() <= budget else least
     # A raw share of 0 gets the rest when all others are full.
     positive = np.maximum(raw / max(raw.max(initial=0), _SMALLEST), _SMALLEST)
-    wishes = _poured(positive * sizes, low, sizes, budget)
+    wishes = _pour(positive * sizes, low, sizes, budget)
     counts = np.clip(np.floor(wishes), low, sizes).astype(np.int64)
     remainders = np.round(wishes - counts, 9)  # equal shares differ by rounding of floats only
     by_remainder = np.argsort(-remainders, kind="stable")
@@ -64,7 +64,7 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
     return counts
 
 
-def _poured(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
+def _pour(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
     """Return real counts clip(eps · shares, low, high) with the sum `budget`, which is piecewise linear in eps."""
     rising = shares > 0
     bends = np.concatenate([[0.0], *(bound[rising] / shares[rising] for bound in (low, high))])
@@ -106,7 +106,7 @@ def ratio(kept: int, size: int) -> float:
     return kept / size if size else 0.0
 
 
-def checked_density(name: str, value: Any) -> float:
+def check_density(name: str, value: Any) -> float:
     check_number(**{name: value})
     if isinstance(value, jax.core.Tracer):
         raise InputError(
@@ -117,7 +117,7 @@ def checked_density(name: str, value: Any) -> float:
     return float(value)
 
 
-def checked_minimum(minimum: int) -> int:
+def check_minimum(minimum: int) -> int:
     if not isinstance(minimum, int) or minimum < 0:
         raise InputError(f"minimum={minimum!r} must be a count of weights, 0 or more.")
     return minimum

@@ -68,13 +68,13 @@ def cifar100(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dat
 def _cifar(name: str, *, seed: int, validation: int, folder: Folder) -> Dataset:
     file = pathlib.Path(folder or "") / f"{name}_jpeg.npz"
     if folder is not None and file.exists():
-        train, test = (_decoded(file, part) for part in ("train", "test"))
+        train, test = (_decode(file, part) for part in ("train", "test"))
     else:
         train, test = train_and_test(name, folder=folder, otherwise=f"pass folder= with the file {name}_jpeg.npz")
     return carve_validation(train, test, seed=seed, validation=validation)
 
 
-def _decoded(file: pathlib.Path, part: str) -> Arrays:
+def _decode(file: pathlib.Path, part: str) -> Arrays:
     """Return the images of one split, decoded into one array of bytes, and their labels."""
     with needs("pillow"):
         from PIL import Image

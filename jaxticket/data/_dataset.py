@@ -53,9 +53,9 @@ def stratified(x: np.ndarray, y: np.ndarray, *, seed: int, validation: int, test
     """
     _check_lengths("x", x, "y", y)
     _check_sizes(len(y), validation=validation, test=test)
-    order = _interleaved(y, np.random.default_rng(seed))
+    order = _interleave(y, np.random.default_rng(seed))
     test_rows, validation_rows, train_rows = np.split(order, [test, test + validation])
-    return _normalised(
+    return _normalise(
         (x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), (x[test_rows], y[test_rows])
     )
 
@@ -89,8 +89,8 @@ def carve_validation(train: Arrays, test: Arrays, *, seed: int, validation: int)
         _check_lengths(f"{name}[0]", x, f"{name}[1]", y)
     x, y = train
     _check_sizes(len(y), validation=validation)
-    validation_rows, train_rows = np.split(_interleaved(y, np.random.default_rng(seed)), [validation])
-    return _normalised((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
+    validation_rows, train_rows = np.split(_interleave(y, np.random.default_rng(seed)), [validation])
+    return _normalise((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
 
 
 def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:
@@ -120,7 +120,7 @@ def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:
         raise InputError(f"examples={examples} must be at least 1")
     if examples >= len(dataset.train.y):
         return dataset
-    rows = _interleaved(np.asarray(dataset.train.y), np.random.default_rng(seed))[:examples]
+    rows = _interleave(np.asarray(dataset.train.y), np.random.default_rng(seed))[:examples]
     return dataset._replace(train=Split(dataset.train.x[rows], dataset.train.y[rows]))
 
 
@@ -138,7 +138,7 @@ def _check_sizes(examples: int, **sizes: int) -> None:
         raise InputError(f"{given} leave nothing of {examples} examples to train on; make them smaller")
 
 
-def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
+def _normalise(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
     """Normalise all three by the statistics of the first, in floating point as wide as the values' (bytes: float32)."""
     x, _ = train
     axes = tuple(range(x.ndim - 1)) if x.ndim == 4 else None
@@ -152,7 +152,7 @@ def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
     return Dataset(split(*train), split(*validation), split(*test))
 
 
-def _interleaved(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _interleave(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a random order in which any run of examples holds every class in its proportion, to within one."""
     shuffled = rng.permutation(len(y))
     by_class = shuffled[np.argsort(y[shuffled], kind="stable")]

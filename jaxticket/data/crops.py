@@ -51,7 +51,7 @@ def random_resized(
 
     def transform(example: Example, rng: np.random.Generator) -> Example:
         height, width, _ = example["image"].shape
-        image = _resized(example["image"], _part(height, width, area, ratio, rng), size)
+        image = _resize(example["image"], _part(height, width, area, ratio, rng), size)
         return _example(image[:, ::-1] if rng.random() < 0.5 else image, example)
 
     return transform
@@ -84,7 +84,7 @@ def centre(size: int, *, share: float = 0.875) -> Callable[[Example], Example]:
     def transform(example: Example) -> Example:
         height, width, _ = example["image"].shape
         side = share * min(height, width)
-        return _example(_resized(example["image"], _centred(height, width, side, side), size), example)
+        return _example(_resize(example["image"], _centre_box(height, width, side, side), size), example)
 
     return transform
 
@@ -100,15 +100,15 @@ def _part(
             left, upper = rng.integers(0, [width - columns, height - rows], endpoint=True)
             return left, upper, left + columns, upper + rows
     columns = min(width, max(1, round(height * ratio[1])))
-    return _centred(height, width, min(height, max(1, round(columns / ratio[0]))), columns)
+    return _centre_box(height, width, min(height, max(1, round(columns / ratio[0]))), columns)
 
 
-def _centred(height: int, width: int, rows: float, columns: float) -> Box:
+def _centre_box(height: int, width: int, rows: float, columns: float) -> Box:
     left, upper = (width - columns) / 2, (height - rows) / 2
     return left, upper, left + columns, upper + rows
 
 
-def _resized(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+def _resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))

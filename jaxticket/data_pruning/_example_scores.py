@@ -38,11 +38,11 @@ def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> el2n(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3
       Array([0.8165], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     others = jnp.where(own, 0, jax.nn.softmax(logits))
     error = jnp.sum(others, -1)  # 1 − p, without its rounding
     shares = others / jnp.where(error > 0, error, 1)[:, None]  # so that no square underflows
-    return _defined(own, error * jnp.sqrt(1 + jnp.sum(jnp.square(shares), -1)))
+    return _nan_unless_labelled(own, error * jnp.sqrt(1 + jnp.sum(jnp.square(shares), -1)))
 
 
 def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -64,9 +64,9 @@ def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> margin(jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([1]))
       Array([0.25], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     p = jax.nn.softmax(logits)
-    return _defined(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
+    return _nan_unless_labelled(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
 
 
 def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -89,8 +89,8 @@ def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> entropy(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # log 3
       Array([1.0986], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
-    return _defined(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
+    logits, own = _check_logits(logits, labels)
+    return _nan_unless_labelled(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -112,9 +112,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0, -9.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
       '4.25e-18'
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     against = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
-    return _defined(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
+    return _nan_unless_labelled(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
 
 
 def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: PyTree, *, batch_size: int) -> jax.Array:
@@ -183,13 +183,13 @@ def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) 
       Array([2.], dtype=float32)
     """
     check_array("features", features, np.floating)
-    _, own = _checked(logits, labels)
+    _, own = _check_logits(logits, labels)
     if features.ndim != 2 or len(features) != len(own):
         raise InputError(f"features has shape {features.shape}; pass ({len(own)}, width), a row for each of the logits")
     return el2n(logits, labels) * jnp.sqrt(jnp.sum(jnp.square(_wide(features)), -1) + 1)
 
 
-def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _check_logits(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the logits in float32 at least, and (batch, classes) bool: whether a class is the label's."""
     check_array("logits", logits, np.floating)
     check_array("labels", labels, np.integer)
@@ -206,7 +206,7 @@ def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array
     return _wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
 
 
-def _defined(own: jax.Array, scores: jax.Array) -> jax.Array:
+def _nan_unless_labelled(own: jax.Array, scores: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(own, -1), scores, jnp.nan)
 
 

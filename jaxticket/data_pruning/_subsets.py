@@ -41,7 +41,7 @@ def hardest(
       >>> hardest(jnp.array([0.1, 0.9, 0.5, 0.7]), 2)
       Array([False,  True, False,  True], dtype=bool)
     """
-    return _chosen(scores, size, labels, balance)
+    return _choose(scores, size, labels, balance)
 
 
 def easiest(
@@ -66,7 +66,7 @@ def easiest(
       Array([ True, False,  True, False], dtype=bool)
     """
     _check_scores(scores)
-    return _chosen(-jnp.asarray(scores, jnp.float32), size, labels, balance)
+    return _choose(-jnp.asarray(scores, jnp.float32), size, labels, balance)
 
 
 def middle(
@@ -103,7 +103,7 @@ def middle(
     if left_out + count > examples:
         raise InputError(f"skip={skip} and size={size} exceed the {examples} examples; make one smaller")
     extreme = hardest(scores, left_out) if left_out else jnp.zeros(examples, bool)
-    return _chosen(scores, count, labels, balance, among=~extreme)
+    return _choose(scores, count, labels, balance, among=~extreme)
 
 
 def random_subset(
@@ -130,7 +130,7 @@ def random_subset(
     """
     check_key("key", key)
     check_count(1, examples=examples)
-    return _chosen(jax.random.uniform(key, (int(examples),)), size, labels, balance)
+    return _choose(jax.random.uniform(key, (int(examples),)), size, labels, balance)
 
 
 def save_subset(
@@ -192,7 +192,7 @@ def load_subset(path: str | os.PathLike[str], *, data: PyTree) -> tuple[jax.Arra
     return jnp.zeros(examples, bool).at[jnp.asarray(rows, jnp.int32)].set(True), provenance
 
 
-def _chosen(
+def _choose(
     scores: jax.Array, size: int | float, labels: jax.Array | None, balance: float, among: jax.Array | None = None
 ) -> jax.Array:
     _check_scores(scores)

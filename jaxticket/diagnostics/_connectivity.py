@@ -87,10 +87,10 @@ def barrier(
       >>> round(path.height, 2), path.distance, path.stable
       (1.0, 2.0, False)
     """
-    points = _checked_alphas(alphas)
+    points = _check_alphas(alphas)
     if chunk < 1:
         raise InputError(f"chunk={chunk} must be at least 1")
-    a, b = _on_one_mask(a, b)
+    a, b = _put_on_one_mask(a, b)
 
     def error(alpha: Any) -> Any:
         params, interpolated = lerp(a.params, b.params, alpha), lerp(a.state, b.state, alpha)
@@ -178,7 +178,7 @@ def _map(error: Callable[[Any], Any], points: np.ndarray, *, chunk: int) -> np.n
     return np.asarray(jax.device_get(errors[: len(points)]), np.float64)
 
 
-def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
+def _put_on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
     if (a.mask is None) != (b.mask is None):
         raise InputError("one end has mask=None; give both ends the mask that both were trained under")
     if a.mask is None:
@@ -193,7 +193,7 @@ def _on_one_mask(a: Endpoint, b: Endpoint) -> tuple[Endpoint, Endpoint]:
     return tuple(end._replace(params=p, mask=a.mask) for end, p in zip((a, b), params))  # type: ignore[return-value]
 
 
-def _checked_alphas(alphas: Sequence[float]) -> np.ndarray:
+def _check_alphas(alphas: Sequence[float]) -> np.ndarray:
     try:
         points = np.asarray(alphas, np.float32)
     except (TypeError, ValueError) as error:

@@ -57,7 +57,7 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
       InputError: files that are not there or are of another model.
       MissingExtraError: safetensors is absent.
     """
-    folder = _installed() if folder is None else folder
+    folder = _installed_folder() if folder is None else folder
     path = folder / "model.safetensors"
     if not path.is_file():
         raise InputError(
@@ -75,7 +75,7 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
     return Pretrained(bert(vocabulary=_VOCABULARY, layers=_LAYERS, heads=_HEADS, width=_WIDTH), params, folder)
 
 
-def _installed() -> pathlib.Path:
+def _installed_folder() -> pathlib.Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise InputError(

@@ -52,7 +52,7 @@ def wanda(apply: Apply, batches: Iterable[PyTree]) -> ScoreFn:
       {'w': Array([[5.],
              [2.]], dtype=float32)}
     """
-    return _measured(apply, batches, input_squares, lambda weight, total: jnp.abs(wide(weight)) * jnp.sqrt(total))
+    return _score_by(apply, batches, input_squares, lambda weight, total: jnp.abs(wide(weight)) * jnp.sqrt(total))
 
 
 def activation_norm(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -79,7 +79,7 @@ def activation_norm(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: No
       {'w': Array([[5., 0.]], dtype=float32)}
     """
     measure = _over_positions(jnp.square, nonlinearity)
-    return _measured(apply, batches, measure, lambda weight, mean: jnp.sqrt(mean.total))
+    return _score_by(apply, batches, measure, lambda weight, mean: jnp.sqrt(mean.total))
 
 
 def mean_activation(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -102,7 +102,7 @@ def mean_activation(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: No
       >>> score({"w": jnp.array([[1.0, -1.0]])})
       {'w': Array([[3.5, 0. ]], dtype=float32)}
     """
-    return _measured(apply, batches, _over_positions(jnp.abs, nonlinearity), _average)
+    return _score_by(apply, batches, _over_positions(jnp.abs, nonlinearity), _average)
 
 
 def apoz(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -127,7 +127,7 @@ def apoz(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity 
       >>> score({"w": jnp.array([[1.0, 0.0]])})
       {'w': Array([[0.5, 0. ]], dtype=float32)}
     """
-    return _measured(apply, batches, _over_positions(lambda a: wide(a != 0), nonlinearity), _average)
+    return _score_by(apply, batches, _over_positions(lambda a: wide(a != 0), nonlinearity), _average)
 
 
 def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -163,7 +163,7 @@ def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity
         ranks = wide(jnp.linalg.matrix_rank(maps))
         return _mean_over(ranks, at - 2)
 
-    return _measured(apply, batches, measure, _average)
+    return _score_by(apply, batches, measure, _average)
 
 
 def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
@@ -195,12 +195,12 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
         slots = _zeros(shapes)
 
         def of_slots(slots: PyTree) -> jax.Array:
-            return captured(loss, params, batch, lambda product: None, tap=_tapped, slots=slots)[0]
+            return captured(loss, params, batch, lambda product: None, tap=_tap_effect, slots=slots)[0]
 
         effects = jax.grad(of_slots)(slots)
         return _tree.map_present(lambda total: _Mean(total, jnp.ones((1,) * total.ndim)), effects)
 
-    return _totalled(find, loss, batches, _average)
+    return _score_by_totals(find, loss, batches, _average)
 
 
 def _channels(product: Product) -> jax.Array:
@@ -208,7 +208,7 @@ def _channels(product: Product) -> jax.Array:
     return jnp.sum(wide(outputs(product)), range(len(product.positions)))
 
 
-def _tapped(product: Product, slot: jax.Array) -> jax.Array:
+def _tap_effect(product: Product, slot: jax.Array) -> jax.Array:
     """Return the product's output; the derivative by the slot is the score of its channels on this batch."""
 
     @jax.custom_vjp
@@ -241,13 +241,13 @@ def _average(weight: jax.Array, mean: _Mean) -> jax.Array:
     return mean.total / mean.number
 
 
-def _measured(
+def _score_by(
     apply: Apply, batches: Iterable[PyTree], measure: Measure, finish: Callable[[jax.Array, Any], jax.Array]
 ) -> ScoreFn:
-    return _totalled(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
+    return _score_by_totals(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
 
 
-def _totalled(
+def _score_by_totals(
     find: Callable[[Callable[[Params, PyTree], Any], Params, PyTree], PyTree],
     apply: Callable[[Params, PyTree], Any],
     batches: Iterable[PyTree],

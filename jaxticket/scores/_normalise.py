@@ -61,7 +61,7 @@ def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, H
     """
 
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        scores, alive = _scored_and_alive(score, params, mask, signals)
+        scores, alive = _score_and_alive(score, params, mask, signals)
         leaves, living = _tree.leaves(scores), _tree.leaves(alive)
         for members in _modules(module_of, scores):
             sizes = [leaves[i].size for i in members]
@@ -108,14 +108,12 @@ def unit_norm(score: ScoreFn) -> ScoreFn:
 
 def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Array]) -> ScoreFn:
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        return _tree.map_present(normalise, *_scored_and_alive(score, params, mask, signals))
+        return _tree.map_present(normalise, *_score_and_alive(score, params, mask, signals))
 
     return normalised
 
 
-def _scored_and_alive(
-    score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]
-) -> tuple[Scores, Mask]:
+def _score_and_alive(score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]) -> tuple[Scores, Mask]:
     """Return scores in float32 and a mask of their shapes, None in the same places."""
     scores = score(params, mask=mask, **signals)
     if mask is None:
@@ -155,17 +153,17 @@ def _lamp(s: jax.Array, alive: jax.Array) -> jax.Array:
 
 
 def _layer_mean(s: jax.Array, alive: jax.Array) -> jax.Array:
-    scaled, counted = _scaled(s, alive)
+    scaled, counted = _scale(s, alive)
     number = jnp.maximum(jnp.sum(counted, dtype=jnp.float32), 1)
     return _ratio(scaled, jnp.sum(jnp.abs(scaled), where=counted) / number)
 
 
 def _unit_norm(s: jax.Array, alive: jax.Array) -> jax.Array:
-    scaled, counted = _scaled(s, alive)
+    scaled, counted = _scale(s, alive)
     return _ratio(scaled, jnp.sqrt(jnp.sum(jnp.square(scaled), where=counted)))
 
 
-def _scaled(s: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _scale(s: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Divide `s` by its largest counted size, so that sums of squares stay in range; also mark the counted entries."""
     counted = alive & jnp.isfinite(s)
     return _ratio(s, jnp.max(jnp.abs(s), where=counted, initial=0)), counted

@@ -79,7 +79,7 @@ def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([3., 1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _required(grads, params))
+    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _require(grads, params))
 
 
 def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
@@ -101,7 +101,7 @@ def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([6., 1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _required(grads, params))
+    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _require(grads, params))
 
 
 def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
@@ -125,7 +125,7 @@ def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([ 6., -1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _required(grads, params))
+    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _require(grads, params))
 
 
 def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
@@ -179,7 +179,7 @@ def _floats(params: Params) -> Params:
     return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
 
 
-def _required(grads: Params | None, params: Params) -> Params:
+def _require(grads: Params | None, params: Params) -> Params:
     if grads is None:
         raise InputError(
             "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "

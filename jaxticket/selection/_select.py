@@ -61,7 +61,7 @@ def select(
       {'w': Array([ True, False,  True, False], dtype=bool)}
     """
     scores = scores if where is None else filters.only(scores, where)
-    scores, density, mask = _aligned(scores, density, mask, scope)
+    scores, density, mask = _align(scores, density, mask, scope)
     if not jax.tree.leaves(scores):
         return scores
     wanted = group_counts(density, _pooled_shapes(unit, scores), scope, floor=1)
@@ -110,7 +110,7 @@ def drop_and_grow(
       Array([ True, False, False,  True], dtype=bool)
     """
     _check_fraction("drop_fraction", drop_fraction)
-    drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
+    drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
     check_structure("grow", grow, "mask", mask)
@@ -212,7 +212,7 @@ def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
     return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
 
 
-def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
+def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
     """Return scores, density and mask with None in the same places, checked before any work."""
     check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
@@ -233,7 +233,7 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
         check_structure("mask", mask, "scores", scores)
         check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
-        mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
+        mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
     return scores, density if scope.joint else density_tree, mask
 
@@ -244,7 +244,7 @@ def _check_fraction(name: str, value: Any) -> None:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
 
 
-def _checked_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+def _check_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
     if scores is None or mask is None:
         return None
     mask = jnp.asarray(mask, bool)

@@ -92,19 +92,19 @@ def value_and_grad(
     def fixed(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
         _check_batch(batch, shards)
         arguments = (params, state, batch, key, jnp.arange(shards, dtype=jnp.int32))
-        return mapped(*(_laid(x, mesh, spec) for x, spec in zip(arguments, specs, strict=True)))
+        return mapped(*(_lay(x, mesh, spec) for x, spec in zip(arguments, specs, strict=True)))
 
     return fixed
 
 
 def _split(gradient: GradientFn, mesh: Mesh, spec: PartitionSpec) -> GradientFn:
     def split(params: Params, state: PyTree, batch: PyTree, key: Key) -> Any:
-        return gradient(params, state, _laid(batch, mesh, spec), key)
+        return gradient(params, state, _lay(batch, mesh, spec), key)
 
     return split
 
 
-def _laid(tree: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
+def _lay(tree: PyTree, mesh: Mesh, spec: PartitionSpec) -> PyTree:
     """Lay the arrays out on the mesh: by a constraint where GSPMD decides, by a new type where types hold shardings."""
     move = jax.reshard if AxisType.Explicit in mesh.axis_types else jax.lax.with_sharding_constraint
     return jax.tree.map(lambda x: move(x, NamedSharding(mesh, spec)), tree)

@@ -53,7 +53,7 @@ def state_shardings(tx: optax.GradientTransformation, params: Params, shardings:
         # The longest parameter path that ends the state's path: states nest the parameter tree whole.
         for start in range(len(names) + 1):
             if names[start:] in layouts:
-                return _fitted(leaf.shape, *layouts[names[start:]])
+                return _fit_spec(leaf.shape, *layouts[names[start:]])
         return replicated
 
     return jax.tree_util.tree_map_with_path(layout, jax.eval_shape(tx.init, params))
@@ -63,7 +63,7 @@ def _tail(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(str(key) for key in path)
 
 
-def _fitted(shape: tuple[int, ...], of_param: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+def _fit_spec(shape: tuple[int, ...], of_param: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
     if len(shape) != len(of_param):
         return NamedSharding(sharding.mesh, PartitionSpec())
     spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))
