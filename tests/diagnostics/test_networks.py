@@ -138,7 +138,7 @@ def test_dead_neurons_are_static_or_dynamic():
     assert float(diagnostics.dead_neurons(activations.reshape(2, 2, 3), cut=cut).dynamic) == float(rates.dynamic)
     assert float(diagnostics.dead_neurons(jnp.ones((2, 3))).dynamic) == 0
     np.testing.assert_array_equal(diagnostics.dead_neurons(jnp.zeros((2, 2)), cut=jnp.ones(2, bool)), (1, 0, 0))
-    with pytest.raises(InputError, match=r"cut has shape \(2,\), and the activations are of 3 neurons"):
+    with pytest.raises(InputError, match=r"cut has shape \(2,\), but the activations have 3 neurons"):
         diagnostics.dead_neurons(activations, cut=cut[:2])
     with pytest.raises(InputError, match=r"shape \(3,\)"):
         diagnostics.dead_neurons(activations[0])
