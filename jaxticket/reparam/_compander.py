@@ -14,32 +14,39 @@ from jaxticket.typing import Filter, Key, Mask, Params, PyTree
 
 
 class Companding(NamedTuple):
-    """Logarithms of a and b, so that both stay positive: structure of the parameters, one of each a leaf, float32."""
+    """The logarithms of a and b, so that both stay positive: float32, one of each a leaf."""
 
     log_height: PyTree
     log_width: PyTree
 
 
 def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter = filters.weights()) -> Reparam:
-    r"""Weight Compander: keeps weights below a bound and away from zero (2023, arXiv 2306.16993).
+    r"""Keep weights below a bound and away from zero (Weight Compander; 2023, arXiv 2306.16993).
 
     .. math:: p = a \arctan(v / b)
 
-    Not a way to prune but its opponent: where a > b, small weights are spread out and large ones pressed together. The
-    function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a leaf,
-    without weight decay (hold them with the group "learned"). Zeros stay zeros: a mask on `Latent.weights`, as by
-    `sparsify` for that group, is a mask on the parameters.
+    It does not prune but opposes pruning: where a > b, small weights are spread out and large ones pressed together.
+    The function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a
+    leaf, without weight decay (hold them with the group "learned"). Zeros stay zeros. A mask on `Latent.weights`, such
+    as that of `sparsify` for that group, is therefore a mask on the parameters.
 
     Args:
-      height: a; weights stay below a · π/2. width: b. where: which leaves are companded.
+      height: a; weights stay below a · π/2.
+      width: b.
+      where: the leaves that are companded.
 
-    Raises InputError unless both are positive, and if a first weight is out of reach.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax.numpy as jnp
-    >>> compander = weight_compander(height=1.0, width=0.5)
-    >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])})
-    >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
-    (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
+    Raises:
+      InputError: a height or width that is not positive; in `init`, a weight that is out of reach.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> compander = weight_compander(height=1.0, width=0.5)
+      >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])})
+      >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
+      (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
     """
     check_number(height=height, width=width)
     if not 0 < height < math.inf or not 0 < width < math.inf:

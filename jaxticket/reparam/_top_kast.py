@@ -27,25 +27,34 @@ def top_kast(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Top-KAST: the largest weights are used, and trained with the next largest ones (Jayakumar et al., 2020).
+    r"""Use the largest weights, and train them with the next largest ones (Top-KAST; Jayakumar et al., 2020).
 
     .. math:: p = \theta \odot A, \qquad \nabla_\theta = \nabla_p \odot B, \qquad A \subseteq B
 
-    A is the top `density` of the latent magnitudes, B the top `backward`; all others keep their value and their moments
+    A is the top `density` of the latent magnitudes, B the top `backward`. All others keep their value and their moments
     until they are among the largest again. Train with `reparam.wrap(inner)`, which holds them and adds the exploration
     decay: `weight_decay` · θ in A, and that over `density` in B \\ A.
 
     Args:
-      density, backward: fractions of weights used and trained, density ≤ backward ≤ 1.
-      weight_decay: of the exploration regulariser, whose gradient it multiplies.
+      density: the fraction of the weights that is used.
+      backward: the fraction that is trained, density ≤ backward ≤ 1.
+      weight_decay: the strength of the exploration regulariser, whose gradient it multiplies.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    Raises InputError for fractions that are not in that order, or a negative weight decay.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> kast = top_kast(0.25, backward=0.5)
-    >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])})
-    >>> kast.realise(latent, count=0)["w"], jax.grad(lambda p: kast.realise(p, count=0)["w"].sum())(latent)["w"]
-    (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
+    Raises:
+      InputError: fractions that are not in that order, or a negative weight decay.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> kast = top_kast(0.25, backward=0.5)
+      >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])})
+      >>> kast.realise(latent, count=0)["w"], jax.grad(lambda p: kast.realise(p, count=0)["w"].sum())(latent)["w"]
+      (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
     """
     check_number(density=density, backward=backward, weight_decay=weight_decay)
     certain = not any(isinstance(d, jax.core.Tracer) for d in (density, backward))

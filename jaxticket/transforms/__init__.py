@@ -1,4 +1,4 @@
-"""How masks start and evolve, and the optax transforms that train under them."""
+"""Mask transforms, by which a mask starts and evolves, and the optax transforms that train under a mask."""
 
 from jaxticket.transforms._aliases import ac_dc, gradual, iss_p, static
 from jaxticket.transforms._alternate import alternate

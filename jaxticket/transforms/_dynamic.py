@@ -293,7 +293,7 @@ def mest(
 
 
 def _to_last(drop_fraction: float, stop: int) -> Schedule:
-    """Falls by a cosine to 0.005, or stays where it begins below."""
+    """Return the schedule that falls by a cosine to 0.005, or stays where it begins below."""
     check_fraction("drop_fraction", drop_fraction)
     return schedules.cosine(drop_fraction, stop=stop, final=min(_LAST_FRACTION, known(drop_fraction)))
 

@@ -1,4 +1,4 @@
-"""Weights that fade instead of being cut."""
+"""Weights that fade instead of being cut at once."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from jaxticket.units import Unit
 
 
 class ShrinkState(NamedTuple):
-    """State of `shrink`."""
+    """The state of `shrink`."""
 
     count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
 
@@ -31,24 +31,34 @@ def shrink(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> optax.GradientTransformation:
-    r"""Multiplies the weights that a step leaves smallest by `rate`, before step `stop`; last but for a mask.
+    r"""Multiply the weights that are smallest after a step by `rate`, before step `stop`; last but for a mask.
 
     .. math:: p_i + u_i \leftarrow \rho \, (p_i + u_i) \text{ outside the best-scored part}
 
-    Which weights fade is decided anew at each step, so that any of them can recover (Wang et al., 2023, ISS-P). At
-    rate 0 it is iterative hard thresholding.
+    The choice of the fading weights is made again at each step, so that any of them can recover (Wang et al., 2023,
+    ISS-P). At rate 0 it is iterative hard thresholding.
 
     Args:
-      density: fraction of weights that do not fade. rate: in [0, 1]; 1 leaves every weight alone.
+      density: the fraction of weights that do not fade.
+      rate: ρ, the factor in [0, 1]; 1 leaves every weight alone.
+      stop: the update from which on no weight fades.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    Raises InputError for a rate outside [0, 1] or a negative stop, and if `update` is called without params.
+    Returns:
+      The optax transform.
 
-    >>> import jax.numpy as jnp, optax
-    >>> params = {"w": jnp.array([[1.0, -0.2, 0.5, 0.05]])}
-    >>> tx = shrink(0.5, 0.9, stop=10)
-    >>> updates, _ = tx.update({"w": jnp.zeros((1, 4))}, tx.init(params), params)
-    >>> optax.apply_updates(params, updates)["w"]
-    Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
+    Raises:
+      InputError: a rate outside [0, 1], a negative stop, or `update` without params.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> params = {"w": jnp.array([[1.0, -0.2, 0.5, 0.05]])}
+      >>> tx = shrink(0.5, 0.9, stop=10)
+      >>> updates, _ = tx.update({"w": jnp.zeros((1, 4))}, tx.init(params), params)
+      >>> optax.apply_updates(params, updates)["w"]
+      Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
     """
     check_number(rate=rate, stop=stop)
     if not 0 <= known(rate) <= 1:

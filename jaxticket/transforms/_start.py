@@ -30,25 +30,35 @@ def start(
     rounds: int = 1,
     revive: bool = False,
 ) -> MaskTransform:
-    """Makes the first mask, unless `sparsify` was given one: the `density` best-scored units.
+    """Make the first mask of the `density` best-scored units, unless `sparsify` was given a mask.
 
-    In several rounds it is pruning at initialisation by steps: round i of T keeps density^(i/T), by scores of the
-    network as it is masked so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
-    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). One compiled loop under jit, one
-    compiled round called from Python otherwise, however many rounds.
+    In several rounds it prunes at initialisation step by step: round i of T keeps density^(i/T), by scores of the
+    network under the mask so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
+    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). For any number of rounds it is one
+    compiled loop under jit, and one compiled round called from Python otherwise.
 
     Args:
-      score: called without gradients. density: fraction kept, or a pytree of them; exactly so after the last round.
-      allocate: how the density is shared among leaves (`allocate.erk`, …); None gives each leaf the same.
-      where: which leaves are sparsified. rounds: how often units are scored and pruned, T.
-      revive: choose among all units in each round; False chooses among the survivors, so that the masks nest.
+      score: the importance of a weight, called without gradients.
+      density: the fraction kept, or a pytree of them; exactly so after the last round.
+      allocate: a function that shares the density among leaves (`allocate.erk`, …); None gives each leaf the same.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
+      rounds: T, the number of times that units are scored and pruned.
+      revive: whether each round chooses among all units. If not, it chooses among the survivors, so that the masks
+        nest.
 
-    Raises InputError where `select` or the score does, or for rounds below 1.
+    Returns:
+      The mask transform.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
-    {'w': Array([[False,  True]], dtype=bool)}
+    Raises:
+      InputError: rounds below 1; when it starts, as `select` or the score.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
+      {'w': Array([[False,  True]], dtype=bool)}
     """
     if not isinstance(rounds, int) or rounds < 1:
         raise InputError(f"rounds={rounds!r} must be an int of 1 or more; SynFlow takes 100.")
@@ -84,7 +94,7 @@ def start(
 
 
 def full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
-    """Everything kept, in the unit's own shape: a mask of channels is no larger than a channel mask."""
+    """Return the mask that keeps everything, in the unit's own shape: for channels, no larger than a channel mask."""
     full = filters.full_mask(params, where)
     return unit.expand(unit.pool_mask(full), full)
 
@@ -101,7 +111,7 @@ def best(
     minimum: int = 0,
     **signals: Any,
 ) -> Mask:
-    """The mask of the best-scored units among the `candidates`, by default the survivors of `mask`.
+    """Return the mask of the best-scored units among the `candidates`, by default the survivors of `mask`.
 
     Units are scored under `mask`; leaves where it is None stay as they are.
     """
