@@ -70,8 +70,9 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
 def threshold_decay(latent: Latent) -> jax.Array:
     """Return Σ s² / 2 over leaves, the penalty whose gradient is weight decay on the thresholds of `soft_threshold`.
 
-    Times its strength it prunes: it draws s from far below zero towards 0. The authors decay s and the weights alike, with SGD. Steps of Adam do not
-    depend on the size of a gradient: there the decay is strong whenever it is stronger than the loss.
+    Times its strength it prunes: it draws s from far below zero towards 0. The authors decay s and the weights alike,
+    with SGD. Steps of Adam do not depend on the size of a gradient: there the decay is strong whenever it is stronger
+    than the loss.
 
     Examples:
       >>> import jax.numpy as jnp

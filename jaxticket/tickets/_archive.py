@@ -1,8 +1,8 @@
-"""Directories that hold named pytrees: written whole or not at all, and checked byte by byte when read.
+"""Directories of named pytrees, which are written whole or not at all, and checked byte by byte when read.
 
-`record.json` says what each array is and carries the checksum of every file; `arrays/` is an orbax checkpoint of them,
-numbered. Containers are not stored, only the path of each array, so that nothing is unpickled and any pytree that
-jax knows can be saved; without a template they come back as dicts and lists.
+`record.json` describes each array and carries the checksum of every file; `arrays/` is an orbax checkpoint of the
+numbered arrays. Containers are not stored, only the path of each array. So nothing is unpickled, and any pytree that
+jax knows can be saved; without a template its containers come back as dicts and lists.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ PARTIAL = ".partial"  # suffix of a directory that is still being written
 
 
 def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
-    """Saves pytrees of jax arrays under their names, with a JSON-able record, in the new directory `path`.
+    """Save pytrees of jax arrays under their names, with a JSON-able record, in the new directory `path`.
 
-    Everything is first written into a temporary directory beside `path`, which is then renamed: a process that dies
-    leaves no half a checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them call it,
-    with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot be
-    written, InputError for trees that `read` would refuse, and MissingExtraError without orbax.
+    Everything is first written into a temporary directory beside `path`, which is then renamed, so that a process that
+    dies leaves no incomplete checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them
+    call it, with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot
+    be written, InputError for trees that `read` would refuse, and MissingExtraError without orbax.
     """
     path = pathlib.Path(path).absolute()
     entries, arrays = [], {}
@@ -54,7 +54,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
-    """The pytree with jax arrays for its leaves. Raises InputError, naming the leaf, for what is no array."""
+    """Return the pytree with jax arrays for its leaves. Raises InputError, which names the leaf, for other leaves."""
 
     def convert(keys: tuple[Any, ...], leaf: Any) -> jax.Array:
         try:
@@ -67,11 +67,11 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of a saved directory, after checking that its text and every file are what was written.
+    """Return the record of a saved directory, after checking that its text and every file are unchanged.
 
-    Nothing in it is executed, and nothing of the size that it promises is allocated. Raises CheckpointError, naming the
+    Nothing in it is executed, and nothing of the size that it promises is allocated. Raises CheckpointError, with the
     file, the value and the fix, if the directory is missing, foreign, newer than this library, truncated or altered, or
-    if its record says what no saved ticket does.
+    if its record holds what no saved ticket does.
     """
     path = pathlib.Path(path).absolute()
     body = _record.parse(path)
@@ -90,12 +90,12 @@ def read(
     like: Mapping[str, PyTree] | None = None,
     shardings: Mapping[str, PyTree] | None = None,
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
-    """The pytrees of a saved directory by name, and its record.
+    """Return the pytrees of a saved directory by name, and its record.
 
     `like` maps names to pytrees of arrays (or of jax.ShapeDtypeStruct) whose containers, shapes and dtypes the result
     has; names that it lacks come back as dicts and lists. `shardings` maps names to pytrees of shardings, or to
     prefixes of such; other arrays go to the default device. Raises CheckpointError as `read_record` does, if the files
-    hold other arrays than the record says, and if the saved arrays are not those of `like`.
+    hold other arrays than the record, and if the saved arrays are not those of `like`.
     """
     path = pathlib.Path(path).absolute()
     like, shardings = like or {}, shardings or {}
@@ -127,7 +127,7 @@ def read(
 
 
 def remove_partial(directory: pathlib.Path) -> None:
-    """Deletes what dead processes left half written in `directory`."""
+    """Delete the unfinished directories of dead processes in `directory`."""
     for path in directory.glob(f".*{PARTIAL}"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -142,7 +142,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary directory that becomes `path` when the block ends, and vanishes if it raises."""
+    """Yield a temporary directory that becomes `path` when the block ends, and is deleted if it raises."""
     _orbax()
     if _processes.first(path.exists):
         raise CheckpointError(f"{path} exists; delete it or save under another name")
@@ -157,7 +157,7 @@ def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | None:
-    """Acts, and returns the error of a folder that cannot be written."""
+    """Act, and return the error of a folder that cannot be written."""
     try:
         act()
     except (OSError, ValueError) as error:  # the latter is how tensorstore reports a full disk
@@ -166,7 +166,7 @@ def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | N
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """What the system said; tensorstore hides its code in a long text."""
+    """Return the reason that the system gave; tensorstore hides its code in a long text."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return (error.strerror if isinstance(error, OSError) else code and os.strerror(int(code[1]))) or first_line(error)
 
@@ -177,12 +177,12 @@ def _raising(path: pathlib.Path, act: Callable[[], Any]) -> None:
 
 
 def _is_end(x: Any) -> bool:
-    """None and empty containers are no leaves to jax, but a tree rebuilt without a template needs them."""
+    """Return whether it is None or an empty container: not a leaf to jax, but needed to rebuild without a template."""
     return x is None or (isinstance(x, dict | list | tuple) and not x)
 
 
 def _encode(leaf: Any) -> tuple[dict[str, Any], Any]:
-    """What to write about a leaf, and the array to store for it."""
+    """Return the record of a leaf, and the array to store for it."""
     if _is_end(leaf):
         return {"empty": "none" if leaf is None else "dict" if isinstance(leaf, dict) else "list"}, None
     entry: dict[str, Any] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
@@ -192,12 +192,12 @@ def _encode(leaf: Any) -> tuple[dict[str, Any], Any]:
 
 
 def _shared(stored: jax.Array) -> Any:
-    """What every process holds whole is for one of them to write, and to orbax no array of jax."""
+    """Return a numpy array where every process holds all of it, so that orbax lets one process write it."""
     return np.asarray(stored) if jax.process_count() > 1 and stored.is_fully_addressable else stored
 
 
 def _read_arrays(path: pathlib.Path, entries: list[dict[str, Any]], places: Mapping[str, Any]) -> dict[str, Any]:
-    """Each leaf by its number. An array with a place is read straight onto it unless it must be decoded first."""
+    """Return each leaf by its number. An array with a place is read straight onto it unless it must be decoded."""
     templates: dict[str, Any] = {}
     for index, entry in ((str(i), e) for i, e in enumerate(entries)):
         if "dtype" not in entry or 0 in entry["shape"]:
@@ -240,7 +240,7 @@ def _holds_arrays(record: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _foreign_errors(path: pathlib.Path) -> Iterator[None]:
-    """Makes one kind of all that orbax raises for files that it cannot understand."""
+    """Turn every error that orbax raises for files that it cannot read into a CheckpointError."""
     try:
         yield
     except JaxticketError:

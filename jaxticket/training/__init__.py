@@ -1,4 +1,4 @@
-"""Training under a mask: what a training is, where replicates run, and the one function that drives the steps."""
+"""Training under a mask: recipes, placements of replicates, and the one function that drives the steps."""
 
 from jaxticket.training import nonfinite
 from jaxticket.training._distillation import distilled, divergence

@@ -1,4 +1,4 @@
-"""Sparse model soups: copies of one ticket, retrained apart and averaged (Zimmer et al., 2024).
+"""Sparse model soups: copies of one ticket, retrained separately and averaged (Zimmer et al., 2024).
 
 Between two prunings the copies differ in the order of the examples, the learning rate, the weight decay or the length
 of their training. Their average is as sparse as each of them, and the next phase prunes it: `search` is `imp` whose
