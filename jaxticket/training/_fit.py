@@ -142,7 +142,7 @@ def _check_reduction(recipe: Recipe) -> None:
 def _programs(
     recipe: Recipe, steps: Steps, placement: Placement | None
 ) -> Callable[[Params], tuple[RunFn, int | None]]:
-    """Return the function parameters -> what runs a part of an epoch, and the steps of a part; None is the whole epoch."""
+    """Return parameters -> the function that runs a part of an epoch, and its steps; None is the whole epoch."""
     if placement is not None and placement.each != "sequence":
         together = _side_by_side(recipe, steps, placement)
         return lambda params: (together, None)

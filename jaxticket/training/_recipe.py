@@ -127,7 +127,7 @@ class Recipe:
     def update(
         self, carry: Progressing, batch: PyTree, *, mask: Mask, noise: Key, clock: Callable[[jax.Array], jax.Array]
     ) -> Progressing:
-        """Take a step on this batch; `clock` turns the optimizer's count of steps into the step of the learning rate."""
+        """Take a step on this batch; `clock` turns the optimizer's count into the step of the learning rate."""
         params, state, opt_state, total = carry
         tx = optax.with_extra_args_support(self.optimizer(lambda count: self.learning_rate(clock(count))))
         (value, state), grads = self.gradient(params, state, batch, noise)

@@ -131,7 +131,7 @@ def _per_epoch(recipe: Recipe, part: Part) -> jax.Array:
 
 
 def size_of(subset: Any, examples: int, *, stacked: bool = False) -> int:
-    """Return the number of examples that a subset, or each of several, keeps. Raises InputError for an unusable subset."""
+    """Return the number of examples in a subset, or in each of several. Raises InputError for an unusable subset."""
     check_array("subset", subset, np.bool_)
     shape = ("replicates", examples) if stacked else (examples,)
     if subset.ndim != len(shape) or subset.shape[-1] != examples:

@@ -20,7 +20,7 @@ _MOST_IN_A_ROW = 10  # steps that are skipped; then something is wrong that skip
 
 
 def skipping(recipe: Recipe) -> Recipe:
-    """Return the recipe that skips steps whose gradients hold NaN or infinity: `optax.apply_if_finite` around all of it.
+    """Return the recipe that skips steps whose gradients hold NaN or infinity, by `optax.apply_if_finite` around all.
 
     Parameters, optimizer and model state then stay as they are; `count_skipped` counts these steps. After ten in a row
     the eleventh is taken, so that a training that cannot continue shows it, and `check` stops it.

@@ -1,11 +1,11 @@
-"""SparseGPT: prune a trained model layer by layer and let the weights that stay make up for those that go.
+"""SparseGPT: prune a trained model layer by layer and let the remaining weights make up for the pruned ones.
 
-Of a layer with inputs X, H = XᵀX + damping. Inputs are gone through in order; when a weight goes, the weights of later
-inputs to the same output take the update of the optimal brain surgeon, which U, the Cholesky factor of H⁻¹ = UᵀU,
-holds for all inputs at once. That of a whole block of inputs is decided together, when all earlier ones are done.
+A layer has inputs X and H = XᵀX + damping. Inputs are visited in order. When a weight is pruned, the weights of later
+inputs to the same output take the update of the optimal brain surgeon, which U, the Cholesky factor of H⁻¹ = UᵀU, holds
+for all inputs at once. A whole block of inputs is decided together, when all earlier ones are done.
 
-Layers follow each other: a layer's inputs are those that the pruned layers before it give (stacked layers of one scan
-share a leaf, and with it one pass: they see each other's dense outputs). Each leaf costs one pass over the batches, up
+Layers follow each other: a layer's inputs are those that the pruned layers before it give. (Stacked layers of one scan
+share a leaf, and with it one pass: they see each other's dense outputs.) Each leaf costs one pass over the batches, up
 to its layer, and one compilation of that. The authors' code prunes up to and with the weight of rank sparsity · n, one
 too many; here counts are exact.
 """
@@ -39,25 +39,32 @@ def sparsegpt(
     damping: float = 0.01,
     where: Filter | PyTree = filters.weights(),
 ) -> tuple[Params, Mask]:
-    """Pruned and updated parameters, and their mask (Frantar & Alistarh, 2023).
+    """Prune trained parameters and update the remaining ones (SparseGPT; Frantar & Alistarh, 2023).
 
     Args:
-      apply: (params, x) -> outputs. batches: inputs x, gone through once for each leaf.
-      density: fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
+      params: the trained parameters.
+      apply: (params, x) -> outputs.
+      batches: inputs x, read once for each leaf.
+      density: the fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
       group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`.
-      block: inputs whose weights are chosen together, where there are no groups.
-      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 go first.
-      where: which leaves are pruned.
+      block: the inputs whose weights are chosen together, where there are no groups.
+      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 are pruned
+        first.
+      where: the leaves that are pruned.
+
+    Returns:
+      The parameters and their mask.
 
     Raises:
       InputError: an argument out of its range; batches that are empty or can be read only once; a leaf that is not
         multiplied with data, or of which each part has inputs of its own (grouped convolutions, batches of matrices).
 
-    >>> import jax.numpy as jnp
-    >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
-    >>> params, mask = sparsegpt({"w": jnp.array([[1.0], [3.0]])}, lambda p, x: x @ p["w"], [x], 0.5, damping=1e-6)
-    >>> print(params["w"].round(2).T, mask["w"].T)
-    [[0. 3.5]] [[False  True]]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
+      >>> params, mask = sparsegpt({"w": jnp.array([[1.0], [3.0]])}, lambda p, x: x @ p["w"], [x], 0.5, damping=1e-6)
+      >>> print(params["w"].round(2).T, mask["w"].T)
+      [[0. 3.5]] [[False  True]]
     """
     _check(density, batches, group=group, block=block, damping=damping)
     chosen = filters.only(params, where)
@@ -91,7 +98,7 @@ def sparsegpt(
 
 @functools.partial(jax.jit, static_argnames=("apply", "leaf", "name"))
 def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, leaf: int, name: str) -> jax.Array:
-    """XᵀX of the inputs of one leaf."""
+    """Return XᵀX of the inputs of one leaf."""
     shapes = set()
 
     def measure(product: Product) -> jax.Array | None:
@@ -110,7 +117,7 @@ def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, 
 def _pruned(
     weight: jax.Array, squares: jax.Array, density: float, damping: float, *, size: int, grouped: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """A leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
+    """Return a leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
     inputs = [a for a in range(weight.ndim) if squares.shape[weight.ndim + a] != 1]
     layers = [a for a in range(weight.ndim) if squares.shape[a] != 1 and a not in inputs]
     order = [*layers, *inputs, *(a for a in range(weight.ndim) if a not in (*layers, *inputs))]
@@ -163,7 +170,7 @@ def _prune(
 
 
 def _factor(matrix: jax.Array, squares: jax.Array, damping: float) -> tuple[jax.Array, jax.Array]:
-    """The matrix without the weights of inputs that are always 0, and U of (XᵀX / its mean diagonal + damping)⁻¹."""
+    """Return the matrix without inputs that are always 0, and U of (XᵀX / its mean diagonal + damping)⁻¹."""
     diagonal = jnp.diagonal(squares)
     live = diagonal > 0
     mean = jnp.mean(diagonal, where=live)
@@ -182,7 +189,7 @@ def _prune_block(
     size: int,
     scope: Scope,
 ) -> tuple[jax.Array, jax.Array]:
-    """The matrix and mask of `carry` after the inputs from `start` on are pruned and all later ones updated."""
+    """Return `carry` after the inputs from `start` on are pruned and all later ones updated."""
     matrix, mask = carry
     rows = jax.lax.dynamic_slice_in_dim(matrix, start, size)
     upper = jax.lax.dynamic_slice_in_dim(factor, start, size)

@@ -1,4 +1,4 @@
-"""PrAC sets: tickets found on the examples that are hard to learn, or forgotten by pruning (Zhang et al., 2021)."""
+"""PrAC sets: tickets from the examples that are hard to learn, or forgotten by pruning (Zhang et al., 2021)."""
 
 from jaxticket.methods.datasets.prac._rounds import ChooseFn, Round, prac
 from jaxticket.methods.datasets.prac._sets import Found, hard, most_forgotten, prac_set
