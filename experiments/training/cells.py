@@ -53,7 +53,7 @@ class Trainer:
         self.placement = problems.place(config, self.basis.model, together)
         # As many on each device: otherwise arrays are gathered at each end of an epoch.
         filled = together + -together % len(self.placement.devices)
-        self.lanes = 1 if self.placement.each == "sequence" else filled
+        self.lanes = 1 if self.placement.batching == "sequence" else filled
         self._setting = kinds.settings(config, self.basis)
         self.progress: ProgressFn | None = None
         self.watch: Callable[[Params, PyTree], dict[str, Any]] | None = None
@@ -109,7 +109,7 @@ class Trainer:
         if cell.kind not in self._compiled:
             kind = kinds.kind(cell, self.config, self.basis, self._setting)
             options = {"progress": self.progress, "on_nan": self.config.on_nan}
-            alone = self.lanes == 1 and self.placement.each != "sequence"
+            alone = self.lanes == 1 and self.placement.batching != "sequence"
             fit = training.fit(kind.recipe, placement=None if alone else self.placement, **options)
             self._compiled[cell.kind] = kind, fit
         return self._compiled[cell.kind]
@@ -145,7 +145,7 @@ class Trainer:
         return {"step": step, "density": float(jt.density(params, mask)), **self.watch(params, state)}
 
     def _skipped(self, lane: Lane) -> dict[str, int]:
-        skipped = training.nonfinite.skipped(lane.opt_state)
+        skipped = training.nonfinite.count_skipped(lane.opt_state)
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
     def _join(self, lanes: Sequence[Lane]) -> Lane:

@@ -62,9 +62,9 @@ class Trainer:
         **options: Any,
     ):
         placement = problems.place(config, model, min(together, _TOGETHER))
-        self._stacked = placement.each != "sequence"
+        self._stacked = placement.batching != "sequence"
         # What runs in turn gains nothing from longer programs, and fills the last one worse.
-        wanted = min(together, _TOGETHER) if placement.each == "vmap" else 1
+        wanted = min(together, _TOGETHER) if placement.batching == "vmap" else 1
         self.lanes = wanted + -wanted % len(placement.devices) if self._stacked else 1
         self.where = placement.why
         self._until = until

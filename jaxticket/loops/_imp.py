@@ -11,7 +11,7 @@ from jaxticket.errors import InputError
 from jaxticket.loops._level import Level, LevelStore, PruneFn
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
-from jaxticket.tickets._ticket import rewind as rewound
+from jaxticket.tickets._ticket import rewind as rewind_ticket
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.typing import Density, Key, TrainFn
 
@@ -50,7 +50,7 @@ def imp(
       InputError: no densities, one outside [0, 1], or one above its predecessor, before anything is trained.
       CheckpointError: the store holds levels of another search.
     """
-    densities = listed(densities)
+    densities = as_densities(densities)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
@@ -111,7 +111,7 @@ def train_level(
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
         state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
-        trained = train(rewound(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
+        trained = train(rewind_ticket(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
         if store is not None:
             store.save(index, ticket, trained, key=key)
     return Level(index, density, ticket, trained)
@@ -136,7 +136,7 @@ def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
     return train_key, prune_key
 
 
-def listed(densities: Any) -> tuple[Density, ...]:
+def as_densities(densities: Any) -> tuple[Density, ...]:
     """Return the densities of levels, numbers as floats. Raises InputError for anything but a sequence."""
     if not isinstance(densities, Iterable) or isinstance(densities, str):
         raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")

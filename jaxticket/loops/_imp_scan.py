@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket._checks import check_densities, check_fits
-from jaxticket.loops._imp import level_keys, listed
+from jaxticket.loops._imp import as_densities, level_keys
 from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
 from jaxticket.tickets import rewinds
@@ -64,7 +64,7 @@ def imp_scan(
       >>> jax.jit(search)(jax.random.key(0)).mask["w"].sum(-1)
       Array([8, 4, 2], dtype=int32)
     """
-    densities = listed(densities)
+    densities = as_densities(densities)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     if not any(isinstance(d, jax.core.Tracer) for d in jax.tree.leaves(list(densities))):
         check_densities(densities, ticket.mask)

@@ -17,7 +17,7 @@ from jaxticket._batching import any_replicate
 from jaxticket._checks import check_count, check_mask, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.typing import Mask, Params, Period, PyTree
 
 __all__ = ["EarlyBird", "WormState", "alive", "bird_of", "init", "update", "worm"]
@@ -84,14 +84,14 @@ def update(state: EarlyBird, mask: Mask, *, tolerance: float = 0.1) -> tuple[Ear
       >>> mask = jnp.array([True, False])
       >>> state = init(mask)
       >>> for _ in range(5):
-      ...     state, distances, found = update(state, mask)
-      >>> distances.tolist(), bool(found)
+      ...     state, distances, settled = update(state, mask)
+      >>> distances.tolist(), bool(settled)
       ([0.0, 0.0, 0.0, 0.0], True)
     """
     check_number(tolerance=tolerance)
     if not 0 <= known(tolerance) <= 1:
         raise InputError(f"tolerance={tolerance} is not a fraction; pass a number between 0 and 1, such as 0.1")
-    state = _pushed(state, mask)
+    state = _push(state, mask)
     distances = _distances(state)
     full = state.count >= len(distances) + 1
     return state, distances, full & jnp.all(distances <= tolerance)
@@ -149,14 +149,14 @@ def worm(draw: Callable[[Params], Mask], *, when: Period, length: int = 5) -> op
         return WormState(jnp.zeros((), jnp.int32), init(jax.eval_shape(draw, params), length=length))
 
     def step(updates: Params, state: WormState, params: Params | None = None) -> tuple[Params, WormState]:
-        params = required(params, "worm")
+        params = require_params(params, "worm")
         due, bird = when(state.count), state.bird
 
-        def drawn() -> EarlyBird:
+        def draw_if_due() -> EarlyBird:
             # Under vmap this branch runs if any replicate is due; the others keep what they have.
-            return jax.tree.map(lambda new, old: jnp.where(due, new, old), _pushed(bird, draw(params)), bird)
+            return jax.tree.map(lambda new, old: jnp.where(due, new, old), _push(bird, draw(params)), bird)
 
-        bird = jax.lax.cond(any_replicate(due), drawn, lambda: bird)
+        bird = jax.lax.cond(any_replicate(due), draw_if_due, lambda: bird)
         return apply_mask(updates, alive(bird)), WormState(optax.safe_increment(state.count), bird)
 
     return optax.GradientTransformation(begin, step)
@@ -171,16 +171,16 @@ def bird_of(opt_state: PyTree) -> EarlyBird:
     raise InputError("opt_state holds no EarlyBird; build the optimizer with early_bird.worm")
 
 
-def _pushed(state: EarlyBird, mask: Mask) -> EarlyBird:
+def _push(state: EarlyBird, mask: Mask) -> EarlyBird:
     check_structure("mask", mask, "state.masks", state.masks)
     check_mask("mask", mask)
 
-    def one(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
+    def push(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
         if old.shape[1:] != new.shape:
             raise InputError(f"mask at {name!r} has shape {new.shape}, but the queue was made for {old.shape[1:]}")
         return jnp.concatenate([old[1:], new[None]])
 
-    masks = _tree.map_present(one, _tree.names(mask), state.masks, mask)
+    masks = _tree.map_present(push, _tree.names(mask), state.masks, mask)
     return EarlyBird(masks, optax.safe_increment(state.count))
 
 

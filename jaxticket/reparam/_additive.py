@@ -53,7 +53,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
     """
     check_count(1, rank=rank, rounds=rounds)
 
-    def one(p: jax.Array) -> jax.Array | None:
+    def residual_of(p: jax.Array) -> jax.Array | None:
         if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
             return None
         w = p.reshape(-1, p.shape[-1]).astype(jnp.promote_types(p.dtype, jnp.float32))
@@ -68,7 +68,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
 
     def score(params: Params, **_: Any) -> Scores:
         check_arrays("params", params)
-        return _tree.map_present(one, params)
+        return _tree.map_present(residual_of, params)
 
     return score
 
@@ -128,31 +128,31 @@ def additive(
             check_key("key", key)
         if rank and key is None:
             raise InputError("additive draws its first factors: pass a key to init, or rank=0.")
-        found = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)
+        positions = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)
         if residual_density:
             scored = _tree.map_present(lambda p, s: s, corrected, places(corrected))
-            found = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
+            positions = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
         position = jax.tree.unflatten(_tree.structure(params), range(_tree.structure(params).num_leaves))
         first = lambda p, at, i: _first(p, len(at), rank, None if key is None else jax.random.fold_in(key, i))
-        learned = _tree.map_present(first, corrected, found, position)
+        learned = _tree.map_present(first, corrected, positions, position)
         weights = params if mask is None else masks.apply_mask(params, mask)
-        return Latent(copy_params(weights), learned, found)
+        return Latent(copy_params(weights), learned, positions)
 
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(w: jax.Array, c: Correction | None, at: jax.Array | None) -> jax.Array:
+        def correct(w: jax.Array, c: Correction | None, at: jax.Array | None) -> jax.Array:
             if c is None or at is None:
                 return w
             low_rank = w + (scale * c.left @ c.right).astype(w.dtype).reshape(w.shape)
             return low_rank.at[_index(at)].add((scale * c.values).astype(w.dtype), **_PLACES)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, latent.constants)
+        return _tree.tree_map(correct, latent.weights, latent.learned, latent.constants)
 
-    def kept(latent: Latent, *, count: Any) -> Mask:
+    def mask_of(latent: Latent, *, count: Any) -> Mask:
         del count
 
-        def one(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
+        def keep(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
             if at is None:
                 return m
             if m is None or rank:
@@ -160,9 +160,9 @@ def additive(
             return jnp.broadcast_to(m, w.shape).at[_index(at)].set(True, **_PLACES)
 
         s1 = _tree.tree_map(lambda _: None, latent.weights) if mask is None else mask
-        return _tree.tree_map(one, latent.weights, s1, latent.constants)
+        return _tree.tree_map(keep, latent.weights, s1, latent.constants)
 
-    return Reparam(init, realise, kept, trains("learned"))
+    return Reparam(init, realise, mask_of, trains("learned"))
 
 
 def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:

@@ -101,6 +101,6 @@ def density_at(density: Density | Schedule, count: Any) -> Density:
     return density(jnp.asarray(count)) if callable(density) else density
 
 
-def silenced(p: jax.Array) -> jax.Array:
+def silence(p: jax.Array) -> jax.Array:
     """Return exact zeros, for finite `p`, through which the gradient passes as if they were `p`."""
     return p - jax.lax.stop_gradient(p)

@@ -14,7 +14,7 @@ from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
 
@@ -103,7 +103,7 @@ def bip(
         )
 
     def wrap(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-        return _taking_turns(inner, optax.sgd(0.1) if upper is None else upper, land=None if signed else _above_zero)
+        return _take_turns(inner, optax.sgd(0.1) if upper is None else upper, land=None if signed else _above_zero)
 
     return Reparam(init, realise, mask, wrap)
 
@@ -142,7 +142,7 @@ def _backward(rule: Any, kept: tuple[jax.Array, jax.Array, jax.Array], g: jax.Ar
 _product.defvjp(_forward, _backward)
 
 
-def _taking_turns(
+def _take_turns(
     inner: optax.GradientTransformation,
     upper: optax.GradientTransformation,
     *,
@@ -161,7 +161,7 @@ def _taking_turns(
     def update(
         grads: Latent, state: BilevelState, params: Latent | None = None, **extra: Any
     ) -> tuple[Latent, BilevelState]:
-        params = required(params, "bip")
+        params = require_params(params, "bip")
         upper_turn = state.count % 2 == 1
 
         def step(tx: Any, rest: jax.Array, part: Callable[[Latent], Latent], state: PyTree) -> tuple[Latent, PyTree]:

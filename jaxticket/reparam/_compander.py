@@ -59,7 +59,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
         constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
         learned = Companding(constant(math.log(height)), constant(math.log(width)))
         copied = copy_params(params)
-        latent = _tree.tree_map(lambda p, c: p if c is None else _expanded(p, height, width), copied, companded)
+        latent = _tree.tree_map(lambda p, c: p if c is None else _expand(p, height, width), copied, companded)
         return Latent(latent, learned)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
@@ -69,17 +69,17 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(v: jax.Array, log_height: jax.Array | None, log_width: jax.Array | None) -> jax.Array:
+        def compress(v: jax.Array, log_height: jax.Array | None, log_width: jax.Array | None) -> jax.Array:
             if log_height is None or log_width is None:
                 return v
             return (jnp.exp(log_height) * jnp.arctan(v / jnp.exp(log_width))).astype(v.dtype)
 
-        return _tree.tree_map(one, latent.weights, *latent.learned)
+        return _tree.tree_map(compress, latent.weights, *latent.learned)
 
     return Reparam(init, realise, mask)
 
 
-def _expanded(p: jax.Array, height: float, width: float) -> jax.Array:
+def _expand(p: jax.Array, height: float, width: float) -> jax.Array:
     return (width * jnp.tan(p.astype(jnp.promote_types(p.dtype, jnp.float32)) / height)).astype(p.dtype)
 
 

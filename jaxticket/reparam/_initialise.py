@@ -40,7 +40,7 @@ def kaiming_normal(
       >>> round(float(drawn["kernel"].std()), 1), float(drawn["bias"].sum())
       (0.2, 40.0)
     """
-    return _scaled(params, key, jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"), density, where)
+    return _draw_scaled(params, key, jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"), density, where)
 
 
 def signed_constant(
@@ -78,7 +78,7 @@ def signed_constant(
         fan_in = max(math.prod(shape[:-1]), 1)  # a leaf without entries has none
         return jax.random.rademacher(key, shape, dtype) * math.sqrt(scale / fan_in)
 
-    return _scaled(params, key, draw, density, where)
+    return _draw_scaled(params, key, draw, density, where)
 
 
 def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
@@ -96,11 +96,11 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
     structure = _tree.structure(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
     # Zeros of a leaf have its sharding, eagerly and in types.
-    one = lambda x, k: draw(k, x.shape, x.dtype) + jnp.zeros_like(x) if x.size else x
-    return _tree.map_present(one, tree, keys)
+    draw_leaf = lambda x, k: draw(k, x.shape, x.dtype) + jnp.zeros_like(x) if x.size else x
+    return _tree.map_present(draw_leaf, tree, keys)
 
 
-def _scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:
+def _draw_scaled(params: Params, key: Key, draw: Draw, density: float | jax.Array, where: Filter) -> Params:
     check_number(density=density)
     if not isinstance(density, jax.core.Tracer) and not 0 < known(density) <= 1:
         raise InputError(f"density={density} must be above 0 and at most 1; it divides the variance of the weights.")

@@ -57,12 +57,12 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del key
 
-        def one(p: jax.Array, s: jax.Array | None, kept: jax.Array | None) -> jax.Array:
+        def shrink(p: jax.Array, s: jax.Array | None, kept: jax.Array | None) -> jax.Array:
             if s is None or kept is None:
                 return p
             return jnp.where(kept, p - jnp.sign(p) * jax.nn.sigmoid(s).astype(p.dtype), 0)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, mask(latent, count=count))
+        return _tree.tree_map(shrink, latent.weights, latent.learned, mask(latent, count=count))
 
     return Reparam(init, realise, mask)
 
@@ -127,7 +127,7 @@ def continuous_sparsification(
         soft = jax.nn.sigmoid(_steepness(count, stop=stop, temperature=temperature) * s)
         return jnp.where(count < stop, soft, s > 0)
 
-    return _gated(initial, gate, kept=lambda s: s > 0, unit=unit, where=where)
+    return _gate_weights(initial, gate, kept=lambda s: s > 0, unit=unit, where=where)
 
 
 def continuous_penalty(
@@ -199,15 +199,15 @@ def hard_concrete(
         raise InputError(f"drop_rate={drop_rate} must lie between 0 and 1; 0.5 leaves every gate undecided.")
 
     def gate(log_alpha: jax.Array, count: jax.Array, noise: jax.Array | None) -> jax.Array:
-        certain = _stretched(jax.nn.sigmoid(log_alpha))
+        certain = _stretch(jax.nn.sigmoid(log_alpha))
         if noise is None:
             return certain
-        sampled = _stretched(jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + log_alpha) / _BETA))
+        sampled = _stretch(jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + log_alpha) / _BETA))
         return jnp.where(count < stop, sampled, certain)
 
-    kept = lambda log_alpha: _stretched(jax.nn.sigmoid(log_alpha)) > 0
+    kept = lambda log_alpha: _stretch(jax.nn.sigmoid(log_alpha)) > 0
     drop_rate = known(drop_rate)
-    return _gated(math.log((1 - drop_rate) / drop_rate), gate, kept=kept, unit=unit, where=where)
+    return _gate_weights(math.log((1 - drop_rate) / drop_rate), gate, kept=kept, unit=unit, where=where)
 
 
 def expected_l0(latent: Latent, *, unit: Unit = units.element()) -> jax.Array:
@@ -232,7 +232,7 @@ def expected_l0(latent: Latent, *, unit: Unit = units.element()) -> jax.Array:
     return _open_weights(_tree.map_present(lambda s: jax.nn.sigmoid(s - shift), latent.learned), latent, unit)
 
 
-def _gated(
+def _gate_weights(
     initial: float,
     gate: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
     *,
@@ -259,10 +259,10 @@ def _gated(
             lambda s, u: None if s is None else gate(s, jnp.asarray(count), u), latent.learned, noise
         )
 
-        def one(p: jax.Array, g: jax.Array | None) -> jax.Array:
+        def apply_gate(p: jax.Array, g: jax.Array | None) -> jax.Array:
             return p if g is None else jnp.where(g > 0, (g * p).astype(p.dtype), 0)
 
-        return _tree.tree_map(one, latent.weights, unit.expand(gates, latent.weights))
+        return _tree.tree_map(apply_gate, latent.weights, unit.expand(gates, latent.weights))
 
     return Reparam(init, realise, mask)
 
@@ -278,7 +278,7 @@ def _steepness(count: jax.Array, *, stop: int, temperature: float) -> jax.Array:
     return jnp.float32(temperature) ** (jnp.clip(count, 0, stop) / stop)
 
 
-def _stretched(x: jax.Array) -> jax.Array:
+def _stretch(x: jax.Array) -> jax.Array:
     return jnp.clip(x * (_HIGH - _LOW) + _LOW, 0, 1)
 
 

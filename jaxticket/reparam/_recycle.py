@@ -54,8 +54,8 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
     if mask is not None:
         _check_room(latent.weights, mask, fraction)
 
-    one = lambda w, s: w if s is None else _recycled(w, s, fraction)
-    recycled = _tree.tree_map(one, latent.weights, latent.learned)
+    recycle_if_scored = lambda w, s: w if s is None else _recycle_leaf(w, s, fraction)
+    recycled = _tree.tree_map(recycle_if_scored, latent.weights, latent.learned)
     return latent._replace(weights=recycled if mask is None else _outside(mask, recycled, latent.weights))
 
 
@@ -101,7 +101,7 @@ def rerandomise(
     return latent._replace(weights=_outside(mask, changed, latent.weights))
 
 
-def _recycled(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
+def _recycle_leaf(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
     layout = jax.typeof(w).sharding
     explicit = AxisType.Explicit in layout.mesh.axis_types  # there a sort asks for whole leaves by name
     if explicit:

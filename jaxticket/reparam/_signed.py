@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params, silenced, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.typing import Filter, Key, Mask, Params, SignMask
 
@@ -61,13 +61,13 @@ def signed_supermask(
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(w: jax.Array, s: jax.Array | None, q: jax.Array | None) -> jax.Array:
+        def apply_sign(w: jax.Array, s: jax.Array | None, q: jax.Array | None) -> jax.Array:
             if s is None or q is None:
                 return w
             w = jax.lax.stop_gradient(w)
-            return jnp.where(q == 0, 0, jnp.where(q < 0, -w, w)) + w * silenced(s)
+            return jnp.where(q == 0, 0, jnp.where(q < 0, -w, w)) + w * silence(s)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, sign_mask(latent))
+        return _tree.tree_map(apply_sign, latent.weights, latent.learned, sign_mask(latent))
 
     return Reparam(init, realise, mask, trains("learned"))
 
@@ -83,5 +83,5 @@ def sign_mask(latent: Latent) -> SignMask:
       >>> sign_mask(latent)
       {'b': None, 'w': Array([ 0, -1,  1], dtype=int8)}
     """
-    one = lambda s, tau: jnp.where(jnp.abs(s) > tau, jnp.sign(s), 0).astype(jnp.int8)
-    return _tree.map_present(one, jax.lax.stop_gradient(latent.learned), latent.constants)
+    sign_of = lambda s, tau: jnp.where(jnp.abs(s) > tau, jnp.sign(s), 0).astype(jnp.int8)
+    return _tree.map_present(sign_of, jax.lax.stop_gradient(latent.learned), latent.constants)

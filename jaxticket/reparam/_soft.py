@@ -80,7 +80,7 @@ def pdp(
         filters.only(params, where)  # raises if nothing matches
         return copy_params(params)
 
-    def gated(latent: Params, count: jax.Array) -> _Gated:
+    def compute_gates(latent: Params, count: jax.Array) -> _Gated:
         norms = _norms(filters.only(latent, where), unit)
         ranked = jax.lax.stop_gradient(norms)
         kept = select(ranked, due(count), scope=scope)
@@ -93,19 +93,19 @@ def pdp(
         return _Gated(unit.expand(kept, latent), unit.expand(soft, latent))
 
     def mask(latent: Params, *, count: Any) -> Mask:
-        return gated(jax.lax.stop_gradient(latent), jnp.asarray(count)).mask
+        return compute_gates(jax.lax.stop_gradient(latent), jnp.asarray(count)).mask
 
     def realise(latent: Params, *, count: Any, key: Key | None = None) -> Params:
         del key
         count = jnp.asarray(count)
-        chosen = gated(latent, count)
+        chosen = compute_gates(latent, count)
 
-        def one(p: jax.Array, m: jax.Array | None, gate: jax.Array | None) -> jax.Array:
+        def apply_gate(p: jax.Array, m: jax.Array | None, gate: jax.Array | None) -> jax.Array:
             if m is None or gate is None:
                 return p
             return jnp.where(count >= stop, jnp.where(m, p, 0), (gate * p).astype(p.dtype))
 
-        return _tree.tree_map(one, latent, *chosen)
+        return _tree.tree_map(apply_gate, latent, *chosen)
 
     return Reparam(init, realise, mask)
 

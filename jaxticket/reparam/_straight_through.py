@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, copy_params, density_at, silenced
+from jaxticket.reparam._base import Reparam, copy_params, density_at, silence
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Schedule, ScoreFn
@@ -48,7 +48,7 @@ def straight_through(
       >>> jax.grad(lambda latent: ste.realise(latent, count=0)["w"].sum() ** 2)(latent)
       {'w': Array([[6., 6.]], dtype=float32)}
     """
-    return _masked(density, _pass, score=score, unit=unit, scope=scope, where=where)
+    return _mask_best(density, _pass, score=score, unit=unit, scope=scope, where=where)
 
 
 def sr_ste(
@@ -90,10 +90,10 @@ def sr_ste(
     if not decay >= 0:
         raise InputError(f"decay={decay} must not be negative; 2e-4 is published.")
     use = functools.partial(_pass_and_decay, decay)
-    return _masked(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)
+    return _mask_best(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)
 
 
-def _masked(
+def _mask_best(
     density: Density | Schedule, use: Any, *, score: ScoreFn, unit: Unit, scope: Scope, where: Filter
 ) -> Reparam:
     """Return the reparametrisation use(latent leaf, mask leaf) under the mask of the best-scored latent weights."""
@@ -117,7 +117,7 @@ def _masked(
 
 
 def _pass(p: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.where(mask, p, silenced(p))
+    return jnp.where(mask, p, silence(p))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, silenced, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
@@ -88,7 +88,7 @@ def biprop(
       >>> biprop(2 / 3).realise(latent, count=0)["w"]
       Array([[ 0. , -3.5,  3.5]], dtype=float32)
     """
-    return _supermask(density, _binarised, score_init=score_init, unit=unit, scope=scope, where=where)
+    return _supermask(density, _binarise, score_init=score_init, unit=unit, scope=scope, where=where)
 
 
 def _supermask(
@@ -109,18 +109,18 @@ def _supermask(
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del key
 
-        def one(w: jax.Array, s: jax.Array | None, m: jax.Array | None) -> jax.Array:
+        def use(w: jax.Array, s: jax.Array | None, m: jax.Array | None) -> jax.Array:
             if s is None or m is None:
                 return w
             w = jax.lax.stop_gradient(w)
-            return jnp.where(m, value(w, m), 0) + w * silenced(jnp.abs(s))
+            return jnp.where(m, value(w, m), 0) + w * silence(jnp.abs(s))
 
-        return _tree.tree_map(one, latent.weights, latent.learned, mask(latent, count=count))
+        return _tree.tree_map(use, latent.weights, latent.learned, mask(latent, count=count))
 
     return Reparam(init, realise, mask, trains("learned"))
 
 
-def _binarised(w: jax.Array, mask: jax.Array) -> jax.Array:
+def _binarise(w: jax.Array, mask: jax.Array) -> jax.Array:
     wide = jnp.promote_types(w.dtype, jnp.float32)
     kept = jnp.sum(jnp.broadcast_to(mask, w.shape), dtype=wide)
     # A leaf of which a global scope keeps nothing has no mean.

@@ -9,9 +9,9 @@ import optax
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, copy_params, silenced
+from jaxticket.reparam._base import Reparam, copy_params, silence
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.transforms._surgery import choose_moments
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
@@ -87,11 +87,11 @@ def top_kast(
         inner = optax.with_extra_args_support(inner)
 
         def update(grads: Params, state: PyTree, params: Params | None = None, **extra: Any) -> tuple[Params, PyTree]:
-            params = required(params, "top_kast")
+            params = require_params(params, "top_kast")
             trained = largest(params, backward)
             if weight_decay:
                 used = largest(params, density, trained)
-                grads = _tree.tree_map(decayed, used, trained, grads, params)
+                grads = _tree.tree_map(add_decay, used, trained, grads, params)
             updates, stepped = inner.update(grads, state, params, **extra)
             held = _tree.map_present(jnp.logical_not, trained)
             updates = _tree.tree_map(lambda h, u: u if h is None else jnp.where(h, 0, u), held, updates)
@@ -99,7 +99,7 @@ def top_kast(
 
         return optax.GradientTransformationExtraArgs(inner.init, update)
 
-    def decayed(a: jax.Array | None, b: jax.Array | None, g: jax.Array, p: jax.Array) -> jax.Array:
+    def add_decay(a: jax.Array | None, b: jax.Array | None, g: jax.Array, p: jax.Array) -> jax.Array:
         if a is None or b is None:
             return g
         strength = jnp.where(a, weight_decay, weight_decay / density).astype(p.dtype)
@@ -109,4 +109,4 @@ def top_kast(
 
 
 def _use(p: jax.Array, used: jax.Array, trained: jax.Array) -> jax.Array:
-    return jnp.where(used, p, jnp.where(trained, silenced(p), 0))
+    return jnp.where(used, p, jnp.where(trained, silence(p), 0))

@@ -50,7 +50,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
     with _new_directory(path) as directory:
         _processes.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}
-        _processes.on_first(lambda: _raising(path, lambda: _write_record(directory, body)))
+        _processes.on_first(lambda: _attempt(path, lambda: _write_record(directory, body)))
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
@@ -106,10 +106,10 @@ def read(
     # The number of the array for each leaf of a template.
     numbers = {name: numbers_of(path, name, by_tree[name], tree) for name, tree in like.items()}
     places: dict[str, Any] = {}
-    for name, found in by_tree.items():
+    for name, numbered in by_tree.items():
         if shardings.get(name) is not None:
-            arrays = numbers.get(name, [index for index, entry in found if "dtype" in entry])
-            template = like[name] if name in like else rebuild([(entry, index) for index, entry in found])
+            arrays = numbers.get(name, [index for index, entry in numbered if "dtype" in entry])
+            template = like[name] if name in like else rebuild([(entry, index) for index, entry in numbered])
             places.update(zip(arrays, spread(name, shardings[name], template), strict=True))
     with _foreign_errors(path):
         stored = _orbax().metadata(path / "arrays").metadata if _holds_arrays(record) else {}
@@ -118,11 +118,11 @@ def read(
     with _foreign_errors(path):
         leaves = _read_arrays(path, record["entries"], places)
     trees = {}
-    for name, found in by_tree.items():
+    for name, numbered in by_tree.items():
         if name in like:
             trees[name] = jax.tree.unflatten(jax.tree.structure(like[name]), [leaves[i] for i in numbers[name]])
         else:
-            trees[name] = rebuild([(entry, leaves[index]) for index, entry in found])
+            trees[name] = rebuild([(entry, leaves[index]) for index, entry in numbered])
     return trees, record
 
 
@@ -148,9 +148,9 @@ def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise CheckpointError(f"{path} exists; delete it or save under another name")
     temporary = path.with_name(f".{path.name}.{_processes.first(lambda: secrets.randbits(31)):x}{PARTIAL}")
     try:
-        _processes.on_first(lambda: _raising(path, lambda: temporary.mkdir(parents=True)))
+        _processes.on_first(lambda: _attempt(path, lambda: temporary.mkdir(parents=True)))
         yield temporary
-        _processes.on_first(lambda: _raising(path, lambda: temporary.rename(path)))
+        _processes.on_first(lambda: _attempt(path, lambda: temporary.rename(path)))
     finally:
         if _processes.is_first():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -171,7 +171,7 @@ def _reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else code and os.strerror(int(code[1]))) or first_line(error)
 
 
-def _raising(path: pathlib.Path, act: Callable[[], Any]) -> None:
+def _attempt(path: pathlib.Path, act: Callable[[], Any]) -> None:
     if error := _failure(path, act):
         raise error
 
@@ -187,11 +187,11 @@ def _encode(leaf: Any) -> tuple[dict[str, Any], Any]:
         return {"empty": "none" if leaf is None else "dict" if isinstance(leaf, dict) else "list"}, None
     entry: dict[str, Any] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, _shared(jax.random.key_data(leaf))
-    return entry, _shared(masks.pack(leaf).bits if leaf.dtype == bool else leaf)
+        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, _to_store(jax.random.key_data(leaf))
+    return entry, _to_store(masks.pack(leaf).bits if leaf.dtype == bool else leaf)
 
 
-def _shared(stored: jax.Array) -> Any:
+def _to_store(stored: jax.Array) -> Any:
     """Return a numpy array where every process holds all of it, so that orbax lets one process write it."""
     return np.asarray(stored) if jax.process_count() > 1 and stored.is_fully_addressable else stored
 

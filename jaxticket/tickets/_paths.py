@@ -31,7 +31,7 @@ def rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
     return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
 
 
-def numbers_of(path: pathlib.Path, tree: str, found: list[Numbered], like: PyTree) -> list[str]:
+def numbers_of(path: pathlib.Path, tree: str, numbered: list[Numbered], like: PyTree) -> list[str]:
     """Return the number of the saved array for each leaf of `like`, which is matched by its path in any order."""
     try:
         wanted = {
@@ -40,8 +40,8 @@ def numbers_of(path: pathlib.Path, tree: str, found: list[Numbered], like: PyTre
         }
     except TypeError as error:
         raise InputError(f"like.{tree} has leaves that are no arrays ({first_line(error)})") from error
-    numbers = {_steps(entry["path"]): index for index, entry in found if "dtype" in entry}
-    saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in found if "dtype" in entry}
+    numbers = {_steps(entry["path"]): index for index, entry in numbered if "dtype" in entry}
+    saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in numbered if "dtype" in entry}
     for steps in [*wanted, *saved]:
         if wanted.get(steps) != saved.get(steps):
             raise CheckpointError(

@@ -97,12 +97,12 @@ def files(path: pathlib.Path) -> dict[str, int]:
     sizes = {}
     for folder, folders, names in os.walk(path, onerror=_refuse):
         for name in (*folders, *names):
-            found = pathlib.Path(folder) / name
-            status = found.lstat()
+            entry = pathlib.Path(folder) / name
+            status = entry.lstat()
             if stat.S_ISREG(status.st_mode):
-                sizes[found.relative_to(path).as_posix()] = status.st_size
+                sizes[entry.relative_to(path).as_posix()] = status.st_size
             elif not stat.S_ISDIR(status.st_mode):
-                raise CheckpointError(f"{found} is a link or a device; a saved ticket has files only, copy them there")
+                raise CheckpointError(f"{entry} is a link or a device; a saved ticket has files only, copy them there")
     return sizes
 
 
@@ -134,11 +134,11 @@ def require_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: An
         where = f"only in the {'files' if odd in stored else 'record'}"
         raise CheckpointError(f"{path}: array {odd!r} is {where}; restore the directory from a copy or delete it")
     for index, (shape, dtype) in wanted.items():
-        found = (getattr(stored[index], "shape", None), getattr(stored[index], "dtype", None))
-        if found != (shape, dtype):
+        actual = (getattr(stored[index], "shape", None), getattr(stored[index], "dtype", None))
+        if actual != (shape, dtype):
             raise CheckpointError(
-                f"{path}: array {index} is {found[1]}{list(found[0] or ())} in the files, but {dtype}{list(shape)} in "
-                f"{RECORD}; restore the directory from a copy or delete it"
+                f"{path}: array {index} is {actual[1]}{list(actual[0] or ())} in the files, but "
+                f"{dtype}{list(shape)} in {RECORD}; restore the directory from a copy or delete it"
             )
         chunk = getattr(stored[index].storage_metadata, "chunk_shape", None) or ()
         if any(part > max(1, whole) for part, whole in zip(chunk, shape, strict=False)):

@@ -61,7 +61,7 @@ class Store:
             raise CheckpointError(f"{path} holds no metrics of a level; restore it from a copy or delete it")
         return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
 
-    def trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
+    def load_trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
         """Return the parameters and the model state at the end of level `index`.
 
         Args:

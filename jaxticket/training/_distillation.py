@@ -13,7 +13,7 @@ from jaxticket.errors import InputError
 from jaxticket.typing import Key, LogitsFn, LossFn, Params, PyTree
 
 
-def distilled(
+def distill(
     logits: LogitsFn,
     teacher: Callable[[Any], jax.Array],
     *,
@@ -47,7 +47,7 @@ def distilled(
     Examples:
       >>> import jax.numpy as jnp
       >>> ours = lambda params, state, batch, key: (params[None], state)
-      >>> loss = distilled(ours, lambda batch: batch, labels=lambda batch: jnp.array([0]), temperature=2.0, weight=1.0)
+      >>> loss = distill(ours, lambda batch: batch, labels=lambda batch: jnp.array([0]), temperature=2.0, weight=1.0)
       >>> value, _ = loss(jnp.array([1.0, 2.0]), None, jnp.array([[1.0, 2.0]]), jax.random.key(0))
       >>> float(value)  # the ticket says what its teacher does
       0.0

@@ -116,7 +116,7 @@ def fit(
     """
     if observe is not None:
         _check_reduction(recipe)
-    stacked = placement is not None and placement.each != "sequence"
+    stacked = placement is not None and placement.batching != "sequence"
     looks = _Looks(checkpoint, progress, on_nan)
     begin = jax.jit(jax.vmap(recipe.begin) if stacked else recipe.begin)
     on_all = _programs(recipe, on_all_examples(recipe), placement)
@@ -128,8 +128,8 @@ def fit(
         if subset is not None:
             _check_reduction(recipe)
         run, at_a_time = (on_all if subset is None else on_some)(params)
-        driven = _driven(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, looks=looks)
-        return driven(params, state, mask, key, subset=subset, **others)
+        drive = _drive(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, looks=looks)
+        return drive(params, state, mask, key, subset=subset, **others)
 
     return train
 
@@ -143,13 +143,13 @@ def _programs(
     recipe: Recipe, steps: Steps, placement: Placement | None
 ) -> Callable[[Params], tuple[RunFn, int | None]]:
     """Return parameters -> the function that runs a part of an epoch, and its steps; None is the whole epoch."""
-    if placement is not None and placement.each != "sequence":
+    if placement is not None and placement.batching != "sequence":
         together = _side_by_side(recipe, steps, placement)
         return lambda params: (together, None)
     loop, one_by_one = _in_a_loop(recipe, steps), _step_by_step(recipe, steps)
 
     def choose(params: Params) -> tuple[RunFn, int | None]:
-        in_sequence = placement is not None or place(params, 1).each == "sequence"
+        in_sequence = placement is not None or place(params, 1).batching == "sequence"
         return (one_by_one, STEPS_AT_A_TIME) if in_sequence else (loop, None)
 
     return choose
@@ -189,9 +189,7 @@ def _side_by_side(recipe: Recipe, steps: Steps, placement: Placement) -> RunFn:
     return lambda carry, part: everywhere((data, part[3:]), carry, *part[:3])
 
 
-def _driven(
-    recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, looks: _Looks
-) -> FitFn:
+def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, looks: _Looks) -> FitFn:
     """Return the `FitFn` that runs parts of epochs, `at_a_time` steps or whole ones, and looks after each of them."""
     checkpoint, progress, on_nan = looks
 
@@ -217,8 +215,8 @@ def _driven(
         carry = begin(params, state, opt_state)
         mean_loss = np.zeros(carry.total.shape)
         like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)
-        if checkpoint and (found := checkpoint.load(origin, like)):
-            saved, values = found
+        if checkpoint and (restored := checkpoint.load(origin, like)):
+            saved, values = restored
             carry = Progressing(saved.params, saved.state, saved.opt_state, jnp.float32(values["total"]))
             at, mean_loss = saved.step, np.asarray(values["loss"])
         while at < end:

@@ -27,7 +27,7 @@ class Placement(NamedTuple):
     """
 
     devices: tuple[jax.Device, ...]
-    each: Literal["vmap", "map", "sequence"]
+    batching: Literal["vmap", "map", "sequence"]
     why: str  # for the plan that a user reads
 
     @property
@@ -56,7 +56,7 @@ def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | No
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> place({"kernel": jnp.zeros((784, 300))}, 4, devices=jax.devices()[:1]).each
+      >>> place({"kernel": jnp.zeros((784, 300))}, 4, devices=jax.devices()[:1]).batching
       'map'
     """
     devices = tuple(jax.devices() if devices is None else devices)
@@ -96,7 +96,7 @@ def replicate(f: Callable[..., PyTree], *, placement: Placement) -> Callable[...
       >>> replicate(lambda shared, x: shared * x.sum(), placement=in_turn)(10.0, jnp.arange(6.0).reshape(3, 2))
       Array([10., 50., 90.], dtype=float32)
     """
-    several = _in_sequence(f) if placement.each == "sequence" else _compiled(f, placement)
+    several = _in_sequence(f) if placement.batching == "sequence" else _compile(f, placement)
     devices = len(placement.devices)
 
     def run(shared: PyTree, *arguments: PyTree) -> PyTree:
@@ -109,9 +109,9 @@ def replicate(f: Callable[..., PyTree], *, placement: Placement) -> Callable[...
     return run
 
 
-def _compiled(f: Callable[..., PyTree], placement: Placement) -> Callable[..., PyTree]:
+def _compile(f: Callable[..., PyTree], placement: Placement) -> Callable[..., PyTree]:
     def on_one_device(shared: PyTree, *arguments: PyTree) -> PyTree:
-        if placement.each == "vmap":
+        if placement.batching == "vmap":
             return jax.vmap(lambda *args: f(shared, *args))(*arguments)
         return jax.lax.map(lambda args: f(shared, *args), arguments)
 

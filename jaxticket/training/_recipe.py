@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import sharding
 from jaxticket.errors import InputError
-from jaxticket.training._shuffle import shuffled
+from jaxticket.training._shuffle import shuffle
 from jaxticket.transforms._constraints import masked_update
 from jaxticket.typing import Key, LossFn, Mask, Params, PyTree, Schedule
 
@@ -117,7 +117,7 @@ class Recipe:
     def order(self, epoch: int | jax.Array, *, key: Key) -> jax.Array:
         """Return the examples in the order of this epoch."""
         order_key, _ = jax.random.split(key)
-        return shuffled(jax.random.fold_in(order_key, epoch), self.examples)
+        return shuffle(jax.random.fold_in(order_key, epoch), self.examples)
 
     def noise(self, at: int | jax.Array, *, key: Key) -> Key:
         """Return the key of the randomness in the loss of step `at`."""

@@ -60,10 +60,10 @@ def observer(
     """
 
     def observe(params: Params, state: PyTree, batch: Batch, key: Key) -> dict[str, jax.Array]:
-        found, _ = logits(params, state, batch, key)
+        outputs, _ = logits(params, state, batch, key)
         classes = labels(batch.examples)
-        others = {name: measure(found, classes) for name, measure in (measures or {}).items()}
-        return {"correct": jnp.argmax(found, -1) == classes, **others}
+        others = {name: measure(outputs, classes) for name, measure in (measures or {}).items()}
+        return {"correct": jnp.argmax(outputs, -1) == classes, **others}
 
     return observe
 

@@ -75,10 +75,10 @@ def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dic
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         fitted = fit(params, state, mask, key, step=step, steps=steps, opt_state=opt_state)
         metrics = {} if evaluate is None else evaluate(fitted.params, fitted.state)
-        skipped = nonfinite.skipped(fitted.opt_state)
+        skipped = nonfinite.count_skipped(fitted.opt_state)
         counted = {} if skipped is None else {"skipped_steps": skipped}
-        found = {"loss": fitted.loss, **counted, **metrics}
-        return Trained(fitted.params, fitted.state, {name: float(value) for name, value in found.items()})
+        values = {"loss": fitted.loss, **counted, **metrics}
+        return Trained(fitted.params, fitted.state, {name: float(value) for name, value in values.items()})
 
     return train
 

@@ -13,13 +13,13 @@ from jaxticket.errors import DivergedError
 from jaxticket.training._recipe import Recipe
 from jaxticket.typing import Key, LossFn, Params, PyTree
 
-__all__ = ["OnNan", "check", "if_finite", "keeping_state", "skipped", "skipping"]
+__all__ = ["OnNan", "check", "count_skipped", "if_finite", "keep_state", "skip"]
 
 OnNan = Literal["stop", "skip", "record"]
 _MOST_IN_A_ROW = 10  # steps that are skipped; then something is wrong that skipping does not mend
 
 
-def skipping(recipe: Recipe) -> Recipe:
+def skip(recipe: Recipe) -> Recipe:
     """Return the recipe that skips steps whose gradients hold NaN or infinity, by `optax.apply_if_finite` around all.
 
     Parameters, optimizer and model state then stay as they are; `count_skipped` counts these steps. After ten in a row
@@ -27,11 +27,11 @@ def skipping(recipe: Recipe) -> Recipe:
     Examples:
       >>> loss = lambda params, state, batch, key: (jnp.mean(batch * params["w"]), state)
       >>> recipe = Recipe(loss=loss, data=jnp.ones((4, 1)), learning_rate=optax.constant_schedule(0.1), batch_size=1)
-      >>> int(skipped(skipping(recipe).fresh({"w": jnp.ones(1)})))
+      >>> int(count_skipped(skip(recipe).fresh({"w": jnp.ones(1)})))
       0
     """
     inner = recipe.optimizer
-    return dataclasses.replace(recipe, loss=keeping_state(recipe.loss), optimizer=lambda rate: if_finite(inner(rate)))
+    return dataclasses.replace(recipe, loss=keep_state(recipe.loss), optimizer=lambda rate: if_finite(inner(rate)))
 
 
 def if_finite(tx: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -39,18 +39,18 @@ def if_finite(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     return optax.apply_if_finite(tx, _MOST_IN_A_ROW)
 
 
-def keeping_state(loss: LossFn) -> LossFn:
+def keep_state(loss: LossFn) -> LossFn:
     """Return the loss whose model state (batch statistics) stays as it was where the loss is not finite."""
 
     @functools.wraps(loss)
-    def kept(params: Params, state: PyTree, batch: Any, key: Key) -> tuple[Any, PyTree]:
+    def finite_loss(params: Params, state: PyTree, batch: Any, key: Key) -> tuple[Any, PyTree]:
         value, new = loss(params, state, batch, key)
         return value, jax.tree.map(lambda n, o: jnp.where(jnp.isfinite(value), n, o), new, state)
 
-    return kept
+    return finite_loss
 
 
-def skipped(opt_state: PyTree) -> jax.Array | None:
+def count_skipped(opt_state: PyTree) -> jax.Array | None:
     """Return the number of steps that were skipped, one number a replicate, or None without `skip`."""
     is_guard = lambda x: isinstance(x, optax.ApplyIfFiniteState)
     guards = [x for x in jax.tree.leaves(opt_state, is_leaf=is_guard) if is_guard(x)]

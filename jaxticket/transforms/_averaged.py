@@ -11,7 +11,7 @@ from jaxticket.transforms._base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
-def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
+def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
     """Give `transform` running averages of the raw gradients instead of the gradients of the step.
 
     The moments of the inner optimizer come from masked gradients; these averages cover dead weights too. SNFS grows by
@@ -30,13 +30,13 @@ def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
 
     Examples:
       >>> from jaxticket import scores, transforms
-      >>> evolve = averaged(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
+      >>> evolve = average_gradients(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
     """
     check_number(decay=decay)
     if not 0 <= known(decay) < 1:
         raise InputError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
     if transform.observe is not None:
-        raise InputError("transform observes gradients by itself; average inside it, or leave averaged() out.")
+        raise InputError("transform observes gradients by itself; average inside it, or leave average_gradients() out.")
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
         check_arrays("params", params)

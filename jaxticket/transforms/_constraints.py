@@ -40,7 +40,7 @@ def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
-        params = required(params, "keep_params_sparse")
+        params = require_params(params, "keep_params_sparse")
         check_updates("updates", updates, params)
         check_fits(params, mask)
         return land_on_zeros(updates, params, mask), state
@@ -89,14 +89,14 @@ def masked_update(
 def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     """Return the updates that take the parameters outside the mask to exact zeros."""
 
-    def one(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
+    def land(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
         return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
 
     check_mask("mask", mask)
-    return _tree.tree_map(one, mask, updates, params)
+    return _tree.tree_map(land, mask, updates, params)
 
 
-def required(params: Params | None, name: str) -> Params:
+def require_params(params: Params | None, name: str) -> Params:
     """Return the params, or raise InputError if the caller of `update` left them out."""
     if params is None:
         raise InputError(f"{name}: params=None; call tx.update(grads, state, params).")

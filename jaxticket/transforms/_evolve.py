@@ -113,7 +113,7 @@ def regrow(
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
         return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
 
-    return _dropping_and_growing("regrow", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve)
 
 
 def redistribute(
@@ -151,10 +151,10 @@ def redistribute(
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
         return _redistribution.redistribute(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit)
 
-    return _dropping_and_growing("redistribute", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("redistribute", drop, grow, drop_fraction, evolve)
 
 
-def _dropping_and_growing(
+def _drop_then_grow(
     name: str,
     drop: ScoreFn,
     grow: ScoreFn,

@@ -11,7 +11,7 @@ from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_fits, check_number, check_updates, known
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import land_on_zeros, required
+from jaxticket.transforms._constraints import land_on_zeros, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
@@ -70,15 +70,15 @@ def add_l1(
     _check_strength(strength)
 
     def update(grads: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
-        params = required(params, "add_l1")
+        params = require_params(params, "add_l1")
 
-        def one(chosen: Any, g: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
+        def penalise(chosen: Any, g: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
             if chosen is None or g is None or p is None:
                 return g
             return jnp.where(chosen, g + (strength * slope(p)).astype(g.dtype), g)
 
         check_updates("grads", grads, params)
-        return _tree.tree_map(one, _chosen(mask, params), grads, params), state
+        return _tree.tree_map(penalise, _chosen(mask, params), grads, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -120,19 +120,19 @@ def prox_l1(strength: float | Schedule, mask: Mask | Filter | None = None) -> op
     def update(
         updates: Params, state: optax.ScaleByScheduleState, params: Params | None = None
     ) -> tuple[Params, optax.ScaleByScheduleState]:
-        params = required(params, "prox_l1")
+        params = require_params(params, "prox_l1")
         step = strength(state.count) if callable(strength) else strength
 
         check_updates("updates", updates, params)
 
-        def one(chosen: Any, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
+        def shrink(chosen: Any, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
             if chosen is None or u is None or p is None:
                 return u
             moved = p + u.astype(p.dtype)
             shrunk = jnp.where(jnp.abs(moved) > step, u - (step * jnp.sign(moved)).astype(u.dtype), -p.astype(u.dtype))
             return jnp.where(chosen, shrunk, u)
 
-        penalised = _tree.tree_map(one, _chosen(mask, params), updates, params)
+        penalised = _tree.tree_map(shrink, _chosen(mask, params), updates, params)
         return penalised, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)
@@ -173,7 +173,7 @@ def project_l0(
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
-        params = required(params, "project_l0")
+        params = require_params(params, "project_l0")
         check_updates("updates", updates, params)
         moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         full = full_mask(params, where, unit)
@@ -212,7 +212,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
     if not 0 <= known(energy) < 1:
         raise InputError(f"energy={energy} must lie in [0, 1); 1e-4 is the authors'.")
 
-    def one(scale: jax.Array) -> jax.Array:
+    def keep(scale: jax.Array) -> jax.Array:
         if scale.size == 0:
             return jnp.ones(scale.shape, bool)
         size = jnp.abs(scale).astype(jnp.promote_types(scale.dtype, jnp.float32))
@@ -223,7 +223,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
         return jnp.where(rising[-1] < _DEAD, largest, size >= rising[first])
 
     chosen = filters.match("(^|/)scale$") if where is None else where
-    return _tree.map_present(one, filters.only(params, chosen))
+    return _tree.map_present(keep, filters.only(params, chosen))
 
 
 def _chosen(mask: Mask | Filter | None, params: Params) -> PyTree:

@@ -10,7 +10,7 @@ from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, check_updates, known
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit
@@ -71,19 +71,19 @@ def shrink(
         return ShrinkState(jnp.zeros((), jnp.int32))
 
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
-        params = required(params, "shrink")
+        params = require_params(params, "shrink")
         check_updates("updates", updates, params)
         moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         fading = state.count < stop
 
-        def one(keep: jax.Array | None, u: jax.Array, p: jax.Array, new: jax.Array) -> jax.Array:
+        def fade(keep: jax.Array | None, u: jax.Array, p: jax.Array, new: jax.Array) -> jax.Array:
             if keep is None:
                 return u
             return jnp.where(keep | ~fading, u, (rate * new - p).astype(u.dtype))
 
-        faded = _tree.tree_map(one, kept, updates, params, moved)
+        faded = _tree.tree_map(fade, kept, updates, params, moved)
         return faded, ShrinkState(optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

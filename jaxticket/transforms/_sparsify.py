@@ -13,7 +13,7 @@ from jaxticket._checks import check_fits, check_key, check_leaves, check_updates
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
-from jaxticket.transforms._constraints import masked_update, required
+from jaxticket.transforms._constraints import masked_update, require_params
 from jaxticket.transforms._surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -82,9 +82,9 @@ def sparsify(
     def update(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
     ) -> tuple[Params, SparseState]:
-        params = required(params, "sparsify")
+        params = require_params(params, "sparsify")
         check_updates("grads", grads, params)
-        mask, refresh_state, due = _refreshed(plan, state, params, grads)
+        mask, refresh_state, due = _refresh(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
         # Newborn weights stay at zero through the step that brings them; those that come back all together do not.
         trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
@@ -129,17 +129,17 @@ def mask_of(opt_state: PyTree) -> Mask:
       >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
       {'w': Array([[False,  True]], dtype=bool)}
     """
-    found = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
-    if not found:
+    held = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
+    if not held:
         raise InputError("opt_state holds no SparseState; build the optimizer with jaxticket.sparsify.")
 
     def first(*masks: Any) -> Any:
         return next((m for m in masks if m is not None and not isinstance(m, optax.MaskedNode)), None)
 
-    return jax.tree.map(first, *found, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
+    return jax.tree.map(first, *held, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
 
 
-def _refreshed(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
+def _refresh(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
     """Return the mask of this step, the transform's state, and whether a refresh was due (None: never)."""
     watched = state.refresh
     if plan.refresh.observe is not None:

@@ -69,13 +69,13 @@ def start(
         densities = density if allocate is None else allocate(params, density, where=where)
         full = full_mask(params, where, unit)
 
-        def pruned(mask: Mask, density: Density) -> Mask:
+        def prune_to(mask: Mask, density: Density) -> Mask:
             candidates = full if revive else mask
             return best(score, params, density, unit=unit, scope=scope, mask=mask, candidates=candidates, key=key)
 
         def prune_by_step(i: jax.Array, mask: Mask) -> Mask:
             step = (i + 1) / rounds
-            return pruned(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
+            return prune_to(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
 
         mask = full
         if rounds > 1 and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, densities, key))):
@@ -84,7 +84,7 @@ def start(
             for i in range(rounds - 1):
                 mask = prune_by_step(jnp.int32(i), mask)
         # The last round stands by itself: only a density that is a Python float is exact for leaves of any size.
-        return pruned(mask, densities), ()
+        return prune_to(mask, densities), ()
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
         del signals

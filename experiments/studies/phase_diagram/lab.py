@@ -128,7 +128,7 @@ class Lab:
             options = {"checkpoint": checkpoint, "progress": self._progress, "on_nan": self.config.on_nan}
             self._fits[batch_size] = training.fit(recipe, placement=self.placement, **options)
         train = functools.partial(self._fits[batch_size], step=0, steps=steps, opt_state=None)
-        if self.placement.each == "sequence":
+        if self.placement.batching == "sequence":
             fitted = training.replicate(lambda _, *own: train(*own), placement=self.placement)(None, *stacked)
             return fitted.params, fitted.state
         fitted = train(*stacked)

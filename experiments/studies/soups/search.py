@@ -26,7 +26,7 @@ def search(config: Config, shared: Lab, folder: pathlib.Path, progress: Progress
     options = {"checkpoint": checkpoint, "progress": progress, "on_nan": config.on_nan}
     each = lambda seed, fit: replicate(config, shared, folder / f"seed_{seed}", seed, fit)
     fit = training.fit(shared.varied.recipe, placement=shared.placement, **options)
-    if shared.placement.each == "sequence":
+    if shared.placement.batching == "sequence":
         yield from itertools.chain.from_iterable(each(seed, fit) for seed in range(config.seeds))
     else:
         together = Together(fit, config.seeds)

@@ -72,7 +72,7 @@ def sign_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
     fresh = random_reinit(ticket, init, key=key)
     check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
 
-    def signed(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
+    def take_sign(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
         return new if kept is None else jnp.where(old < 0, -jnp.abs(new), jnp.abs(new))
 
-    return dataclasses.replace(fresh, params=_tree.tree_map(signed, fresh.params, ticket.params, ticket.mask))
+    return dataclasses.replace(fresh, params=_tree.tree_map(take_sign, fresh.params, ticket.params, ticket.mask))

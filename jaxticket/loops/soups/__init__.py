@@ -7,7 +7,7 @@ training of a level ends in an average.
 
 from jaxticket.loops.soups._averages import average, ensemble, recalibrate, shared_mask, soup
 from jaxticket.loops.soups._members import Varied, at_once, in_turn, vary
-from jaxticket.loops.soups._search import MeasureFn, MergeFn, Soup, StateFn, greedy, phases, search, souped, uniform
+from jaxticket.loops.soups._search import MeasureFn, MergeFn, Soup, StateFn, greedy, phases, search, soup_train, uniform
 
 __all__ = [
     "MeasureFn",
@@ -25,7 +25,7 @@ __all__ = [
     "search",
     "shared_mask",
     "soup",
-    "souped",
+    "soup_train",
     "uniform",
     "vary",
 ]

@@ -90,7 +90,7 @@ def shared_mask(masks: Mask) -> Mask:
 
     check_mask("masks", masks)
 
-    def one(name: str, m: jax.Array) -> jax.Array:
+    def first_if_equal(name: str, m: jax.Array) -> jax.Array:
         if isinstance(m, jax.core.Tracer):
             raise InputError("masks have no known values under jit; compare them outside, and pass the shared one")
         if bool(jnp.any(m != m[:1])):
@@ -101,7 +101,7 @@ def shared_mask(masks: Mask) -> Mask:
             )
         return m[0]
 
-    return _tree.map_present(one, _tree.names(masks), masks)
+    return _tree.map_present(first_if_equal, _tree.names(masks), masks)
 
 
 def recalibrate(
@@ -146,11 +146,11 @@ def recalibrate(
     probe = moving(lambda s, share: jnp.where(share == 0, 1, share), shares[0])
     moved = compiled(params, probe, batches[0])
 
-    def one(old: jax.Array, probe: jax.Array, moved: jax.Array, *shares: jax.Array) -> jax.Array:
+    def mean_statistic(old: jax.Array, probe: jax.Array, moved: jax.Array, *shares: jax.Array) -> jax.Array:
         taken = 1 - (moved - shares[0]) / probe
         return jnp.where(taken > 0, sum(shares) / len(shares) / jnp.where(taken > 0, taken, 1), old).astype(old.dtype)
 
-    return moving(one, probe, moved, *shares)
+    return moving(mean_statistic, probe, moved, *shares)
 
 
 def ensemble(logits: jax.Array) -> jax.Array:
@@ -172,7 +172,7 @@ def ensemble(logits: jax.Array) -> jax.Array:
 def _average(members: PyTree, weights: jax.Array) -> PyTree:
     heaviest = jnp.argmax(weights)
 
-    def one(x: jax.Array) -> jax.Array:
+    def average_leaf(x: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x[heaviest]
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -181,7 +181,7 @@ def _average(members: PyTree, weights: jax.Array) -> PyTree:
         way = jnp.sum(jnp.where(w > 0, w * (wide - base[None]), 0), 0)
         return (base + way).astype(x.dtype)
 
-    return jax.tree.map(one, members)
+    return jax.tree.map(average_leaf, members)
 
 
 def count_members(tree: PyTree) -> int:

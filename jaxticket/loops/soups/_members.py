@@ -52,15 +52,15 @@ def at_once(
         raise InputError(f"members={members} must be at least 1, and steps={steps} not negative")
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
-        params, state, mask, opt_state = _repeated((params, state, mask, opt_state), members)
+        params, state, mask, opt_state = _repeat((params, state, mask, opt_state), members)
         if opt_state is None and fresh is not None:
             opt_state = jax.vmap(fresh)(params, jnp.arange(members))
         fitted = fit(params, state, mask, _keys(key, members), step=step, steps=steps, opt_state=opt_state)
         params, state = jax.device_put((fitted.params, fitted.state), jax.devices()[0])
         metrics: dict[str, Any] = {"loss": [float(loss) for loss in fitted.loss]}
         if evaluate is not None:
-            each = [evaluate(*jax.tree.map(lambda x, i=i: x[i], (params, state))) for i in range(members)]
-            metrics |= _listed(each)
+            evaluated = [evaluate(*jax.tree.map(lambda x, i=i: x[i], (params, state))) for i in range(members)]
+            metrics |= _collect(evaluated)
         return Trained(params, state, metrics)
 
     return train
@@ -76,14 +76,16 @@ def in_turn(trains: Sequence[TrainFn]) -> TrainFn:
         raise InputError("trains is empty; pass a TrainFn for each member")
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
-        found = []
-        for one, member_key in zip(trains, _keys(key, len(trains)), strict=True):
+        results = []
+        for train_member, member_key in zip(trains, _keys(key, len(trains)), strict=True):
             own_params, own_state, own_mask = (copy(tree) for tree in (params, state, mask))
-            found.append(one(own_params, own_state, own_mask, member_key, step=step, opt_state=copy(opt_state)))
+            results.append(
+                train_member(own_params, own_state, own_mask, member_key, step=step, opt_state=copy(opt_state))
+            )
         stack = lambda *xs: jnp.stack(xs)
-        params = jax.tree.map(stack, *[member.params for member in found])
-        state = jax.tree.map(stack, *[member.state for member in found])
-        return Trained(params, state, _listed([member.metrics for member in found]))
+        params = jax.tree.map(stack, *[member.params for member in results])
+        state = jax.tree.map(stack, *[member.state for member in results])
+        return Trained(params, state, _collect([member.metrics for member in results]))
 
     return train
 
@@ -150,9 +152,9 @@ def _keys(key: Key, members: int) -> Key:
     return jax.random.split(key, members)
 
 
-def _repeated(tree: PyTree, members: int) -> Any:
+def _repeat(tree: PyTree, members: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], members, 0), tree)
 
 
-def _listed(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [one[name] for one in metrics] for name in metrics[0]}
+def _collect(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [member[name] for member in metrics] for name in metrics[0]}

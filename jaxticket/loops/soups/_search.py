@@ -89,9 +89,9 @@ def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None =
     """
 
     def merge(trained: Trained, mask: Mask) -> Soup:
-        one = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
+        member_of = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
         count = count_members(trained.params)
-        alone = [float(evaluate(*one((trained.params, trained.state), index))) for index in range(count)]
+        alone = [float(evaluate(*member_of((trained.params, trained.state), index))) for index in range(count)]
         best, *others = sorted(range(count), key=lambda index: -alone[index])
         chosen = np.zeros(count, np.float32)
         chosen[best] = 1
@@ -108,7 +108,7 @@ def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None =
     return merge
 
 
-def souped(members: TrainFn, *, merge: MergeFn = uniform(), measure: MeasureFn | None = None) -> TrainFn:
+def soup_train(members: TrainFn, *, merge: MergeFn = uniform(), measure: MeasureFn | None = None) -> TrainFn:
     """Return the `TrainFn` that trains members and merges them into a soup, for `search`, `imp` and `train_level`.
 
     Args:
@@ -162,7 +162,7 @@ def search(
       InputError: as `imp`.
       CheckpointError: as `imp`.
     """
-    train = souped(members, merge=merge, measure=measure)
+    train = soup_train(members, merge=merge, measure=measure)
     rewind = rewinds.learning_rate()
     return imp(train, ticket, densities=densities, prune=prune, rewind=rewind, key=key, store=store)
 

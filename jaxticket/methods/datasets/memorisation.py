@@ -44,7 +44,7 @@ def draw_subsets(models: int, examples: int, size: int | float = 0.7, *, key: Ke
 
 
 def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -> jax.Array:
-    """Return P(right | trained on it) − P(right | not trained on it) for each example: higher = harder, between −1 and 1.
+    """Return P(right | trained on it) − P(right | not trained on it) of each example, in [−1, 1]: higher = harder.
 
     Args:
       correct: (models, examples) bool, of the training examples, whether or not the model was trained on them.
@@ -64,7 +64,7 @@ def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -
       >>> memorisation(jnp.array([[True, True], [True, True], [False, True], [False, True]]), included)
       Array([1., 0.], dtype=float32)
     """
-    having = _having(included, minimum)
+    having = _count_having(included, minimum)
     _check_results("correct", correct, included)
     if correct.shape != included.shape:
         raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; of the same examples?")
@@ -91,7 +91,7 @@ def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1)
       Array([[ 1. ],
              [-0.5]], dtype=float32)
     """
-    having = _having(included, minimum)
+    having = _count_having(included, minimum)
     _check_results("correct_test", correct_test, included)
     # Counts, which float32 holds exactly for up to 16 million models.
     right = jnp.matmul(*(jnp.asarray(x, jnp.float32) for x in (included.T, correct_test)))
@@ -100,14 +100,14 @@ def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1)
 
 @functools.partial(jax.jit, static_argnames=("models", "minimum"))
 def _difference(right: jax.Array, right_in_all: jax.Array, having: jax.Array, models: int, minimum: int) -> jax.Array:
-    """Return the part of the models with an example that is right, less that of the others; NaN where they are too few."""
+    """Return the part right of the models with an example, less that of the others; NaN where they are too few."""
     lacking = models - having
     rate = lambda count, of: count / jnp.maximum(of, 1)
-    found = rate(right, having) - rate(right_in_all - right, lacking)
-    return jnp.where(jnp.minimum(having, lacking) >= max(minimum, 1), found.astype(jnp.float32), jnp.nan)
+    difference = rate(right, having) - rate(right_in_all - right, lacking)
+    return jnp.where(jnp.minimum(having, lacking) >= max(minimum, 1), difference.astype(jnp.float32), jnp.nan)
 
 
-def _having(included: jax.Array, minimum: int) -> jax.Array:
+def _count_having(included: jax.Array, minimum: int) -> jax.Array:
     """Return (examples,), the number of models that had each; checked."""
     _check_bools("included", included)
     check_count(0, minimum=minimum)

@@ -29,7 +29,7 @@ class Clusters(NamedTuple):
 
 
 def self_supervised(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> jax.Array:
-    """Return 1 − cosine of each embedding and the centroid of its cluster: higher = harder, (examples,), between 0 and 2.
+    """Return 1 − cosine of each embedding and the centroid of its cluster, between 0 and 2: higher = harder.
 
     Embeddings are scaled to length 1 before they are clustered, so their lengths do not matter.
 
@@ -56,7 +56,7 @@ def self_supervised(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> jax.
 
 
 def supervised(x: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
-    """Return 1 − cosine of each embedding and the mean of its class: higher = harder, (examples,), between 0 and 2.
+    """Return 1 − cosine of each embedding and the mean of its class, between 0 and 2: higher = harder.
 
     Embeddings are scaled to length 1 before they are averaged.
 
@@ -134,7 +134,7 @@ def kmeans(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> Clusters:
 
 
 def lloyd(x: jax.Array, centroids: jax.Array, *, steps: int = 100) -> Clusters:
-    """Run k-means from given centroids: each moves to the mean of the examples nearest to it, until none changes (1982).
+    """Run k-means from given centroids: each moves to the mean of its nearest examples, until none changes (1982).
 
     The inertia never rises. A centroid without examples moves to the example that is farthest from its own, several of
     them to the farthest few. Distances to all centroids are held for some 16 million pairs at once.
@@ -171,7 +171,7 @@ def _to_class_mean(x: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
 @jax.jit
 def _cosine_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) -> jax.Array:
     # Half the square between vectors of length 1; their product would round to 1 for all that lie near.
-    return _squared(_unit(x), _unit(prototypes)[members]) / 2
+    return _squared_distance(_unit(x), _unit(prototypes)[members]) / 2
 
 
 @functools.partial(jax.jit, static_argnames="k")
@@ -183,10 +183,10 @@ def _plus_plus(key: Key, x: jax.Array, k: int) -> jax.Array:
     def draw(at: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centroids, squared = carry
         drawn = x[jax.random.categorical(keys[at], jnp.log(squared))]
-        return centroids.at[at].set(drawn), jnp.minimum(squared, _squared(x, drawn[None]))
+        return centroids.at[at].set(drawn), jnp.minimum(squared, _squared_distance(x, drawn[None]))
 
     start = jnp.zeros((k, x.shape[1]), x.dtype).at[0].set(first)
-    return jax.lax.fori_loop(1, k, draw, (start, _squared(x, first[None])))[0]
+    return jax.lax.fori_loop(1, k, draw, (start, _squared_distance(x, first[None])))[0]
 
 
 @jax.jit
@@ -198,17 +198,17 @@ def _lloyd(x: jax.Array, centroids: jax.Array, steps: jax.Array) -> Clusters:
         means, sizes = _means(x, members, k)
         empty = sizes == 0
 
-        def reseeded() -> jax.Array:
-            farthest = x[jax.lax.top_k(_squared(x, centroids[members]), k)[1]]
+        def reseed() -> jax.Array:
+            farthest = x[jax.lax.top_k(_squared_distance(x, centroids[members]), k)[1]]
             return jnp.where(empty[:, None], farthest[jnp.cumsum(empty) - 1], means)
 
-        moved = jax.lax.cond(jnp.any(empty), reseeded, lambda: means)
+        moved = jax.lax.cond(jnp.any(empty), reseed, lambda: means)
         again = _nearest(x, moved)
         return done + 1, jnp.any(again != members), moved, again
 
     start = (jnp.int32(0), jnp.bool_(True), centroids, _nearest(x, centroids))
     _, _, centroids, members = jax.lax.while_loop(lambda carry: (carry[0] < steps) & carry[1], step, start)
-    return Clusters(centroids, members, jnp.sum(_squared(x, centroids[members])))
+    return Clusters(centroids, members, jnp.sum(_squared_distance(x, centroids[members])))
 
 
 def _means(x: jax.Array, members: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -228,7 +228,7 @@ def _nearest(x: jax.Array, centroids: jax.Array) -> jax.Array:
     return jax.lax.map(nearest, x, batch_size=min(len(x), max(1, _DISTANCES // len(centroids))))
 
 
-def _squared(x: jax.Array, y: jax.Array) -> jax.Array:
+def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(x - y), -1)
 
 

@@ -90,7 +90,7 @@ def sparsegpt(
         squares = functools.reduce(
             jnp.add, (_gram(apply, current, x, leaf=present.index(i), name=names[i]) for x in batches)
         )
-        leaves[i], masks[i] = _pruned(
+        leaves[i], masks[i] = _prune_leaf(
             leaves[i], squares, density, damping, size=group or block, grouped=group is not None
         )
     return structure.unflatten(leaves), structure.unflatten(masks)
@@ -114,7 +114,7 @@ def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, 
     return squares
 
 
-def _pruned(
+def _prune_leaf(
     weight: jax.Array, squares: jax.Array, density: float, damping: float, *, size: int, grouped: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Return a leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
@@ -156,7 +156,7 @@ def _prune(
     """Matrices (stack, inputs, outputs) in blocks of `size` inputs; `rest` is the density of a last, smaller one."""
     scope = scopes.groups(size, axis=0) if grouped else scopes.leaf()
 
-    def one(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def prune_matrix(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
         matrix, factor = _factor(matrix, squares, damping)
         blocks, last = divmod(matrix.shape[0], size)
 
@@ -166,7 +166,7 @@ def _prune(
         carry = jax.lax.fori_loop(0, blocks, block, (matrix, jnp.ones(matrix.shape, bool)))
         return _prune_block(carry, factor, rest, start=blocks * size, size=last, scope=scope) if last else carry
 
-    return jax.vmap(one)(matrices, squares)
+    return jax.vmap(prune_matrix)(matrices, squares)
 
 
 def _factor(matrix: jax.Array, squares: jax.Array, damping: float) -> tuple[jax.Array, jax.Array]:
@@ -196,12 +196,12 @@ def _prune_block(
     own = jax.lax.dynamic_slice_in_dim(upper, start, size, axis=1)
     kept = select(jnp.square(rows / jnp.diagonal(own)[:, None]), density, scope=scope)
 
-    def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def prune_input(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows, errors = carry
         error = jnp.where(kept[i], 0, rows[i]) / own[i, i]
         return rows - own[i][:, None] * error[None], errors.at[i].set(error)  # row i of U is zero before i
 
-    rows, errors = jax.lax.fori_loop(0, size, one, (rows, jnp.zeros_like(rows)))
+    rows, errors = jax.lax.fori_loop(0, size, prune_input, (rows, jnp.zeros_like(rows)))
     later = jnp.arange(len(factor)) >= start + size
     update = jnp.matmul(jnp.where(later[None], upper, 0).T, errors, precision=jax.lax.Precision.HIGHEST)
     matrix = jax.lax.dynamic_update_slice_in_dim(matrix - update, jnp.where(kept, rows, 0), start, 0)

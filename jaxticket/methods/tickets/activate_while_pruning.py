@@ -48,7 +48,7 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
     if not 0 <= share <= 1:
         raise InputError(f"share={share} is not a fraction; 0.1 of what a level removes is published.")
 
-    def pruned(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
+    def prune_with_share(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         _check(params, mask, density, start)
         size = sum(m.size for m in jax.tree.leaves(mask))
         known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, mask, density)))
@@ -65,7 +65,7 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
         by_movement = select(movement, least / size, scope=scopes.tree(), mask=by_prune)
         return prune(params, by_movement, density, key=key)  # the missing ones: usually none
 
-    return pruned
+    return prune_with_share
 
 
 def _check(params: Params, mask: Mask, density: Density, start: Params) -> None:

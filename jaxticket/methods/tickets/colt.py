@@ -62,7 +62,7 @@ def colt(
     if partitions < 1:
         raise InputError(f"partitions={partitions} must be at least 1")
     densities = schedules.levels(rounds, rate=rate)  # what one copy alone would keep
-    stacked = dataclasses.replace(ticket, **_repeated(ticket, partitions))
+    stacked = dataclasses.replace(ticket, **_repeat(ticket, partitions))
     levels = loops.imp(train, stacked, densities=densities, prune=_overlap(prune, rate), key=key, store=store)
     return (level._replace(density=_density(level.ticket)) for level in levels)
 
@@ -113,11 +113,13 @@ def partition_train(recipe: Callable[[PyTree], training.Recipe], data: PyTree, *
       The `TrainFn` for `colt`; its metrics are lists of one value a partition. Each copy has its own key.
     """
 
-    def one(data: PyTree, params: Params, state: PyTree, mask: Mask, key: Key, opt_state: PyTree, step: int) -> Trained:
+    def train_one(
+        data: PyTree, params: Params, state: PyTree, mask: Mask, key: Key, opt_state: PyTree, step: int
+    ) -> Trained:
         fit = training.scan_train(recipe(data), steps=steps)
         return fit(params, state, mask, key, step=step, opt_state=opt_state)
 
-    several = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, 0, 0, 0, None)), static_argnums=6)
+    several = jax.jit(jax.vmap(train_one, in_axes=(0, 0, 0, 0, 0, 0, None)), static_argnums=6)
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         keys = jax.random.split(key, jax.tree.leaves(data)[0].shape[0])
@@ -148,16 +150,16 @@ def full_ticket(level: Level, init: InitFn, *, key: Key, redraw: Filter | None =
 
 
 def _overlap(prune: PruneFn, rate: float) -> PruneFn:
-    """Return a function that prunes each copy at this rate, whatever the level's density, and keeps what all copies keep."""
+    """Return a function that prunes each copy at this rate, for any density, and keeps what all copies keep."""
 
     def overlap(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         del density
         shared = jax.tree.map(lambda m: m[0], mask)
         copies = jax.tree.leaves(mask)[0].shape[0]
-        each = [jax.tree.map(lambda p, i=i: p[i], params) for i in range(copies)]
-        kept = masks.summary(each[0], shared).maskable
+        members = [jax.tree.map(lambda p, i=i: p[i], params) for i in range(copies)]
+        kept = masks.summary(members[0], shared).maskable
         target = (1 - rate) * kept.kept / kept.size
-        pruned = [prune(own, shared, target, key=key) for own in each]
+        pruned = [prune(own, shared, target, key=key) for own in members]
         common = pruned[0]
         for other in pruned[1:]:
             common = masks.intersection(common, other)
@@ -166,7 +168,7 @@ def _overlap(prune: PruneFn, rate: float) -> PruneFn:
     return overlap
 
 
-def _repeated(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
+def _repeat(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
     check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     if not jax.tree.leaves(ticket.mask):
         raise StructureError("ticket.mask is None everywhere; filters.full_mask says what can be pruned")

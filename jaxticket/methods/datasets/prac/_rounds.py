@@ -19,7 +19,7 @@ from jaxticket import data_pruning, loops, schedules, tickets, training
 from jaxticket.data_pruning import Tracked
 from jaxticket.loops import LevelStore, PruneFn
 from jaxticket.methods.datasets.prac import _stopping
-from jaxticket.methods.datasets.prac._sets import Found, prac_set
+from jaxticket.methods.datasets.prac._sets import Outcome, prac_set
 from jaxticket.methods.datasets.prac._stopping import Plan
 from jaxticket.tickets import Ticket, rewind, rewinds
 from jaxticket.tickets._store import fingerprint
@@ -34,7 +34,7 @@ class Round(NamedTuple):
 
     level: loops.Level  # its ticket is what was trained; metrics: epochs, allowed, examples, distances, best, loss
     subset: jax.Array  # (examples,) bool: what it was trained on
-    found: Found
+    outcome: Outcome
     ticket: Ticket  # pruned and rewound: what the next round trains
 
     @property
@@ -43,7 +43,7 @@ class Round(NamedTuple):
         return self.level.trained.metrics["epochs"], self.level.trained.metrics["examples"]
 
 
-ChooseFn = Callable[[Found], jax.Array]  # what a round found -> (examples,) bool, what the next one trains on
+ChooseFn = Callable[[Outcome], jax.Array]  # the outcome of a round -> (examples,) bool, what the next one trains on
 PredictFn = Callable[[Params, PyTree], jax.Array]  # parameters, model state -> (examples,) classes
 EvaluateFn = Callable[[Params, PyTree], float]  # parameters, model state -> accuracy on validation examples
 
@@ -108,7 +108,7 @@ def prac(
       InputError: a plan out of range, before anything is trained; a choice that is not a subset.
       CheckpointError: the store holds rounds of another search.
     """
-    plan = _stopping.checked(plan, recipe)
+    plan = _stopping.check_plan(plan, recipe)
     choose = functools.partial(prac_set, minimum=0.2) if choose is None else choose
     search = _Search(
         fit=fit,
@@ -140,10 +140,10 @@ def _rounds(
 ) -> Iterator[Round]:
     plan, recipe = search.plan, search.recipe
     densities = schedules.levels(plan.rounds + 1, rate=plan.rate)
-    subset, dense, found = jnp.ones(recipe.examples, bool), None, None
+    subset, dense, outcome = jnp.ones(recipe.examples, bool), None, None
     for index in range(plan.rounds):
-        if found is not None:
-            subset = choose(found)
+        if outcome is not None:
+            subset = choose(outcome)
             size_of(subset, recipe.examples)
         train_key, prune_key = loops.level_keys(index, key=key)
         prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
@@ -154,11 +154,11 @@ def _rounds(
         best = level.trained.state.best
         sparse = predict(best.params, best.model)
         dense = sparse if dense is None else dense
-        found = Found(index, level.trained.state.tracked.statistics, dense, sparse)
+        outcome = Outcome(index, level.trained.state.tracked.statistics, dense, sparse)
         mask = prune(level.trained.params, ticket.mask)
         start = _early(search, ticket, train_key) if index == 0 and plan.rewind_step else ticket
         ticket = rewinds.weights()(start, level.trained, mask)
-        yield Round(level, subset, found, ticket)
+        yield Round(level, subset, outcome, ticket)
 
 
 def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
@@ -168,7 +168,7 @@ def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
 
 
 def _early(search: _Search, ticket: Ticket, key: Key) -> Ticket:
-    """Return the ticket at plan.rewind_step of round 0, trained again up to there by the same program to the same bits."""
+    """Return the ticket at plan.rewind_step of round 0, trained again by the same program to the same bits."""
     step, everything = search.plan.rewind_step, jnp.ones(search.recipe.examples, bool)
     state, mask = copy((_begin(search, ticket, everything).tracked, ticket.mask))
     fitted = search.fit(rewind(ticket), state, mask, key, step=0, steps=step, subset=everything)
@@ -201,7 +201,7 @@ def _train(
         reached, values = saved
         params, carried, opt_state, at = reached.params, reached.state, reached.opt_state, reached.step
         distances, best, loss = values["distances"], values["best"], values["loss"]
-    while at < allowed and (at < least or not _settled(distances, search.plan.tolerance)):
+    while at < allowed and (at < least or not _has_settled(distances, search.plan.tolerance)):
         fitted = fit(params, carried.tracked, mask, key, step=at * steps, steps=steps, opt_state=opt_state)
         params, tracked, opt_state, loss = fitted
         candidate, accuracy = prune(params, mask), search.evaluate(params, tracked.model)
@@ -215,12 +215,12 @@ def _train(
         if search.checkpoint and search.checkpoint.due():
             reached = Ticket(params, mask, at, carried, opt_state)
             search.checkpoint.save(origin, reached, {"distances": distances, "best": best, "loss": loss})
-    found = {"epochs": at, "allowed": allowed, "examples": size, "distances": distances, "best": best, "loss": loss}
-    return Trained(params, carried, found)
+    metrics = {"epochs": at, "allowed": allowed, "examples": size, "distances": distances, "best": best, "loss": loss}
+    return Trained(params, carried, metrics)
 
 
-def _settled(distances: list[float], tolerance: float) -> bool:
-    state, settled = _stopping.settling(), jnp.zeros((), bool)
+def _has_settled(distances: list[float], tolerance: float) -> bool:
+    state, settled = _stopping.init_settling(), jnp.zeros((), bool)
     for distance in distances:
         state, settled = _stopping.settle(state, distance, tolerance=tolerance)
     return bool(settled)

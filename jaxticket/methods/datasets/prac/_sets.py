@@ -11,8 +11,8 @@ from jaxticket._checks import check_count, check_fraction
 from jaxticket.data_pruning import Statistics
 
 
-class Found(NamedTuple):
-    """The record of the examples after a round: `dense` and `sparse` are the classes that round 0 and this one predict."""
+class Outcome(NamedTuple):
+    """The outcome of a round for the examples: `dense` and `sparse` are the classes that round 0 and it predict."""
 
     round: int
     statistics: Statistics
@@ -21,7 +21,7 @@ class Found(NamedTuple):
 
 
 def prac_set(
-    found: Found, *, threshold: int = 0, size: int | None = None, minimum: float = 0.0, measure: str = "el2n"
+    outcome: Outcome, *, threshold: int = 0, size: int | None = None, minimum: float = 0.0, measure: str = "el2n"
 ) -> jax.Array:
     """Return the examples hard to memorise in this round, and from round 1 on those that its ticket sees differently.
 
@@ -44,13 +44,13 @@ def prac_set(
     """
     check_count(0, threshold=threshold)
     check_fraction("minimum", minimum)
-    subset = hard(found.statistics, threshold) if size is None else most_forgotten(found.statistics, size)
-    if found.round > 0:
-        subset = masks.union(subset, found.dense != found.sparse)
+    subset = hard(outcome.statistics, threshold) if size is None else most_forgotten(outcome.statistics, size)
+    if outcome.round > 0:
+        subset = masks.union(subset, outcome.dense != outcome.sparse)
     least = math.ceil(minimum * len(subset))
     if int(subset.sum()) >= least:
         return subset
-    order = data_pruning.means(found.statistics, measure)
+    order = data_pruning.means(outcome.statistics, measure)
     above = 1 + jnp.abs(order).max()
     return data_pruning.hardest(jnp.where(subset, above, order), least)
 

@@ -34,8 +34,8 @@ class Plan(NamedTuple):
     rewind_step: int = 0
 
 
-def checked(plan: Plan, recipe: Recipe) -> Plan:
-    """Return the plan, its counts as ints. Raises InputError, which names the field, for one that this recipe cannot train."""
+def check_plan(plan: Plan, recipe: Recipe) -> Plan:
+    """Return the plan, its counts as ints. Raises InputError, which names the field, for an impossible plan."""
     if not isinstance(plan, Plan):
         raise InputError(f"plan is a {type(plan).__name__}; pass prac.Plan(rounds=16, epochs=182)")
     check_count(1, rounds=plan.rounds, epochs=plan.epochs)
@@ -63,7 +63,7 @@ class Settling(NamedTuple):
     recording: jax.Array  # bool: has the mask moved by more than the tolerance yet?
 
 
-def settling() -> Settling:
+def init_settling() -> Settling:
     """Return the state before the first distance: the queue holds ones."""
     return Settling(jnp.ones(_QUEUE), jnp.zeros((), bool))
 
@@ -82,7 +82,7 @@ def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[
       The new state, and a bool scalar.
 
     Examples:
-      >>> state = settling()
+      >>> state = init_settling()
       >>> for number, distance in enumerate([0.5, 0.2, 0.09, 0.05, 0.04, 0.03, 0.02, 0.01], 1):
       ...     state, settled = settle(state, distance)
       ...     if settled:
