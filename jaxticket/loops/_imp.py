@@ -139,5 +139,5 @@ def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
 def as_densities(densities: Any) -> tuple[Density, ...]:
     """Return the densities of levels, numbers as floats. Raises InputError for anything but a sequence."""
     if not isinstance(densities, Iterable) or isinstance(densities, str):
-        raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")
+        raise InputError(f"densities={densities!r:.80} is not a sequence; pass one, such as schedules.levels(18)")
     return tuple(known(d) for d in densities)

@@ -79,7 +79,7 @@ def imp_scan(
         params = apply_mask(ticket.params, ticket.mask)
         return train(params, ticket.state, ticket.mask, key, step=ticket.step, opt_state=ticket.opt_state)
 
-    # The first ticket stands apart: a policy may change its step, or drop the state of its optimizer.
+    # The first ticket is separate: a policy may change its step, or drop the state of its optimizer.
     trained = level(ticket, first_key)
     first = (ticket.mask, trained)
     if len(densities) == 1:

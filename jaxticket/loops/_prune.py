@@ -58,7 +58,7 @@ def prune_by(
             if s is None and m is not None
         ]
         if unscored:
-            raise InputError(f"the score has nothing for {unscored}; leave these leaves out of the mask (None).")
+            raise InputError(f"the score gives no values for {unscored}; leave these leaves out of the mask (None).")
         values = protect(values, density, minimum=minimum, unit=unit, mask=mask)
         return select(values, density, unit=unit, scope=scope, mask=mask)
 

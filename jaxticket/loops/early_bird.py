@@ -55,7 +55,7 @@ def init(mask: Mask, *, length: int = 5) -> EarlyBird:
     if length < 2:
         raise InputError(f"length={length} must be at least 2: masks are compared with each other")
     if not jax.tree.leaves(mask):
-        raise InputError("mask sparsifies no leaf, so that it could not change")
+        raise InputError("mask sparsifies no leaf, so it cannot change")
     masks = _tree.map_present(lambda m: jnp.zeros((length, *m.shape), bool), mask)
     return EarlyBird(masks, jnp.zeros((), jnp.int32))
 

@@ -120,7 +120,7 @@ def additive(
     check_number(residual_density=residual_density)
     residual_density = known(residual_density)
     if rank < 0 or not 0 <= known(residual_density) <= 1:
-        raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
+        raise InputError(f"rank={rank} must be at least 0, and residual_density={residual_density} lie in [0, 1].")
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         corrected = filters.only(params, where)

@@ -12,7 +12,7 @@ from jaxticket._checks import check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Key, Params, PyTree
 
-Draw = Callable[[Key, Any, Any], jax.Array]  # (key, shape, dtype) -> array, as those of jax.nn.initializers are
+Draw = Callable[[Key, Any, Any], jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
 
 def kaiming_normal(
@@ -91,7 +91,7 @@ def draw_leaves(tree: PyTree, key: Key | None, draw: Draw) -> PyTree:
       (2, 3)
     """
     if key is None:
-        raise InputError("what is learnt beside the weights needs a key, got key=None; pass one: init(params, key).")
+        raise InputError("init draws scores and needs a key, got key=None; pass one: init(params, key).")
     check_key("key", key)
     structure = _tree.structure(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))

@@ -103,11 +103,11 @@ def rerandomise(
 
 def _recycle_leaf(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
     layout = jax.typeof(w).sharding
-    explicit = AxisType.Explicit in layout.mesh.axis_types  # there a sort asks for whole leaves by name
+    explicit = AxisType.Explicit in layout.mesh.axis_types  # a sort then needs whole leaves
     if explicit:
         w, s = (jax.sharding.reshard(x, PartitionSpec()) for x in (w, s))
     count = round(fraction * s.size)
-    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index is the higher, as ever
+    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index ranks higher
     flat = w.ravel()
     new = flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
     return jax.sharding.reshard(new, layout) if explicit else new

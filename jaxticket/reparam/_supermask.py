@@ -17,7 +17,7 @@ from jaxticket.units import Unit
 # torch's default: uniform within ± 1 / √fan-in.
 _KAIMING_UNIFORM = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-Value = Callable[[jax.Array, jax.Array], jax.Array]  # (weights, mask) -> what the kept ones are realised as
+Value = Callable[[jax.Array, jax.Array], jax.Array]  # (weights, mask) -> the values of kept weights
 
 
 def edge_popup(

@@ -44,7 +44,7 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
         for keys, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_end)[0]:
             entry, stored = _encode(leaf)
             entries.append({"tree": name, "path": [step_of(key) for key in keys], **entry})
-            if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
+            if stored is not None and stored.size:  # orbax refuses empty arrays; their shape is enough
                 arrays[str(len(entries) - 1)] = stored
     _record.require_writable(entries)
     with _new_directory(path) as directory:
@@ -160,7 +160,7 @@ def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | N
     """Act, and return the error of a folder that cannot be written."""
     try:
         act()
-    except (OSError, ValueError) as error:  # the latter is how tensorstore reports a full disk
+    except (OSError, ValueError) as error:  # tensorstore reports a full disk as a ValueError
         return CheckpointError(f"{path} cannot be written ({_reason(error)}); make room or choose another folder")
     return None
 

@@ -86,7 +86,7 @@ def load_with(
     templates = {**({} if like is None else _fields(like)), **(trees_like or {})}
     places = None if shardings is None else _fields(shardings)
     trees, record = _archive.read(path, like=templates, shardings=places)
-    fields = {name: trees.pop(name, {}) for name in _FIELDS}  # what has no leaves, and is no dict or list, is not saved
+    fields = {name: trees.pop(name, {}) for name in _FIELDS}  # a tree without leaves is saved only as dict or list
     return Ticket(**fields, step=record["step"], meta=record["meta"]), trees, record["more"]
 
 

@@ -39,7 +39,7 @@ def numbers_of(path: pathlib.Path, tree: str, numbered: list[Numbered], like: Py
             for keys, leaf in jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: like))[0]
         }
     except TypeError as error:
-        raise InputError(f"like.{tree} has leaves that are no arrays ({first_line(error)})") from error
+        raise InputError(f"like.{tree} has leaves that are not arrays ({first_line(error)})") from error
     numbers = {_steps(entry["path"]): index for index, entry in numbered if "dtype" in entry}
     saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in numbered if "dtype" in entry}
     for steps in [*wanted, *saved]:
@@ -61,7 +61,7 @@ def spread(name: str, shardings: PyTree, template: PyTree) -> list[Any]:
     try:
         return jax.tree.leaves(jax.tree.broadcast(shardings, template, is_leaf=lambda x: x is None))
     except ValueError as error:
-        raise InputError(f"shardings.{name} is no prefix of the saved pytree ({first_line(error)})") from error
+        raise InputError(f"shardings.{name} is not a prefix of the saved pytree ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ FORMAT = "jaxticket.ticket"
 VERSION = 1
 RECORD = "record.json"
 
-# What arrays can be: the types of jax that the file format of orbax knows.
+# The types of arrays: those of jax that the file format of orbax knows.
 _INTEGERS = ("bool", "int2", "int4", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _FLOATS = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 _SMALL = ("3m4", "4m3b11fnuz", "4m3fn", "4m3fnuz", "5m2", "5m2fnuz", "8m0fnu")
@@ -33,8 +33,8 @@ _KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}  # of 32 bits
 
 _LARGEST_RECORD = 2**26  # bytes: half a million arrays
 _DEEPEST_PATH, _LONGEST_NAME, _MOST_AXES = 100, 4096, 32
-# The best that a file can do: zstd says 128 KiB of one byte in four. (Values of arrays so small that they are stored
-# in an index, which is compressed once more, weigh less than what is written beside about each array.)
+# The best compression: zstd stores 128 KiB of one byte in four. (Values of arrays so small that they are stored
+# in an index, which is compressed once more, weigh less than the description of each array.)
 _BYTES_A_BYTE = 2**15
 
 

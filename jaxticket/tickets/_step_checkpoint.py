@@ -14,7 +14,7 @@ from jaxticket.tickets import _archive
 from jaxticket.tickets._checkpoint import load_with, save_with
 from jaxticket.tickets._ticket import Ticket
 
-_KEPT = 2  # states, so that there is one to go on from where the newest is damaged
+_KEPT = 2  # states, so that a training can resume where the newest is damaged
 
 
 class StepCheckpoint:
@@ -109,7 +109,7 @@ class StepCheckpoint:
         aside = path.with_name(f"damaged_{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-        words = f"set aside as {aside.name}; going on from the state before, or from the start of the training"
+        words = f"set aside as {aside.name}; resuming from the state before, or from the start of the training"
         warnings.warn(f"{error}: {words}", CheckpointWarning, stacklevel=2)
 
     def _remove(self, path: pathlib.Path) -> None:

@@ -55,7 +55,7 @@ class Store:
         _, trees, more = load_with(path, like=ticket, trees_like=like)
         if more.get("origin") != _origin(ticket, key):
             raise CheckpointError(
-                f"{path} was trained from another ticket or key; give this search a store of its own, or delete it"
+                f"{path} was trained from another ticket or key; give this search its own store, or delete it"
             )
         if not isinstance(more.get("metrics"), dict):
             raise CheckpointError(f"{path} holds no metrics of a level; restore it from a copy or delete it")

@@ -90,7 +90,7 @@ def divergence(logits: jax.Array, teacher: jax.Array, *, temperature: float) -> 
     check_array("teacher", teacher, np.floating)
     if logits.shape != teacher.shape:
         raise InputError(
-            f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; of the same batch?"
+            f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; pass the same batch"
         )
     ours, theirs = (jax.nn.log_softmax(x / temperature) for x in (logits, jax.lax.stop_gradient(teacher)))
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(ours, theirs).mean()

@@ -20,7 +20,7 @@ from jaxticket.training._subsets import ObserveFn, on_a_subset, steps_per_epoch
 from jaxticket.training.nonfinite import OnNan
 from jaxticket.typing import Key, Mask, Params, ProgressFn, PyTree
 
-STEPS_AT_A_TIME = 50  # of a training that runs step by step, between two looks
+STEPS_AT_A_TIME = 50  # of a training that runs step by step, between two checks
 
 BeginFn = Callable[[Params, PyTree, PyTree | None], Progressing]
 RunFn = Callable[[Progressing, Part], Progressing]
@@ -58,7 +58,7 @@ class FitFn(Protocol):
     ) -> Fitted: ...
 
 
-class _Looks(NamedTuple):
+class _Hooks(NamedTuple):
     """The checkpoint, the progress and the check that come between parts of a training."""
 
     checkpoint: StepCheckpoint | None
@@ -117,7 +117,7 @@ def fit(
     if observe is not None:
         _check_reduction(recipe)
     stacked = placement is not None and placement.batching != "sequence"
-    looks = _Looks(checkpoint, progress, on_nan)
+    hooks = _Hooks(checkpoint, progress, on_nan)
     begin = jax.jit(jax.vmap(recipe.begin) if stacked else recipe.begin)
     on_all = _programs(recipe, on_all_examples(recipe), placement)
     on_some = _programs(recipe, on_a_subset(recipe, observe), placement)
@@ -128,7 +128,7 @@ def fit(
         if subset is not None:
             _check_reduction(recipe)
         run, at_a_time = (on_all if subset is None else on_some)(params)
-        drive = _drive(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, looks=looks)
+        drive = _drive(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, hooks=hooks)
         return drive(params, state, mask, key, subset=subset, **others)
 
     return train
@@ -189,9 +189,9 @@ def _side_by_side(recipe: Recipe, steps: Steps, placement: Placement) -> RunFn:
     return lambda carry, part: everywhere((data, part[3:]), carry, *part[:3])
 
 
-def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, looks: _Looks) -> FitFn:
-    """Return the `FitFn` that runs parts of epochs, `at_a_time` steps or whole ones, and looks after each of them."""
-    checkpoint, progress, on_nan = looks
+def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, hooks: _Hooks) -> FitFn:
+    """Return the `FitFn` that runs parts of epochs, `at_a_time` steps or whole ones, and calls the hooks after each."""
+    checkpoint, progress, on_nan = hooks
 
     def fit(
         params: Params,
@@ -208,7 +208,7 @@ def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_ti
         per_epoch = steps_per_epoch(recipe, subset, stacked=stacked)
         longest = at_a_time or per_epoch
         identity = () if subset is None else (subset, stretch)
-        # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
+        # A restored optimizer continues its count from the rewind point; a fresh one counts from 0.
         shift = step if opt_state is None else 0
         end, at = step + steps, step
         origin = fingerprint(params, state, mask, key, opt_state, step, steps, *identity) if checkpoint else ""

@@ -125,7 +125,7 @@ def _compile(f: Callable[..., PyTree], placement: Placement) -> Callable[..., Py
         return sharded(shared, *arguments)
 
     def run(shared: PyTree, *arguments: PyTree) -> PyTree:
-        # What is committed to one of the devices would be refused.
+        # Arrays that are committed to one of the devices would be refused.
         put = lambda tree, spec: jax.device_put(tree, NamedSharding(placement.mesh, spec))
         return everywhere(put(shared, same), *put(arguments, split))
 

@@ -16,7 +16,7 @@ from jaxticket.typing import Key, LossFn, Params, PyTree
 __all__ = ["OnNan", "check", "count_skipped", "if_finite", "keep_state", "skip"]
 
 OnNan = Literal["stop", "skip", "record"]
-_MOST_IN_A_ROW = 10  # steps that are skipped; then something is wrong that skipping does not mend
+_MOST_IN_A_ROW = 10  # steps that are skipped; more have a cause that skipping does not mend
 
 
 def skip(recipe: Recipe) -> Recipe:
@@ -78,8 +78,8 @@ def check(params: Params, loss: np.ndarray, *, at: int, on_nan: OnNan) -> None:
         replicates = tuple(np.flatnonzero(~fine).tolist()) if fine.ndim else ()
         which = f" in replicate {', '.join(map(str, replicates))} of this program" if replicates else ""
         raise DivergedError(
-            f"loss or weights are not finite at step {at}{which}; what is finished and the last checkpoint stay as "
-            f"they are: lower the learning rate, or go on with on_nan={'skip' if on_nan == 'stop' else 'record'}",
+            f"loss or weights are not finite at step {at}{which}; the finished results and the last checkpoint stay as "
+            f"they are: lower the learning rate, or continue with on_nan={'skip' if on_nan == 'stop' else 'record'}",
             replicates=replicates,
         )
 

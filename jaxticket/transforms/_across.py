@@ -29,8 +29,8 @@ def snfs(
 
     The places of dropped weights are shared among the leaves by their mean momentum, and grown where the momentum of
     dead weights is largest. Momentum is a running average of dense gradients
-    (`transforms.average_gradients`). The drop fraction falls by a cosine to 0.005 at `stop`. Needs `sparsify(..., key=)`
-    for its random start.
+    (`transforms.average_gradients`). The drop fraction falls by a cosine to 0.005 at `stop`. Needs
+    `sparsify(..., key=)` for its random start.
 
     Args:
       density: the fraction kept, over all leaves together.

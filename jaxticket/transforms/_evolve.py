@@ -174,7 +174,7 @@ def _drop_then_grow(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
         check_fits(params, mask)
-        # Almost always one of both draws nothing, so that one key is enough for it.
+        # Almost always one of the two draws no random numbers, so that one key is enough.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (
             drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),

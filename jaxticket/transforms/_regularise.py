@@ -32,7 +32,7 @@ def smooth_sign(width: float) -> Slope:
     """
     check_number(width=width)
     if not width > 0:
-        raise InputError(f"width={width} must be positive: the size below which a weight is drawn less.")
+        raise InputError(f"width={width} must be positive: the size below which the slope is smaller.")
     return lambda p: jnp.clip(p / width, -1, 1)
 
 

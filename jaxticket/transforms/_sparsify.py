@@ -86,7 +86,7 @@ def sparsify(
         check_updates("grads", grads, params)
         mask, refresh_state, due = _refresh(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
-        # Newborn weights stay at zero through the step that brings them; those that come back all together do not.
+        # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
         trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
         updates, stepped = masked_update(inner, grads, inner_state, params, trained, **extra)
         count = optax.safe_increment(state.count)

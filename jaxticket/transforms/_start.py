@@ -80,10 +80,10 @@ def start(
         mask = full
         if rounds > 1 and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, densities, key))):
             mask = jax.lax.fori_loop(0, rounds - 1, prune_by_step, mask)
-        else:  # the same compiled scores and selection each time: on CPU, convolutions in a compiled loop crawl
+        else:  # the same compiled scores and selection each time: on CPU, compiled loops slow convolutions
             for i in range(rounds - 1):
                 mask = prune_by_step(jnp.int32(i), mask)
-        # The last round stands by itself: only a density that is a Python float is exact for leaves of any size.
+        # The last round is separate, since only a density that is a Python float is exact for leaves of any size.
         return prune_to(mask, densities), ()
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
@@ -122,6 +122,6 @@ def best(
         lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)
     )
     if jax.tree.leaves(unscored):
-        raise InputError(f"the score gives nothing for {jax.tree.leaves(unscored)}; leave them out with where=.")
+        raise InputError(f"the score gives no values for {jax.tree.leaves(unscored)}; leave them out with where=.")
     scored = protect(scored, density, minimum=minimum, unit=unit, mask=candidates)
     return select(scored, density, unit=unit, scope=scope, mask=candidates)

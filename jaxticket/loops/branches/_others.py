@@ -104,6 +104,6 @@ def _points(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequence[int], 
         if step > at:
             fitted = fit(params, state, start.mask, key, step=at, steps=step - at, opt_state=opt_state)
             params, state, opt_state, at = fitted.params, fitted.state, fitted.opt_state, step
-        # Copies: `fit` may donate these buffers when it goes on.
+        # Copies: `fit` may donate these buffers when it continues.
         point = dataclasses.replace(ticket, params=copy(params), state=copy(state))
         yield dataclasses.replace(point, step=step, opt_state=None)

@@ -11,7 +11,7 @@ from jaxticket._checks import check_alike, check_fits, check_key, check_structur
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Key, Params, PyTree
 
-InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as `Model.init` gives them
+InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as from `Model.init`
 
 
 def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:

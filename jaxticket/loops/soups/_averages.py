@@ -139,8 +139,8 @@ def recalibrate(
     moving = lambda f, *trees: jax.tree.map(
         lambda s, *xs: f(s, *xs) if jnp.issubdtype(s.dtype, jnp.inexact) else s, state, *trees
     )
-    # From 0 a moving average is (1 − momentum) · batch; the momentum shows from somewhere else, which is taken as large
-    # as that is: from 1, large statistics would round it away.
+    # From 0 a moving average is (1 − momentum) · batch. The momentum shows from another start, which is taken as large
+    # as that result: from 1, large statistics would round it away.
     from_zero = moving(lambda s: jnp.zeros_like(s))
     shares = [compiled(params, from_zero, batch) for batch in batches]
     probe = moving(lambda s, share: jnp.where(share == 0, 1, share), shares[0])
@@ -177,7 +177,7 @@ def _average(members: PyTree, weights: jax.Array) -> PyTree:
             return x[heaviest]
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         base, w = wide[heaviest], weights.reshape(-1, *[1] * (x.ndim - 1))
-        # From one of the members: a sum of w · x would round even where all x are equal.
+        # Start from one of the members, since a sum of w · x would round even where all x are equal.
         way = jnp.sum(jnp.where(w > 0, w * (wide - base[None]), 0), 0)
         return (base + way).astype(x.dtype)
 

@@ -126,7 +126,7 @@ def vary(
     counts = {len(values) for values in given.values() if values is not None}
     if len(counts) != 1 or 0 in counts:
         raise InputError(
-            f"learning_rates, weight_decays, lengths are for {sorted(counts)} members; give each as many values"
+            f"learning_rates, weight_decays, lengths are for {sorted(counts)} members; give all as many values"
         )
     (members,) = counts
     if any(value < 0 for values in given.values() for value in values or ()):

@@ -67,7 +67,7 @@ def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -
     having = _count_having(included, minimum)
     _check_results("correct", correct, included)
     if correct.shape != included.shape:
-        raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; of the same examples?")
+        raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; pass the same examples")
     right = jnp.sum(correct & included, 0)
     return _difference(right, jnp.sum(correct, 0), having, len(included), int(minimum))
 
@@ -117,7 +117,7 @@ def _count_having(included: jax.Array, minimum: int) -> jax.Array:
         at = int(least.argmin())
         raise InputError(
             f"included has example {at} in {int(having[at])} of {models} subsets, so that fewer than minimum={minimum} "
-            "had it, or had it not; train more models, or pass minimum=0 to get NaN for such examples"
+            "had it or did not have it; train more models, or pass minimum=0 to get NaN for such examples"
         )
     return having
 
@@ -125,7 +125,7 @@ def _count_having(included: jax.Array, minimum: int) -> jax.Array:
 def _check_results(name: str, correct: Any, included: jax.Array) -> None:
     _check_bools(name, correct)
     if len(correct) != len(included):
-        raise InputError(f"{name} is of {len(correct)} models, but included of {len(included)}; pass a row for each")
+        raise InputError(f"{name} has {len(correct)} models, but included has {len(included)}; pass a row for each")
 
 
 def _check_bools(name: str, array: Any) -> None:

@@ -129,7 +129,7 @@ def kmeans(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> Clusters:
     check_count(1, k=k)
     check_count(0, steps=steps)
     if known(k) > len(x):
-        raise InputError(f"k={k} clusters of {len(x)} examples; pass at most as many")
+        raise InputError(f"k={k} is more than the {len(x)} examples; pass at most as many clusters")
     return lloyd(x, _plus_plus(key, _wide(x), int(k)), steps=steps)
 
 
@@ -159,7 +159,7 @@ def lloyd(x: jax.Array, centroids: jax.Array, *, steps: int = 100) -> Clusters:
     _check_centroids("centroids", centroids, x)
     check_count(0, steps=steps)
     if len(centroids) > len(x):
-        raise InputError(f"centroids are {len(centroids)}, more than the {len(x)} examples; pass at most as many")
+        raise InputError(f"centroids has {len(centroids)} rows, more than the {len(x)} examples; pass at most as many")
     return _lloyd(_wide(x), _wide(centroids), jnp.int32(steps))
 
 
@@ -170,7 +170,7 @@ def _to_class_mean(x: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
 
 @jax.jit
 def _cosine_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) -> jax.Array:
-    # Half the square between vectors of length 1; their product would round to 1 for all that lie near.
+    # Half the square between vectors of length 1; their product would round to 1 for all near ones.
     return _squared_distance(_unit(x), _unit(prototypes)[members]) / 2
 
 
@@ -251,7 +251,7 @@ def _check_embeddings(x: Any, name: str = "x") -> None:
             f"{name} has shape {x.shape}; pass two axes, a row for each and the width, at least one of each"
         )
     if not isinstance(x, jax.core.Tracer):
-        with jax.ensure_compile_time_eval():  # what a function that is traced closes over is checked too
+        with jax.ensure_compile_time_eval():  # also checks arrays that a traced function closes over
             row = int(_first_bad_row(x))
         if row < len(x):
             raise InputError(f"{name}[{row}] is not finite; leave such rows out")

@@ -72,7 +72,7 @@ def sparsegpt(
     present = [i for i, leaf in enumerate(_tree.leaves(params)) if leaf is not None]
     first = next(iter(batches), None)
     if first is None:
-        raise InputError("batches holds none; pass at least one batch.")
+        raise InputError("batches is empty; pass at least one batch.")
     order = [present[i] for i in order_of_use(apply, params, first)]
     missing = [names[i] for i in present if wanted[i] is not None and i not in order]
     if missing:
@@ -107,7 +107,7 @@ def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, 
         squares = gram(product)
         shapes.add(squares.shape)
         if len(shapes) > 1:
-            raise InputError(f"{name} is multiplied along different axes at its uses; leave it out with where=.")
+            raise InputError(f"{name} is multiplied along different axes in its uses; leave it out with where=.")
         return squares
 
     (squares,) = jax.tree.leaves(captured(apply, params, x, measure)[1])

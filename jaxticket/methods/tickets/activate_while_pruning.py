@@ -46,7 +46,7 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
       Array([[ True,  True, False, False]], dtype=bool)
     """
     if not 0 <= share <= 1:
-        raise InputError(f"share={share} is not a fraction; 0.1 of what a level removes is published.")
+        raise InputError(f"share={share} is not a fraction in [0, 1]; 0.1 of the weights removed is published.")
 
     def prune_with_share(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         _check(params, mask, density, start)
@@ -71,6 +71,6 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
 def _check(params: Params, mask: Mask, density: Density, start: Params) -> None:
     check_structure("start", start, "params", params)
     if not isinstance(density, numbers.Real) and getattr(density, "ndim", None) != 0:
-        raise InputError(f"density={density!r} must be one number for all leaves: AP splits what they remove together.")
+        raise InputError(f"density={density!r} must be one number for all leaves: AP splits their joint budget.")
     if any(jax.tree.leaves(_tree.map_present(lambda m, p: m.shape != p.shape, mask, params))):
         raise StructureError("mask holds entries for several weights; AP prunes single ones: pass masks of full shape.")

@@ -61,7 +61,7 @@ def colt(
     """
     if partitions < 1:
         raise InputError(f"partitions={partitions} must be at least 1")
-    densities = schedules.levels(rounds, rate=rate)  # what one copy alone would keep
+    densities = schedules.levels(rounds, rate=rate)  # of one copy alone
     stacked = dataclasses.replace(ticket, **_repeat(ticket, partitions))
     levels = loops.imp(train, stacked, densities=densities, prune=_overlap(prune, rate), key=key, store=store)
     return (level._replace(density=_density(level.ticket)) for level in levels)
@@ -91,12 +91,12 @@ def partition(x: Any, y: Any, *, partitions: int, classes: int) -> tuple[jax.Arr
     if partitions < 1 or classes % partitions:
         raise InputError(f"partitions={partitions} must divide the {classes} classes, so that all heads have one shape")
     if len(x) != len(y) or y.min(initial=0) < 0 or y.max(initial=0) >= classes:
-        raise InputError(f"y has {len(y)} labels for {len(x)} examples; pass one each, between 0 and {classes - 1}")
+        raise InputError(f"y has {len(y)} labels for {len(x)} examples; pass one for each, between 0 and {classes - 1}")
     part, label = np.divmod(y, classes // partitions)
     rows = [np.flatnonzero(part == index) for index in range(partitions)]
     smallest = min(map(len, rows))
     if not smallest:
-        raise InputError(f"y has no example of one of {partitions} parts of the {classes} classes")
+        raise InputError(f"y has no example for one of the {partitions} parts of the {classes} classes")
     chosen = np.stack([r[:smallest] for r in rows])
     return jnp.asarray(x[chosen]), jnp.asarray(label[chosen])
 
@@ -171,7 +171,7 @@ def _overlap(prune: PruneFn, rate: float) -> PruneFn:
 def _repeat(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
     check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     if not jax.tree.leaves(ticket.mask):
-        raise StructureError("ticket.mask is None everywhere; filters.full_mask says what can be pruned")
+        raise StructureError("ticket.mask is None everywhere; filters.full_mask makes the mask of prunable weights")
     repeat = lambda x: jnp.repeat(jnp.asarray(x)[None], partitions, 0)
     return {name: jax.tree.map(repeat, getattr(ticket, name)) for name in ("params", "mask", "state", "opt_state")}
 

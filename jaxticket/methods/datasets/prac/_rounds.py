@@ -33,7 +33,7 @@ class Round(NamedTuple):
     """A round: the examples that it trained on, its length, and its results."""
 
     level: loops.Level  # its ticket is what was trained; metrics: epochs, allowed, examples, distances, best, loss
-    subset: jax.Array  # (examples,) bool: what it was trained on
+    subset: jax.Array  # (examples,) bool: the examples that it was trained on
     outcome: Outcome
     ticket: Ticket  # pruned and rewound: what the next round trains
 
@@ -60,8 +60,8 @@ class _Carried(NamedTuple):
 
     tracked: Tracked
     best: Best
-    candidate: Mask  # what the last epoch would have been pruned to
-    subset: jax.Array  # (examples,) bool: what is trained on
+    candidate: Mask  # the mask to which the last epoch would have been pruned
+    subset: jax.Array  # (examples,) bool: the examples that it trains on
 
 
 def prac(

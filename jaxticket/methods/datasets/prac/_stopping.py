@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 def check_plan(plan: Plan, recipe: Recipe) -> Plan:
     """Return the plan, its counts as ints. Raises InputError, which names the field, for an impossible plan."""
     if not isinstance(plan, Plan):
-        raise InputError(f"plan is a {type(plan).__name__}; pass prac.Plan(rounds=16, epochs=182)")
+        raise InputError(f"plan is a {type(plan).__name__}, not a Plan; pass prac.Plan(rounds=16, epochs=182)")
     check_count(1, rounds=plan.rounds, epochs=plan.epochs)
     check_count(0, rewind_step=plan.rewind_step)
     check_number(rate=plan.rate, tolerance=plan.tolerance)
@@ -60,7 +60,7 @@ class Settling(NamedTuple):
     """The distances of the last masks from the one before each: (5,), the newest last."""
 
     queue: jax.Array
-    recording: jax.Array  # bool: has the mask moved by more than the tolerance yet?
+    recording: jax.Array  # bool: whether the mask has moved by more than the tolerance yet
 
 
 def init_settling() -> Settling:
