@@ -1,8 +1,8 @@
 """Early-Bird tickets: training stops being dense when its pruning mask stops changing (You et al., 2020).
 
-A mask is drawn at the start of each epoch, from the scales of batch norms (`scores.slimming`) or in any other way, and
-compared with those of the epochs before. Once it has settled, dense training can end, and the pruned network is trained
-further.
+A mask is drawn at the start of each epoch, from the scales of batch norms (`scores.slimming`) or in any other way. It
+is compared with those of the epochs before. Once it has settled, dense training can end, and the pruned network is
+trained further.
 """
 
 from collections.abc import Callable

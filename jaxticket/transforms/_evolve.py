@@ -122,7 +122,7 @@ def redistribute(
     """Drop, at each refresh, a fraction of each leaf and grow as many units where the growth score is high (SNFS).
 
     The number of dropped units, over all leaves, is shared in proportion to the mean growth score of each leaf's living
-    units, and grown within a leaf by that score. A leaf whose share is above average drops at most the fraction of it
+    units. Within a leaf units grow by that score. A leaf whose share is above average drops at most the fraction of it
     that is dead. Units that a full leaf cannot take go to the others evenly. The total is exact, also where the
     authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
 

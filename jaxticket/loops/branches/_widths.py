@@ -70,7 +70,9 @@ def widest(size: Callable[[int], int], most: int) -> int:
     while size(exceeds) <= most:
         fits, exceeds = exceeds, 2 * exceeds
         if size(exceeds) <= size(fits):
-            raise InputError(f"widths {fits} and {exceeds} have {size(fits)} and {size(exceeds)} ; sizes must grow")
+            raise InputError(
+                f"widths {fits} and {exceeds} have {size(fits)} and {size(exceeds)} parameters; sizes must grow"
+            )
     while exceeds - fits > 1:
         middle = (fits + exceeds) // 2
         fits, exceeds = (middle, exceeds) if size(middle) <= most else (fits, middle)

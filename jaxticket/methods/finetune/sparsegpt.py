@@ -1,7 +1,7 @@
 """SparseGPT: prune a trained model layer by layer and let the remaining weights make up for the pruned ones.
 
 A layer has inputs X and H = XᵀX + damping. Inputs are visited in order. When a weight is pruned, the weights of later
-inputs to the same output take the update of the optimal brain surgeon, which U, the Cholesky factor of H⁻¹ = UᵀU, holds
+inputs to the same output take the update of the optimal brain surgeon. U, the Cholesky factor of H⁻¹ = UᵀU, holds it
 for all inputs at once. A whole block of inputs is decided together, when all earlier ones are done.
 
 Layers follow each other: a layer's inputs are those that the pruned layers before it give. (Stacked layers of one scan
