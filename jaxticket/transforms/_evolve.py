@@ -102,7 +102,7 @@ def regrow(
       The mask transform.
 
     Raises:
-      InputError: there is no mask to start from. Chain it behind `start`, or give `sparsify` a mask.
+      InputError: no mask to start from. Chain it behind `start`, or give `sparsify` a mask.
 
     Examples:
       >>> from jaxticket import scores
@@ -136,7 +136,7 @@ def redistribute(
       The mask transform.
 
     Raises:
-      InputError: there is no mask to start from, or there are 2^31 units or more.
+      InputError: no mask to start from, or 2^31 units or more.
 
     Examples:
       >>> import jax.numpy as jnp

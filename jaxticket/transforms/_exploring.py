@@ -24,8 +24,8 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
 
     Their density is the in-time over-parametrisation rate R_s, which is said to decide the success of dynamic sparse
     training (Liu et al., 2021, ITOP). In a plan it is
-    plan._replace(refresh=track_explored(plan.refresh)). Its `init` raises InputError if there is no mask: wrap the
-    whole chain, including its start(...).
+    plan._replace(refresh=track_explored(plan.refresh)). Its `init` raises InputError without a mask: wrap the whole
+    chain, including its start(...).
 
     Examples:
       >>> from jaxticket import transforms

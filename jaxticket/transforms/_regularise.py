@@ -201,7 +201,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
 
     Raises:
       InputError: an energy outside [0, 1).
-      NoMatchError: there is no such leaf.
+      NoMatchError: no such leaf.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -47,7 +47,7 @@ def sparsegpt(
       batches: inputs x, read once for each leaf.
       density: the fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
       group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`.
-      block: the inputs whose weights are chosen together, where there are no groups.
+      block: the inputs whose weights are chosen together, without groups.
       damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 are pruned
         first.
       where: the leaves that are pruned.
