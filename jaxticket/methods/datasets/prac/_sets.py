@@ -30,7 +30,7 @@ def prac_set(
 
     Args:
       outcome: the record of the examples.
-      threshold: the forgetting events of an example that is not hard.
+      threshold: the most forgetting events of an example that is not hard.
       size: the number of hard examples, instead of the threshold.
       minimum: the fraction of all examples to keep at least, for data that are too easy. The set is filled up with
         those of the highest mean `measure` in this round.
@@ -60,7 +60,7 @@ def hard(statistics: Statistics, threshold: int = 0) -> jax.Array:
 
     Args:
       statistics: the statistics of the round.
-      threshold: the forgetting events of an example that is not hard.
+      threshold: the most forgetting events of an example that is not hard.
 
     Returns:
       (examples,) bool.
