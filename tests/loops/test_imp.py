@@ -178,9 +178,9 @@ def test_a_store_resumes_to_the_same_bits_without_training_again(tmp_path, rewin
         assert equal((a.ticket, a.trained), (b.ticket, b.trained))
     assert equal(tickets.load(store.path(2)).mask, unbroken[2].ticket.mask)
     assert equal(tickets.rewind(tickets.load(store.path(2))), tickets.rewind(unbroken[2].ticket))
-    assert equal(store.trained(2, like=start), (unbroken[2].trained.params, unbroken[2].trained.state))
+    assert equal(store.load_trained(2, like=start), (unbroken[2].trained.params, unbroken[2].trained.state))
     with pytest.raises(CheckpointError, match="level_003: no such directory"):
-        store.trained(3, like=start)
+        store.load_trained(3, like=start)
 
 
 def test_a_store_of_another_search_is_refused(tmp_path):

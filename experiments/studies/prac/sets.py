@@ -18,7 +18,7 @@ def choosers(
     """For each arm what it chooses of so many examples; random subsets have these sizes, one a round."""
     rule = functools.partial(prac.prac_set, threshold=threshold, minimum=minimum)
 
-    def random_subset(found: prac.Found) -> jax.Array:
+    def random_subset(found: prac.Outcome) -> jax.Array:
         return data_pruning.random_subset(examples, sizes[found.round + 1], key=jax.random.fold_in(key, found.round))
 
     return {
