@@ -38,7 +38,7 @@ _LARGE = _Stem(7, 2, pooled=True)
 def resnet_20(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
     """Build ResNet-20 for CIFAR: three stages of three blocks, of `width`, 2 · `width` and 4 · `width` channels.
 
-    It follows He et al., "Deep Residual Learning" (2016), in the variant of open_lth, with which Frankle et al.,
+    It follows He et al., "Deep Residual Learning" (2016), in the variant of open_lth. With it Frankle et al.,
     "Linear Mode Connectivity and the Lottery Ticket Hypothesis" (2020) introduced late rewinding. Where a stage begins,
     the shortcut is a strided 1 × 1 convolution with batch norm (option B; He's option A has no parameters there).
     Kernels are Kaiming-normal, norm scales uniform in [0, 1). It has 272,474 parameters: He's 269,722 and 2,752 in the
