@@ -82,7 +82,7 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
         count=len(dataset.train.y),
     )
     if config.on_nan == "skip":
-        recipe = training.nonfinite.skipping(recipe)
+        recipe = training.nonfinite.skip(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
