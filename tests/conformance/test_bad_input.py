@@ -58,6 +58,7 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
     "loops.soups.soup_train": "takes functions: tests/loops/test_soups.py",
     "loops.soups.uniform": "takes functions: tests/loops/test_soups.py",
     "training.fit": "takes a recipe: tests/training/test_fit.py",
+    "tickets.fingerprint": "takes any pytree",
     "training.scan_train": "takes a recipe: tests/training/test_fit.py",
     "training.train_fn": "takes what they give: tests/training/test_fit.py",
 }
