@@ -82,9 +82,9 @@ def additive(
     places: ScoreFn = low_rank_residual(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Train a low-rank plus sparse correction of pruned and frozen weights (DSEE; Chen et al., 2023).
+    """Train a low-rank plus sparse correction of pruned and frozen weights (DSEE; Chen et al., 2023).
 
-    .. math:: p = W \odot S_1 + \alpha \, (U V + S_2)
+        p = W ⊙ S₁ + α (U V + S₂)
 
     U starts as noise, V and S₂ as zeros: the first parameters are W ⊙ S₁. S₂ has fixed places, the best-scored ones of
     the unmasked W. `wrap` trains the group "learned" alone; to train a head or biases too, partition by your own

@@ -39,10 +39,9 @@ def bip(
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Retrain weights under a mask that descends the loss of the retrained network (BiP; Zhang et al., 2022).
+    """Retrain weights under a mask that descends the loss of the retrained network (BiP; Zhang et al., 2022).
 
-    .. math:: p = m \odot \theta, \quad \nabla_\theta = m \odot g, \quad
-              \nabla_s = (\theta - \eta \, m \odot g) \odot g, \quad g = \partial L / \partial p
+        p = m ⊙ θ,   ∇θ = m ⊙ g,   ∇s = (θ − η m ⊙ g) ⊙ g,   g = ∂L / ∂p
 
     m keeps the largest |s|, where s starts at |θ|; give `init` pretrained weights. Steps take turns, so that each level
     has its own batch. The optimizer given to `wrap` moves the weights on steps 0, 2, …, and `upper` the scores on 1, 3,

@@ -21,9 +21,9 @@ class Companding(NamedTuple):
 
 
 def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter = filters.weights()) -> Reparam:
-    r"""Keep weights below a bound and away from zero (Weight Compander; 2023, arXiv 2306.16993).
+    """Keep weights below a bound and away from zero (Weight Compander; 2023, arXiv 2306.16993).
 
-    .. math:: p = a \arctan(v / b)
+        p = a · arctan(v / b)
 
     It does not prune but opposes pruning: where a > b, small weights are spread out and large ones pressed together.
     The function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a

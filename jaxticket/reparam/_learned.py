@@ -22,9 +22,9 @@ _LOW, _HIGH, _BETA = -0.1, 1.1, 2 / 3  # γ, ζ and β of Louizos et al. (2018)
 
 
 def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) -> Reparam:
-    r"""Learn a threshold for each leaf, by which all its weights shrink (STR; Kusupati et al., 2020).
+    """Learn a threshold for each leaf, by which all its weights shrink (STR; Kusupati et al., 2020).
 
-    .. math:: p = \mathrm{sign}(\theta) \, \max(|\theta| - \sigma(s), 0)
+        p = sign(θ) · max(|θ| − σ(s), 0)
 
     `Latent.learned` holds one s for each leaf, float32. Without `threshold_decay` (or weight decay in the optimizer of
     the group "learned") nothing draws s up from where it starts. Masked weights are exact zeros at every step.
@@ -91,9 +91,9 @@ def continuous_sparsification(
     unit: Unit = units.element(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Learn a gate for each weight, whose sigmoid steepens until it is a step (CS; Savarese et al., 2020).
+    """Learn a gate for each weight, whose sigmoid steepens until it is a step (CS; Savarese et al., 2020).
 
-    .. math:: p = \theta \cdot \sigma(\beta_t s), \qquad \beta_t = \beta^{\min(t / T, 1)}
+        p = θ · σ(βₜ s),   βₜ = β^min(t / T, 1)
 
     From step `stop` = T on, weights with s > 0 are kept and all others are zeros. `continuous_penalty` closes gates.
     The authors' code also divides all gates by the first one, which changes the weights' scale; this code does not.
@@ -164,10 +164,9 @@ def continuous_penalty(
 def hard_concrete(
     *, stop: int, drop_rate: float = 0.5, unit: Unit = units.element(), where: Filter = filters.weights()
 ) -> Reparam:
-    r"""Train random gates that are exactly 0 or 1 with positive probability: L0 regularisation (Louizos et al., 2018).
+    """Train random gates that are exactly 0 or 1 with positive probability: L0 regularisation (Louizos et al., 2018).
 
-    .. math:: g = \mathrm{clip}\big((\zeta - \gamma) \, \sigma((\log u - \log(1 - u) + \log\alpha) / \beta) + \gamma,
-              0, 1\big)
+        g = clip((ζ − γ) σ((log u − log(1 − u) + log α) / β) + γ, 0, 1)
 
     γ = −0.1, ζ = 1.1, β = 2/3; u is uniform noise from the `key` that `realise` gets. Without a key, and from step
     `stop` on, it is the gate of the test time, clip((ζ − γ) σ(log α) + γ), which multiplies the weights that it keeps.

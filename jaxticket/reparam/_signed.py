@@ -19,9 +19,9 @@ def signed_supermask(
     mask_init: Draw = jax.nn.initializers.glorot_uniform(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Learn a ternary mask on untrained weights (signed supermask; Koster et al., 2022).
+    """Learn a ternary mask on untrained weights (signed supermask; Koster et al., 2022).
 
-    .. math:: p = w \odot q, \quad q = \mathrm{sign}(s) \, [|s| > \tau], \qquad \nabla_s = w \odot \nabla_p
+        p = w ⊙ q,   q = sign(s) · [|s| > τ],   ∇s = w ⊙ ∇p
 
     s is `Latent.learned`, trained alone by `wrap(inner)`. τ, a `Latent.constants` of each leaf, is `threshold` times
     the largest |s| at the start. A uniform s begins with 1 − threshold of the weights; training decides how many are

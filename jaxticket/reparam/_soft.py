@@ -30,9 +30,9 @@ def pdp(
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Gate weights by their distance from the pruning threshold, without parameters (PDP; Cho et al., 2023).
+    """Gate weights by their distance from the pruning threshold, without parameters (PDP; Cho et al., 2023).
 
-    .. math:: p = \theta \cdot \sigma\big((\theta^2 - t^2) / \tau\big)
+        p = θ · σ((θ² − t²) / τ)
 
     t lies halfway between the smallest weight that is kept and the largest that is not, and is held constant when
     differentiating. At the threshold the gradient is that of a dense weight or more, so weights there decide. The

@@ -24,9 +24,9 @@ def straight_through(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Use the best-scored weights only, and pass their gradients to all (STE; Bengio et al., 2013).
+    """Use the best-scored weights only, and pass their gradients to all (STE; Bengio et al., 2013).
 
-    .. math:: p = \theta \odot m(\theta), \qquad \partial p / \partial \theta := 1
+        p = θ ⊙ m(θ),   ∂p / ∂θ := 1
 
     The mask is chosen again whenever the parameters are realised, so that weights come and go. A weight that is left
     out keeps its value and its gradient. Weight decay acts on the latent weights.
@@ -59,9 +59,9 @@ def sr_ste(
     scope: Scope = scopes.groups(4),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Pass gradients straight through and decay the weights left out, so that masks settle (Zhou et al., 2021).
+    """Pass gradients straight through and decay the weights left out, so that masks settle (Zhou et al., 2021).
 
-    .. math:: \nabla_\theta = \nabla_p + \lambda \, (1 - m) \odot \theta
+        ∇θ = ∇p + λ (1 − m) ⊙ θ
 
     This is SR-STE, for N:M sparsity: `sr_ste(2 / 4)` keeps two of four consecutive inputs. The decay is part of the
     gradient that reaches the latent weights: do not scale the loss.

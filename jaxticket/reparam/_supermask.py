@@ -28,9 +28,9 @@ def edge_popup(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Learn which untrained weights to use, by scores beside them (edge-popup; Ramanujan et al., 2020).
+    """Learn which untrained weights to use, by scores beside them (edge-popup; Ramanujan et al., 2020).
 
-    .. math:: p = w \odot m, \quad m = \mathrm{top}_k |s|, \qquad \nabla_s = \mathrm{sign}(s) \odot w \odot \nabla_p
+        p = w ⊙ m,   m = topₖ |s|,   ∇s = sign(s) ⊙ w ⊙ ∇p
 
     Scores are `Latent.learned`, and all of them get a gradient. `wrap(inner)` trains them alone: nothing moves the
     weights, not even weight decay. Biases and norms stay too. Draw the weights by `signed_constant` or
@@ -65,9 +65,9 @@ def biprop(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Learn a supermask whose kept weights have one magnitude a leaf (Biprop; Diffenderfer & Kailkhura, 2021).
+    """Learn a supermask whose kept weights have one magnitude a leaf (Biprop; Diffenderfer & Kailkhura, 2021).
 
-    .. math:: p = \alpha \, \mathrm{sign}(w) \odot m, \qquad \alpha = \mathrm{mean} \{ |w_i| : m_i = 1 \}
+        p = α · sign(w) ⊙ m,   α = mean of |w| where m
 
     A ticket is then one bit for each kept weight, and α. Scores get edge-popup's gradient, in which α is a constant.
     (The authors divide by ⌊kn⌋; this code divides by the number of kept weights.) Their global variant is

@@ -29,7 +29,7 @@ def top_kast(
 ) -> Reparam:
     r"""Use the largest weights, and train them with the next largest ones (Top-KAST; Jayakumar et al., 2020).
 
-    .. math:: p = \theta \odot A, \qquad \nabla_\theta = \nabla_p \odot B, \qquad A \subseteq B
+        p = θ ⊙ A,   ∇θ = ∇p ⊙ B,   A ⊆ B
 
     A is the top `density` of the latent magnitudes, B the top `backward`. All others keep their value and their moments
     until they are among the largest again. Train with `reparam.wrap(inner)`, which holds them and adds the exploration

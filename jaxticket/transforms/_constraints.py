@@ -14,9 +14,9 @@ from jaxticket.typing import Mask, Params, PyTree
 
 
 def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
-    r"""Keep parameters at exact zeros outside the mask; last in a chain.
+    """Keep parameters at exact zeros outside the mask; last in a chain.
 
-    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad -p_i \text{ elsewhere}
+        u ← u where m, −p elsewhere
 
     Whatever momentum or weight decay do before it, `optax.apply_updates` then gives exact zeros for finite parameters.
 
@@ -49,9 +49,9 @@ def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
 
 
 def freeze(mask: Mask) -> optax.GradientTransformation:
-    r"""Train the entries inside the mask and leave all others as they are; last in a chain.
+    """Train the entries inside the mask and leave all others as they are; last in a chain.
 
-    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad 0 \text{ elsewhere}
+        u ← u where m, 0 elsewhere
 
     Args:
       mask: the structure of the parameters; None leaves train as usual.

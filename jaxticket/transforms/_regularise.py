@@ -39,9 +39,9 @@ def smooth_sign(width: float) -> Slope:
 def add_l1(
     strength: float | jax.Array, mask: Mask | Filter | None = None, *, slope: Slope = jnp.sign
 ) -> optax.GradientTransformation:
-    r"""Add the gradient of an l1 penalty on chosen weights; before the optimizer in a chain.
+    """Add the gradient of an l1 penalty on chosen weights; before the optimizer in a chain.
 
-    .. math:: g_i \leftarrow g_i + \lambda \, \mathrm{sign}(p_i) \text{ where } m_i
+        g ← g + λ · sign(p)   where m
 
     With `filters.match("scale$")` it is network slimming (Liu et al., 2017). With the mask of only those scales that
     are to be pruned it is MaskSparsity (Jiang et al., 2021). Other gradients keep their bits. Weights under l1 swing
@@ -84,9 +84,9 @@ def add_l1(
 
 
 def prox_l1(strength: float | Schedule, mask: Mask | Filter | None = None) -> optax.GradientTransformation:
-    r"""Shrink chosen weights by `strength` after the optimizer's step, and set small ones to zero; last in a chain.
+    """Shrink chosen weights by `strength` after the optimizer's step, and set small ones to zero; last in a chain.
 
-    .. math:: p_i + u_i \leftarrow \mathrm{sign}(p_i + u_i) \, \max(|p_i + u_i| - \eta\lambda, 0) \text{ where } m_i
+        p + u ← sign(p + u) · max(|p + u| − ηλ, 0)   where m
 
     It is the proximal step of an l1 penalty. For plain SGD the penalty is λ if `strength` is the learning rate times λ.
     An optimizer that scales gradients does not scale this penalty.

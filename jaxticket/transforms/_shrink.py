@@ -31,9 +31,9 @@ def shrink(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> optax.GradientTransformation:
-    r"""Multiply the weights that are smallest after a step by `rate`, before step `stop`; last but for a mask.
+    """Multiply the weights that are smallest after a step by `rate`, before step `stop`; last but for a mask.
 
-    .. math:: p_i + u_i \leftarrow \rho \, (p_i + u_i) \text{ outside the best-scored part}
+        p + u ← ρ · (p + u)   outside the best-scored part
 
     The choice of the fading weights is made again at each step, so that any of them can recover (Wang et al., 2023,
     ISS-P). At rate 0 it is iterative hard thresholding.
