@@ -116,11 +116,15 @@ def fit(
     """
     if observe is not None:
         _check_reduction(recipe)
-    stacked = placement is not None and placement.batching != "sequence"
+    together = placement if placement is not None and placement.batching != "sequence" else None
+    stacked, data = together is not None, recipe.data
+    if together is not None:  # once, for both kinds of steps
+        data = jax.device_put(data, NamedSharding(together.mesh, PartitionSpec()))
     hooks = _Hooks(checkpoint, progress, on_nan)
     begin = jax.jit(jax.vmap(recipe.begin) if stacked else recipe.begin)
-    on_all = _programs(recipe, on_all_examples(recipe), placement)
-    on_some = _programs(recipe, on_a_subset(recipe, observe), placement)
+    on_all, on_some = (
+        _programs(steps, data, placement) for steps in (on_all_examples(recipe), on_a_subset(recipe, observe))
+    )
 
     def train(
         params: Params, state: PyTree, mask: Mask, key: Key, *, subset: jax.Array | None = None, **others: Any
@@ -139,14 +143,12 @@ def _check_reduction(recipe: Recipe) -> None:
         raise InputError('reduction="fixed" splits batches, the last of which is not full; use "any" with subsets')
 
 
-def _programs(
-    recipe: Recipe, steps: Steps, placement: Placement | None
-) -> Callable[[Params], tuple[RunFn, int | None]]:
+def _programs(steps: Steps, data: PyTree, placement: Placement | None) -> Callable[[Params], tuple[RunFn, int | None]]:
     """Return parameters -> the function that runs a part of an epoch, and its steps; None is the whole epoch."""
     if placement is not None and placement.batching != "sequence":
-        together = _side_by_side(recipe, steps, placement)
+        together = _side_by_side(steps, data, placement)
         return lambda params: (together, None)
-    loop, one_by_one = _in_a_loop(recipe, steps), _step_by_step(recipe, steps)
+    loop, one_by_one = _in_a_loop(steps, data), _step_by_step(steps, data)
 
     def choose(params: Params) -> tuple[RunFn, int | None]:
         in_sequence = placement is not None or place(params, 1).batching == "sequence"
@@ -161,30 +163,29 @@ def run_part(steps: Steps, carry: Progressing, data: PyTree, part: Part) -> Prog
     return jax.lax.fori_loop(part.first, part.last, lambda at, carry: steps.step(carry, at, order, data, part), carry)
 
 
-def _in_a_loop(recipe: Recipe, steps: Steps) -> RunFn:
+def _in_a_loop(steps: Steps, data: PyTree) -> RunFn:
     compiled = jax.jit(functools.partial(run_part, steps), donate_argnums=0)
-    return lambda carry, part: compiled(carry, recipe.data, part)
+    return lambda carry, part: compiled(carry, data, part)
 
 
-def _step_by_step(recipe: Recipe, steps: Steps) -> RunFn:
+def _step_by_step(steps: Steps, data: PyTree) -> RunFn:
     compiled, order_of = jax.jit(steps.step, donate_argnums=0), jax.jit(steps.order)
 
     def run(carry: Progressing, part: Part) -> Progressing:
         order = order_of(part)
         for at in range(part.first, part.last):
-            carry = compiled(carry, at, order, recipe.data, part)
+            carry = compiled(carry, at, order, data, part)
         return carry
 
     return run
 
 
-def _side_by_side(recipe: Recipe, steps: Steps, placement: Placement) -> RunFn:
+def _side_by_side(steps: Steps, data: PyTree, placement: Placement) -> RunFn:
     def train(shared: PyTree, carry: Progressing, *own: Any) -> Progressing:
         data, common = shared
         return run_part(steps, carry, data, Part(*own, *common))
 
     everywhere = replicate(train, placement=placement)
-    data = jax.device_put(recipe.data, NamedSharding(placement.mesh, PartitionSpec()))
     # The mask, the key and the subset are a replicate's own; the other fields are the same for all.
     return lambda carry, part: everywhere((data, part[3:]), carry, *part[:3])
 
