@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 @jax.custom_batching.custom_vmap
 def any_replicate(predicate: jax.Array) -> jax.Array:
-    """The predicate itself; under vmap, also nested, whether it holds for any replicate (one unbatched scalar).
+    """Return the predicate itself; under vmap, also nested, whether it holds for any replicate (one unbatched scalar).
 
-    `lax.cond` on a batched predicate becomes a select that always pays for both branches. On this one it stays a
+    `lax.cond` on a batched predicate becomes a select that always pays for both branches. On this predicate it stays a
     conditional, whose branch must then give each replicate its own answer.
     """
     return predicate

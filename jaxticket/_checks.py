@@ -1,4 +1,4 @@
-"""What arguments must be before anything is computed from them; of what is traced, only the type is known."""
+"""Checks of arguments, made before anything is computed from them; only the type of a traced value is known."""
 
 import itertools
 import math
@@ -17,20 +17,21 @@ from jaxticket.typing import Density, Mask, Params, PyTree
 
 
 class _Joint(Protocol):
-    """A scope, as far as checks go."""
+    """The part of a scope that the checks use."""
 
     @property
     def joint(self) -> bool: ...
 
 
 def check_number(**values: Any) -> None:
-    """Raises InputError, naming the argument, for a value that is no real number: one of Python's, numpy's or jax's.
+    """Raise InputError, naming the argument, for a value that is not a real number of Python, numpy or jax.
 
-    >>> check_number(rate=0.5, stop=np.int64(3))
-    >>> check_number(rate="0.5")
-    Traceback (most recent call last):
-    ...
-    jaxticket.errors.InputError: rate='0.5' is a str, not a number; pass a real number, such as 0.5 or 100.
+    Examples:
+      >>> check_number(rate=0.5, stop=np.int64(3))
+      >>> check_number(rate="0.5")
+      Traceback (most recent call last):
+      ...
+      jaxticket.errors.InputError: rate='0.5' is a str, not a number; pass a real number, such as 0.5 or 100.
     """
     for name, value in values.items():
         if isinstance(value, numbers.Real):
@@ -42,20 +43,20 @@ def check_number(**values: Any) -> None:
 
 
 def known(value: Any) -> Any:
-    """The number that a value is known to be, also where jax is tracing; else the traced value, or no number at all."""
+    """Return the number that a value is known to be, also while jax is tracing; else the value itself."""
     is_array = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
     return value.item() if is_array and value.shape == () else value
 
 
 def check_fraction(name: str, value: Any) -> None:
-    """Raises InputError, naming the argument, for a value that is no number in [0, 1]."""
+    """Raise InputError, naming the argument, for a value that is not a number in [0, 1]."""
     check_number(**{name: value})
     if not isinstance(value, jax.core.Tracer) and not 0 <= known(value) <= 1:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1.")
 
 
 def check_count(least: int, **values: Any) -> None:
-    """Raises InputError, naming the argument, for a value that is no whole number, finite and at least `least`."""
+    """Raise InputError, naming the argument, for a value that is not a finite whole number of at least `least`."""
     check_number(**values)
     for name, value in ((name, known(value)) for name, value in values.items()):
         if not isinstance(value, jax.core.Tracer) and not (least <= value < math.inf and value == int(value)):
@@ -63,13 +64,13 @@ def check_count(least: int, **values: Any) -> None:
 
 
 def check_axis(name: str, axis: Any) -> None:
-    """Raises InputError, naming the argument, for an axis that is no whole number."""
+    """Raise InputError, naming the argument, for an axis that is not a whole number."""
     if not isinstance(axis, numbers.Integral) or isinstance(axis, bool):
         raise InputError(f"{name}={axis!r} is not an axis; pass a whole number, such as -1 for the last.")
 
 
 def check_key(name: str, key: Any) -> None:
-    """Raises InputError, naming the argument, unless `key` is one key of jax.random."""
+    """Raise InputError, naming the argument, unless `key` is one key of jax.random."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1  # as jax.random.PRNGKey makes them
@@ -79,18 +80,20 @@ def check_key(name: str, key: Any) -> None:
 
 
 def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure (None counts as a leaf)."""
+    """Raise StructureError unless both trees have the same structure (None counts as a leaf)."""
     check_leaves(name, tree)
     check_leaves(like_name, like)
     if _tree.structure(tree) != _tree.structure(like):
         raise StructureError(
-            f"{name} has not the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
+            f"{name} does not have the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
             f"{_tree.structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
         )
 
 
 def check_leaves(name: str, tree: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of numbers (or keys), no number, sharding or None."""
+    """Raise InputError, naming the leaf, for one that is not an array of numbers (or keys), a number, a sharding or
+    None.
+    """
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         dtype = getattr(leaf, "dtype", None)
         if dtype is None and isinstance(leaf, numbers.Number | jax.sharding.Sharding | jax.sharding.PartitionSpec):
@@ -101,7 +104,7 @@ def check_leaves(name: str, tree: PyTree) -> None:
 
 
 def check_arrays(name: str, tree: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of numbers (or keys) and not None."""
+    """Raise InputError, naming the leaf, for one that is not an array of numbers (or keys) or None."""
     check_leaves(name, tree)
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if not hasattr(leaf, "dtype"):
@@ -111,7 +114,7 @@ def check_arrays(name: str, tree: PyTree) -> None:
 
 
 def check_array(name: str, array: Any, kind: Any = np.number) -> None:
-    """Raises InputError for what is no single array of numbers of that kind (bool counts as a kind of its own)."""
+    """Raise InputError unless this is a single array of numbers of that kind (bool counts as a kind of its own)."""
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         raise InputError(f"{name} is a {type(array).__name__}, not an array; wrap it: jnp.asarray(...).")
     if not jnp.issubdtype(array.dtype, kind):
@@ -119,7 +122,7 @@ def check_array(name: str, array: Any, kind: Any = np.number) -> None:
 
 
 def check_mask(name: str, mask: PyTree) -> None:
-    """Raises InputError, naming the leaf, for what is no array of bool and not None."""
+    """Raise InputError, naming the leaf, for one that is not an array of bool or None."""
     check_arrays(name, mask)
     for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
         if leaf.dtype != bool:
@@ -127,52 +130,56 @@ def check_mask(name: str, mask: PyTree) -> None:
 
 
 def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
+    """Raise StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
     check_structure(name, tree, like_name, like)
     check_arrays(name, tree)
     check_arrays(like_name, like)
 
-    def one(path: str, x: Any, y: Any) -> None:
+    def compare_shapes(path: str, x: Any, y: Any) -> None:
         if x is not None and y is not None and x.shape != y.shape:
             raise StructureError(
                 f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
             )
 
-    _tree.tree_map(one, _tree.names(like), tree, like)
+    _tree.tree_map(compare_shapes, _tree.names(like), tree, like)
 
 
 def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raises StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
+    """Raise StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
     check_shapes(name, tree, like_name, like)
 
-    def one(path: str, x: Any, y: Any) -> None:
+    def compare_presence(path: str, x: Any, y: Any) -> None:
         if (x is None) != (y is None):
-            raise StructureError(f"at {path!r} only one of {name} and {like_name} is None; both have it or neither.")
+            raise StructureError(
+                f"at {path!r} only one of {name} and {like_name} is None; pass None in both or in neither."
+            )
 
-    _tree.tree_map(one, _tree.names(like), tree, like)
+    _tree.tree_map(compare_presence, _tree.names(like), tree, like)
 
 
 def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
-    """Raises StructureError unless the mask's structure and shapes fit the parameters, InputError unless it is bool.
+    """Raise StructureError unless the mask's structure and shapes fit the parameters, InputError unless it is bool.
 
-    >>> import jax.numpy as jnp
-    >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
     """
     check_broadcast(name, mask, params)
 
-    def one(path: str, m: Any) -> None:
+    def check_dtype(path: str, m: Any) -> None:
         if m is not None and m.dtype != jnp.bool_:
             raise InputError(f"{name} at {path!r} has dtype {m.dtype}, not bool; gate() takes soft masks.")
 
-    _tree.tree_map(one, _tree.names(mask), mask)
+    _tree.tree_map(check_dtype, _tree.names(mask), mask)
 
 
 def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
+    """Raise StructureError unless the mask's structure fits the parameters and its leaves broadcast to them."""
     check_structure(name, mask, "params", params)
     check_arrays(name, mask)
     check_arrays("params", params)
 
-    def one(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
+    def check_shape_of(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
         if p is None or m is None:
             return
         if m.ndim != p.ndim or any(a not in (1, b) for a, b in zip(m.shape, p.shape, strict=True)):
@@ -181,11 +188,11 @@ def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
                 "axis must be full or 1."
             )
 
-    _tree.tree_map(one, _tree.names(params), params, mask)
+    _tree.tree_map(check_shape_of, _tree.names(params), params, mask)
 
 
 def check_updates(name: str, updates: Params, params: Params) -> None:
-    """Raises StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
+    """Raise StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
     check_alike(name, updates, "params", params)
     for path, u in zip(_tree.leaves(_tree.names(updates)), _tree.leaves(updates), strict=True):
         if u is not None and u.dtype == bool:
@@ -193,14 +200,14 @@ def check_updates(name: str, updates: Params, params: Params) -> None:
 
 
 def check_minimum(minimum: int, scope: _Joint) -> None:
-    """Raises InputError unless a selection over `scope` can have this minimum."""
+    """Raise InputError unless a selection over `scope` can have this minimum."""
     check_count(0, minimum=minimum)
     if minimum > 0 and not scope.joint:
         raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
 
 
 def check_densities(densities: Sequence[Density], mask: Mask) -> None:
-    """Raises InputError unless these are densities, of the leaves of the mask or one for all, that never increase."""
+    """Raise InputError unless these are densities, by leaf of the mask or for all leaves, that never increase."""
     if not len(densities):
         raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
     for density in densities:
@@ -222,7 +229,7 @@ def check_densities(densities: Sequence[Density], mask: Mask) -> None:
 def check_affordable(
     density: float, budget: int, held: np.ndarray, *, minimum: int, least: Mapping[str, float] = MappingProxyType({})
 ) -> None:
-    """Raises InputError if what leaves hold at least is more than the budget."""
+    """Raise InputError if the leaves hold at least more than the budget."""
     if held.sum() > budget:
         raise InputError(
             f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
@@ -231,37 +238,39 @@ def check_affordable(
 
 
 def check_batches(batches: Iterable[PyTree]) -> None:
+    """Raise InputError unless the batches can be read more than once."""
     if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
         raise InputError(
-            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be gone through again, as "
-            "list(batches), or [batch] for one."
+            f"batches is a {type(batches).__name__}; pass a sequence of batches that can be read again, such as "
+            "list(batches), or [batch] for a single batch."
         )
 
 
 def check_examples(batch: PyTree) -> None:
+    """Raise InputError unless all leaves of a batch have the same length along their first axis."""
     lengths = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
     if len(lengths) != 1 or None in lengths:
         raise InputError(f"a batch's leaves have lengths {lengths} along their first axis, which must count examples.")
 
 
 def check_shape(name: str, new: Any, old: Any) -> None:
-    """Raises StructureError if what init(key) returns has another shape than the ticket's leaf of that name."""
+    """Raise StructureError if a leaf that init(key) returns has another shape than the ticket's leaf of that name."""
     if new.shape != old.shape:
         raise StructureError(
-            f"what init(key) returns has shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
+            f"init(key) returns shape {new.shape} at {name!r}, where the ticket has {old.shape}; "
             "branches.transfer redraws leaves whose shapes differ"
         )
 
 
 def check_sizes(**sizes: int) -> None:
-    """InputError unless every size is at least 1."""
+    """Raise InputError unless every size is at least 1."""
     for name, value in sizes.items():
         if value < 1:
             raise InputError(f"{name}={value} must be at least 1")
 
 
 def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
-    """InputError unless x is (batch, height, width, channels): what the first kernel reads, and `least` pixels wide."""
+    """Raise InputError unless x is (batch, height, width, channels of the kernel), at least `least` pixels wide."""
     channels = kernel.shape[-2]
     if x.ndim != 4 or x.shape[-1] != channels:
         raise InputError(f"x has shape {x.shape}; images must be (batch, height, width, {channels})")
@@ -270,13 +279,13 @@ def check_images(x: jax.Array, kernel: jax.Array, *, least: int = 1) -> None:
 
 
 def check_tokens(tokens: jax.Array) -> None:
-    """InputError unless tokens are integers of shape (batch, time)."""
+    """Raise InputError unless tokens are integers of shape (batch, time)."""
     if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise InputError(f"x is {tokens.dtype}{list(tokens.shape)}; tokens must be integers of shape (batch, time)")
 
 
 def check_heads(width: int, heads: int) -> None:
-    """InputError unless heads divide the width."""
+    """Raise InputError unless the heads divide the width."""
     if width % heads:
         raise InputError(f"width={width} must be a multiple of heads={heads}")
 

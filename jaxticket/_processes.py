@@ -1,4 +1,4 @@
-"""What the processes of one run must decide alike: where one goes another way, the others wait for it for ever."""
+"""Decisions that the processes of one run must share: if one takes another way, the others wait for it for ever."""
 
 from collections.abc import Callable
 
@@ -12,39 +12,41 @@ _LONGEST = 2048  # bytes of an error
 
 
 def is_first() -> bool:
-    """Is this the process that writes what only one may write?"""
+    """Whether this is the process that writes what only one process may write."""
     return jax.process_index() == 0
 
 
 def gather(*mine: bool) -> np.ndarray:
-    """These answers of every process: bool (processes, answers)."""
+    """Return these answers of every process: bool (processes, answers)."""
     return np.asarray(multihost_utils.process_allgather(np.array(mine)), bool).reshape(-1, len(mine))
 
 
 def first(find: Callable[[], int]) -> int:
-    """The number that process 0 finds; it alone looks."""
+    """Return the number that process 0 looks up; the other processes do not look."""
     number = np.int32(find() if is_first() else 0)
     return int(multihost_utils.broadcast_one_to_all(number))
 
 
 def on_host(x: jax.Array) -> np.ndarray:
-    """All entries of one array, also where other processes hold parts of it."""
+    """Return all entries of an array, also where other processes hold parts of it."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 def no_failure(mine: CheckpointError | None) -> None:
-    """Goes on if all processes can. Raises this one's error, or says that another process has one."""
+    """Return if no process failed. Raises this process's error, or says that another process has one."""
     if gather(mine is not None).any():
         raise mine or CheckpointError("another process failed; its output says why")
 
 
 def on_first(act: Callable[[], None]) -> None:
-    """Once all have come, process 0 acts, and all go on when it has. Raises its CheckpointError in every process."""
+    """Let process 0 act once all processes arrived; all return when it is done. Raises its CheckpointError in every
+    process.
+    """
     if jax.process_count() == 1:
         return act()
-    gather(True)  # or one that comes late could see what the act changes, decide otherwise, and not come
+    gather(True)  # else a late process could see the changes of the act, decide otherwise, and never arrive
     words = b""
     if is_first():
         try:

@@ -1,4 +1,4 @@
-"""Pytree helpers that know that None is a leaf: "this parameter is not sparsified"."""
+"""Helpers for pytrees in which None is a leaf: the parameter is not sparsified."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ def is_none(x: Any) -> bool:
 
 
 def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """`jax.tree.map` in which None is a leaf, passed to `f` like any other."""
+    """Map like `jax.tree.map`, but None is a leaf and is passed to `f` like any other."""
     try:
         for other in rest:
             structure(tree).flatten_up_to(other)
@@ -28,22 +28,22 @@ def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
 
 
 def map_present(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """`tree_map` that returns None, without calling `f`, wherever one of its leaves is None."""
+    """Map like `tree_map`, but return None, without calling `f`, wherever one of the leaves is None."""
     return tree_map(lambda *leaves: None if any(x is None for x in leaves) else f(*leaves), tree, *rest)
 
 
 def leaves(tree: PyTree) -> list[Any]:
-    """The leaves in tree order, None included."""
+    """Return the leaves in tree order, None included."""
     return jax.tree.leaves(tree, is_leaf=is_none)
 
 
 def structure(tree: PyTree) -> Any:
-    """The structure in which None is a leaf."""
+    """Return the structure in which None is a leaf."""
     return jax.tree.structure(tree, is_leaf=is_none)
 
 
 def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:
-    """Where pytrees that belong together differ, in the words of jax."""
+    """Describe where pytrees that belong together differ, in the words of jax."""
     try:
         jax.tree.map(lambda *_: None, tree, *rest, is_leaf=is_none)
     except ValueError as error:
@@ -52,12 +52,12 @@ def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:
 
 
 def names(tree: PyTree) -> PyTree:
-    """A tree of path names, such as 'layers/0/kernel' (None leaves are named too)."""
+    """Return a tree of path names, such as 'layers/0/kernel' (None leaves have names too)."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path), tree, is_leaf=is_none)
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """'layers/0/kernel' for a JAX key path, whatever container made it."""
+    """Return a name such as 'layers/0/kernel' for a JAX key path, whatever container made it."""
     parts = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
     if len(parts) > 1 and parts[-1] in _WRAPPER_NAMES:
         parts.pop()
@@ -65,19 +65,19 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def compile_regex(name: str, regex: Any) -> re.Pattern[str]:
-    """The compiled regular expression. Raises InputError, naming the argument, for what is none."""
+    """Compile a regular expression. Raises InputError, naming the argument, if it cannot be read."""
     try:
-        return re.compile(regex if isinstance(regex, str) else _no_text(regex))
+        return re.compile(regex if isinstance(regex, str) else _reject_type(regex))
     except (re.error, OverflowError, RecursionError, TypeError) as error:
         raise InputError(f"{name}: {regex!r:.200} is not a regular expression ({error})") from error
 
 
-def _no_text(regex: Any) -> str:
-    raise TypeError(f"{type(regex).__name__} is no text")
+def _reject_type(regex: Any) -> str:
+    raise TypeError(f"{type(regex).__name__} is not text")
 
 
 def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> PyTree:
-    """Gives each leaf the value of the first rule whose regex is found in its path name, else `default`.
+    """Give each leaf the value of the first rule whose regex matches in its path name, else `default`.
 
     Raises NoMatchError if a rule is the first match of no leaf: a misspelt path must not pass in silence.
     """

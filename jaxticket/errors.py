@@ -1,4 +1,4 @@
-"""The exceptions users see. Each message names the argument, its value and the fix."""
+"""The exceptions that users see: each message names the argument, its value and the fix."""
 
 __all__ = [
     "CheckpointError",
@@ -14,7 +14,7 @@ __all__ = [
 
 
 class JaxticketError(Exception):
-    """Base class of every error raised on purpose by jaxticket."""
+    """The base class of every error that jaxticket raises on purpose."""
 
 
 class InputError(JaxticketError, ValueError):
@@ -34,9 +34,10 @@ class CheckpointError(JaxticketError):
 
 
 class DivergedError(JaxticketError):
-    """A training came to a loss or to weights that are NaN or infinite, and its policy is to stop then.
+    """The loss or the weights of a training became NaN or infinite, and its policy is to stop then.
 
-    `replicates` are those of its program that did, counted from 0; () for a training alone.
+    Attributes:
+      replicates: the replicates of the program that diverged, counted from 0; () for a training of one network.
     """
 
     def __init__(self, message: str, *, replicates: tuple[int, ...] = ()):
@@ -45,11 +46,11 @@ class DivergedError(JaxticketError):
 
 
 class StoppedError(JaxticketError):
-    """A run saved its state and stopped because it was asked to; the same command goes on from there."""
+    """A run saved its state and stopped because it was asked to; the same command resumes it."""
 
 
 class CheckpointWarning(UserWarning):
-    """A saved state is damaged and was set aside; the run goes on from an earlier one."""
+    """A saved state is damaged and was set aside; the run resumes from an earlier state."""
 
 
 class MissingExtraError(JaxticketError, ImportError):

@@ -1,4 +1,4 @@
-"""Which leaves are prunable. A filter is `params -> pytree of bool`, as optax's mask arguments are."""
+"""Filters choose the leaves that are prunable: `params -> pytree of bool`, as optax's mask arguments are."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,47 +17,60 @@ _WEIGHT_NAMES = ("kernel", "w", "weight")
 
 
 def weights() -> Filter:
-    """Float leaves of two or more dimensions whose last path name is kernel, w or weight.
+    """Choose float leaves of two or more dimensions whose last path name is kernel, w or weight.
 
-    The names that flax, haiku, equinox and torch give to dense, convolution and attention weights; biases, norms and
-    embeddings stay dense.
+    These are the names that flax, haiku, equinox and torch give to dense, convolution and attention weights. Biases,
+    norms and embeddings stay dense.
 
-    >>> import jax.numpy as jnp
-    >>> weights()({"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}})
-    {'dense': {'bias': False, 'kernel': True}}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> weights()({"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}})
+      {'dense': {'bias': False, 'kernel': True}}
     """
     return _by_leaf(lambda name, leaf: leaf.ndim >= 2 and name.split("/")[-1] in _WEIGHT_NAMES)
 
 
 def match(regex: str) -> Filter:
-    """Float leaves in whose path name (such as 'block/0/kernel') the regular expression is found.
+    """Choose float leaves whose path name, such as 'block/0/kernel', matches the regular expression somewhere.
 
-    >>> import jax.numpy as jnp
-    >>> match("^dense/")({"dense": {"bias": jnp.ones(3)}, "out": {"bias": jnp.ones(3)}})
-    {'dense': {'bias': True}, 'out': {'bias': False}}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> match("^dense/")({"dense": {"bias": jnp.ones(3)}, "out": {"bias": jnp.ones(3)}})
+      {'dense': {'bias': True}, 'out': {'bias': False}}
     """
     pattern = _tree.compile_regex("regex", regex)
     return _by_leaf(lambda name, leaf: pattern.search(name) is not None)
 
 
 def everything() -> Filter:
-    """Every float leaf.
+    """Choose every float leaf.
 
-    >>> import jax.numpy as jnp
-    >>> everything()({"kernel": jnp.ones((2, 3)), "steps": jnp.zeros((), jnp.int32)})
-    {'kernel': True, 'steps': False}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> everything()({"kernel": jnp.ones((2, 3)), "steps": jnp.zeros((), jnp.int32)})
+      {'kernel': True, 'steps': False}
     """
     return _by_leaf(lambda name, leaf: True)
 
 
 def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
-    """`tree` with None at each leaf that `where` (a filter, or its pytree of bool) leaves out.
+    """Replace each leaf that `where` leaves out by None.
 
-    Raises NoMatchError if nothing is left.
+    Args:
+      tree: pytree of arrays.
+      where: a filter, or the pytree of bool that it returns.
 
-    >>> import jax.numpy as jnp
-    >>> only({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}, weights())
-    {'bias': None, 'kernel': Array([[1., 1.]], dtype=float32)}
+    Returns:
+      The tree with None at each leaf that is left out.
+
+    Raises:
+      NoMatchError: a filter that leaves nothing.
+      StructureError: a pytree of bool of another structure.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> only({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}, weights())
+      {'bias': None, 'kernel': Array([[1., 1.]], dtype=float32)}
     """
     chosen = where(tree) if callable(where) else where
     check_structure("where", chosen, "tree", tree)
@@ -69,7 +82,18 @@ def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
 
 
 def full_mask(params: Params, where: Filter | PyTree) -> Mask:
-    """The mask that keeps everything: True at each entry of the leaves that `where` chooses, None elsewhere."""
+    """Return the mask that keeps everything.
+
+    Args:
+      params: pytree of arrays.
+      where: the leaves that are sparsified: a filter, or its pytree of bool.
+
+    Returns:
+      A mask that is True at each entry of the chosen leaves, and None elsewhere.
+
+    Raises:
+      NoMatchError: a filter that matches no leaf.
+    """
     return _tree.map_present(lambda p: jnp.ones_like(p, dtype=bool), only(params, where))
 
 

@@ -14,20 +14,20 @@ __all__ = ["Scope", "groups", "leaf", "slices", "tree"]
 
 
 class Scope(Protocol):
-    """What `select` needs to know of a scope. Implementations are hashable, because they are static under jit."""
+    """The interface that `select` uses. Implementations are hashable, because they are static under jit."""
 
     @property
     def joint(self) -> bool:
-        """Do all leaves compete together?"""
+        """Whether all leaves compete together."""
 
     def view(self, x: jax.Array) -> jax.Array:
-        """The leaf reshaped so that whole axes compete; what is padded is 0 (False)."""
+        """Reshape a leaf so that whole axes compete; padded entries are 0 (False)."""
 
     def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The axes of the view of a leaf of this shape along which its entries compete."""
+        """Return the axes of the view of a leaf of this shape along which its entries compete."""
 
     def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Undoes `view`."""
+        """Undo `view`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,42 +82,58 @@ class _Groups:
 
 
 def tree() -> Scope:
-    """All units of all leaves compete: global pruning (Frankle & Carbin, 2019; Lee et al., 2019).
+    """Let all units of all leaves compete: global pruning (Frankle & Carbin, 2019; Lee et al., 2019).
 
-    >>> tree().joint
-    True
+    Examples:
+      >>> tree().joint
+      True
     """
     return _Whole(joint=True)
 
 
 def leaf() -> Scope:
-    """The units of each leaf compete: layer-wise pruning, each leaf at its own density.
+    """Let the units of each leaf compete: layer-wise pruning, each leaf at its own density.
 
-    >>> leaf().joint
-    False
+    Examples:
+      >>> leaf().joint
+      False
     """
     return _Whole(joint=False)
 
 
 def slices(axis: int) -> Scope:
-    """The units within each slice along `axis` compete: −1 for each output (Wanda; Sun et al., 2024), 0 for each layer
-    of stacked (scan-over-layers) leaves.
+    """Let the units within each slice along `axis` compete.
 
-    >>> slices(-1).axes((3, 4))
-    (0,)
+    Axis −1 compares the weights of each output (Wanda; Sun et al., 2024). Axis 0 compares those of each layer where
+    leaves are stacked (scan over layers).
+
+    Examples:
+      >>> slices(-1).axes((3, 4))
+      (0,)
     """
     check_axis("axis", axis)
     return _Slices(axis)
 
 
 def groups(m: int, *, axis: int = -2) -> Scope:
-    """Each `m` consecutive units along `axis` compete: density N/M gives N:M sparsity (Zhou et al., 2021).
+    """Let each `m` consecutive units along `axis` compete: density N/M gives N:M sparsity (Zhou et al., 2021).
 
-    The default axis is the reduction axis of flax kernels (inputs), on which hardware wants the groups. If `m` does
-    not divide the axis, the last group is smaller and keeps its share, rounded, at least 1.
+    If `m` does not divide the axis, the last group is smaller. It keeps its share, rounded, and at least one unit.
 
-    >>> groups(4, axis=-2).axes((8, 5))
-    (1,)
+    Args:
+      m: the number of units in a group.
+      axis: the axis of the groups. The default is the reduction axis of flax kernels (inputs), on which hardware wants
+        them.
+
+    Returns:
+      A scope for `select`.
+
+    Raises:
+      InputError: m < 1, or an axis that is not a whole number.
+
+    Examples:
+      >>> groups(4, axis=-2).axes((8, 5))
+      (1,)
     """
     check_axis("axis", axis)
     check_count(0, m=m)

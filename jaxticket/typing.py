@@ -1,7 +1,7 @@
-"""The glossary: what the words in signatures mean.
+"""The glossary: the meaning of the words in signatures.
 
 A *mask* travels beside the parameters with the same pytree structure. A leaf is a bool array that broadcasts to its
-parameter (each axis full or 1; True = kept) or None, which means that the parameter is not sparsified and is not
+parameter (each axis full or 1; True = kept). A leaf may also be None: the parameter is then not sparsified and is not
 counted in any density.
 """
 
@@ -39,7 +39,7 @@ Scores = Any  # structure of Params; leaves: real arrays (higher = more worth ke
 Density = Any  # float | traced scalar | pytree of them (None where not sparsified): the fraction kept
 Filter = Callable[[Params], PyTree]  # params -> pytree of bool, as optax's mask arguments are
 Schedule = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> float scalar
-Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: is a refresh due?
+Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: whether a refresh is due
 Key = jax.Array  # a typed PRNG key, as jax.random.key makes them
 LossFn = Callable[[Params, PyTree, Any, Key], tuple[Any, PyTree]]  # (params, state, batch, key) -> (mean loss, state)
 LogitsFn = Callable[[Params, PyTree, Any, Key], tuple[jax.Array, PyTree]]  # the same -> ((examples, classes), state)
@@ -50,8 +50,8 @@ class ScoreFn(Protocol):
     """The importance of each weight: higher scores are more worth keeping. Leaves that cannot be scored are None.
 
     A score takes the parameters and names, keyword-only, the signals it needs; `**_` takes the others. The signals are
-    `grads` (the raw gradients), `mask` (what is kept), `key` (a typed PRNG key) and `aux` (the state of the inner
-    optimizer). So a score of one's own is its formula:
+    `grads` (the raw gradients), `mask` (the weights that are kept), `key` (a typed PRNG key) and `aux` (the state of
+    the inner optimizer). A score that you write yourself is therefore just its formula.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -63,7 +63,13 @@ class ScoreFn(Protocol):
 
 
 class Trained(NamedTuple):
-    """What a training run returns: parameters, model state (batch statistics or None), metrics (name -> value)."""
+    """The result of a training run.
+
+    Attributes:
+      params: the trained parameters.
+      state: the model state, such as batch statistics, or None.
+      metrics: name -> value.
+    """
 
     params: Params
     state: PyTree
@@ -71,10 +77,10 @@ class Trained(NamedTuple):
 
 
 class TrainFn(Protocol):
-    """Trains one ticket: masked parameters in, trained parameters out.
+    """A function that trains one ticket: masked parameters in, trained parameters out.
 
-    `step` is the step at which training (and its learning-rate schedule) resumes; `opt_state` is the optimizer state
-    to resume with, already masked, or None for a fresh one. The rewind policy decides both.
+    `step` is the step at which training (and its learning-rate schedule) resumes. `opt_state` is the optimizer state to
+    resume with, already masked, or None for a fresh one. The rewind policy decides both.
     """
 
     def __call__(

@@ -155,7 +155,7 @@ class Cells:
         return {"step": step, "density": float(jt.density(params, mask)), **self.watch(params, state)}
 
     def _skipped(self, lane: Lane) -> dict[str, int]:
-        skipped = training.nonfinite.skipped(lane.opt_state)
+        skipped = training.nonfinite.count_skipped(lane.opt_state)
         return {} if skipped is None else {"skipped_steps": int(skipped)}
 
 

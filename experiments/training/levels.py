@@ -123,7 +123,7 @@ def _start(ticket: Ticket, key: Key) -> Start:
 
 
 def _metrics(lane: Lane, loss: float, evaluate: EvaluateFn) -> dict[str, float]:
-    skipped = training.nonfinite.skipped(lane.opt_state)
+    skipped = training.nonfinite.count_skipped(lane.opt_state)
     counted = {} if skipped is None else {"skipped_steps": skipped}
     metrics = {"loss": loss, **counted, **evaluate(lane.params, lane.state)}
     return {name: float(value) for name, value in metrics.items()}

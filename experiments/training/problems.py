@@ -83,7 +83,7 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
         count=len(dataset.train.y),
     )
     if config.on_nan == "skip":
-        recipe = training.nonfinite.skipping(recipe)
+        recipe = training.nonfinite.skip(recipe)
     return Basis(dataset, model, jax.jit(model.init), recipe, evaluation(model, dataset), steps)
 
 
@@ -127,10 +127,10 @@ def place(config: Training, model: Any, replicates: int) -> training.Placement:
     placement = training.place(jax.eval_shape(model.init, jax.random.key(0))[0], replicates)
     if data_mesh(config):
         why = f"one after the other, each on {jax.device_count()} devices of {jax.process_count()} process(es)"
-        return placement._replace(each="sequence", why=why)
+        return placement._replace(batching="sequence", why=why)
     if config.placement == "auto":
         return placement
-    return placement._replace(each=config.placement, why=f"by {config.placement}, as --placement says")
+    return placement._replace(batching=config.placement, why=f"by {config.placement}, as --placement says")
 
 
 def build(

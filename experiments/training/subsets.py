@@ -52,7 +52,7 @@ def trainer(
     """
     placement = problems.place(config, model, min(together, TOGETHER))
     # What runs in turn gains nothing from longer programs, and fills the last one worse.
-    wanted = min(together, TOGETHER) if placement.each == "vmap" else 1
+    wanted = min(together, TOGETHER) if placement.batching == "vmap" else 1
     stacked = is_stacked(placement)
     lanes = fill(wanted, placement) if stacked else 1
     fit = training.fit(recipe, placement=placement, on_nan=config.on_nan, **options)

@@ -81,7 +81,7 @@ class Trainer:
 
 def is_stacked(placement: training.Placement | None) -> bool:
     """Whether trainings placed so are one program."""
-    return placement is not None and placement.each != "sequence"
+    return placement is not None and placement.batching != "sequence"
 
 
 def fill(together: int, placement: training.Placement) -> int:

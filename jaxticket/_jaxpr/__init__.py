@@ -1,26 +1,26 @@
-"""A walker over jaxprs, and what rests on it: layouts of arrays, products with weights, captured activations."""
+"""A walker over jaxprs, and what is built on it: layouts of arrays, products with weights, captured activations."""
 
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
-from jaxticket._jaxpr._layout import arranged, regrouped, whole
+from jaxticket._jaxpr._layout import arrange, regroup, whole
 from jaxticket._jaxpr._products import Product, gram, input_squares, outputs, wide
-from jaxticket._jaxpr._walk import called, evaluated, moved, scan_sizes, shape_of, traced, walk
+from jaxticket._jaxpr._walk import body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 
 __all__ = [
     "Measure",
     "Product",
-    "arranged",
-    "called",
+    "arrange",
+    "body_of",
     "captured",
-    "evaluated",
+    "evaluate",
     "gram",
     "input_squares",
-    "moved",
+    "move",
     "order_of_use",
     "outputs",
-    "regrouped",
+    "regroup",
     "scan_sizes",
     "shape_of",
-    "traced",
+    "trace",
     "walk",
     "whole",
     "wide",

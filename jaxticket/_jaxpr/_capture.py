@@ -1,8 +1,8 @@
-"""Where a model multiplies its weights with data: found in its jaxpr, so that no model has to be touched.
+"""The products of a model's weights with data, read from its jaxpr, so that no model has to be changed.
 
 A weight may reach a dot_general or convolution through casts, transposes, reshapes, products with masks and scales,
-calls, remat, scans over stacked layers, other loops and branches. Nothing is kept of the inputs and outputs found but
-what `measure` makes of them.
+calls, remat, scans over stacked layers, other loops and branches. Of the inputs and outputs nothing is kept but the
+results of `measure`.
 """
 
 import functools
@@ -16,12 +16,12 @@ from jax.extend.core import JaxprEqn, jaxpr_as_fun
 from jaxticket import _tree
 from jaxticket._jaxpr._layout import Layout, whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._walk import ClosedJaxpr, called, evaluated, moved, scan_sizes, shape_of, traced, walk
+from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 from jaxticket.typing import Params, PyTree
 
-# Operations on a weight and on what does not depend on data (masks, scales, …) that leave each entry in its place.
+# Operations on a weight and on arrays that do not depend on data (masks, scales, …) that leave entries in place.
 _ELEMENTWISE = ("add", "add_any", "sub", "mul", "div", "select_n")
-# Those by which a layer's output becomes that with its bias and its norm in evaluation mode.
+# Operations that add a bias and a norm in evaluation mode to a layer's output.
 _AFFINE = ("add", "add_any", "sub", "mul", "div")
 
 
@@ -38,26 +38,30 @@ def captured(
     tap: Tap | None = None,
     slots: PyTree = None,
 ) -> tuple[PyTree, PyTree]:
-    """The outputs of `apply(params, x)`, and what `measure` finds in the products of each leaf with data, summed.
+    """Return the outputs of `apply(params, x)`, and the sum of `measure` over the products of each leaf with data.
 
     Args:
+      apply: (params, x) -> outputs.
+      params: pytree of arrays.
+      x: the inputs.
       measure: product -> pytree of arrays, or None. The first axes of an array are the leaf's, full or 1; along the
         axis over which a scan runs it is 1, and full in the result.
-      tap: what takes the place of each product, given the slot of its leaf: an array laid out as measures are.
+      tap: takes the place of each product, given the slot of its leaf: an array laid out as measures are.
       slots: pytree with the structure of the parameters, None for leaves whose products stay as they are.
 
     Returns:
       The outputs, and a pytree with the structure of the parameters: None for leaves that are never multiplied.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones((1, 2))}
-    >>> apply = lambda params, x: jnp.tanh(x @ params["w"]) + params["b"]
-    >>> captured(apply, params, jnp.ones((4, 3)), lambda product: jnp.sum(product.output))[1]
-    {'b': None, 'w': Array(24., dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones((1, 2))}
+      >>> apply = lambda params, x: jnp.tanh(x @ params["w"]) + params["b"]
+      >>> captured(apply, params, jnp.ones((4, 3)), lambda product: jnp.sum(product.output))[1]
+      {'b': None, 'w': Array(24., dtype=float32)}
     """
     leaves, structure = jax.tree.flatten(params)
     given = [None] * len(leaves) if slots is None else _slots(params, slots)
-    jaxpr, outputs = traced(apply, params, x)
+    jaxpr, outputs = trace(apply, params, x)
     values = [
         _Value(leaf, weight=Weight(i, jnp.ndim(leaf), whole(jnp.shape(leaf)), i, slot))
         for i, (leaf, slot) in enumerate(zip(leaves, given, strict=True))
@@ -72,15 +76,15 @@ def captured(
 
 
 def order_of_use(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree) -> list[int]:
-    """Indices of the leaves that are multiplied with data, in the order in which that happens first."""
-    found: dict[int, None] = {}
+    """Return the indices of the leaves that are multiplied with data, in the order of their first products."""
+    order: dict[int, None] = {}
 
     def tap(product: Product, slot: jax.Array) -> jax.Array:
-        found.setdefault(product.weight.leaf)
+        order.setdefault(product.weight.leaf)
         return product.output
 
     jax.eval_shape(lambda p, x: captured(apply, p, x, lambda product: None, tap=tap, slots=p), params, x)
-    return list(found)
+    return list(order)
 
 
 def _slots(params: Params, slots: PyTree) -> list[Any]:
@@ -89,7 +93,7 @@ def _slots(params: Params, slots: PyTree) -> list[Any]:
 
 
 class _Value(NamedTuple):
-    """An array on its way: whether it depends on data, and which weight or output of a product it is."""
+    """An array on its way: whether it depends on data, and the weight or the output of a product that it is."""
 
     array: Any
     data: bool = False
@@ -109,35 +113,37 @@ class _Run:
         return walk(jaxpr, values, self._step, lift=_Value)
 
     def totals(self) -> dict[Hashable, PyTree]:
-        """What was measured, by key. Outputs are complete only now, when biases and norms have been added."""
+        """Return the sums of all measures, by key. Outputs are complete only now, when biases and norms have been
+        added.
+        """
         for product in self._products:
             self._add(product.weight.key, self._measure(product))
         return self._totals
 
-    def _add(self, key: Hashable, found: PyTree | None) -> None:
-        if found is not None:
+    def _add(self, key: Hashable, measures: PyTree | None) -> None:
+        if measures is not None:
             old = self._totals.get(key)
-            self._totals[key] = found if old is None else jax.tree.map(jnp.add, old, found)
+            self._totals[key] = measures if old is None else jax.tree.map(jnp.add, old, measures)
 
     def _step(self, eqn: JaxprEqn, values: list[_Value]) -> Sequence[_Value]:
         name = eqn.primitive.name
         if any(v.weight is not None for v in values):
-            # A call without weights is left whole, so that it keeps its own derivative.
-            if (body := called(eqn)) is not None:
+            # A call without weights stays whole, so that it keeps its own derivative.
+            if (body := body_of(eqn)) is not None:
                 return self.walk(body, values)
             loop = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
             if loop is not None:
                 return loop(eqn, values)
-        arrays = evaluated(eqn, [v.array for v in values])
+        arrays = evaluate(eqn, [v.array for v in values])
         data = any(v.data for v in values)
         if len(arrays) > 1:
             return [_Value(array, data) for array in arrays]
         at = next((i for i, v in enumerate(values) if v.weight is not None), None)
         if at is not None and data:
-            return [self._multiplied(eqn, values, at, arrays[0])]
+            return [self._multiply(eqn, values, at, arrays[0])]
         return [_Value(arrays[0], data, None if data else _weight(eqn, values), self._output(eqn, values, arrays[0]))]
 
-    def _multiplied(self, eqn: JaxprEqn, values: list[_Value], at: int, output: jax.Array) -> _Value:
+    def _multiply(self, eqn: JaxprEqn, values: list[_Value], at: int, output: jax.Array) -> _Value:
         weight = values[at].weight
         others = [v.array for i, v in enumerate(values) if i != at]
         product = product_of(eqn, at, weight, others[0], output)
@@ -149,7 +155,7 @@ class _Run:
         return _Value(product.output, data=True, output=(len(self._products) - 1, product.output_layout))
 
     def _output(self, eqn: JaxprEqn, values: list[_Value], array: jax.Array) -> tuple[int, Layout] | None:
-        """The product whose output this still is, which is now that of its biases and norms, too."""
+        """Return the product whose output this still is, updated to include its biases and norms."""
         at = next((i for i, v in enumerate(values) if v.output is not None), None)
         if at is None:
             return None
@@ -162,14 +168,14 @@ class _Run:
             and jnp.shape(values[at].array) == array.shape
             and (at == 0 or eqn.primitive.name not in ("sub", "div"))
         )
-        after = layout if affine else moved(eqn, layout)
+        after = layout if affine else move(eqn, layout)
         if after is None or values[at].array is not product.output:
             return None
         self._products[index] = product._replace(output=array, output_layout=after)
         return index, after
 
     def _inside(self, jaxpr: ClosedJaxpr, values: list[_Value]) -> tuple[list[Any], dict[Hashable, PyTree]]:
-        """Outputs and totals of a loop's body; weights go by their position among the arguments."""
+        """Return the outputs and totals of a loop's body; weights go by their position among the arguments."""
         run = _Run(self._measure, self._tap)
         keyed = [
             v._replace(output=None, weight=None if v.weight is None else v.weight._replace(key=i))
@@ -188,17 +194,17 @@ class _Run:
             None if a is None or (s := v.weight.slot) is None else jnp.moveaxis(s, a, 0) for v, a in zip(stacked, axes)
         ]
 
-        def one(state: list[Any], slices: Any) -> Any:
+        def iterate(state: list[Any], slices: Any) -> Any:
             layers = [_layer(v, x, axis, slot) for v, x, axis, slot in zip(stacked, slices[0], axes, slices[1])]
             arrays, totals = self._inside(body, [*values[:constants], *(_Value(s, data) for s in state), *layers])
             return arrays[: first - constants], (arrays[first - constants :], totals)
 
         slices = ([v.array for v in stacked], slots)
-        how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-        state, (out, totals) = jax.lax.scan(one, state, slices, **how)
-        for i, found in totals.items():
-            merge = _summed if i < constants else _stacked_on(axes[i - first])
-            self._add(values[i].weight.key, jax.tree.map(merge, found))
+        options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+        state, (out, totals) = jax.lax.scan(iterate, state, slices, **options)
+        for i, total in totals.items():
+            merge = _sum if i < constants else _stack_on(axes[i - first])
+            self._add(values[i].weight.key, jax.tree.map(merge, total))
         return [_Value(array, data) for array in (*state, *out)]
 
     def _while(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
@@ -206,58 +212,58 @@ class _Run:
         start = skipped + eqn.params["body_nconsts"]
         fixed, data = values[skipped:start], any(v.data for v in values)
 
-        def one(state: list[Any]) -> Any:
+        def iterate(state: list[Any]) -> Any:
             return self._inside(eqn.params["body_jaxpr"], [*fixed, *(_Value(s, data) for s in state)])
 
         def step(carry: Any) -> Any:
-            state, totals = one(carry[0])
+            state, totals = iterate(carry[0])
             return state, jax.tree.map(jnp.add, carry[1], totals)
 
-        def going(carry: Any) -> jax.Array:
+        def resumes(carry: Any) -> jax.Array:
             return jaxpr_as_fun(eqn.params["cond_jaxpr"])(*(v.array for v in values[:skipped]), *carry[0])[0]
 
         state = [v.array for v in values[start:]]
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, state)[1])
-        state, totals = jax.lax.while_loop(going, step, (state, zeros))
-        for i, found in totals.items():
-            self._add(fixed[i].weight.key, found)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(iterate, state)[1])
+        state, totals = jax.lax.while_loop(resumes, step, (state, zeros))
+        for i, total in totals.items():
+            self._add(fixed[i].weight.key, total)
         return [_Value(array, data) for array in state]
 
     def _cond(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
         chosen, *operands = values
 
-        def taken(jaxpr: ClosedJaxpr) -> Any:
+        def take(jaxpr: ClosedJaxpr) -> Any:
             return self._inside(jaxpr, operands)
 
         branches = eqn.params["branches"]
-        shapes = [jax.eval_shape(functools.partial(taken, jaxpr))[1] for jaxpr in branches]
-        every = {key: found for shape in shapes for key, found in shape.items()}
+        shapes = [jax.eval_shape(functools.partial(take, jaxpr))[1] for jaxpr in branches]
+        every = {key: total for shape in shapes for key, total in shape.items()}
 
-        def padded(jaxpr: ClosedJaxpr) -> Any:
-            arrays, totals = taken(jaxpr)
-            missing = {key: found for key, found in every.items() if key not in totals}
+        def pad(jaxpr: ClosedJaxpr) -> Any:
+            arrays, totals = take(jaxpr)
+            missing = {key: total for key, total in every.items() if key not in totals}
             return arrays, totals | jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), missing)
 
-        arrays, totals = jax.lax.switch(chosen.array, [functools.partial(padded, jaxpr) for jaxpr in branches])
-        for i, found in totals.items():
-            self._add(operands[i].weight.key, found)
+        arrays, totals = jax.lax.switch(chosen.array, [functools.partial(pad, jaxpr) for jaxpr in branches])
+        for i, total in totals.items():
+            self._add(operands[i].weight.key, total)
         data = any(v.data for v in values)
         return [_Value(array, data) for array in arrays]
 
 
 def _weight(eqn: JaxprEqn, values: list[_Value]) -> Weight | None:
-    """The weight that the output of an equation still is, entry by entry."""
+    """Return the weight that the output of an equation still is, entry by entry."""
     shape = shape_of(eqn.outvars[0])
     for v in values:
         if v.weight is None or (len(values) > 1 and (eqn.primitive.name not in _ELEMENTWISE or v.array.shape != shape)):
             continue
-        layout = v.weight.layout if len(values) > 1 else moved(eqn, v.weight.layout)
+        layout = v.weight.layout if len(values) > 1 else move(eqn, v.weight.layout)
         return None if layout is None else v.weight._replace(layout=layout)
     return None
 
 
 def _scanned_axis(stacked: _Value) -> int | None:
-    """The leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
+    """Return the leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
     if stacked.weight is None or len(stacked.weight.layout[0]) != 1:
         return None
     (part,) = stacked.weight.layout[0]
@@ -266,18 +272,18 @@ def _scanned_axis(stacked: _Value) -> int | None:
 
 
 def _layer(stacked: _Value, x: jax.Array, axis: int | None, slot: jax.Array | None) -> _Value:
-    """What the body of a scan sees of a stacked leaf."""
+    """Return the part of a stacked leaf that the body of a scan sees."""
     if axis is None:
         return _Value(x, stacked.data)
     slot = None if slot is None else jnp.expand_dims(slot, axis)
     return _Value(x, stacked.data, stacked.weight._replace(layout=stacked.weight.layout[1:], slot=slot))
 
 
-def _summed(found: jax.Array) -> jax.Array:
-    """What a scan found of a leaf that is the same at each iteration."""
-    return jnp.sum(found, 0)
+def _sum(measure: jax.Array) -> jax.Array:
+    """Sum the measures of a leaf that is the same at each iteration of a scan."""
+    return jnp.sum(measure, 0)
 
 
-def _stacked_on(axis: int) -> Callable[[jax.Array], jax.Array]:
-    """What a scan found of stacked layers, with the layers on their axis of the leaf."""
-    return lambda found: jnp.moveaxis(jnp.squeeze(found, axis + 1), 0, axis)
+def _stack_on(axis: int) -> Callable[[jax.Array], jax.Array]:
+    """Return a function that puts the measures of stacked layers on their axis of the leaf."""
+    return lambda measure: jnp.moveaxis(jnp.squeeze(measure, axis + 1), 0, axis)

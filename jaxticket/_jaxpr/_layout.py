@@ -1,4 +1,4 @@
-"""Where the axes of an array come from: how reshapes and transposes moved those of another, its origin."""
+"""Layouts: where reshapes and transposes have moved the axes of another array, the origin."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Axis = int | tuple[str, int]  # an axis of the origin, or the name of one that it has not
+Axis = int | tuple[str, int]  # an axis of the origin, or the name of an axis that it does not have
 
 
 class Part(NamedTuple):
@@ -18,24 +18,26 @@ class Part(NamedTuple):
     stride: int = 1
 
 
-# For each axis of an array the parts that make it up, the most significant first; none for an axis of size 1.
+# The parts that make up each axis of an array, the most significant first; none for an axis of size 1.
 Layout = tuple[tuple[Part, ...], ...]
 
 
 def whole(shape: Sequence[int]) -> Layout:
-    """The layout of the origin itself.
+    """Return the layout of the origin itself.
 
-    >>> whole((3, 1))
-    ((Part(axis=0, size=3, stride=1),), ())
+    Examples:
+      >>> whole((3, 1))
+      ((Part(axis=0, size=3, stride=1),), ())
     """
     return tuple((Part(axis, n),) if n != 1 else () for axis, n in enumerate(shape))
 
 
-def regrouped(layout: Layout, shape: Sequence[int]) -> Layout | None:
-    """The layout after a reshape, or None where it cuts across parts.
+def regroup(layout: Layout, shape: Sequence[int]) -> Layout | None:
+    """Return the layout after a reshape, or None where it cuts across parts.
 
-    >>> regrouped(whole((6, 5)), (2, 3, 5))[:2]
-    ((Part(axis=0, size=2, stride=3),), (Part(axis=0, size=3, stride=1),))
+    Examples:
+      >>> regroup(whole((6, 5)), (2, 3, 5))[:2]
+      ((Part(axis=0, size=2, stride=3),), (Part(axis=0, size=3, stride=1),))
     """
     if 0 in shape:
         return None
@@ -60,7 +62,7 @@ def regrouped(layout: Layout, shape: Sequence[int]) -> Layout | None:
 
 
 def broadcast(layout: Layout, shape: Sequence[int], to: Sequence[int], old: Sequence[int]) -> Layout | None:
-    """The layout after a broadcast to `shape`, in which axis i of the `old` shape became axis to[i].
+    """Return the layout after a broadcast to `shape`, in which axis i of the `old` shape became axis to[i].
 
     None where an axis is widened: each entry then stands in several places.
     """
@@ -70,15 +72,16 @@ def broadcast(layout: Layout, shape: Sequence[int], to: Sequence[int], old: Sequ
     return tuple(kept.get(axis, ()) for axis in range(len(shape)))
 
 
-def arranged(x: jax.Array, layout: Layout, axes: Sequence[Axis]) -> jax.Array:
-    """`x` with one axis for each of those named, in that order; parts of other axes are summed over.
+def arrange(x: jax.Array, layout: Layout, axes: Sequence[Axis]) -> jax.Array:
+    """Return `x` with one axis for each of those named, in that order; parts of other axes are summed over.
 
-    Axes of `x` are full or 1 (the same value for each index), and may be more than the layout tells of: those come
+    Axes of `x` are full or 1 (the same value for each index). There may be more of them than in the layout: those come
     last and stay. Named axes without parts have size 1.
 
-    >>> import jax.numpy as jnp
-    >>> arranged(jnp.ones((5, 2, 3)), regrouped(whole((5, 6)), (5, 2, 3)), [1, 0]).shape
-    (6, 5)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> arrange(jnp.ones((5, 2, 3)), regroup(whole((5, 6)), (5, 2, 3)), [1, 0]).shape
+      (6, 5)
     """
     parts: list[Part] = []
     split: list[int] = []

@@ -1,4 +1,4 @@
-"""A weight times data: what a dot_general or a convolution tells of its inputs and outputs, on the weight's axes."""
+"""Products of a weight with data: the inputs and outputs of a dot_general or a convolution, on the weight's axes."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from jaxticket._jaxpr._layout import Axis, Layout, Part, arranged
+from jaxticket._jaxpr._layout import Axis, Layout, Part, arrange
 from jaxticket._jaxpr._walk import shape_of
 from jaxticket.errors import InputError
 
@@ -20,9 +20,11 @@ class Weight(NamedTuple):
     """An array that is a leaf of the parameters, its axes moved perhaps.
 
     Attributes:
-      leaf: index among the leaves of the parameters; ndim: number of its axes there; layout: where its axes come from.
-      key: under which its totals are kept: the leaf, or within a loop the position among the loop's arguments.
-      slot: what a tap is given beside a product of this leaf, or None.
+      leaf: the index among the leaves of the parameters.
+      ndim: the number of the leaf's axes there.
+      layout: where the array's axes come from.
+      key: the name of its totals: the leaf, or within a loop the position among the loop's arguments.
+      slot: the array that a tap gets beside a product of this leaf, or None.
     """
 
     leaf: int
@@ -36,15 +38,18 @@ class Product(NamedTuple):
     """A weight times data.
 
     Attributes:
-      weight: the weight as it enters, of this shape.
-      contracted: its axes that are summed over; free: those that only the output has.
+      weight: the weight as it enters.
+      shape: the shape of the weight as it enters.
+      contracted: the axes of the weight that are summed over.
+      free: the axes of the weight that only the output has.
       multiply: (inputs, weight) -> output, in full precision; the weight may have size `groups` on its free axes.
       groups: 1, or the number of feature groups of a convolution.
       unfold: inputs -> (positions…, their values at each entry of the contracted axes).
-      inputs: what the weight is multiplied with.
-      output: the product, with what follows of biases and norms of fixed statistics; and its layout.
-      positions: the axes of the output that are not the weight's: ("free", i), of which the first are the examples,
-        and for a convolution's feature maps ("spatial", i).
+      inputs: the array that the weight is multiplied with.
+      output: the product, with its biases and norms of fixed statistics where these follow.
+      output_layout: the layout of the output.
+      positions: the axes of the output that are not the weight's: ("free", i), of which the first are the examples, and
+        for a convolution's feature maps ("spatial", i).
     """
 
     weight: Weight
@@ -61,7 +66,7 @@ class Product(NamedTuple):
 
 
 def product_of(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product | None:
-    """The product that an equation is, whose operand `at` is the weight; None for other operations."""
+    """Return the product that an equation is, whose operand `at` is the weight; None for other operations."""
     if eqn.primitive.name == "dot_general":
         return _dot(eqn, at, weight, inputs, output)
     if eqn.primitive.name == "conv_general_dilated" and at == 1 and eqn.params["batch_group_count"] == 1:
@@ -70,7 +75,7 @@ def product_of(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output
 
 
 def input_squares(product: Product) -> jax.Array:
-    """Sum over all positions of the squared inputs of each weight: the leaf's axes, 1 where inputs do not differ."""
+    """Sum the squared inputs of each weight over all positions: the leaf's axes, 1 where inputs do not differ."""
     shape = [product.groups if axis in product.free else n for axis, n in enumerate(product.shape)]
     x = wide(product.inputs)
     # The product is linear in the weight, and the factors in its derivative are the inputs.
@@ -78,27 +83,27 @@ def input_squares(product: Product) -> jax.Array:
     if product.groups > 1:
         (axis,) = product.free
         total = jnp.repeat(total, product.shape[axis] // product.groups, axis)
-    return arranged(total, product.weight.layout, range(product.weight.ndim))
+    return arrange(total, product.weight.layout, range(product.weight.ndim))
 
 
 def gram(product: Product) -> jax.Array:
-    """XᵀX of the inputs of a weight over all positions: the leaf's axes twice, 1 where inputs do not differ."""
+    """Return XᵀX of the inputs of a weight over all positions: the leaf's axes twice, 1 where inputs do not differ."""
     x = product.unfold(wide(product.inputs))
     shape = [n if axis in product.contracted else 1 for axis, n in enumerate(product.shape)]
     both = jnp.einsum("...i,...j->ij", x, x, precision=_EXACT).reshape(*shape, -1)
     layout, axes = product.weight.layout, range(product.weight.ndim)
-    once = jnp.moveaxis(arranged(both, layout, axes), -1, 0)
-    return arranged(once.reshape(*shape, *once.shape[1:]), layout, axes)
+    once = jnp.moveaxis(arrange(both, layout, axes), -1, 0)
+    return arrange(once.reshape(*shape, *once.shape[1:]), layout, axes)
 
 
 def outputs(product: Product) -> jax.Array:
-    """The output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
+    """Return the output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
     axes = (*product.positions, *range(product.weight.ndim))
-    return arranged(product.output, product.output_layout, axes)
+    return arrange(product.output, product.output_layout, axes)
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """`x` in float32 at least."""
+    """Return `x` in float32 at least."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -124,7 +129,7 @@ def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.
 
     of_weight = [weight.layout[a] for a in free]
     names = [("free", i) for i in range(len(positions))]
-    of_inputs = [_named(name, inputs.shape[a]) for name, a in zip(names, positions, strict=True)]
+    of_inputs = [_name_axis(name, inputs.shape[a]) for name, a in zip(names, positions, strict=True)]
     layout = [weight.layout[a] for a in batch] + (of_weight + of_inputs if at == 0 else of_inputs + of_weight)
     names = names or [("free", 0)]  # a single example, without an axis
     return Product(weight, shape, contracted, free, multiply, 1, unfold, inputs, output, tuple(layout), tuple(names))
@@ -133,14 +138,14 @@ def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.
 def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product:
     params, shape = eqn.params, shape_of(eqn.invars[1])
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    how = {
+    options = {
         name: params[name]
         for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers")
     }
     out, *others = numbers.rhs_spec  # (output features, input features, spatial…)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(x, w, **how, feature_group_count=groups, precision=_EXACT)
+        return lax.conv_general_dilated(x, w, **options, feature_group_count=groups, precision=_EXACT)
 
     def unfold(x: jax.Array) -> jax.Array:
         if groups > 1:
@@ -149,7 +154,7 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
                 "leave it out with where=."
             )
         window = [shape[a] for a in others[1:]]
-        patches = lax.conv_general_dilated_patches(x, window, precision=_EXACT, **how)
+        patches = lax.conv_general_dilated_patches(x, window, precision=_EXACT, **options)
         features = jnp.moveaxis(patches, numbers.out_spec[1], -1)
         split = features.reshape(*features.shape[:-1], *(shape[a] for a in others))
         start = features.ndim - 1
@@ -162,12 +167,12 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
     positions: list[Axis] = [("free", 0), *(("spatial", i) for i in range(len(spatial)))]
     layout[features] = weight.layout[out]
     for name, axis in zip(positions, (batch, *spatial), strict=True):
-        layout[axis] = _named(name, output.shape[axis])
+        layout[axis] = _name_axis(name, output.shape[axis])
     contracted = tuple(sorted(others))
     return Product(
         weight, shape, contracted, (out,), multiply, groups, unfold, inputs, output, tuple(layout), tuple(positions)
     )
 
 
-def _named(name: Axis, size: int) -> tuple[Part, ...]:
+def _name_axis(name: Axis, size: int) -> tuple[Part, ...]:
     return (Part(name, size),) if size != 1 else ()

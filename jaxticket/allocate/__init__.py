@@ -1,8 +1,8 @@
-"""How a density is shared among leaves: one Python float a leaf, k / size with whole k, None where not sparsified.
+"""Shares of a density among leaves: one Python float a leaf, k / size with whole k, None where not sparsified.
 
-From shapes alone (`uniform`, `uniform_plus`, `erdos_renyi`, `erk`, `rules`, `for_flops`), from what was scored or
-selected (`from_scores`, `from_mask`), or from how the outputs change (`rate_distortion`). Everything here decides on
-the host; what reads only shapes takes tracers and `jax.ShapeDtypeStruct`s too.
+`uniform`, `uniform_plus`, `erdos_renyi`, `erk`, `rules` and `for_flops` read shapes alone. `from_scores` and
+`from_mask` read scores or masks, and `rate_distortion` the change of the outputs. Everything here decides on the host;
+functions that read only shapes take tracers and `jax.ShapeDtypeStruct`s too.
 """
 
 from jaxticket.allocate._distortion import rate_distortion

@@ -1,4 +1,4 @@
-"""Densities from how much the outputs change: rate–distortion curves and dynamic programming."""
+"""Densities by the change of the outputs: rate–distortion curves and dynamic programming."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from jaxticket import filters
 from jaxticket._checks import check_affordable, check_count
 from jaxticket.allocate._shares import (
-    checked_density,
-    checked_minimum,
+    check_density,
+    check_minimum,
     fill,
     leaves_of,
     ratios,
@@ -36,27 +36,37 @@ def rate_distortion(
     levels: int = 101,
     minimum: int = 0,
 ) -> PyTree:
-    """The densities that change the outputs least, if what each layer changes adds up (Xu et al., 2023, RD pruning).
+    """Return the densities that change the outputs least, if the changes of layers add up (Xu et al., 2023, RD
+    pruning).
 
     Each leaf in turn is pruned by magnitude to each of `levels` even densities, and the mean squared change of the
-    outputs recorded; a dynamic program then picks the levels of the least sum within the budget, and what they leave of
-    it goes to all leaves in proportion. One compiled program measures everything, leaves · levels times.
+    outputs recorded. A dynamic program then picks the levels of the least sum within the budget. The rest of the budget
+    goes to all leaves in proportion. One compiled program measures everything, leaves · levels times.
 
     Args:
+      params: pytree of arrays.
       apply: (params, inputs) -> outputs, logits rather than probabilities, in evaluation mode.
       inputs: one calibration batch; noise will do (the paper's zero-data variant).
-      density: fraction kept of all weights that `where` chooses. minimum: weights that every leaf keeps.
+      density: the fraction kept of all weights that `where` chooses.
+      where: the leaves that are sparsified.
+      levels: the number of densities measured for each leaf.
+      minimum: the number of weights that every leaf keeps.
 
-    Result as `uniform`'s. Raises InputError under jit, for levels too coarse for the density (they must differ by no
-    more than it), a density less than the minima hold, or outputs that are not finite.
+    Returns:
+      Densities like those of `uniform`.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
-    >>> apply = lambda params, x: x * jnp.concatenate([params["a"], params["b"]], 1)
-    >>> rate_distortion(params, apply, jnp.ones((1, 4)), 0.75, where=filters.everything())
-    {'a': 1.0, 'b': 0.5}
+    Raises:
+      InputError: a call under jit, levels too coarse for the density (they must differ by no more than it), a density
+        less than the minima hold, or outputs that are not finite.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
+      >>> apply = lambda params, x: x * jnp.concatenate([params["a"], params["b"]], 1)
+      >>> rate_distortion(params, apply, jnp.ones((1, 4)), 0.75, where=filters.everything())
+      {'a': 1.0, 'b': 0.5}
     """
-    density, minimum = checked_density("density", density), checked_minimum(minimum)
+    density, minimum = check_density("density", density), check_minimum(minimum)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, inputs))):
         raise InputError(
             "params or inputs are traced; rate_distortion measures, so call it outside jit, vmap and grad."
@@ -71,7 +81,7 @@ def rate_distortion(
     check_affordable(density, budget, least, minimum=minimum)
     counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
     counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
-    curves = distortions(apply, params, inputs, counts, where=where)
+    curves = distortions(params, apply, inputs, counts, where=where)
     picked = cheapest(curves, counts, budget)
     kept = np.array([of_leaf[i] for of_leaf, i in zip(counts, picked, strict=True)])
     return fill(chosen, ratios(spend(kept / np.maximum(sizes, 1), sizes, np.maximum(kept, least), budget), sizes))
@@ -85,10 +95,10 @@ def distortions(
     *,
     where: Filter | PyTree = filters.weights(),
 ) -> list[np.ndarray]:
-    """For each leaf, the mean squared change of the outputs when it alone is pruned to each of its counts."""
+    """Return, for each leaf, the mean squared change of the outputs when it alone is pruned to each of its counts."""
     chosen = filters.only(params, where)
     sizes = [leaf.size for leaf in leaves_of(chosen)]
-    change = output_change(apply, params, inputs, where=where)
+    change = output_change(params, apply, inputs, where=where)
     curves = []
     for i, (of_leaf, size) in enumerate(zip(counts, sizes, strict=True)):
         alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))])
@@ -106,7 +116,7 @@ def output_change(
     *,
     where: Filter | PyTree = filters.weights(),
 ) -> Callable[[PyTree], jax.Array]:
-    """densities -> mean squared change of the outputs under pruning by magnitude to them; compiled once."""
+    """Return densities -> mean squared change of the outputs under pruning by magnitude to them; compiled once."""
     dense = jax.jit(apply)(params, inputs)
 
     @jax.jit
@@ -121,10 +131,10 @@ def output_change(
 
 
 def cheapest(curves: Sequence[np.ndarray], counts: Sequence[np.ndarray], budget: int) -> list[int]:
-    """The choice of one level a leaf with the least sum of `curves` among those whose counts sum to at most `budget`.
+    """Choose one level a leaf with the least sum of `curves` among those whose counts sum to at most `budget`.
 
-    Exact if the budget is at most BINS; beyond, counts are rounded up to whole bins, so that it is never exceeded.
-    Of equal sums it takes the fewest weights of the last leaves.
+    The choice is exact if the budget is at most BINS. Beyond, counts are rounded up to whole bins, so that the budget
+    is never exceeded. Of equal sums it takes the fewest weights of the last leaves.
     """
     width = max(1, -(-budget // BINS))
     bins = budget // width

@@ -1,4 +1,4 @@
-"""Densities of what was scored or selected."""
+"""Densities taken from scores or masks."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_affordable, check_arrays, check_fits, check_structure
-from jaxticket.allocate._shares import checked_density, checked_minimum, leaves_of, ratio
+from jaxticket.allocate._shares import check_density, check_minimum, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
@@ -15,16 +15,23 @@ from jaxticket.typing import Filter, Mask, Params, PyTree, Scores
 
 
 def from_mask(params: Params, mask: Mask) -> PyTree:
-    """The densities of a given mask, leaf by leaf: the layer-wise controls of Su et al. (2020) start from these.
+    """Return the densities of a given mask, leaf by leaf: the start of the layer-wise controls of Su et al. (2020).
 
     Args:
-      params: pytree of which only shapes are read; mask: its structure, leaves with known values.
+      params: pytree of which only shapes are read.
+      mask: a mask with the structure of `params`, whose values are known.
 
-    Raises InputError for a mask under jit, StructureError if it does not fit the parameters.
+    Returns:
+      Densities like those of `uniform`; None where the mask is None.
 
-    >>> import jax.numpy as jnp
-    >>> from_mask({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, {"w": jnp.array([[True], [False]]), "b": None})
-    {'b': None, 'w': 0.5}
+    Raises:
+      InputError: a mask under jit.
+      StructureError: a mask that does not fit the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from_mask({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, {"w": jnp.array([[True], [False]]), "b": None})
+      {'b': None, 'w': 0.5}
     """
     check_fits(params, mask)
     _check_known("mask", mask, "from_mask")
@@ -40,31 +47,39 @@ def from_scores(
     where: Filter | PyTree = filters.weights(),
     minimum: int = 0,
 ) -> PyTree:
-    """The densities that global selection by these scores gives: SNIP, GraSP, SynFlow or LAMP ratios.
+    """Return the densities that global selection by these scores gives: SNIP, GraSP, SynFlow or LAMP ratios.
 
-    Random masks of these densities are "random pruning" with a good ratio (Liu et al., 2022), and LAMP's own pruning is
+    Random masks of these densities are "random pruning" with a good ratio (Liu et al., 2022). LAMP's own pruning is
     magnitude within them (Lee et al., 2021). For scores in rounds take `from_mask` of the mask that `start` makes.
 
     Args:
-      params: pytree of which only shapes are read. scores: its structure, with known values.
-      density: fraction kept of all weights that `where` chooses. where: which leaves are sparsified.
-      minimum: weights that every leaf keeps (all of a leaf that has fewer), those of its best scores; what is left is
-        filled up globally (Gupta et al., 2022, Global MP with a minimum threshold).
+      params: pytree of which only shapes are read.
+      scores: pytree with the structure of `params`, whose values are known.
+      density: the fraction kept of all weights that `where` chooses.
+      where: the leaves that are sparsified.
+      minimum: the number of weights that every leaf keeps (all of a leaf that has fewer), those of its best scores; the
+        rest is filled up globally (Gupta et al., 2022, Global MP with a minimum threshold).
 
-    Result as `uniform`'s. Raises InputError for scores under jit or a density less than the minima hold.
+    Returns:
+      Densities like those of `uniform`.
 
-    >>> import jax.numpy as jnp
-    >>> scores = {"a": jnp.array([[0.9, 0.8, 0.7, 0.6]]), "b": jnp.array([[0.1, 0.05]])}
-    >>> from_scores(scores, scores, 0.5, where=filters.everything(), minimum=1)
-    {'a': 0.5, 'b': 0.5}
+    Raises:
+      InputError: scores under jit, or a density less than the minima hold.
+      StructureError: scores that do not have the structure of the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> scores = {"a": jnp.array([[0.9, 0.8, 0.7, 0.6]]), "b": jnp.array([[0.1, 0.05]])}
+      >>> from_scores(scores, scores, 0.5, where=filters.everything(), minimum=1)
+      {'a': 0.5, 'b': 0.5}
     """
-    density, minimum = checked_density("density", density), checked_minimum(minimum)
+    density, minimum = check_density("density", density), check_minimum(minimum)
     _check_known("scores", scores, "from_scores")
     check_structure("scores", scores, "params", params)
     check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
-    check_structure("scores", scored, "what where chooses", chosen)
+    check_structure("scores", scored, "the leaves that where chooses", chosen)
     sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
     check_affordable(density, round(density * int(sizes.sum())), np.minimum(minimum, sizes), minimum=minimum)
     unit = units.element()

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number
-from jaxticket.allocate._shares import checked_density, fill, leaves_of, ratio, share
+from jaxticket.allocate._shares import check_density, fill, leaves_of, ratio, share
 from jaxticket.errors import InputError
 from jaxticket.typing import Filter, Params, PyTree
 
-LAST_DENSITY = 0.2  # what uniform+ leaves the last layer at least
+LAST_DENSITY = 0.2  # the least density of the last layer in uniform+
 
 
 def uniform(
@@ -23,30 +23,31 @@ def uniform(
     dense: Sequence[str] = (),
     minimum: int = 0,
 ) -> PyTree:
-    """The same density for each leaf, up to rounding.
+    """Return the same density for each leaf, up to rounding.
 
     Args:
       params: pytree of which only shapes are read.
-      density: fraction kept of all weights that `where` chooses; round-half-even(density · n) of them exactly, at
+      density: the fraction kept of all weights that `where` chooses; round-half-even(density · n) of them exactly, at
         least one a leaf if there are as many.
-      where: which leaves are sparsified.
-      dense: regexes of paths that stay at density 1, typically the first and last layer. They count in the budget:
-        the other leaves keep fewer.
-      minimum: weights that every leaf keeps (all of a leaf that has fewer), against layer collapse.
+      where: the leaves that are sparsified.
+      dense: regexes of paths that stay at density 1, typically the first and last layer. They count in the budget: the
+        other leaves keep fewer.
+      minimum: the number of weights that every leaf keeps (all of a leaf that has fewer), against layer collapse.
 
     Returns:
       Densities k / size with whole k, so that `select` keeps exactly k; None where not sparsified.
 
     Raises:
-      InputError: a density outside [0, 1], or less than dense leaves and minima hold. NoMatchError: a regex without a
-        leaf.
+      InputError: a density outside [0, 1], or less than dense leaves and minima hold.
+      NoMatchError: a regex without a leaf.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"first": {"kernel": jnp.ones((2, 4))}, "last": {"kernel": jnp.ones((4, 8))}}
-    >>> uniform(params, 0.5)
-    {'first': {'kernel': 0.5}, 'last': {'kernel': 0.5}}
-    >>> uniform(params, 0.5, dense=["^first/"])
-    {'first': {'kernel': 1.0}, 'last': {'kernel': 0.375}}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"first": {"kernel": jnp.ones((2, 4))}, "last": {"kernel": jnp.ones((4, 8))}}
+      >>> uniform(params, 0.5)
+      {'first': {'kernel': 0.5}, 'last': {'kernel': 0.5}}
+      >>> uniform(params, 0.5, dense=["^first/"])
+      {'first': {'kernel': 1.0}, 'last': {'kernel': 0.375}}
     """
     return share(params, density, lambda shape: 1.0, where=where, least=_at_one(dense), minimum=minimum)
 
@@ -60,15 +61,31 @@ def uniform_plus(
     where: Filter | PyTree = filters.weights(),
     minimum: int = 0,
 ) -> PyTree:
-    """Uniform+: the first layer stays dense, the last keeps at least a fifth (Gale et al., 2019; Lee et al., 2021).
+    """Return uniform+: the first layer stays dense, the last keeps at least a fifth (Gale et al., 2019; Lee et al.,
+    2021).
 
-    The other leaves share what is left, so the budget is kept exactly. `first` and `last` are regexes of paths: the
-    order of a tree is not that of the layers. Other arguments, result and errors are those of `uniform`.
+    The other leaves share the rest, so the budget is kept exactly.
 
-    >>> import jax.numpy as jnp
-    >>> params = {name: jnp.ones((10, 10)) for name in ("conv", "hidden", "out")}
-    >>> uniform_plus(params, 0.43, first="conv", last="out", where=filters.everything())
-    {'conv': 1.0, 'hidden': 0.09, 'out': 0.2}
+    Args:
+      params: pytree of which only shapes are read.
+      density: the fraction kept of all weights that `where` chooses.
+      first: the regex of the first layer's path; the order of a tree is not that of the layers.
+      last: the regex of the last layer's path.
+      where: the leaves that are sparsified.
+      minimum: the number of weights that every leaf keeps.
+
+    Returns:
+      Densities like those of `uniform`.
+
+    Raises:
+      InputError: a density outside [0, 1], or less than these layers and minima hold.
+      NoMatchError: a regex without a leaf.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {name: jnp.ones((10, 10)) for name in ("conv", "hidden", "out")}
+      >>> uniform_plus(params, 0.43, first="conv", last="out", where=filters.everything())
+      {'conv': 1.0, 'hidden': 0.09, 'out': 0.2}
     """
     least = {first: 1.0, last: LAST_DENSITY}
     return share(params, density, lambda shape: 1.0, where=where, least=least, minimum=minimum)
@@ -82,14 +99,28 @@ def erdos_renyi(
     dense: Sequence[str] = (),
     minimum: int = 0,
 ) -> PyTree:
-    """Densities in proportion to (n_in + n_out) / (n_in · n_out), of the last two axes (Mocanu et al., 2018).
+    """Return densities in proportion to (n_in + n_out) / (n_in · n_out), of the last two axes (Mocanu et al., 2018).
 
-    Small layers stay denser. Leaves that would exceed 1 become dense and the others share what is left. Arguments,
-    result and errors are those of `uniform`.
+    Small layers stay denser. Leaves that would exceed 1 become dense and the others share the rest.
 
-    >>> import jax.numpy as jnp
-    >>> erdos_renyi({"a": {"kernel": jnp.ones((20, 20))}, "b": {"kernel": jnp.ones((20, 5))}}, 0.3)
-    {'a': {'kernel': 0.23...}, 'b': {'kernel': 0.58}}
+    Args:
+      params: pytree of which only shapes are read.
+      density: the fraction kept of all weights that `where` chooses.
+      where: the leaves that are sparsified.
+      dense: regexes of paths that stay at density 1, within the budget.
+      minimum: the number of weights that every leaf keeps.
+
+    Returns:
+      Densities like those of `uniform`.
+
+    Raises:
+      InputError: a density outside [0, 1], or less than dense leaves and minima hold.
+      NoMatchError: a regex without a leaf.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> erdos_renyi({"a": {"kernel": jnp.ones((20, 20))}, "b": {"kernel": jnp.ones((20, 5))}}, 0.3)
+      {'a': {'kernel': 0.23...}, 'b': {'kernel': 0.58}}
     """
     raw = lambda shape: _sum_over_product(shape[-2:])
     return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum)
@@ -104,17 +135,33 @@ def erk(
     minimum: int = 0,
     power: float = 1.0,
 ) -> PyTree:
-    """Erdős–Rényi-kernel: densities in proportion to (Σ dims / Π dims)^power over all axes (Evci et al., 2020).
+    """Return Erdős–Rényi-kernel densities, in proportion to (Σ dims / Π dims)^power over all axes (Evci et al., 2020).
 
-    The same as `erdos_renyi` for matrices; `power=0` is `uniform`; ERK+ is `dense=` of the last layer (Liu et al.,
-    2022). Leaves that would exceed 1 become dense and the others share what is left. Other arguments, result and errors
-    are those of `uniform`; InputError for a power that is negative or not finite.
+    For matrices this is `erdos_renyi`; `power=0` is `uniform`; ERK+ is `dense=` of the last layer (Liu et al., 2022).
+    Leaves that would exceed 1 become dense and the others share the rest.
 
-    >>> import jax.numpy as jnp
-    >>> layers = {"0": (784, 300), "1": (300, 100), "2": (100, 10)}
-    >>> params = {name: {"kernel": jnp.ones(shape)} for name, shape in layers.items()}
-    >>> [round(d["kernel"], 5) for d in erk(params, 0.1).values()]
-    [0.07957, 0.2302, 1.0]
+    Args:
+      params: pytree of which only shapes are read.
+      density: the fraction kept of all weights that `where` chooses.
+      where: the leaves that are sparsified.
+      dense: regexes of paths that stay at density 1, within the budget.
+      minimum: the number of weights that every leaf keeps.
+      power: the exponent of the ratio, 1 in the paper.
+
+    Returns:
+      Densities like those of `uniform`.
+
+    Raises:
+      InputError: a density outside [0, 1] or less than dense leaves and minima hold, or a power that is negative or not
+        finite.
+      NoMatchError: a regex without a leaf.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layers = {"0": (784, 300), "1": (300, 100), "2": (100, 10)}
+      >>> params = {name: {"kernel": jnp.ones(shape)} for name, shape in layers.items()}
+      >>> [round(d["kernel"], 5) for d in erk(params, 0.1).values()]
+      [0.07957, 0.2302, 1.0]
     """
     check_number(power=power)
     if not 0 <= power < math.inf:
@@ -130,22 +177,35 @@ def rules(
     default: float | None = None,
     where: Filter | PyTree = filters.weights(),
 ) -> PyTree:
-    """Densities by path: the first regex found in a leaf's path decides, else `default` (None: not sparsified).
+    """Return densities by path: the first regex that matches in a leaf's path decides, else `default`.
 
-    Each leaf keeps round-half-even(density · size), at least one weight if density > 0. Raises InputError for a
-    density outside [0, 1], NoMatchError for a regex that decides no leaf.
+    Each leaf keeps round-half-even(density · size), at least one weight if density > 0.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"first": {"kernel": jnp.ones((2, 4))}, "last": {"kernel": jnp.ones((4, 8))}}
-    >>> rules(params, {"^last/": 0.25}, default=1.0)
-    {'first': {'kernel': 1.0}, 'last': {'kernel': 0.25}}
+    Args:
+      params: pytree of which only shapes are read.
+      density_rules: regex on path names -> density; None means that the leaf is not sparsified.
+      default: the density of leaves that no rule names; None means not sparsified.
+      where: the leaves to which the rules apply.
+
+    Returns:
+      Densities like those of `uniform`.
+
+    Raises:
+      InputError: a density outside [0, 1].
+      NoMatchError: a regex that decides no leaf.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"first": {"kernel": jnp.ones((2, 4))}, "last": {"kernel": jnp.ones((4, 8))}}
+      >>> rules(params, {"^last/": 0.25}, default=1.0)
+      {'first': {'kernel': 1.0}, 'last': {'kernel': 0.25}}
     """
     if not isinstance(density_rules, Mapping):
         raise InputError(f"density_rules is a {type(density_rules).__name__}; pass a mapping {{regex: density}}.")
     chosen = filters.only(params, where)
     for name, value in (*density_rules.items(), ("default", default)):
         if value is not None:
-            checked_density(str(name), value)
+            check_density(str(name), value)
     leaves = leaves_of(chosen)
     # Over the sparsified leaves alone, so that a rule cannot spend itself on a leaf that is not sparsified.
     resolved = _tree.resolve(density_rules, {leaf.name: leaf.size for leaf in leaves}, default=default)
@@ -165,26 +225,34 @@ def for_flops(
     positions: Mapping[str, int] | None = None,
     where: Filter | PyTree = filters.weights(),
 ) -> PyTree:
-    """The largest densities of an allocation that cost at most `fraction` of the dense FLOPs.
+    """Return the largest densities of an allocation that cost at most `fraction` of the dense FLOPs.
+
+    The result can be the `allocate=` of a mask transform, whose density then counts FLOPs.
 
     Args:
+      params: pytree of which only shapes are read.
       fraction: of the FLOPs of the leaves that `where` chooses, each counted as weights × output positions, as
         `diagnostics.flops` counts them. Nothing else is counted.
       allocate: (params, density, *, where) -> densities, such as `uniform` or `erk`; its density is searched.
       positions: regex on path names -> output positions of the layer (height × width); 1 where no rule decides.
+      where: the leaves that are sparsified.
 
-    Result as `uniform`'s, and usable as the `allocate=` of a mask transform, whose density then counts FLOPs. Raises
-    InputError for a fraction outside [0, 1], positions below 1, or one that even the least allocation exceeds.
+    Returns:
+      Densities like those of `uniform`.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
-    >>> for_flops(params, 0.5, allocate=erk, positions={"conv": 100})
-    {'conv': {'kernel': 0.47...}, 'output': {'kernel': 0.55}}
+    Raises:
+      InputError: a fraction outside [0, 1], positions below 1, or a fraction that even the least allocation exceeds.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
+      >>> for_flops(params, 0.5, allocate=erk, positions={"conv": 100})
+      {'conv': {'kernel': 0.47...}, 'output': {'kernel': 0.55}}
     """
-    fraction = checked_density("fraction", fraction)
+    fraction = check_density("fraction", fraction)
     chosen = filters.only(params, where)
     costs = _costs(params, chosen, positions or {})
-    affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 is to afford 29
+    affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 must afford 29
     total = sum(leaf.size for leaf in leaves_of(chosen))
 
     def densities_of(kept: int) -> PyTree:
@@ -208,7 +276,7 @@ def for_flops(
 
 
 def _costs(params: Params, chosen: PyTree, positions: Mapping[str, int]) -> np.ndarray:
-    """Multiplications of each leaf that is sparsified, when it is dense."""
+    """Return the number of multiplications of each leaf that is sparsified, when it is dense."""
     for regex, count in positions.items():
         if count < 1:
             raise InputError(f"positions[{regex!r}]={count} must be at least 1")
@@ -225,6 +293,6 @@ def _at_one(dense: Sequence[str]) -> dict[str, float]:
 
 
 def _sum_over_product(shape: tuple[int, ...]) -> float:
-    """Σ dims / Π dims; 1 for leaves of one axis or none, which have no fan to speak of."""
+    """Return Σ dims / Π dims; 1 for leaves of one axis or none, which do not have a fan."""
     size = math.prod(shape)
     return sum(shape) / size if len(shape) > 1 and size > 0 else 1.0

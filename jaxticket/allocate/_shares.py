@@ -30,12 +30,12 @@ def share(
     least: Mapping[str, float],
     minimum: int,
 ) -> PyTree:
-    """Densities in proportion to raw(shape), bounded by 1 and what each leaf has at least, that spend the whole budget.
+    """Return densities in proportion to raw(shape), within the bounds of each leaf, that spend the whole budget.
 
     `least` are densities by regex, `minimum` is a count for each leaf.
     """
-    density = checked_density("density", density)
-    minimum = checked_minimum(minimum)
+    density = check_density("density", density)
+    minimum = check_minimum(minimum)
     chosen = filters.only(params, where)
     leaves = leaves_of(chosen)
     sizes = np.array([leaf.size for leaf in leaves], np.int64)
@@ -47,15 +47,15 @@ def share(
 
 
 def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) -> np.ndarray:
-    """Whole counts with the sum `budget`, near eps · raw · size for one eps, between `least` and `sizes`.
+    """Return whole counts with the sum `budget`, near eps · raw · size for one eps, between `least` and `sizes`.
 
     No leaf is left without a weight if the budget has one for each. Remainders go to the largest, ties to the first.
     """
     occupied = np.maximum(least, np.minimum(sizes, 1))
     low = occupied if occupied.sum() <= budget else least
-    # A raw share of 0 gets what is left when all others are full.
+    # A raw share of 0 gets the rest when all others are full.
     positive = np.maximum(raw / max(raw.max(initial=0), _SMALLEST), _SMALLEST)
-    wishes = _poured(positive * sizes, low, sizes, budget)
+    wishes = _pour(positive * sizes, low, sizes, budget)
     counts = np.clip(np.floor(wishes), low, sizes).astype(np.int64)
     remainders = np.round(wishes - counts, 9)  # equal shares differ by rounding of floats only
     by_remainder = np.argsort(-remainders, kind="stable")
@@ -64,8 +64,8 @@ def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) ->
     return counts
 
 
-def _poured(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
-    """Real counts clip(eps · shares, low, high) with the sum `budget`: the total rises with eps, by straight pieces."""
+def _pour(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) -> np.ndarray:
+    """Return real counts clip(eps · shares, low, high) with the sum `budget`, which is piecewise linear in eps."""
     rising = shares > 0
     bends = np.concatenate([[0.0], *(bound[rising] / shares[rising] for bound in (low, high))])
     bends.sort()
@@ -86,14 +86,14 @@ def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndar
 
 
 def leaves_of(chosen: PyTree) -> list[Leaf]:
-    """The leaves that are sparsified, in tree order."""
+    """Return the leaves that are sparsified, in tree order."""
     check_arrays("params", chosen)
     pairs = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), strict=True)
     return [Leaf(name, tuple(x.shape), math.prod(x.shape)) for name, x in pairs if x is not None]
 
 
 def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
-    """`chosen` with its leaves, in order, replaced by `values`; None stays None."""
+    """Return `chosen` with its leaves, in order, replaced by `values`; None stays None."""
     remaining = iter(values)
     return _tree.map_present(lambda _: next(remaining), chosen)
 
@@ -106,7 +106,7 @@ def ratio(kept: int, size: int) -> float:
     return kept / size if size else 0.0
 
 
-def checked_density(name: str, value: Any) -> float:
+def check_density(name: str, value: Any) -> float:
     check_number(**{name: value})
     if isinstance(value, jax.core.Tracer):
         raise InputError(
@@ -117,7 +117,7 @@ def checked_density(name: str, value: Any) -> float:
     return float(value)
 
 
-def checked_minimum(minimum: int) -> int:
+def check_minimum(minimum: int) -> int:
     if not isinstance(minimum, int) or minimum < 0:
         raise InputError(f"minimum={minimum!r} must be a count of weights, 0 or more.")
     return minimum

@@ -13,28 +13,54 @@ from jaxticket.errors import InputError
 
 
 def cifar10(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dataset:
-    """60,000 photographs in ten classes: 50,000 − `validation` to train on, the official 10,000 to test.
+    """Load CIFAR-10, 60,000 photographs in ten classes (Krizhevsky, 2009).
 
-    Images are (examples, 32, 32, 3) float32, normalised with the mean and standard deviation of each channel of the
-    training images. They are read from the file cifar10_jpeg.npz in `folder` if it is there ({train,test}_jpeg: all
-    files one after the other, _offsets: where each begins, and the end, _labels), else through tfds from `folder` as
-    its data directory. Raises InputError where neither has the set, for a damaged file, and if `validation` leaves
-    nothing to train on; MissingExtraError without pillow (Krizhevsky, "Learning Multiple Layers of Features from Tiny
-    Images", 2009).
+    50,000 − `validation` examples are to train on, the official 10,000 to test. Images are (examples, 32, 32, 3)
+    float32, normalised with the mean and standard deviation of each channel of the training images.
 
-    >>> cifar10(seed=0, folder="data").train.x.shape  # doctest: +SKIP
-    (45000, 32, 32, 3)
+    Args:
+      seed: decides which examples are for validation.
+      validation: the number of training examples that are held out.
+      folder: where the file cifar10_jpeg.npz is looked for ({train,test}_jpeg: all files one after the other, _offsets:
+        where each begins, and the end, _labels); else the data directory of tfds.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: a set that neither source has, a damaged file, or a `validation` that leaves nothing to train on.
+      MissingExtraError: pillow is absent.
+
+    References:
+      Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+
+    Examples:
+      >>> cifar10(seed=0, folder="data").train.x.shape  # doctest: +SKIP
+      (45000, 32, 32, 3)
     """
     return _cifar("cifar10", seed=seed, validation=validation, folder=folder)
 
 
 def cifar100(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dataset:
-    """60,000 photographs in a hundred classes: shapes, sources and errors are those of `cifar10`.
+    """Load CIFAR-100, 60,000 photographs in a hundred classes: shapes and sources are those of `cifar10`.
 
-    The labels are the hundred fine ones; the file in `folder` is cifar100_jpeg.npz.
+    The labels are the hundred fine ones.
 
-    >>> cifar100(seed=0).train.x.shape  # doctest: +SKIP
-    (45000, 32, 32, 3)
+    Args:
+      seed: decides which examples are for validation.
+      validation: the number of training examples that are held out.
+      folder: where the file cifar100_jpeg.npz is looked for; else the data directory of tfds.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: a set that neither source has, a damaged file, or a `validation` that leaves nothing to train on.
+      MissingExtraError: pillow is absent.
+
+    Examples:
+      >>> cifar100(seed=0).train.x.shape  # doctest: +SKIP
+      (45000, 32, 32, 3)
     """
     return _cifar("cifar100", seed=seed, validation=validation, folder=folder)
 
@@ -42,14 +68,14 @@ def cifar100(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dat
 def _cifar(name: str, *, seed: int, validation: int, folder: Folder) -> Dataset:
     file = pathlib.Path(folder or "") / f"{name}_jpeg.npz"
     if folder is not None and file.exists():
-        train, test = (_decoded(file, part) for part in ("train", "test"))
+        train, test = (_decode(file, part) for part in ("train", "test"))
     else:
         train, test = train_and_test(name, folder=folder, otherwise=f"pass folder= with the file {name}_jpeg.npz")
     return carve_validation(train, test, seed=seed, validation=validation)
 
 
-def _decoded(file: pathlib.Path, part: str) -> Arrays:
-    """The images of one split, decoded into one array of bytes, and their labels."""
+def _decode(file: pathlib.Path, part: str) -> Arrays:
+    """Return the images of one split, decoded into one array of bytes, and their labels."""
     with needs("pillow"):
         from PIL import Image
     try:

@@ -19,7 +19,7 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Train, validation and test examples. Whatever is chosen is chosen on validation; test is only reported."""
+    """Train, validation and test examples. All choices are made on validation; test is only reported."""
 
     train: Split
     validation: Split
@@ -27,71 +27,106 @@ class Dataset(NamedTuple):
 
 
 def stratified(x: np.ndarray, y: np.ndarray, *, seed: int, validation: int, test: int) -> Dataset:
-    """Splits examples so that each class has its share of every split, to within one example.
+    """Split examples so that each class has its share of every split, to within one example.
 
-    `x` is (examples, ...), `y` (examples,) integer labels; `validation` and `test` count examples, the others train.
     Inputs are shifted and scaled by the mean and standard deviation of all training values, or of each channel where
-    `x` is (examples, height, width, channels). Equal seeds give equal splits. Raises InputError if no example is left
-    for training, for a negative size, or where `x` and `y` differ in length.
+    `x` is (examples, height, width, channels). Equal seeds give equal splits.
 
-    >>> import numpy as np
-    >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
-    >>> [split.y.tolist().count(0) for split in data]
-    [5, 2, 3]
+    Args:
+      x: (examples, ...) values.
+      y: (examples,) integer labels.
+      seed: decides the split of each example.
+      validation: the number of validation examples.
+      test: the number of test examples; the others are for training.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: no example left for training, a negative size, or `x` and `y` of different lengths.
+
+    Examples:
+      >>> import numpy as np
+      >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
+      >>> [split.y.tolist().count(0) for split in data]
+      [5, 2, 3]
     """
     _check_lengths("x", x, "y", y)
     _check_sizes(len(y), validation=validation, test=test)
-    order = _interleaved(y, np.random.default_rng(seed))
+    order = _interleave(y, np.random.default_rng(seed))
     test_rows, validation_rows, train_rows = np.split(order, [test, test + validation])
-    return _normalised(
+    return _normalise(
         (x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), (x[test_rows], y[test_rows])
     )
 
 
 def carve_validation(train: Arrays, test: Arrays, *, seed: int, validation: int) -> Dataset:
-    """The official splits of a data set, with `validation` examples taken from its training examples.
+    """Return the official splits of a data set, with some of its training examples moved to validation.
 
-    `train` and `test` are pairs of (examples, ...) values and (examples,) integer labels. Validation holds each class
-    in its share, to within one example; which examples it holds depends on `seed` alone, and no test example is ever
-    moved. Normalised as in `stratified`, by what is left for training. Raises InputError for a negative size, if
-    nothing is left to train on, or where values and labels differ in length.
+    Validation holds each class in its share, to within one example. The choice depends on `seed` alone, and no test
+    example is ever moved. Inputs are normalised as in `stratified`, by the remaining training examples.
 
-    >>> import numpy as np
-    >>> x, y = np.arange(20.0), np.arange(20) % 2
-    >>> data = carve_validation((x, y), (x[:6], y[:6]), seed=0, validation=4)
-    >>> [len(split.y) for split in data]
-    [16, 4, 6]
+    Args:
+      train: a pair of (examples, ...) values and (examples,) integer labels.
+      test: a pair of the same kind.
+      seed: decides which examples are for validation.
+      validation: the number of validation examples.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: a negative size, nothing left to train on, or values and labels of different lengths.
+
+    Examples:
+      >>> import numpy as np
+      >>> x, y = np.arange(20.0), np.arange(20) % 2
+      >>> data = carve_validation((x, y), (x[:6], y[:6]), seed=0, validation=4)
+      >>> [len(split.y) for split in data]
+      [16, 4, 6]
     """
     for name, (x, y) in (("train", train), ("test", test)):
         _check_lengths(f"{name}[0]", x, f"{name}[1]", y)
     x, y = train
     _check_sizes(len(y), validation=validation)
-    validation_rows, train_rows = np.split(_interleaved(y, np.random.default_rng(seed)), [validation])
-    return _normalised((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
+    validation_rows, train_rows = np.split(_interleave(y, np.random.default_rng(seed)), [validation])
+    return _normalise((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
 
 
 def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:
-    """The data set with at most `examples` training examples, each class in its share to within one example.
+    """Return the data set with at most `examples` training examples, each class in its share to within one example.
 
-    Validation, test and the normalisation stay as they are, and equal seeds choose the same examples, of which fewer
-    `examples` are a part. Raises InputError for fewer than one.
+    Validation, test and the normalisation stay as they are. Equal seeds choose the same examples, of which fewer
+    `examples` are a part.
 
-    >>> import numpy as np
-    >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
-    >>> limit(data, 4, seed=0).train.y.tolist().count(0)
-    2
+    Args:
+      dataset: the data set to shorten.
+      examples: the largest number of training examples.
+      seed: decides which examples stay.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: fewer than one example.
+
+    Examples:
+      >>> import numpy as np
+      >>> data = stratified(np.arange(20.0), np.arange(20) % 2, seed=0, validation=4, test=6)
+      >>> limit(data, 4, seed=0).train.y.tolist().count(0)
+      2
     """
     if examples < 1:
         raise InputError(f"examples={examples} must be at least 1")
     if examples >= len(dataset.train.y):
         return dataset
-    rows = _interleaved(np.asarray(dataset.train.y), np.random.default_rng(seed))[:examples]
+    rows = _interleave(np.asarray(dataset.train.y), np.random.default_rng(seed))[:examples]
     return dataset._replace(train=Split(dataset.train.x[rows], dataset.train.y[rows]))
 
 
 def _check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
     if len(x) != len(y):
-        raise InputError(f"{x_name} holds {len(x)} examples and {y_name} {len(y)} labels; they must be as many")
+        raise InputError(f"{x_name} holds {len(x)} examples and {y_name} {len(y)} labels; the numbers must be equal")
 
 
 def _check_sizes(examples: int, **sizes: int) -> None:
@@ -103,8 +138,8 @@ def _check_sizes(examples: int, **sizes: int) -> None:
         raise InputError(f"{given} leave nothing of {examples} examples to train on; make them smaller")
 
 
-def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
-    """All three by the statistics of the first, in floating point as wide as the values' own (bytes: float32)."""
+def _normalise(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
+    """Normalise all three by the statistics of the first, in floating point as wide as the values' (bytes: float32)."""
     x, _ = train
     axes = tuple(range(x.ndim - 1)) if x.ndim == 4 else None
     dtype = x.dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(np.float32)
@@ -117,8 +152,8 @@ def _normalised(train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
     return Dataset(split(*train), split(*validation), split(*test))
 
 
-def _interleaved(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random order in which any run of examples holds every class in its proportion, to within one."""
+def _interleave(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a random order in which any run of examples holds every class in its proportion, to within one."""
     shuffled = rng.permutation(len(y))
     by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
     _, counts = np.unique(y, return_counts=True)

@@ -8,7 +8,7 @@ from jaxticket.errors import MissingExtraError
 
 @contextlib.contextmanager
 def needs(package: str) -> Iterator[None]:
-    """Around an import statement: an ImportError in it becomes a MissingExtraError that names the package."""
+    """Turn an ImportError inside the block into a MissingExtraError that names the package."""
     try:
         yield
     except ImportError as error:

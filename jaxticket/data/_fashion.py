@@ -15,16 +15,26 @@ _UNSIGNED_BYTES = 8  # the code of this type in the header of an IDX file
 
 
 def fashion_mnist(*, seed: int, validation: int = 5000, folder: Folder = None) -> Dataset:
-    """70,000 articles of clothing in ten classes: 60,000 − `validation` to train on, the official 10,000 to test.
+    """Load Fashion-MNIST, 70,000 articles of clothing in ten classes (Xiao et al., "Fashion-MNIST", 2017).
 
-    Images are flat, (examples, 784) float32, as those of `mnist5k` are, normalised with the mean and standard
-    deviation of the training pixels. They are read from the IDX files (…-ubyte.gz or unpacked) in `folder`, without
-    one from those of Debian's package dataset-fashion-mnist, and where no such file is, through tfds from `folder` as
-    its data directory. Raises InputError where none of these has the set, for a damaged file, and if `validation`
-    leaves nothing to train on (Xiao et al., "Fashion-MNIST", 2017).
+    60,000 − `validation` examples are to train on, the official 10,000 to test. Images are flat, (examples, 784)
+    float32, as those of `mnist5k` are, normalised with the mean and standard deviation of the training pixels.
 
-    >>> fashion_mnist(seed=0).train.x.shape  # doctest: +SKIP
-    (55000, 784)
+    Args:
+      seed: decides which examples are for validation.
+      validation: the number of training examples that are held out.
+      folder: where the IDX files (…-ubyte.gz or unpacked) are looked for; None for those of Debian's package
+        dataset-fashion-mnist. Without such files the set comes through tfds, with `folder` as its data directory.
+
+    Returns:
+      A Dataset.
+
+    Raises:
+      InputError: a set that no source has, a damaged file, or a `validation` that leaves nothing to train on.
+
+    Examples:
+      >>> fashion_mnist(seed=0).train.x.shape  # doctest: +SKIP
+      (55000, 784)
     """
     place = pathlib.Path(folder or DEBIAN)
     if any(place.glob("train-images-idx3-ubyte*")):
@@ -41,7 +51,9 @@ def _pair(place: pathlib.Path, part: str) -> Arrays:
 
 
 def _read_idx(path: pathlib.Path) -> np.ndarray:
-    """The array of bytes in an IDX file, packed (then with the suffix .gz) or not. InputError if missing or damaged."""
+    """Return the array of bytes in an IDX file, packed (then with the suffix .gz) or not. InputError if missing or
+    damaged.
+    """
     packed = path.with_name(path.name + ".gz")
     if not path.exists() and not packed.exists():
         raise InputError(f"{path} is missing, with and without .gz; put all four IDX files into one folder")

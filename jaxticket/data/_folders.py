@@ -13,14 +13,21 @@ _SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 
 class ImageFolder:
-    """The images in folder/class/*.jpeg (or .jpg, .png, .webp), as ImageNet is kept: decoded when asked for.
+    """The images in folder/class/*.jpeg (or .jpg, .png, .webp), as ImageNet is kept, decoded on access.
 
-    source[i] is {"image": (height, width, 3) uint8, "label": int}; classes are numbered in the order of their names,
-    which `classes` holds. Sizes differ: `stream` takes a transform that makes them alike. Raises InputError for a
-    folder without such images, MissingExtraError without pillow.
+    source[i] is {"image": (height, width, 3) uint8, "label": int}. Classes are numbered in the order of their names,
+    which `classes` holds. Sizes differ: `stream` takes a transform that makes them alike.
 
-    >>> ImageFolder("imagenet/train")[0]["image"].shape  # doctest: +SKIP
-    (500, 375, 3)
+    Args:
+      folder: the folder that holds one sub-folder a class.
+
+    Raises:
+      InputError: a folder without such images.
+      MissingExtraError: pillow is absent.
+
+    Examples:
+      >>> ImageFolder("imagenet/train")[0]["image"].shape  # doctest: +SKIP
+      (500, 375, 3)
     """
 
     def __init__(self, folder: str | os.PathLike[str]):

@@ -1,7 +1,7 @@
 """Sets that do not fit on the device: batches from a random-access source, in a seeded order that can be resumed.
 
-Several processes read one order: each takes its part of every batch, so that what a step is trained on does not depend
-on how many they are, and a saved state is of them all.
+Several processes read one order: each takes its part of every batch. So the batch of a step does not depend on the
+number of processes, and a saved state holds for all of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,19 +31,31 @@ class Part(NamedTuple):
 def stream(
     source: Sequence[PyTree], *, batch_size: int, seed: int, transform: Transform | None = None, part: Part = Part()
 ) -> "grain.DatasetIterator[PyTree]":
-    """An endless iterator over batches: the examples of each epoch in another order, which `seed` decides.
+    """Return an endless iterator over batches, which reads the examples of each epoch in another seeded order.
 
-    `source` has a length and gives the i-th example, a pytree of arrays, as `tfds_source` and `ImageFolder` do.
-    `transform(example, rng)` brings them to one shape, with a generator seeded by (seed, epoch, position). Batches
-    have `batch_size` examples on a new first axis, and eight are read ahead by threads; what is left of an epoch's
-    last batch is dropped. Of each batch only `part` is read and returned: that of a process, whose order is that of all
-    the others. `get_state()` is JSON-able and the same for every part; after `set_state` of it the same batches follow,
-    also in another process, or in another number of them. Raises InputError for a batch size below 1 or above the
-    number of examples and for a part that does not divide it, MissingExtraError without grain.
+    Eight batches are read ahead by threads; the rest of an epoch that does not fill a batch is dropped. `get_state()`
+    is JSON-able and the same for every part. After `set_state` of it the same batches follow, also in another process,
+    or in another number of them.
 
-    >>> batches = stream([{"x": np.float32(i)} for i in range(6)], batch_size=2, seed=0)
-    >>> next(batches)["x"].shape
-    (2,)
+    Args:
+      source: has a length and gives the i-th example, a pytree of arrays, as `tfds_source` and `ImageFolder` do.
+      batch_size: the number of examples on a new first axis.
+      seed: decides the orders.
+      transform: transform(example, rng) brings examples to one shape, with a generator seeded by (seed, epoch,
+        position).
+      part: the part of each batch that is read and returned, that of one process; all processes share one order.
+
+    Returns:
+      An iterator over pytrees of arrays.
+
+    Raises:
+      InputError: a batch size below 1 or above the number of examples, or a part that does not divide it.
+      MissingExtraError: grain is absent.
+
+    Examples:
+      >>> batches = stream([{"x": np.float32(i)} for i in range(6)], batch_size=2, seed=0)
+      >>> next(batches)["x"].shape
+      (2,)
     """
     if not 1 <= batch_size <= len(source):
         raise InputError(f"batch_size={batch_size} must lie between 1 and the {len(source)} examples")
@@ -63,14 +75,26 @@ def one_pass(
     transform: Callable[[PyTree], PyTree] = lambda example: example,
     part: Part = Part(),
 ) -> Iterator[tuple[PyTree, np.ndarray]]:
-    """Each example once, in the order of the source: what is measured is measured on all of them, exactly.
+    """Return an iterator over each example once, in the order of the source, for exact measurements on all of them.
 
-    As `stream`, but `transform` takes the example alone, and the last batch is filled up with copies of the first
-    example: beside each batch comes a bool array that is False for these. Raises InputError for a batch size below 1,
-    an empty source and a part that does not divide the batch, MissingExtraError without grain.
+    The last batch is filled up with copies of the first example.
 
-    >>> [valid.tolist() for _, valid in one_pass([{"x": np.float32(i)} for i in range(3)], batch_size=2)]
-    [[True, True], [True, False]]
+    Args:
+      source: has a length and gives the i-th example, a pytree of arrays.
+      batch_size: the number of examples on a new first axis.
+      transform: example -> example, brings examples to one shape.
+      part: the part of each batch that is read and returned, as in `stream`.
+
+    Returns:
+      An iterator over pairs: a batch, and a bool array that is False for the copies.
+
+    Raises:
+      InputError: a batch size below 1, an empty source, or a part that does not divide the batch.
+      MissingExtraError: grain is absent.
+
+    Examples:
+      >>> [valid.tolist() for _, valid in one_pass([{"x": np.float32(i)} for i in range(3)], batch_size=2)]
+      [[True, True], [True, False]]
     """
     if batch_size < 1 or not len(source):
         raise InputError(f"batch_size={batch_size} and the source of {len(source)} examples must both be at least 1")
@@ -96,7 +120,7 @@ def _ahead() -> Any:
 
 
 def _batches(examples: Any, batch_size: int, part: Part) -> Any:
-    """One part of every whole batch: of batches `part.count` times as small, every `part.count`-th."""
+    """Return one part of every whole batch: of batches `part.count` times as small, every `part.count`-th."""
     if not 0 <= part.index < part.count or batch_size % part.count:
         raise InputError(f"{part}: the index must be below the count, which must divide batch_size={batch_size}")
     whole = len(examples) // batch_size

@@ -11,21 +11,28 @@ from jaxticket.data._dataset import Arrays
 from jaxticket.data._extras import needs
 from jaxticket.errors import InputError, MissingExtraError
 
-Folder = str | os.PathLike[str] | None  # of files or prepared sets; None: where they usually are
+Folder = str | os.PathLike[str] | None  # of files or prepared sets; None for the usual place
 
 
 def prepare(name: str, *, folder: Folder = None) -> None:
-    """Downloads a tfds set, once, and writes it in the array_record format that `tfds_source` reads.
+    """Download a tfds set, once, and write it in the array_record format that `tfds_source` reads.
 
-    `name` may be "set", "set/config" or "set/config:version"; `folder` is the data directory, without one that of
-    tfds. Images that a builder yields as arrays are encoded as PNG by pillow, since tfds itself needs TensorFlow for
-    that. Does nothing for a set that is prepared. Raises InputError for a name that tfds does not know or a set that
-    is prepared in another format, MissingExtraError without tensorflow-datasets, array-record or pillow.
+    Images that a builder yields as arrays are encoded as PNG by pillow, since tfds itself needs TensorFlow for that. A
+    set that is prepared is left alone.
 
-    >>> prepare("cifar10", folder="data")  # doctest: +SKIP
+    Args:
+      name: "set", "set/config" or "set/config:version".
+      folder: the data directory; None for that of tfds.
+
+    Raises:
+      InputError: a name that tfds does not know, or a set that is prepared in another format.
+      MissingExtraError: tensorflow-datasets, array-record or pillow is absent.
+
+    Examples:
+      >>> prepare("cifar10", folder="data")  # doctest: +SKIP
     """
     with needs("importlib_resources"):
-        import importlib_resources  # noqa: F401  tfds needs it to prepare a set, and does not say so
+        import importlib_resources  # noqa: F401  tfds needs it to prepare a set, but does not require it
     builder, tfds = _builder(name, folder)
     for feature in builder.info.features.values():
         if isinstance(feature, tfds.features.Image):
@@ -34,17 +41,26 @@ def prepare(name: str, *, folder: Folder = None) -> None:
 
 
 def tfds_source(name: str, *, split: str, folder: Folder = None) -> Sequence[dict[str, Any]]:
-    """The examples of a prepared tfds set, decoded when asked for: source[i] is a dict such as {"image", "label"}.
+    """Return the examples of a prepared tfds set, decoded on access. Nothing is downloaded.
 
-    `name` and `folder` are those of `prepare`, `split` is "train" or a slice such as "train[:10%]". Nothing is
-    downloaded. Raises InputError for a set that is not prepared in the array_record format or has no such split,
-    MissingExtraError without tensorflow-datasets, array-record or pillow.
+    Args:
+      name: "set", "set/config" or "set/config:version", as for `prepare`.
+      split: "train", or a slice such as "train[:10%]".
+      folder: the data directory; None for that of tfds.
 
-    >>> tfds_source("imagenet2012", split="train")[0]["image"].shape  # doctest: +SKIP
-    (500, 375, 3)
+    Returns:
+      A sequence of dicts such as {"image", "label"}.
+
+    Raises:
+      InputError: a set that is not prepared in the array_record format, or without such a split.
+      MissingExtraError: tensorflow-datasets, array-record or pillow is absent.
+
+    Examples:
+      >>> tfds_source("imagenet2012", split="train")[0]["image"].shape  # doctest: +SKIP
+      (500, 375, 3)
     """
     builder, _ = _builder(name, folder)
-    # Asked first: a builder of an unprepared set would try to download it, and without a network for minutes.
+    # Ask first: a builder of an unprepared set would try to download it, without a network for minutes.
     if not builder.is_prepared():
         arguments = f"{name!r}" if folder is None else f"{name!r}, folder={os.fspath(folder)!r}"
         raise InputError(
@@ -59,16 +75,18 @@ def tfds_source(name: str, *, split: str, folder: Folder = None) -> Sequence[dic
 
 
 def train_and_test(name: str, *, folder: Folder, otherwise: str) -> tuple[Arrays, Arrays]:
-    """The images and labels of both splits, decoded into arrays. `otherwise`: how else to come by the set."""
+    """Return the images and labels of both splits, decoded into arrays. `otherwise` names another source, for the
+    message.
+    """
     try:
         train, test = (tfds_source(name, split=split, folder=folder) for split in ("train", "test"))
     except (InputError, MissingExtraError) as error:
-        raise InputError(f"{name} is not at hand (folder={folder}): {otherwise}, or use tfds: {error}") from error
+        raise InputError(f"{name} is missing (folder={folder}): {otherwise}, or use tfds: {error}") from error
     return _arrays(train), _arrays(test)
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-    """A file that holds (height, width, 1 or 3) bytes as PNG."""
+    """Return a file that holds (height, width, 1 or 3) bytes as PNG."""
     with needs("pillow"):
         from PIL import Image
     file = io.BytesIO()
@@ -78,7 +96,7 @@ def png(image: np.ndarray) -> io.BytesIO:
 
 
 def _builder(name: str, folder: Folder) -> tuple[Any, Any]:
-    """The builder, and tfds."""
+    """Return the builder, and tfds."""
     with needs("tensorflow-datasets"):
         import tensorflow_datasets as tfds
     with needs("array-record"):

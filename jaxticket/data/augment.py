@@ -10,17 +10,28 @@ __all__ = ["crop_and_flip"]
 
 
 def crop_and_flip(images: jax.Array, *, key: Key, pad: int = 4) -> jax.Array:
-    """A random window of each zero-padded image, mirrored left to right with probability one half.
+    """Return a random window of each zero-padded image, mirrored left to right with probability one half.
 
-    `images` is (batch, height, width, channels), and so is the result. Each image is padded by `pad` zeros on every
-    side and cropped to its size again, at one of (2·pad + 1)² equally likely offsets drawn for it alone. Zeros are
-    meant to be the mean colour: call it after normalisation, as He et al., "Deep Residual Learning" (2016), do, whose
-    scheme for CIFAR this is (torchvision's scripts pad black pixels before it). Raises InputError for other than four
-    dimensions or a negative pad.
+    Each image is padded by `pad` zeros on every side. It is cropped to its size again, at one of (2·pad + 1)² equally
+    likely offsets drawn for it alone. Zeros are meant to be the mean colour. So call it after normalisation, as He et
+    al., "Deep Residual Learning" (2016), do, whose scheme for CIFAR this is. (torchvision's scripts pad black pixels
+    before it.)
 
-    >>> import jax
-    >>> crop_and_flip(jax.numpy.ones((8, 32, 32, 3)), key=jax.random.key(0)).shape
-    (8, 32, 32, 3)
+    Args:
+      images: (batch, height, width, channels).
+      key: draws the windows and the mirroring.
+      pad: the number of zeros on every side.
+
+    Returns:
+      Images of the same shape.
+
+    Raises:
+      InputError: other than four dimensions, or a negative pad.
+
+    Examples:
+      >>> import jax
+      >>> crop_and_flip(jax.numpy.ones((8, 32, 32, 3)), key=jax.random.key(0)).shape
+      (8, 32, 32, 3)
     """
     if images.ndim != 4:
         raise InputError(f"images of shape {images.shape} must be (batch, height, width, channels); reshape them")

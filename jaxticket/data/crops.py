@@ -19,19 +19,29 @@ _TRIES = 10  # to place a crop of the drawn area and shape inside the image
 def random_resized(
     size: int, *, area: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> Callable[[Example, np.random.Generator], Example]:
-    """A random part of the image, resized to `size` × `size` and mirrored with probability one half.
+    """Return a transform for `stream`: a random part of the image, resized and mirrored with probability one half.
 
-    The part has a uniform share in `area` of the image's pixels and a log-uniform width over height in `ratio`, at a
-    uniform place; after ten parts that do not fit it is the largest centred one of an allowed ratio. After Szegedy et
-    al., "Going Deeper with Convolutions" (2015), as torchvision has it. Bilinear, with antialiasing.
+    The part has a uniform share of the image's pixels and a log-uniform width over height, at a uniform place. After
+    ten parts that do not fit it is the largest centred one of an allowed ratio. It follows Szegedy et al., "Going
+    Deeper with Convolutions" (2015), as torchvision has it; bilinear, with antialiasing.
 
-    Returns a transform for `stream`, (example, rng) -> {"image": (size, size, 3) uint8, "label"}. Raises InputError for
-    a size below 1 and for ranges that are not rising and positive, MissingExtraError without pillow.
+    Args:
+      size: the height and width of the result.
+      area: the range of the part's share of the pixels.
+      ratio: the range of its width over height.
 
-    >>> crop = random_resized(32)
-    >>> example = {"image": np.zeros((40, 60, 3), np.uint8), "label": 3, "file_name": "n01.JPEG"}
-    >>> crop(example, np.random.default_rng(0))["image"].shape
-    (32, 32, 3)
+    Returns:
+      (example, rng) -> {"image": (size, size, 3) uint8, "label"}.
+
+    Raises:
+      InputError: a size below 1, or ranges that are not rising and positive.
+      MissingExtraError: pillow is absent.
+
+    Examples:
+      >>> crop = random_resized(32)
+      >>> example = {"image": np.zeros((40, 60, 3), np.uint8), "label": 3, "file_name": "n01.JPEG"}
+      >>> crop(example, np.random.default_rng(0))["image"].shape
+      (32, 32, 3)
     """
     _check_size(size)
     if not 0 < area[0] <= area[1] <= 1:
@@ -41,21 +51,31 @@ def random_resized(
 
     def transform(example: Example, rng: np.random.Generator) -> Example:
         height, width, _ = example["image"].shape
-        image = _resized(example["image"], _part(height, width, area, ratio, rng), size)
+        image = _resize(example["image"], _part(height, width, area, ratio, rng), size)
         return _example(image[:, ::-1] if rng.random() < 0.5 else image, example)
 
     return transform
 
 
 def centre(size: int, *, share: float = 0.875) -> Callable[[Example], Example]:
-    """The central square of the image, `share` of its shorter side wide, resized to `size` × `size`.
+    """Return a transform for `one_pass`: the central square of the image, resized.
 
-    With 224 and 0.875 it is what "resized to 256, centre crop of 224" shows, in one resampling. Returns a transform for
-    `one_pass`, example -> {"image": (size, size, 3) uint8, "label"}. Raises InputError for a size below 1 and for a
-    share that is not above 0 and at most 1, MissingExtraError without pillow.
+    With 224 and 0.875 it shows the same as "resized to 256, centre crop of 224", in one resampling.
 
-    >>> centre(32)({"image": np.zeros((40, 60, 3), np.uint8), "label": 3})["image"].shape
-    (32, 32, 3)
+    Args:
+      size: the height and width of the result.
+      share: the side of the square over the image's shorter side.
+
+    Returns:
+      example -> {"image": (size, size, 3) uint8, "label"}.
+
+    Raises:
+      InputError: a size below 1, or a share that is not above 0 and at most 1.
+      MissingExtraError: pillow is absent.
+
+    Examples:
+      >>> centre(32)({"image": np.zeros((40, 60, 3), np.uint8), "label": 3})["image"].shape
+      (32, 32, 3)
     """
     _check_size(size)
     if not 0 < share <= 1:
@@ -64,7 +84,7 @@ def centre(size: int, *, share: float = 0.875) -> Callable[[Example], Example]:
     def transform(example: Example) -> Example:
         height, width, _ = example["image"].shape
         side = share * min(height, width)
-        return _example(_resized(example["image"], _centred(height, width, side, side), size), example)
+        return _example(_resize(example["image"], _centre_box(height, width, side, side), size), example)
 
     return transform
 
@@ -80,15 +100,15 @@ def _part(
             left, upper = rng.integers(0, [width - columns, height - rows], endpoint=True)
             return left, upper, left + columns, upper + rows
     columns = min(width, max(1, round(height * ratio[1])))
-    return _centred(height, width, min(height, max(1, round(columns / ratio[0]))), columns)
+    return _centre_box(height, width, min(height, max(1, round(columns / ratio[0]))), columns)
 
 
-def _centred(height: int, width: int, rows: float, columns: float) -> Box:
+def _centre_box(height: int, width: int, rows: float, columns: float) -> Box:
     left, upper = (width - columns) / 2, (height - rows) / 2
     return left, upper, left + columns, upper + rows
 
 
-def _resized(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+def _resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))

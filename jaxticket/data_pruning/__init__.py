@@ -1,4 +1,4 @@
-"""Training on fewer examples: what a training shows of each, which to keep, and batches of those alone.
+"""Training on fewer examples: statistics of examples during a training, choices of those to keep, and their batches.
 
 Scores are (examples,) arrays, higher = harder; a subset is a (examples,) mask.
 """

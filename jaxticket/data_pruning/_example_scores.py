@@ -1,7 +1,7 @@
-"""How hard each example is, from what a network says about it: one number an example, higher = harder.
+"""The difficulty of each example for a network: one number an example, higher = harder.
 
-Pure functions of logits and labels, and two of gradients. Scores of one network are noisy: average them over replicates
-(Paul et al., 2021, take ten).
+These are pure functions of logits and labels, and two of gradients. Scores of one network are noisy: average them over
+replicates (Paul et al., 2021, take ten).
 """
 
 from collections.abc import Callable
@@ -18,87 +18,129 @@ from jaxticket.typing import Params, PyTree
 
 
 def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The norm ‖p − y‖ of the error, of probabilities p and the label y as a one-hot vector: EL2N (Paul et al., 2021).
+    """Score examples by ‖p − y‖, for probabilities p and the label y as a one-hot vector: EL2N (Paul et al., 2021).
 
-    Between 0 and √2. The paper takes it early in training, in evaluation mode and without augmentation. In float32 at
-    least; what a network is all but sure of keeps its order, where p − 1 would round to 0.
+    Scores lie between 0 and √2. The paper takes them early in training, in evaluation mode and without augmentation.
+    They are float32 at least. Examples of which a network is all but sure keep their order, where p − 1 would round to
+    0.
 
     Args:
-      logits: (batch, classes), at least two classes. labels: (batch,) integers; a traced one out of range scores NaN.
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; a traced one out of range scores NaN.
 
     Returns:
-      (batch,).
+      Scores (batch,).
 
     Raises:
       InputError: other shapes or types, or labels out of range.
 
-    >>> el2n(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3
-    Array([0.8165], dtype=float32)
+    Examples:
+      >>> el2n(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3
+      Array([0.8165], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     others = jnp.where(own, 0, jax.nn.softmax(logits))
     error = jnp.sum(others, -1)  # 1 − p, without its rounding
     shares = others / jnp.where(error > 0, error, 1)[:, None]  # so that no square underflows
-    return _defined(own, error * jnp.sqrt(1 + jnp.sum(jnp.square(shares), -1)))
+    return _nan_unless_labelled(own, error * jnp.sqrt(1 + jnp.sum(jnp.square(shares), -1)))
 
 
 def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The probability of the likeliest wrong class less that of the label, between −1 and 1; above 0 it is mistaken.
+    """Score examples by the probability of the likeliest wrong class less that of the label, between −1 and 1.
 
-    The max_margin of Data Diet's code (Paul et al., 2021). Arguments and errors are those of `el2n`.
+    Above 0 the network is mistaken. This is the max_margin of Data Diet's code (Paul et al., 2021).
 
-    >>> margin(jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([1]))
-    Array([0.25], dtype=float32)
+    Args:
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; a traced one out of range scores NaN.
+
+    Returns:
+      Scores (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    Examples:
+      >>> margin(jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([1]))
+      Array([0.25], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     p = jax.nn.softmax(logits)
-    return _defined(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
+    return _nan_unless_labelled(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
 
 
 def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The entropy of the probabilities in nats, between 0 and log(classes): how unsure the network is.
+    """Score examples by the entropy of the probabilities in nats, between 0 and log(classes).
 
-    The label does not matter; it is an argument as it is one of the others. Arguments and errors are those of `el2n`.
+    A high entropy means that the network is unsure.
 
-    >>> entropy(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # log 3
-    Array([1.0986], dtype=float32)
+    Args:
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; their values do not matter, but other scores of examples need them. A traced one out of
+        range scores NaN.
+
+    Returns:
+      Scores (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    Examples:
+      >>> entropy(jnp.zeros((1, 3)), jnp.array([0])).round(4)  # log 3
+      Array([1.0986], dtype=float32)
     """
-    logits, own = _checked(logits, labels)
-    return _defined(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
+    logits, own = _check_logits(logits, labels)
+    return _nan_unless_labelled(own, jnp.sum(jax.scipy.special.entr(jax.nn.softmax(logits)), -1))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The loss −log p of the label, in nats. Arguments and errors are those of `el2n`.
+    """Score examples by the loss −log p of the label, in nats.
 
     Losses far below 1e-7, where p itself rounds to 1, keep their order.
 
-    >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0, -9.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
-    '4.25e-18'
+    Args:
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; a traced one out of range scores NaN.
+
+    Returns:
+      Scores (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    Examples:
+      >>> f"{float(cross_entropy(jnp.array([[40.0, 0.0, -9.0]]), jnp.array([0]))[0]):.2e}"  # exp(−40)
+      '4.25e-18'
     """
-    logits, own = _checked(logits, labels)
+    logits, own = _check_logits(logits, labels)
     against = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
-    return _defined(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
+    return _nan_unless_labelled(own, jax.nn.softplus(against - jnp.sum(jnp.where(own, logits, 0), -1)))
 
 
 def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: PyTree, *, batch_size: int) -> jax.Array:
-    """The norm of the gradient by all parameters, of each example alone: GraNd (Paul et al., 2021), exactly.
+    """Score examples by the exact norm of the gradient by all parameters, of each alone: GraNd (Paul et al., 2021).
+
+    Jit it, with the functions that it is part of. For convolutions on CPU, which XLA slows inside loops, call it on one
+    batch after the other.
 
     Args:
+      params: pytree of float leaves.
       loss: (params, example) -> scalar, of one example, without a batch axis. Model state is closed over, in evaluation
-        mode. params: float leaves.
+        mode.
       examples: pytree of arrays with examples first, any number of them; sharded ones stay so where the devices divide
         `batch_size`.
-      batch_size: of how many examples gradients are held at once. The last batch may be smaller.
+      batch_size: the number of examples whose gradients are held at once. The last batch may be smaller.
 
     Returns:
-      (examples,). To be jitted, with the functions that it is part of; for convolutions on CPU, which XLA slows inside
-      loops, call it on one batch after the other.
+      Scores (examples,).
 
     Raises:
-      InputError: no examples, arrays of different lengths, parameters or a loss that are no floats.
+      InputError: no examples, arrays of different lengths, or parameters or a loss that are not floats.
 
-    >>> grand({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, jnp.array([[3.0, 4.0], [0.0, 1.0]]), batch_size=8)
-    Array([5., 1.], dtype=float32)
+    Examples:
+      >>> examples = jnp.array([[3.0, 4.0], [0.0, 1.0]])
+      >>> grand({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, examples, batch_size=8)
+      Array([5., 1.], dtype=float32)
     """
     check_count(1, batch_size=batch_size)
     _check_params(params)
@@ -111,7 +153,9 @@ def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: Py
         return jnp.sqrt(sum((jnp.sum(jnp.square(_wide(g))) for g in grads), start=jnp.zeros(())))
 
     def split(x: jax.Array) -> jax.Array:
-        """Every so many examples make a batch, so that each device has its part of all of them; the last repeats."""
+        """Make a batch of every so many examples, so that each device has its part of all of them; the last one
+        repeats.
+        """
         padded = jnp.concatenate([x, jnp.repeat(x[-1:], batches * width - count, 0)])
         return jnp.swapaxes(padded.reshape(width, batches, *x.shape[1:]), 0, 1)
 
@@ -119,25 +163,34 @@ def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: Py
 
 
 def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The norm of the gradient by the last layer alone, its weights and its bias: ‖p − y‖ · √(‖h‖² + 1).
+    """Score examples by the norm of the gradient by the last layer alone, its weights and bias: ‖p − y‖ · √(‖h‖² + 1).
 
-    Exact for softmax regression, an approximation of `grand` otherwise, at the cost of a forward pass.
+    It is exact for softmax regression, an approximation of `grand` otherwise, at the cost of a forward pass.
 
     Args:
-      features: (batch, width), h, what the last layer gets. The others, and errors: as of `el2n`.
+      features: (batch, width), the input h of the last layer.
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; a traced one out of range scores NaN.
 
-    >>> grand_last_layer(jnp.ones((1, 5)), jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3 · √6
-    Array([2.], dtype=float32)
+    Returns:
+      Scores (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    Examples:
+      >>> grand_last_layer(jnp.ones((1, 5)), jnp.zeros((1, 3)), jnp.array([0])).round(4)  # √6 / 3 · √6
+      Array([2.], dtype=float32)
     """
     check_array("features", features, np.floating)
-    _, own = _checked(logits, labels)
+    _, own = _check_logits(logits, labels)
     if features.ndim != 2 or len(features) != len(own):
         raise InputError(f"features has shape {features.shape}; pass ({len(own)}, width), a row for each of the logits")
     return el2n(logits, labels) * jnp.sqrt(jnp.sum(jnp.square(_wide(features)), -1) + 1)
 
 
-def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The logits in float32 at least, and (batch, classes) bool: is it the label's?"""
+def _check_logits(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the logits in float32 at least, and (batch, classes) bool: whether a class is the label's."""
     check_array("logits", logits, np.floating)
     check_array("labels", labels, np.integer)
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -146,14 +199,14 @@ def _checked(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array
         raise InputError(f"labels has shape {labels.shape}; pass {logits.shape[:1]}, one class for each row of logits")
     classes = logits.shape[1]
     if not isinstance(labels, jax.core.Tracer) and labels.size:
-        with jax.ensure_compile_time_eval():  # what a function that is traced closes over is checked too
+        with jax.ensure_compile_time_eval():  # labels that a traced function closes over are checked too
             least, most = int(labels.min()), int(labels.max())
         if not 0 <= least <= most < classes:
             raise InputError(f"labels lie in {least} … {most}; pass integers in 0 … {classes - 1}")
     return _wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
 
 
-def _defined(own: jax.Array, scores: jax.Array) -> jax.Array:
+def _nan_unless_labelled(own: jax.Array, scores: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(own, -1), scores, jnp.nan)
 
 

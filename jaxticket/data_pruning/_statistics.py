@@ -1,7 +1,7 @@
-"""What a training shows of each example while it runs: forgetting events, when it was learned, means of its scores.
+"""Statistics of each example during a training: forgetting events, the step of learning, means of scores.
 
 The statistics are arrays over the training examples that each step updates at the examples of its batch. They are part
-of what is trained, so they compile, shard, batch over replicates, and resume with it.
+of the training's state, so they compile, shard, batch over replicates, and resume with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ UNSEEN = -1
 
 
 class Statistics(NamedTuple):
-    """Of each of (examples,): all are whole numbers but the sums."""
+    """The statistics of each of (examples,): all are whole numbers but the sums."""
 
     step: jax.Array  # () int32: updates so far
     seen: jax.Array  # presentations
     correct: jax.Array  # presentations in which it was classified right
-    right: jax.Array  # bool: was it, when it was last seen?
+    right: jax.Array  # bool: whether it was, when it was last seen
     forgotten: jax.Array  # times that it was right when seen, and wrong when next seen
     first_learned: jax.Array  # the step in which it was first right, or −1
-    sums: dict[str, jax.Array]  # float32: of what else was observed, over presentations
+    sums: dict[str, jax.Array]  # float32: of the other measures, over presentations
 
 
 class Tracked(NamedTuple):
@@ -40,13 +40,21 @@ class Tracked(NamedTuple):
 
 
 def init(examples: int, measures: Sequence[str] = ()) -> Statistics:
-    """Statistics of examples of which none was seen.
+    """Return statistics of examples of which none was seen.
 
-    `measures` names what is observed beside being right, such as "el2n". Raises InputError for no examples, or for
-    the name "correct", which is always observed.
+    Args:
+      examples: the number of examples.
+      measures: the names of the measures beside being right, such as "el2n".
 
-    >>> forgetting(init(2))
-    Array([-1, -1], dtype=int32)
+    Returns:
+      Statistics.
+
+    Raises:
+      InputError: no examples, or the name "correct", which is always observed.
+
+    Examples:
+      >>> forgetting(init(2))
+      Array([-1, -1], dtype=int32)
     """
     check_count(1, examples=examples)
     if isinstance(measures, str) or not all(isinstance(name, str) and name != "correct" for name in measures):
@@ -61,20 +69,27 @@ def init(examples: int, measures: Sequence[str] = ()) -> Statistics:
 def update(
     statistics: Statistics, index: jax.Array, observed: Mapping[str, jax.Array], *, real: jax.Array | None = None
 ) -> Statistics:
-    """The statistics after one more step, in which the examples `index` were seen. Pure: for jit, vmap and any mesh.
+    """Return the statistics after one more step, in which the examples `index` were seen. Pure: for jit, vmap and any
+    mesh.
 
     Args:
-      index: (batch,) integers, different examples. observed: "correct", (batch,) bool, and a (batch,) number for each
-        measure of the statistics. real: (batch,) bool, False for rows that only fill the batch; None for all.
+      statistics: the statistics before the step.
+      index: (batch,) integers, different examples.
+      observed: "correct", (batch,) bool, and a (batch,) number for each measure of the statistics.
+      real: (batch,) bool, False for rows that only fill the batch; None for all.
+
+    Returns:
+      Statistics.
 
     Raises:
       InputError: an observation that is missing, of another name or of another shape.
 
-    >>> statistics = init(2)
-    >>> for right in (True, False, True, False, True):
-    ...     statistics = update(statistics, jnp.array([0]), {"correct": jnp.array([right])})
-    >>> forgetting(statistics)  # the second was never seen
-    Array([ 2, -1], dtype=int32)
+    Examples:
+      >>> statistics = init(2)
+      >>> for right in (True, False, True, False, True):
+      ...     statistics = update(statistics, jnp.array([0]), {"correct": jnp.array([right])})
+      >>> forgetting(statistics)  # the second was never seen
+      Array([ 2, -1], dtype=int32)
     """
     check_array("index", index, np.integer)
     _check_observed(statistics, index, observed)
@@ -98,25 +113,35 @@ def update(
 
 
 def forgetting(statistics: Statistics) -> jax.Array:
-    """Forgetting events of each example (Toneva et al., 2019): (examples,) int32, higher = harder.
+    """Return the forgetting events of each example (Toneva et al., 2019): (examples,) int32, higher = harder.
 
-    How often it was right when seen, and wrong when next seen. 200,000 if it was never right, −1 if it was never seen.
+    An event is a presentation in which the example is wrong, after it was right when last seen. The value is 200,000 if
+    it was never right, −1 if it was never seen.
     """
     never = jnp.where(statistics.seen > 0, NEVER_LEARNED, UNSEEN)
     return jnp.where(statistics.correct > 0, statistics.forgotten, never).astype(jnp.int32)
 
 
 def means(statistics: Statistics, measure: str) -> jax.Array:
-    """The mean of a measure over the presentations of each example: (examples,) float32, −1 if it was never seen.
+    """Return the mean of a measure over the presentations of each example.
 
-    Raises InputError for a measure that was not observed.
+    Args:
+      statistics: the statistics of a training.
+      measure: the name of an observed measure.
 
-    >>> statistics = init(2, measures=["el2n"])
-    >>> for value in (0.25, 0.75):
-    ...     observed = {"correct": jnp.array([True]), "el2n": jnp.array([value])}
-    ...     statistics = update(statistics, jnp.array([1]), observed)
-    >>> means(statistics, "el2n")
-    Array([-1. ,  0.5], dtype=float32)
+    Returns:
+      (examples,) float32, −1 for examples that were never seen.
+
+    Raises:
+      InputError: a measure that was not observed.
+
+    Examples:
+      >>> statistics = init(2, measures=["el2n"])
+      >>> for value in (0.25, 0.75):
+      ...     observed = {"correct": jnp.array([True]), "el2n": jnp.array([value])}
+      ...     statistics = update(statistics, jnp.array([1]), observed)
+      >>> means(statistics, "el2n")
+      Array([-1. ,  0.5], dtype=float32)
     """
     if measure not in statistics.sums:
         raise InputError(f"measure={measure!r} was not observed; there are {sorted(statistics.sums)}")
@@ -125,7 +150,7 @@ def means(statistics: Statistics, measure: str) -> jax.Array:
 
 
 def statistics_of(state: Any) -> Statistics:
-    """The statistics inside a training's state. Raises InputError if it was not watched."""
+    """Return the statistics inside a training's state. Raises InputError if the training was not watched."""
     if not isinstance(state, Tracked):
         raise InputError(f"state is a {type(state).__name__}, not Tracked; train with observe=")
     return state.statistics
@@ -134,8 +159,10 @@ def statistics_of(state: Any) -> Statistics:
 def _check_observed(statistics: Statistics, index: jax.Array, observed: Any) -> None:
     wanted = {"correct", *statistics.sums}
     if not isinstance(observed, Mapping) or set(observed) != wanted:
-        found = sorted(map(str, observed)) if isinstance(observed, Mapping) else type(observed).__name__
-        raise InputError(f"observed has {found}, but the statistics want {sorted(wanted)}")
+        names = sorted(map(str, observed)) if isinstance(observed, Mapping) else type(observed).__name__
+        raise InputError(f"observed has {names}, but the statistics need {sorted(wanted)}")
     for name, values in observed.items():
         if jnp.shape(values) != index.shape or jnp.ndim(index) != 1:
-            raise InputError(f"observed[{name!r}] has shape {jnp.shape(values)}, index {index.shape}; pass one each")
+            raise InputError(
+                f"observed[{name!r}] has shape {jnp.shape(values)}, index {index.shape}; pass one value for each"
+            )

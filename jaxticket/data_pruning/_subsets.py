@@ -1,4 +1,4 @@
-"""Which examples to train on: a subset is a mask over the training examples, so `masks` has its algebra."""
+"""Choices of training examples: a subset is a mask over the training examples, so `masks` has its algebra."""
 
 import json
 import os
@@ -23,36 +23,50 @@ _VERSION = 1
 def hardest(
     scores: jax.Array, size: int | float, *, labels: jax.Array | None = None, balance: float = 0.0
 ) -> jax.Array:
-    """The examples of the highest scores: what to keep where data are abundant (Sorscher et al., 2022).
+    """Choose the examples of the highest scores, to keep where data are abundant (Sorscher et al., 2022).
 
     Args:
-      scores: (examples,), higher = harder; finite. Ties: the lower index is chosen.
+      scores: (examples,), higher = harder; finite. Of equal scores the lower index is chosen.
       size: a count of examples (int), or a fraction of them (float in (0, 1], rounded half to even, at least one).
       labels: (examples,) integer classes, for `balance`.
-      balance: b of each class at least ⌊b · size · (its share)⌋ are kept, its hardest; 0 lets the scores decide.
+      balance: of each class at least ⌊balance · size · (its share)⌋ are kept, its hardest; 0 lets the scores decide.
 
     Returns:
-      (examples,) bool.
+      A subset, (examples,) bool.
 
     Raises:
       InputError: a size out of range, scores that are not finite, balance without labels or of other shapes.
 
-    >>> hardest(jnp.array([0.1, 0.9, 0.5, 0.7]), 2)
-    Array([False,  True, False,  True], dtype=bool)
+    Examples:
+      >>> hardest(jnp.array([0.1, 0.9, 0.5, 0.7]), 2)
+      Array([False,  True, False,  True], dtype=bool)
     """
-    return _chosen(scores, size, labels, balance)
+    return _choose(scores, size, labels, balance)
 
 
 def easiest(
     scores: jax.Array, size: int | float, *, labels: jax.Array | None = None, balance: float = 0.0
 ) -> jax.Array:
-    """The examples of the lowest scores: what to keep where data are scarce (Sorscher et al., 2022). As `hardest`.
+    """Choose the examples of the lowest scores, to keep where data are scarce (Sorscher et al., 2022).
 
-    >>> easiest(jnp.array([0.1, 0.9, 0.5, 0.7]), 0.5)
-    Array([ True, False,  True, False], dtype=bool)
+    Args:
+      scores: (examples,), higher = harder; finite. Of equal scores the lower index is chosen.
+      size: a count of examples (int), or a fraction of them (float in (0, 1], rounded half to even, at least one).
+      labels: (examples,) integer classes, for `balance`.
+      balance: of each class at least ⌊balance · size · (its share)⌋ are kept, its easiest; 0 lets the scores decide.
+
+    Returns:
+      A subset, (examples,) bool.
+
+    Raises:
+      InputError: a size out of range, scores that are not finite, balance without labels or of other shapes.
+
+    Examples:
+      >>> easiest(jnp.array([0.1, 0.9, 0.5, 0.7]), 0.5)
+      Array([ True, False,  True, False], dtype=bool)
     """
     _check_scores(scores)
-    return _chosen(-jnp.asarray(scores, jnp.float32), size, labels, balance)
+    return _choose(-jnp.asarray(scores, jnp.float32), size, labels, balance)
 
 
 def middle(
@@ -63,16 +77,24 @@ def middle(
     labels: jax.Array | None = None,
     balance: float = 0.0,
 ) -> jax.Array:
-    """The hardest examples but for the `skip` hardest of all, which may be mislabelled (the offset of Data Diet, 2021).
+    """Choose the hardest examples but for the `skip` hardest, which may be mislabelled (the offset of Data Diet, 2021).
 
     Args:
-      skip: a count or a fraction, as `size`, or 0; None leaves out as many at either end. The others: as of `hardest`;
-        of a class that lacks examples for its floor, all that `skip` leaves are kept.
+      scores: (examples,), higher = harder; finite. Of equal scores the lower index is chosen.
+      size: a count of examples (int), or a fraction of them (float in (0, 1], rounded half to even, at least one).
+      skip: a count or a fraction, as `size`, or 0; None leaves out as many at either end.
+      labels: (examples,) integer classes, for `balance`.
+      balance: as in `hardest`; of a class that lacks examples for its floor, all that `skip` leaves are kept.
 
-    Raises InputError as `hardest` does, or if fewer than `size` examples are left.
+    Returns:
+      A subset, (examples,) bool.
 
-    >>> middle(jnp.array([0.1, 0.9, 0.5, 0.7]), 1, skip=1)
-    Array([False, False, False,  True], dtype=bool)
+    Raises:
+      InputError: arguments that `hardest` rejects, or fewer than `size` examples left.
+
+    Examples:
+      >>> middle(jnp.array([0.1, 0.9, 0.5, 0.7]), 1, skip=1)
+      Array([False, False, False,  True], dtype=bool)
     """
     _check_scores(scores)
     examples = len(scores)
@@ -81,36 +103,52 @@ def middle(
     if left_out + count > examples:
         raise InputError(f"skip={skip} and size={size} exceed the {examples} examples; make one smaller")
     extreme = hardest(scores, left_out) if left_out else jnp.zeros(examples, bool)
-    return _chosen(scores, count, labels, balance, among=~extreme)
+    return _choose(scores, count, labels, balance, among=~extreme)
 
 
 def random_subset(
     examples: int, size: int | float, *, key: Key, labels: jax.Array | None = None, balance: float = 0.0
 ) -> jax.Array:
-    """As many examples, drawn uniformly without replacement: the control of every score. The others: as of `hardest`.
+    """Choose examples uniformly without replacement: the control of every score.
 
-    >>> int(random_subset(10, 0.3, key=jax.random.key(0)).sum())
-    3
+    Args:
+      examples: the number of examples to choose from.
+      size: a count of examples (int), or a fraction of them (float in (0, 1], rounded half to even, at least one).
+      key: draws the examples.
+      labels: (examples,) integer classes, for `balance`.
+      balance: of each class at least ⌊balance · size · (its share)⌋ are kept; 0 lets chance decide.
+
+    Returns:
+      A subset, (examples,) bool.
+
+    Raises:
+      InputError: a size out of range, balance without labels or of other shapes.
+
+    Examples:
+      >>> int(random_subset(10, 0.3, key=jax.random.key(0)).sum())
+      3
     """
     check_key("key", key)
     check_count(1, examples=examples)
-    return _chosen(jax.random.uniform(key, (int(examples),)), size, labels, balance)
+    return _choose(jax.random.uniform(key, (int(examples),)), size, labels, balance)
 
 
 def save_subset(
     path: str | os.PathLike[str], subset: jax.Array, *, data: PyTree, provenance: Mapping[str, Any]
 ) -> None:
-    """Writes a subset as JSON: the rows kept, of how many, a fingerprint of the data, and where it came from.
+    """Write a subset as JSON: the rows kept, the number of examples, a fingerprint of the data, and the provenance.
 
-    Makes the folder if need be. Of several processes the first writes, and all go on when it has.
+    It makes the folder if need be. Of several processes the first writes, and the others wait for it.
 
     Args:
-      subset: (examples,) bool. data: the training examples that it selects from, arrays with examples first.
+      path: the file to write.
+      subset: (examples,) bool.
+      data: the training examples that it selects from, arrays with examples first.
       provenance: JSON-able: the score, its network and seeds, the command.
 
     Raises:
-      InputError: a subset of another length than the data, or provenance that is no JSON. CheckpointError: the file
-        cannot be written.
+      InputError: a subset of another length than the data, or provenance that is not JSON.
+      CheckpointError: a file that cannot be written.
     """
     _check_subset("subset", subset)
     _check_length(subset, data)
@@ -119,34 +157,42 @@ def save_subset(
     try:
         text = json.dumps({**content, "rows": rows}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"provenance is no JSON ({error}); pass numbers, strings, lists and dicts of them") from error
+        raise InputError(f"provenance is not JSON ({error}); pass numbers, strings, lists and dicts of them") from error
     files.write_together(pathlib.Path(path), text + "\n")
 
 
 def load_subset(path: str | os.PathLike[str], *, data: PyTree) -> tuple[jax.Array, dict[str, Any]]:
-    """The subset that `save_subset` wrote, and its provenance.
+    """Read the subset that `save_subset` wrote, and its provenance.
 
-    `data` are the training examples to select from. Raises CheckpointError for a file that is missing or damaged, or
-    that was made for other examples, since its rows would name others.
+    Args:
+      path: the file to read.
+      data: the training examples to select from.
+
+    Returns:
+      The subset, (examples,) bool, and the provenance.
+
+    Raises:
+      CheckpointError: a file that is missing or damaged, or that was made for other examples, since its rows would name
+        others.
     """
     file = pathlib.Path(path)
     try:
-        found = json.loads(file.read_text())
-        examples, rows, provenance = found["examples"], found["rows"], dict(found["provenance"])
-        if found["version"] != _VERSION:
-            raise ValueError(f"version {found['version']!r}")
+        content = json.loads(file.read_text())
+        examples, rows, provenance = content["examples"], content["rows"], dict(content["provenance"])
+        if content["version"] != _VERSION:
+            raise ValueError(f"version {content['version']!r}")
         if not all(type(row) is int for row in [examples, *rows]) or rows != sorted({*rows}):
             raise ValueError("rows are not rising whole numbers")
         if rows and not 0 <= rows[0] <= rows[-1] < examples:
             raise ValueError(f"rows reach beyond {examples} examples")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file} is no subset that can be read ({error}); write it with save_subset") from error
-    if found["data"] != fingerprint(data) or {len(leaf) for leaf in jax.tree.leaves(data)} != {examples}:
+        raise CheckpointError(f"{file} is not a readable subset ({error}); write it with save_subset") from error
+    if content["data"] != fingerprint(data) or {len(leaf) for leaf in jax.tree.leaves(data)} != {examples}:
         raise CheckpointError(f"{file} was made for other training examples; pass those, in their order and values")
     return jnp.zeros(examples, bool).at[jnp.asarray(rows, jnp.int32)].set(True), provenance
 
 
-def _chosen(
+def _choose(
     scores: jax.Array, size: int | float, labels: jax.Array | None, balance: float, among: jax.Array | None = None
 ) -> jax.Array:
     _check_scores(scores)
@@ -202,5 +248,5 @@ def _check_length(subset: jax.Array, data: PyTree) -> None:
     sizes = {len(leaf) for leaf in jax.tree.leaves(data)}
     if sizes != {len(subset)}:
         raise InputError(
-            f"subset is of {len(subset)} examples, but data hold {sorted(sizes)}; pass what it was made of"
+            f"subset is of {len(subset)} examples, but data hold {sorted(sizes)}; pass the data that it was made for"
         )

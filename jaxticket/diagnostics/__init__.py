@@ -1,4 +1,4 @@
-"""Diagnostics: what a search has found, in numbers. Models and data are arguments; nothing here trains."""
+"""Diagnostics: the results of a search, in numbers. Models and data are arguments; nothing here trains."""
 
 from jaxticket.diagnostics._budgets import Budget, flops, scratch_b, scratch_e
 from jaxticket.diagnostics._collapse import layer_collapse

@@ -1,4 +1,4 @@
-"""How long a pruned network may train from scratch: fair budgets, and the FLOPs that they are reckoned in."""
+"""Fair budgets for training a pruned network from scratch, and the FLOPs by which they are counted."""
 
 import itertools
 import math
@@ -28,26 +28,32 @@ def flops(
     mask: Mask | None = None,
     where: Filter = filters.weights(),
 ) -> int:
-    """FLOPs of one example's forward pass through the layers with weights: two for each weight and output position.
+    """Return the FLOPs of one example's forward pass through the layers with weights.
 
-    A multiplication and an addition are two. Biases, normalisation, pooling and products of activations (attention
-    scores) are not counted, as in Liu et al., "Rethinking the Value of Network Pruning" (2019).
+    Each weight costs two FLOPs at each output position: a multiplication and an addition. Biases, normalisation,
+    pooling and products of activations (attention scores) are not counted, as in Liu et al., "Rethinking the Value of
+    Network Pruning" (2019).
 
     Args:
-      params: parameters, or only their shapes (`jax.eval_shape`). where: which of them are kernels.
+      params: parameters, or only their shapes (`jax.eval_shape`).
       positions: regular expression on path names -> output positions of the layer: height × width for a convolution,
         the length of the sequence for a layer on tokens. First match wins; 1 for layers that no rule names.
       mask: if given, only the weights it keeps are counted (None leaves in full).
+      where: the leaves that are kernels.
+
+    Returns:
+      A Python int.
 
     Raises:
       InputError: positions below 1.
       NoMatchError: a rule or `where` that matches nothing.
       StructureError: a mask that does not fit.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
-    >>> flops(params, positions={"conv": 28 * 28})
-    56528
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
+      >>> flops(params, positions={"conv": 28 * 28})
+      56528
     """
     kernels = filters.only(params, where)
     places = _tree.resolve(positions or {}, params, default=1)
@@ -60,17 +66,27 @@ def flops(
 
 
 def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] = (0.5, 0.75)) -> Budget:
-    """Scratch-E: the pruned network, from fresh weights, for as many epochs as the large one (Liu et al., 2019).
+    """Return the budget Scratch-E: fresh weights, for as many epochs as the large network had (Liu et al., 2019).
 
-    `milestones` are the fractions of the training after which the learning rate drops; they come back as steps,
-    rounded. Raises InputError for sizes below 1, or for milestones that do not rise between 0 and 1.
+    Args:
+      epochs: the epochs of the large network's training.
+      steps_per_epoch: the number of steps in an epoch.
+      milestones: the fractions of the training after which the learning rate drops; they are returned as steps,
+        rounded.
 
-    >>> scratch_e(160, steps_per_epoch=10)
-    Budget(epochs=160, steps=1600, milestones=(800, 1200))
+    Returns:
+      A Budget.
+
+    Raises:
+      InputError: sizes below 1, or milestones that do not rise between 0 and 1.
+
+    Examples:
+      >>> scratch_e(160, steps_per_epoch=10)
+      Budget(epochs=160, steps=1600, milestones=(800, 1200))
     """
     _check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
     if not isinstance(milestones, Sequence) or isinstance(milestones, str):
-        raise InputError(f"milestones={milestones!r} is no sequence; pass fractions of the training, as (0.5, 0.75)")
+        raise InputError(f"milestones={milestones!r} is not a sequence; pass fractions of the training, as (0.5, 0.75)")
     for fraction in milestones:
         check_number(milestones=fraction)
     if any(not low < high for low, high in itertools.pairwise([0.0, *milestones, 1.0])):
@@ -88,20 +104,27 @@ def scratch_b(
     milestones: Sequence[float] = (0.5, 0.75),
     cap: float | None = None,
 ) -> Budget:
-    """Scratch-B: the pruned network, from fresh weights, for the FLOPs of the large one's training (Liu et al., 2019).
+    """Return the budget Scratch-B: fresh weights, for the FLOPs of the large network's training (Liu et al., 2019).
 
-    ⌈epochs · dense_flops / pruned_flops⌉ epochs, with the learning rate dropping at the same fractions of these.
+    It has ⌈epochs · dense_flops / pruned_flops⌉ epochs, with the learning rate dropping at the same fractions of these.
 
     Args:
-      epochs: of the large network's training. steps_per_epoch, milestones: as in `scratch_e`.
-      dense_flops, pruned_flops: of one example, for the large and for the pruned network, as `flops` counts them.
+      epochs: the epochs of the large network's training.
+      dense_flops: the FLOPs of one example for the large network, as `flops` counts them.
+      pruned_flops: the FLOPs of one example for the pruned network.
+      steps_per_epoch: the number of steps in an epoch.
+      milestones: the fractions of the training after which the learning rate drops.
       cap: at most this many times `epochs`, rounded down; the authors stop at 2 on ImageNet.
 
-    Raises:
-      InputError: as `scratch_e`; pruned_flops not in 1…dense_flops; a cap below 1.
+    Returns:
+      A Budget.
 
-    >>> scratch_b(160, dense_flops=300, pruned_flops=100, steps_per_epoch=10)
-    Budget(epochs=480, steps=4800, milestones=(2400, 3600))
+    Raises:
+      InputError: sizes or milestones that `scratch_e` rejects, pruned_flops not in 1…dense_flops, or a cap below 1.
+
+    Examples:
+      >>> scratch_b(160, dense_flops=300, pruned_flops=100, steps_per_epoch=10)
+      Budget(epochs=480, steps=4800, milestones=(2400, 3600))
     """
     _check_positive(epochs=epochs)
     check_number(dense_flops=dense_flops, pruned_flops=pruned_flops)

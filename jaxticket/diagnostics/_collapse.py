@@ -10,15 +10,16 @@ from jaxticket.typing import Mask
 
 
 def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
-    """The leaves that keep nothing, by path name, each with the index of the first of the masks in which that is so.
+    """Return the leaves that keep nothing, by path name, each with the index of the first mask in which it does.
 
     `masks` are those of successive levels; put one in a list to ask about it alone. Leaves that are not sparsified or
     hold no weight do not count. An empty dict is good news: no gradient passes a collapsed layer, unless a skip
     connection leads around it (Tanaka et al., "Pruning neural networks without any data by iteratively conserving
     synaptic flow", 2020).
 
-    >>> layer_collapse([{"a": jnp.array([True, True]), "b": None}, {"a": jnp.array([False, False]), "b": None}])
-    {'a': 1}
+    Examples:
+      >>> layer_collapse([{"a": jnp.array([True, True]), "b": None}, {"a": jnp.array([False, False]), "b": None}])
+      {'a': 1}
     """
     first: dict[str, int] = {}
     reference: Mask | None = None

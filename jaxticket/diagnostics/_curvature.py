@@ -17,7 +17,7 @@ LossOfParams = Callable[[Params], jax.Array]
 
 
 class Eigenpair(NamedTuple):
-    """An eigenvalue of the Hessian, its unit vector, and ‖H v − λ v‖ / |λ|: how far it is from being one."""
+    """An eigenvalue of the Hessian, its unit vector, and the residual ‖H v − λ v‖ / |λ|, 0 if they are exact."""
 
     value: jax.Array
     vector: Params
@@ -25,13 +25,24 @@ class Eigenpair(NamedTuple):
 
 
 def hessian_product(params: Params, loss: LossOfParams, vector: Params) -> Params:
-    """H v, for the Hessian H of `loss` at `params`; one gradient's cost, twice (Pearlmutter, 1994).
+    """Return H v, for the Hessian H of `loss` at `params`, at twice the cost of a gradient (Pearlmutter, 1994).
 
-    Raises StructureError if vector has another structure.
+    Args:
+      params: pytree of float arrays.
+      loss: params -> scalar.
+      vector: pytree with the structure, shapes and dtypes of `params`.
 
-    >>> cubic = lambda p: p["w"][0] ** 2 * p["w"][1]
-    >>> hessian_product({"w": jnp.array([3.0, 1.0])}, cubic, {"w": jnp.array([1.0, 0.0])})
-    {'w': Array([2., 6.], dtype=float32)}
+    Returns:
+      A pytree with the structure of `params`.
+
+    Raises:
+      StructureError: a vector of another structure.
+      InputError: a vector of another dtype.
+
+    Examples:
+      >>> cubic = lambda p: p["w"][0] ** 2 * p["w"][1]
+      >>> hessian_product({"w": jnp.array([3.0, 1.0])}, cubic, {"w": jnp.array([1.0, 0.0])})
+      {'w': Array([2., 6.], dtype=float32)}
     """
     check_alike("vector", vector, "params", params)
     for name, v, p in zip(*map(_tree.leaves, (_tree.names(params), vector, params)), strict=True):
@@ -49,18 +60,26 @@ def hessian_top(
     iterations: int = 100,
     tolerance: float = 1e-3,
 ) -> Eigenpair:
-    """The Hessian's eigenvalue of largest size, by power iteration (Yao et al., 2020, PyHessian).
+    """Return the Hessian's eigenvalue of largest size, by power iteration (Yao et al., 2020, PyHessian).
 
     Args:
+      params: pytree of float arrays.
       loss: params -> scalar, over all the data that count; with `jax.lax.map` over batches where they are many.
-      mask: the Hessian of the kept weights alone, as the ticket is trained; leaves of None are kept.
-      iterations: at most so many products. tolerance: of the residual, at which it stops.
+      key: draws the first vector.
+      mask: takes the Hessian of the kept weights alone, as the ticket is trained; leaves of None are kept.
+      iterations: at most this many products.
+      tolerance: the residual at which it stops.
 
-    Raises InputError unless iterations and tolerance are above 0.
+    Returns:
+      An Eigenpair.
 
-    >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
-    >>> float(hessian_top({"w": jnp.ones(2)}, loss, key=jax.random.key(0)).value)
-    4.0
+    Raises:
+      InputError: iterations or tolerance that are not above 0.
+
+    Examples:
+      >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
+      >>> float(hessian_top({"w": jnp.ones(2)}, loss, key=jax.random.key(0)).value)
+      4.0
     """
     check_number(iterations=iterations, tolerance=tolerance)
     if iterations < 1 or not tolerance > 0:
@@ -78,30 +97,40 @@ def hessian_top(
         vector = jax.tree.map(lambda v, h: jnp.where(converged, v, h), vector, _unit(image))
         return i + 1, Eigenpair(value, vector, rest / jnp.maximum(jnp.abs(value), _TINY))
 
-    def goes_on(carry: tuple[jax.Array, Eigenpair]) -> jax.Array:
+    def resumes(carry: tuple[jax.Array, Eigenpair]) -> jax.Array:
         i, pair = carry
         return (i < iterations) & (pair.residual > tolerance)
 
     first = _unit(_kept(optax.tree.random_like(key, params), mask))
     start = Eigenpair(jnp.zeros(()), first, jnp.full((), jnp.inf))
-    return jax.lax.while_loop(goes_on, step, (jnp.int32(0), start))[1]
+    return jax.lax.while_loop(resumes, step, (jnp.int32(0), start))[1]
 
 
 def hessian_trace(
     params: Params, loss: LossOfParams, *, key: Key, mask: Mask | None = None, samples: int = 100
 ) -> jax.Array:
-    """Estimates of the Hessian's trace, one a sample: their mean is unbiased (Hutchinson, 1989).
+    """Return estimates of the Hessian's trace, one a sample: their mean is unbiased (Hutchinson, 1989).
 
-    vᵀ H v for vectors of random signs. Pass them to `diagnostics.interval` for the mean with an interval.
+    An estimate is vᵀ H v for a vector of random signs. Pass them to `diagnostics.interval` for the mean with an
+    interval.
 
     Args:
-      loss, mask: as for `hessian_top`. samples: how many products.
+      params: pytree of float arrays.
+      loss: params -> scalar, as for `hessian_top`.
+      key: draws the signs.
+      mask: takes the Hessian of the kept weights alone, as for `hessian_top`.
+      samples: the number of products.
 
-    Raises InputError for fewer than one sample.
+    Returns:
+      A vector of `samples` estimates.
 
-    >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
-    >>> hessian_trace({"w": jnp.ones(2)}, loss, key=jax.random.key(0), samples=2)
-    Array([3., 3.], dtype=float32)
+    Raises:
+      InputError: fewer than one sample.
+
+    Examples:
+      >>> loss = lambda p: 2.0 * p["w"][0] ** 2 - 0.5 * p["w"][1] ** 2
+      >>> hessian_trace({"w": jnp.ones(2)}, loss, key=jax.random.key(0), samples=2)
+      Array([3., 3.], dtype=float32)
     """
     check_count(1, samples=samples)
     check_key("key", key)

@@ -1,4 +1,4 @@
-"""Means of replicates, and how far they can be trusted."""
+"""Means of replicates with confidence intervals."""
 
 import math
 import statistics
@@ -29,22 +29,34 @@ class Interval(NamedTuple):
 
 
 def interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
-    """The mean of replicates with its confidence interval by Student's t: values ± t · s / √n, in their own unit.
+    """Return the mean of replicates with its confidence interval by Student's t: values ± t · s / √n, in their own
+    unit.
 
-    One value has a mean, but its interval is NaN, which compares as False with everything: a claim that intervals are
-    apart then fails, as it should. A value that is not finite, as of a training that diverged, makes both NaN. Raises
-    InputError for no values, or for a confidence outside (0, 1).
+    A single value has a mean, but its interval is NaN, which compares as False with everything. A claim that intervals
+    are apart then fails, as it should. A value that is not finite, such as that of a training that diverged, makes both
+    NaN.
 
-    >>> interval([1.0, 2.0, 3.0])
-    Interval(mean=2.0, half_width=2.484...)
-    >>> interval([0.97, 0.98, 0.98, 0.99]).low > interval([0.93, 0.94, 0.92, 0.93]).high
-    True
+    Args:
+      values: the value of each replicate.
+      confidence: the probability that the interval covers the mean.
+
+    Returns:
+      An Interval.
+
+    Raises:
+      InputError: no values, or a confidence outside (0, 1).
+
+    Examples:
+      >>> interval([1.0, 2.0, 3.0])
+      Interval(mean=2.0, half_width=2.484...)
+      >>> interval([0.97, 0.98, 0.98, 0.99]).low > interval([0.93, 0.94, 0.92, 0.93]).high
+      True
     """
     check_number(confidence=confidence)
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1, such as 0.95")
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise InputError(f"values={values!r} is no sequence; pass the value of each replicate")
+        raise InputError(f"values={values!r} is not a sequence; pass the value of each replicate")
     values = list(values)
     for value in values:
         check_number(values=value)

@@ -17,7 +17,7 @@ _LIMIT, _STEEPNESS, _MIDDLE, _OFFSET = 1.2618047, 0.88767525, 2.30436435, -0.310
 
 
 class FilterQuality(NamedTuple):
-    """How degenerated a layer is (Gavrikov & Keuper, 2022, CNN Filter DB).
+    """The degeneration of a convolution layer, in four numbers (Gavrikov & Keuper, 2022, CNN Filter DB).
 
     Attributes:
       sparsity: the part of the kernels whose weights are all below 1 % of the layer's largest.
@@ -33,14 +33,15 @@ class FilterQuality(NamedTuple):
 
 
 def filter_quality(kernel: jax.Array) -> FilterQuality:
-    """Four numbers about a convolution: `kernel` is (height, width, inputs, outputs).
+    """Return four numbers about a convolution: `kernel` is (height, width, inputs, outputs).
 
     The published readings are of 3 × 3 kernels. Raises InputError for other ranks, fewer than two filters or kernels of
     one weight.
 
-    >>> kernel = jnp.ones((3, 3, 1, 4))
-    >>> round(float(filter_quality(kernel).orthogonality), 3) == 0
-    True
+    Examples:
+      >>> kernel = jnp.ones((3, 3, 1, 4))
+      >>> round(float(filter_quality(kernel).orthogonality), 3) == 0
+      True
     """
     check_array("kernel", kernel, np.floating)
     if kernel.ndim != 4 or kernel.shape[-1] < 2 or kernel.shape[0] * kernel.shape[1] < 2:
@@ -67,7 +68,7 @@ def _variance_entropy(kernels: jax.Array) -> jax.Array:
 
 
 def _orthogonality(filters: jax.Array) -> jax.Array:
-    """1 − the mean |cosine| of two filters, as published: sum |G − I| over the pairs."""
+    """Return 1 − the mean |cosine| of two filters, as published: sum |G − I| over the pairs."""
     norms = jnp.linalg.norm(filters, axis=1, keepdims=True)
     filters = filters / jnp.where(norms > 0, norms, 1)
     apart = jnp.abs(filters @ filters.T - jnp.eye(len(filters)))

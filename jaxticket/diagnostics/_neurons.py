@@ -25,17 +25,22 @@ class DeadNeurons(NamedTuple):
 
 
 def dead_neurons(activations: jax.Array, *, cut: jax.Array | None = None) -> DeadNeurons:
-    """The dead-neuron rates of a layer, from its activations on some examples after the nonlinearity.
+    """Return the dead-neuron rates of a layer, from its activations on some examples after the nonlinearity.
 
     Args:
       activations: (examples, …, neurons). Rates of equal batches may be averaged.
-      cut: (neurons,), True where no input is connected, as `cut_off(kernel_mask)` says; None for a dense layer. With a
-        positive bias such a neuron is not 0 but constant: it is counted as static all the same.
+      cut: (neurons,), True where no input is connected, as `cut_off(kernel_mask)` returns; None for a dense layer. With
+        a positive bias such a neuron is not 0 but constant: it is counted as static all the same.
 
-    Raises InputError for activations without examples, or a `cut` of another length.
+    Returns:
+      A DeadNeurons.
 
-    >>> dead_neurons(jnp.array([[0.0, 1.0, 0.0], [0.0, 2.0, 1.0]]), cut=jnp.array([True, False, False])).dynamic
-    Array(0.25, dtype=float32)
+    Raises:
+      InputError: activations without examples, or a `cut` of another length.
+
+    Examples:
+      >>> dead_neurons(jnp.array([[0.0, 1.0, 0.0], [0.0, 2.0, 1.0]]), cut=jnp.array([True, False, False])).dynamic
+      Array(0.25, dtype=float32)
     """
     check_array("activations", activations)
     check_mask("cut", cut)
@@ -44,7 +49,7 @@ def dead_neurons(activations: jax.Array, *, cut: jax.Array | None = None) -> Dea
     neurons = activations.shape[-1]
     cut = jnp.zeros(neurons, bool) if cut is None else cut
     if cut.shape != (neurons,):
-        raise InputError(f"cut has shape {cut.shape}, and the activations are of {neurons} neurons")
+        raise InputError(f"cut has shape {cut.shape}, but the activations have {neurons} neurons")
     silence = jnp.mean(activations == 0, axis=range(activations.ndim - 1), dtype=jnp.float32)
     others = jnp.maximum(jnp.sum(~cut), 1)
     return DeadNeurons(
@@ -55,10 +60,11 @@ def dead_neurons(activations: jax.Array, *, cut: jax.Array | None = None) -> Dea
 
 
 def cut_off(mask: jax.Array) -> jax.Array:
-    """Which output neurons have no input left: (neurons,) of a kernel's mask (…, inputs, neurons).
+    """Mark the output neurons that have no input left: (neurons,) of a kernel's mask (…, inputs, neurons).
 
-    >>> cut_off(jnp.array([[True, False], [False, False]]))
-    Array([False,  True], dtype=bool)
+    Examples:
+      >>> cut_off(jnp.array([[True, False], [False, False]]))
+      Array([False,  True], dtype=bool)
     """
     check_array("mask", mask, np.bool_)
     return ~jnp.any(mask, axis=range(mask.ndim - 1))

@@ -1,4 +1,4 @@
-"""Which kept weights lie on a path from the input to the output."""
+"""The kept weights that lie on a path from the input to the output."""
 
 from collections.abc import Callable
 
@@ -11,27 +11,35 @@ from jaxticket._jaxpr import captured
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
 
-_SHIFTS = ("bias", "b", "offset", "shift", "beta")  # which bring a signal of their own, that no path brought
+_SHIFTS = ("bias", "b", "offset", "shift", "beta")  # these add a signal that did not come along any path
 
 
 def effective_mask(params: Params, mask: Mask, apply: Callable[[Params, PyTree], PyTree], x: PyTree) -> Mask:
-    """The kept weights that are on some path of kept weights from the input to the output; the others are of no use.
+    """Return the kept weights that are on some path of kept weights from the input to the output; others have no
+    effect.
 
     `density(params, effective_mask(…))` is the effective density, below the direct one where layers are cut (Vysogorets
-    & Kempe, 2023, "Connectivity Matters"). Found exactly, by one pass forward and one back in which every product with
-    a weight yields only whether it is positive.
+    & Kempe, 2023, "Connectivity Matters"). The mask is exact. It takes one pass forward and one back in which every
+    product with a weight yields only whether it is positive.
 
     Args:
+      params: pytree of arrays.
+      mask: a mask with the structure of `params`. Leaves without a mask count as kept, shifts as 0.
       apply: (params, x) -> outputs, of networks of products, increasing activations, norms, pooling and skips. Batch
         statistics that it closes over should be those of initialisation. Not for the queries and keys of attention.
-      x: an example batch; only shapes and dtypes are read. Leaves without a mask count as kept, shifts as 0.
+      x: an example batch; only shapes and dtypes are read.
 
-    Raises StructureError for a mask of another structure.
+    Returns:
+      A mask with the structure of `mask`.
 
-    >>> params = {"a": jnp.ones((1, 2)), "b": jnp.ones((2, 1))}
-    >>> mask = {"a": jnp.array([[True, False]]), "b": jnp.array([[False], [True]])}
-    >>> effective_mask(params, mask, lambda p, x: x @ p["a"] @ p["b"], jnp.ones((1, 1)))["a"]
-    Array([[False, False]], dtype=bool)
+    Raises:
+      StructureError: a mask of another structure.
+
+    Examples:
+      >>> params = {"a": jnp.ones((1, 2)), "b": jnp.ones((2, 1))}
+      >>> mask = {"a": jnp.array([[True, False]]), "b": jnp.array([[False], [True]])}
+      >>> effective_mask(params, mask, lambda p, x: x @ p["a"] @ p["b"], jnp.ones((1, 1)))["a"]
+      Array([[False, False]], dtype=bool)
     """
     check_structure("mask", mask, "params", params)
     ones = jax.tree.map(
@@ -53,7 +61,7 @@ def _link(p: jax.Array, name: str) -> jax.Array:
 
 @jax.custom_vjp
 def _positive(signal: jax.Array) -> jax.Array:
-    """1 where a signal arrives; backwards, 1 where it goes on to the output. Counts of paths would overflow."""
+    """Return 1 where a signal arrives; backwards, 1 where it reaches the output. Counts of paths would overflow."""
     return (signal > 0).astype(signal.dtype)
 
 

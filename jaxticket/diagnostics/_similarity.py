@@ -1,4 +1,4 @@
-"""How alike two networks see the same examples."""
+"""The similarity of two networks' representations of the same examples."""
 
 import jax
 import jax.numpy as jnp
@@ -9,20 +9,26 @@ from jaxticket.errors import InputError
 
 
 def linear_cka(x: jax.Array, y: jax.Array, *, debiased: bool = False) -> jax.Array:
-    """Linear centred kernel alignment of two representations, 1 if they are alike (Kornblith et al., 2019).
+    """Return the linear centred kernel alignment of two representations, 1 if they are alike (Kornblith et al., 2019).
 
-    Invariant to rotations and isotropic scaling of either, not to other linear maps.
+    It is invariant to rotations and isotropic scaling of either, not to other linear maps.
 
     Args:
-      x, y: (examples, features) of the same examples; the features may differ in number.
-      debiased: replaces each inner product by its unbiased estimate (Song et al., 2012): with fewer examples than
-        features the plain value is near 1 whatever the representations are. Needs four examples, and may be below 0.
+      x: (examples, features), the representation of one network.
+      y: (examples, features) of the same examples; the features may differ in number.
+      debiased: replaces each inner product by its unbiased estimate (Song et al., 2012). With fewer examples than
+        features the plain value is near 1 whatever the representations are. It needs four examples, and may be below 0.
 
-    Raises InputError for other shapes.
+    Returns:
+      A scalar.
 
-    >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
-    >>> round(float(linear_cka(x, 3 * x[:, ::-1])), 5)
-    1.0
+    Raises:
+      InputError: other shapes.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
+      >>> round(float(linear_cka(x, 3 * x[:, ::-1])), 5)
+      1.0
     """
     check_array("x", x, np.floating)
     check_array("y", y, np.floating)
@@ -37,14 +43,14 @@ def linear_cka(x: jax.Array, y: jax.Array, *, debiased: bool = False) -> jax.Arr
 
 
 def _inner(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Of the kernels x xᵀ and y yᵀ, as matrices: in whichever form is smaller."""
+    """Return the inner product of the kernels x xᵀ and y yᵀ, as matrices: in whichever form is smaller."""
     if x.shape[0] < max(x.shape[1], y.shape[1]):
         return jnp.sum((x @ x.T) * (y @ y.T))
     return jnp.sum(jnp.square(x.T @ y))
 
 
 def _debiased(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Without the diagonals, whose expectation is not 0 for unrelated x and y."""
+    """Return the inner product without the diagonals, whose expectation is not 0 for unrelated x and y."""
     n = len(x)
     k, m = (z @ z.T * (1 - jnp.eye(n)) for z in (x, y))
     means = jnp.sum(k) * jnp.sum(m) / ((n - 1) * (n - 2))

@@ -1,4 +1,4 @@
-"""How soon a training gets there, from the history of what was measured during it."""
+"""The speed of a training, from the history of its measurements."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,25 @@ from jaxticket.errors import InputError
 
 
 def steps_to_reach(target: float, *, steps: Sequence[int], values: Sequence[float]) -> int | None:
-    """The first step at which a value is at least `target`, such as the dense network's accuracy; None if none is.
+    """Return the first step at which a value is at least `target`, such as the dense network's accuracy.
 
     `values[i]` was measured at `steps[i]`, so the answer is as fine as the measurements. NaN reaches nothing. For a
-    loss give the negative of target and values. Raises InputError for histories that are empty, of different lengths
-    or whose steps do not rise.
+    loss give the negative of target and values.
 
-    >>> steps_to_reach(0.9, steps=[100, 200, 300], values=[0.7, 0.92, 0.91])
-    200
+    Args:
+      target: the value to reach.
+      steps: the steps of the measurements, rising.
+      values: the value measured at each step.
+
+    Returns:
+      A step, or None if no value reaches the target.
+
+    Raises:
+      InputError: histories that are empty, of different lengths or whose steps do not rise.
+
+    Examples:
+      >>> steps_to_reach(0.9, steps=[100, 200, 300], values=[0.7, 0.92, 0.91])
+      200
     """
     check_number(target=target)
     at, measured = _history(steps, values)
@@ -25,14 +36,23 @@ def steps_to_reach(target: float, *, steps: Sequence[int], values: Sequence[floa
 
 
 def early_stopping_step(*, steps: Sequence[int], losses: Sequence[float]) -> int:
-    """The step of the lowest validation loss, the first of equals: how fast a network learns, in its authors' measure
-    for winning tickets (Frankle & Carbin, 2019).
+    """Return the step of the lowest validation loss, the first of equal losses.
 
-    `losses[i]` was measured at `steps[i]`, on validation data. NaN counts as infinite. Raises InputError for histories
-    that are empty, of different lengths, whose steps do not rise, or that hold nothing but NaN.
+    The authors of winning tickets measure by it the speed of learning (Frankle & Carbin, 2019).
 
-    >>> early_stopping_step(steps=[100, 200, 300], losses=[0.5, 0.3, 0.4])
-    200
+    Args:
+      steps: the steps of the measurements, rising.
+      losses: the loss at each step, on validation data. NaN counts as infinite.
+
+    Returns:
+      A step.
+
+    Raises:
+      InputError: histories that are empty, of different lengths, whose steps do not rise, or that hold nothing but NaN.
+
+    Examples:
+      >>> early_stopping_step(steps=[100, 200, 300], losses=[0.5, 0.3, 0.4])
+      200
     """
     at, measured = _history(steps, losses)
     if np.all(np.isnan(measured)):
@@ -44,7 +64,9 @@ def _history(steps: Sequence[int], values: Sequence[float]) -> tuple[np.ndarray,
     try:
         at, measured = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"steps={steps!r:.80} or values={values!r:.80} hold what is no number ({error})") from error
+        raise InputError(
+            f"steps={steps!r:.80} or values={values!r:.80} hold something that is not a number ({error})"
+        ) from error
     if at.ndim != 1 or at.shape != measured.shape or not len(at):
         raise InputError(
             f"a history of {at.shape} steps and {measured.shape} values; give one value a step, at least one"

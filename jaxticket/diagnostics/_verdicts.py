@@ -1,4 +1,4 @@
-"""Is it a winning ticket? The rigorous definition, as a typed answer with its evidence."""
+"""The rigorous definition of a winning ticket, as a typed answer with its evidence."""
 
 import enum
 import math
@@ -12,7 +12,7 @@ from jaxticket.errors import InputError
 
 
 class Outcome(enum.Enum):
-    """What a sparse network is, from best to least informative."""
+    """The class of a sparse network, from best to least informative."""
 
     JACKPOT = "jackpot"  # clearly above the random reinit, and no worse than the dense network
     SECONDARY = "secondary"  # clearly above the random reinit, but below the dense network
@@ -22,7 +22,7 @@ class Outcome(enum.Enum):
 
 
 class Sample(NamedTuple):
-    """Replicates in short: mean, half the width of its 95 % interval, standard deviation, and their number."""
+    """The summary of replicates: mean, half the width of its 95 % interval, standard deviation, and their number."""
 
     mean: float
     half_width: float
@@ -38,16 +38,19 @@ class Comparison(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Does the difference exceed its margin?"""
+        """Whether the difference exceeds its margin."""
         return self.difference > self.margin
 
 
 class Verdict(NamedTuple):
-    """The outcome, and all that it rests on; accuracies are fractions.
+    """The outcome, and the evidence for it; accuracies are fractions.
 
     Attributes:
       outcome: the answer.
-      dense, ticket, reinit, retrained: what was measured.
+      dense: the dense network.
+      ticket: its mask over its own weights.
+      reinit: the same masks over fresh weights.
+      retrained: the trained weights, pruned and trained once more.
       recipe: best − dense. Clear: the recipe is bad.
       sparsity: dense − reinit. Not clear: the sparsity is trivial.
       gap: ticket − reinit. Not clear: no ticket.
@@ -76,24 +79,31 @@ def verdict(
     best: float,
     margin: float = 0.005,
 ) -> Verdict:
-    """The verdict on a sparse network by the definition of "Sanity Checks for Lottery Tickets" (Ma et al., 2021).
+    """Classify a sparse network by the definition of "Sanity Checks for Lottery Tickets" (Ma et al., 2021).
 
-    All were trained by one recipe for as many epochs. A difference counts if it exceeds
-    max(margin, 2 · √(s_a²/n_a + s_b²/n_b)). In this order: a dense network clearly below `best` means a bad recipe; a
-    reinit that is not clearly below the dense network, a trivial sparsity; a ticket not clearly above the reinit, no
-    ticket; then the mean decides, at or above the dense network's for the jackpot.
+    All networks were trained by one recipe for as many epochs. A difference counts if it exceeds max(margin, 2 ·
+    √(s_a²/n_a + s_b²/n_b)). The rules apply in this order. A dense network clearly below `best` means a bad recipe. A
+    reinit that is not clearly below the dense network means a trivial sparsity. A ticket not clearly above the reinit
+    means no ticket. Otherwise the mean decides: at or above the dense network's it is the jackpot.
 
     Args:
-      dense, ticket: test accuracies, one a replicate, in [0, 1]: the dense network, and its mask over its own weights.
-      reinit: the same masks over fresh weights. retrained: the trained weights, pruned and trained once more.
-      best: the best accuracy known of the dense network, whatever the recipe; margin: the least difference to count.
+      dense: test accuracies of the dense network, one a replicate, in [0, 1].
+      ticket: those of its mask over its own weights.
+      reinit: those of the same masks over fresh weights.
+      retrained: those of the trained weights, pruned and trained once more.
+      best: the best accuracy known of the dense network, whatever the recipe.
+      margin: the least difference that counts.
+
+    Returns:
+      A Verdict.
 
     Raises:
-      InputError: fewer than two replicates, values outside [0, 1] (percentages, NaN), a negative margin.
+      InputError: fewer than two replicates, values outside [0, 1] (percentages, NaN), or a negative margin.
 
-    >>> found = verdict([0.985, 0.984], [0.986, 0.985], [0.960, 0.962], [0.980, 0.981], best=0.985)
-    >>> found.outcome, found.gap.clear
-    (<Outcome.JACKPOT: 'jackpot'>, True)
+    Examples:
+      >>> result = verdict([0.985, 0.984], [0.986, 0.985], [0.960, 0.962], [0.980, 0.981], best=0.985)
+      >>> result.outcome, result.gap.clear
+      (<Outcome.JACKPOT: 'jackpot'>, True)
     """
     for name, values in (("dense", dense), ("ticket", ticket), ("reinit", reinit), ("retrained", retrained)):
         _check_accuracies(name, values)
@@ -130,7 +140,7 @@ def _compare(a: Sample, b: Sample, least: float) -> Comparison:
 
 def _check_accuracies(name: str, values: Sequence[float]) -> None:
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise InputError(f"{name}={values!r} is no sequence; pass the accuracy of each replicate")
+        raise InputError(f"{name}={values!r} is not a sequence; pass the accuracy of each replicate")
     for value in values:
         check_number(**{name: value})
     if not all(0 <= value <= 1 for value in values):

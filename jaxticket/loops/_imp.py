@@ -11,7 +11,7 @@ from jaxticket.errors import InputError
 from jaxticket.loops._level import Level, LevelStore, PruneFn
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
-from jaxticket.tickets._ticket import rewind as rewound
+from jaxticket.tickets._ticket import rewind as rewind_ticket
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.typing import Density, Key, Trained, TrainFn
 
@@ -26,20 +26,20 @@ def imp(
     key: Key,
     store: LevelStore | None = None,
 ) -> Iterator[Level]:
-    """Searches for winning tickets by iterative pruning (Frankle & Carbin, 2019).
+    """Search for winning tickets by iterative pruning (Frankle & Carbin, 2019).
 
     Level 0 trains `ticket` at densities[0] (usually 1.0, its mask as it is). Each next level prunes what the last one
     trained, survivors among survivors, rewinds, and trains again. Densities (1.0, d) make it one-shot pruning.
     Training gets copies of all arrays and may donate them. With a `store`, a level that is there is loaded instead of
-    trained, so a killed search goes on from its last finished level to the same bits.
+    trained, so a killed search resumes from its last finished level to the same bits.
 
     Args:
       train: called as train(params, state, mask, key, step=..., opt_state=...), with masked parameters.
-      ticket: parameters at the rewind point, not masked, and the mask that says what can be pruned.
+      ticket: parameters at the rewind point, not masked, and the mask of the weights that can be pruned.
       densities: for each level, the fraction kept of the weights that are not None in the mask, or a pytree of such
         fractions; never increasing.
       prune: chooses the survivors, such as `loops.prune_by(scores.magnitude)`.
-      rewind: what the next level starts from.
+      rewind: the policy that makes the ticket of the next level.
       key: folded with the level's index, see `level_keys`.
       store: keeps finished levels, such as `Store(directory)`.
 
@@ -50,7 +50,7 @@ def imp(
       InputError: no densities, one outside [0, 1], or one above its predecessor, before anything is trained.
       CheckpointError: the store holds levels of another search.
     """
-    densities = listed(densities)
+    densities = as_densities(densities)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
@@ -110,33 +110,54 @@ def next_ticket(
 def train_level(
     train: TrainFn, ticket: Ticket, *, index: int, density: Density, key: Key, store: LevelStore | None = None
 ) -> Level:
-    """Trains one ticket as a level, unless the store has it: a step of `imp`, and all of a control.
+    """Train one ticket as a level, unless the store has it: a step of `imp`, and all of a control.
 
-    Training gets copies, so that it may donate every buffer. Raises CheckpointError if the store holds, at this
-    index, what was trained from another ticket or key.
+    Training gets copies, so that it may donate every buffer.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from jaxticket.typing import Trained
-    >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])})
-    >>> train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {})
-    >>> train_level(train, ticket, index=0, density=0.5, key=jax.random.key(0)).trained.params
-    {'w': Array([1., 0.], dtype=float32)}
+    Args:
+      train: as for `imp`.
+      ticket: the ticket to train.
+      index: the number of the level.
+      density: its density, for the record.
+      key: a typed PRNG key.
+      store: keeps finished levels, such as `Store(directory)`.
+
+    Returns:
+      The level.
+
+    Raises:
+      CheckpointError: the store holds, at this index, a level that was trained from another ticket or key.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxticket.typing import Trained
+      >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])})
+      >>> train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {})
+      >>> train_level(train, ticket, index=0, density=0.5, key=jax.random.key(0)).trained.params
+      {'w': Array([1., 0.], dtype=float32)}
     """
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
         state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))
-        trained = train(rewound(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
+        trained = train(rewind_ticket(ticket), state, mask, key, step=ticket.step, opt_state=opt_state)
         if store is not None:
             store.save(index, ticket, trained, key=key)
     return Level(index, density, ticket, trained)
 
 
 def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
-    """The keys with which level `index` of imp(key=key) trains and prunes.
+    """Return the keys with which level `index` of imp(key=key) trains and prunes.
 
     A control trained with the same key sees the same examples in the same order as the ticket of that level.
+
+    Args:
+      index: the number of the level.
+      key: the key of the search.
+
+    Returns:
+      The keys for training and for pruning.
     """
     check_key("key", key)
     if not isinstance(index, jax.core.Tracer):
@@ -145,8 +166,8 @@ def level_keys(index: int | jax.Array, *, key: Key) -> tuple[Key, Key]:
     return train_key, prune_key
 
 
-def listed(densities: Any) -> tuple[Density, ...]:
-    """The densities of levels, numbers as floats. Raises InputError for what is no sequence."""
+def as_densities(densities: Any) -> tuple[Density, ...]:
+    """Return the densities of levels, numbers as floats. Raises InputError for anything but a sequence."""
     if not isinstance(densities, Iterable) or isinstance(densities, str):
-        raise InputError(f"densities={densities!r:.80} is no sequence; pass one, such as schedules.levels(18)")
+        raise InputError(f"densities={densities!r:.80} is not a sequence; pass one, such as schedules.levels(18)")
     return tuple(known(d) for d in densities)

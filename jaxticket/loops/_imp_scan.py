@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket._checks import check_densities, check_fits
-from jaxticket.loops._imp import level_keys, listed
+from jaxticket.loops._imp import as_densities, level_keys
 from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
 from jaxticket.tickets import rewinds
@@ -33,16 +33,19 @@ def imp_scan(
     rewind: Rewind = rewinds.weights(),
     key: Key,
 ) -> Levels:
-    """What `imp` does, as a pure function that compiles to one program: for `jax.jit`, `jax.vmap` and many replicates.
+    """Search as `imp` does, by a pure function that compiles to one program: for `jax.jit`, `jax.vmap` and replicates.
 
     Every level lives on the device until the end, and nothing can be resumed: searches of hours belong to `imp`. Keys
-    are used as by `imp`. Densities may be traced, then they are not checked; all are rounded to float32, and the number
+    are used as by `imp`. Densities may be traced, and are then not checked. All are rounded to float32, and the number
     of weights kept may differ from that of `imp` by one.
 
     Args:
       train: traceable, such as `scan_train(recipe, steps=...)`.
-      ticket, densities, rewind, key: as for `imp`.
+      ticket: as for `imp`.
+      densities: as for `imp`.
       prune: as for `imp`, of traced densities: `loops.prune_by(...)` without `minimum`.
+      rewind: as for `imp`.
+      key: as for `imp`.
 
     Returns:
       Levels(density, mask, trained), each array with a leading axis over the levels.
@@ -50,17 +53,18 @@ def imp_scan(
     Raises:
       InputError: no densities, one outside [0, 1], or one above its predecessor.
 
-    >>> import jax, jax.numpy as jnp
-    >>> import jaxticket as jt
-    >>> from jaxticket import schedules
-    >>> ticket = Ticket({"w": jnp.arange(1.0, 9.0)}, {"w": jnp.ones(8, bool)})
-    >>> train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {})
-    >>> densities = schedules.levels(3, rate=0.5)
-    >>> search = lambda key: imp_scan(train, ticket, densities=densities, prune=jt.loops.prune_by(), key=key)
-    >>> jax.jit(search)(jax.random.key(0)).mask["w"].sum(-1)
-    Array([8, 4, 2], dtype=int32)
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jaxticket as jt
+      >>> from jaxticket import schedules
+      >>> ticket = Ticket({"w": jnp.arange(1.0, 9.0)}, {"w": jnp.ones(8, bool)})
+      >>> train = lambda params, state, mask, key, *, step, opt_state: Trained(params, state, {})
+      >>> densities = schedules.levels(3, rate=0.5)
+      >>> search = lambda key: imp_scan(train, ticket, densities=densities, prune=jt.loops.prune_by(), key=key)
+      >>> jax.jit(search)(jax.random.key(0)).mask["w"].sum(-1)
+      Array([8, 4, 2], dtype=int32)
     """
-    densities = listed(densities)
+    densities = as_densities(densities)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     if not any(isinstance(d, jax.core.Tracer) for d in jax.tree.leaves(list(densities))):
         check_densities(densities, ticket.mask)
@@ -75,7 +79,7 @@ def imp_scan(
         params = apply_mask(ticket.params, ticket.mask)
         return train(params, ticket.state, ticket.mask, key, step=ticket.step, opt_state=ticket.opt_state)
 
-    # The first ticket stands apart: a policy may change its step, or drop the state of its optimizer.
+    # The first ticket is separate: a policy may change its step, or drop the state of its optimizer.
     trained = level(ticket, first_key)
     first = (ticket.mask, trained)
     if len(densities) == 1:

@@ -1,4 +1,4 @@
-"""A level of the search: a ticket and what came of training it."""
+"""A level of the search: a ticket and the result of its training."""
 
 from typing import NamedTuple, Protocol
 
@@ -16,16 +16,16 @@ class Level(NamedTuple):
 
 
 class PruneFn(Protocol):
-    """Chooses, among the weights that `mask` keeps, those to keep at a lower density."""
+    """Choose, among the weights that `mask` keeps, those to keep at a lower density."""
 
     def __call__(self, params: Params, mask: Mask, density: Density, *, key: Key) -> Mask: ...
 
 
 class LevelStore(Protocol):
-    """Keeps finished levels, so that a killed search does not train them again."""
+    """A store of finished levels, so that a killed search does not train them again."""
 
     def load(self, index: int, ticket: Ticket, *, key: Key) -> Trained | None:
-        """What training `ticket` with `key` gave as level `index`, or None if it was not finished."""
+        """Return the result of training `ticket` with `key` as level `index`, or None if it was not finished."""
 
     def save(self, index: int, ticket: Ticket, trained: Trained, *, key: Key) -> None:
-        """Keeps level `index`, finished: what training `ticket` with `key` gave."""
+        """Save the finished level `index`, the result of training `ticket` with `key`."""

@@ -1,4 +1,4 @@
-"""How a level is pruned: a score, a unit and a scope make a `PruneFn`."""
+"""The pruning of a level: a score, a unit and a scope make a `PruneFn`."""
 
 import functools
 
@@ -22,26 +22,30 @@ def prune_by(
     scope: Scope = scopes.tree(),
     minimum: int = 0,
 ) -> PruneFn:
-    """Keeps the highest scores among the survivors: global magnitude pruning by default (Frankle & Carbin, 2019).
+    """Keep the highest scores among the survivors: global magnitude pruning by default (Frankle & Carbin, 2019).
 
-    The function returned, (params, mask, density, *, key) -> mask, prunes the leaves where `mask` is not None;
+    The returned function, (params, mask, density, *, key) -> mask, prunes the leaves where `mask` is not None;
     density counts all units of these leaves, not the survivors. It compiles once for all levels.
 
     Args:
-      score: what is important; called with the parameters, the mask and the key.
+      score: the importance of a weight; called with the parameters, the mask and the key.
       unit: weights that live or die together.
       scope: units that compete with each other. With scopes.leaf() a density may be a pytree.
-      minimum: units that each leaf keeps whatever the others do, if it has as many; the total is still exact. The
-        "minimum threshold" of Global MP (Gupta et al., 2022), filled up globally. Needs scopes.tree().
+      minimum: units that each leaf keeps in any case, if it has as many; the total is still exact. The
+        "minimum threshold" of Global MP (Gupta et al., 2022), filled up globally. It needs scopes.tree().
+
+    Returns:
+      The pruning function.
 
     Raises:
       InputError: a negative minimum or one without scopes.tree(); when pruning, minima that exceed the density.
 
-    >>> import jax, jax.numpy as jnp
-    >>> params = {"a": jnp.array([0.9, 0.8, 0.7, 0.6]), "b": jnp.array([0.1, 0.05])}
-    >>> prune = prune_by(minimum=1)
-    >>> prune(params, jax.tree.map(lambda p: jnp.ones_like(p, bool), params), 0.5, key=jax.random.key(0))
-    {'a': Array([ True,  True, False, False], dtype=bool), 'b': Array([ True, False], dtype=bool)}
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> params = {"a": jnp.array([0.9, 0.8, 0.7, 0.6]), "b": jnp.array([0.1, 0.05])}
+      >>> prune = prune_by(minimum=1)
+      >>> prune(params, jax.tree.map(lambda p: jnp.ones_like(p, bool), params), 0.5, key=jax.random.key(0))
+      {'a': Array([ True,  True, False, False], dtype=bool), 'b': Array([ True, False], dtype=bool)}
     """
     check_minimum(minimum, scope)
 
@@ -54,7 +58,7 @@ def prune_by(
             if s is None and m is not None
         ]
         if unscored:
-            raise InputError(f"the score has nothing for {unscored}; leave these leaves out of the mask (None).")
+            raise InputError(f"the score gives no values for {unscored}; leave these leaves out of the mask (None).")
         values = protect(values, density, minimum=minimum, unit=unit, mask=mask)
         return select(values, density, unit=unit, scope=scope, mask=mask)
 

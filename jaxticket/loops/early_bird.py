@@ -1,7 +1,8 @@
-"""Early-Bird tickets: when has the mask that training would be pruned to stopped changing (You et al., 2020)?
+"""Early-Bird tickets: training stops being dense when its pruning mask stops changing (You et al., 2020).
 
-A mask is drawn at the start of each epoch, from the scales of batch norms (`scores.slimming`) or in any other way, and
-compared with those of the epochs before. Once it has settled, dense training can end, and the pruned network goes on.
+A mask is drawn at the start of each epoch, from the scales of batch norms (`scores.slimming`) or in any other way. It
+is compared with those of the epochs before. Once it has settled, dense training can end, and the pruned network is
+trained further.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from jaxticket._batching import any_replicate
 from jaxticket._checks import check_count, check_mask, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.typing import Mask, Params, Period, PyTree
 
 __all__ = ["EarlyBird", "WormState", "alive", "bird_of", "init", "update", "worm"]
@@ -37,113 +38,132 @@ class WormState(NamedTuple):
 
 
 def init(mask: Mask, *, length: int = 5) -> EarlyBird:
-    """An empty queue for `length` masks of this structure and these shapes (arrays or jax.ShapeDtypeStruct).
+    """Return an empty queue for `length` masks of this structure and these shapes.
 
-    Raises InputError for a length below 2, or a mask without a leaf.
+    Args:
+      mask: a mask of arrays or jax.ShapeDtypeStruct.
+      length: the masks that the queue holds.
+
+    Returns:
+      The queue.
+
+    Raises:
+      InputError: a length below 2, or a mask without a leaf.
     """
     check_count(0, length=length)
     check_mask("mask", mask)
     if length < 2:
         raise InputError(f"length={length} must be at least 2: masks are compared with each other")
     if not jax.tree.leaves(mask):
-        raise InputError("mask sparsifies no leaf, so that it could not change")
+        raise InputError("mask sparsifies no leaf, so it cannot change")
     masks = _tree.map_present(lambda m: jnp.zeros((length, *m.shape), bool), mask)
     return EarlyBird(masks, jnp.zeros((), jnp.int32))
 
 
 def update(state: EarlyBird, mask: Mask, *, tolerance: float = 0.1) -> tuple[EarlyBird, jax.Array, jax.Array]:
-    """Puts a mask into the queue, and says whether the Early-Bird ticket is found.
+    """Put a mask into the queue, and return whether it holds an Early-Bird ticket.
 
-    Pure: for jit, vmap and scan. Call it once an epoch, at its start, as the authors do; the queue of five can be full,
-    and a ticket found, at the fifth call at the earliest.
+    It is pure, for jit, vmap and scan. Call it once an epoch, at its start, as the authors do. The queue of five is
+    full, and may hold a ticket, at the fifth call at the earliest.
 
     Args:
+      state: the queue.
       mask: as given to `init`, of units (channels) or of weights.
-      tolerance: how far any mask of the queue may lie from the newest one.
+      tolerance: the largest distance allowed from the newest mask to any other of the queue.
 
     Returns:
       The new state; (length − 1,) float32, the parts of the mask's entries in which the older masks differ from this
-      one, the oldest first, 1 for places that are still empty; and a bool scalar: is the queue full, and no distance
-      above the tolerance?
+      one, the oldest first, 1 for places that are still empty; and a bool scalar: whether the queue is full, and no
+      distance above the tolerance.
 
     Raises:
-      StructureError: a mask of another structure. InputError: one of other shapes, or a tolerance outside [0, 1].
+      StructureError: a mask of another structure.
+      InputError: a mask of other shapes, or a tolerance outside [0, 1].
 
-    >>> mask = jnp.array([True, False])
-    >>> state = init(mask)
-    >>> for _ in range(5):
-    ...     state, distances, found = update(state, mask)
-    >>> distances.tolist(), bool(found)
-    ([0.0, 0.0, 0.0, 0.0], True)
+    Examples:
+      >>> mask = jnp.array([True, False])
+      >>> state = init(mask)
+      >>> for _ in range(5):
+      ...     state, distances, settled = update(state, mask)
+      >>> distances.tolist(), bool(settled)
+      ([0.0, 0.0, 0.0, 0.0], True)
     """
     check_number(tolerance=tolerance)
     if not 0 <= known(tolerance) <= 1:
         raise InputError(f"tolerance={tolerance} is not a fraction; pass a number between 0 and 1, such as 0.1")
-    state = _pushed(state, mask)
+    state = _push(state, mask)
     distances = _distances(state)
     full = state.count >= len(distances) + 1
     return state, distances, full & jnp.all(distances <= tolerance)
 
 
 def alive(state: EarlyBird) -> Mask:
-    """The mask of what any mask of the queue keeps; everything, as long as the queue is not full.
+    """Return the mask of what any mask of the queue keeps; everything, as long as the queue is not full.
 
-    Its complement is what WORM takes for settled: pruned in all stored masks.
+    WORM takes its complement for settled: pruned in all stored masks.
 
-    >>> state = init(jnp.ones(3, bool), length=2)
-    >>> for mask in ([True, False, False], [False, True, False]):
-    ...     state, _, _ = update(state, jnp.array(mask))
-    >>> alive(state).tolist()
-    [True, True, False]
+    Examples:
+      >>> state = init(jnp.ones(3, bool), length=2)
+      >>> for mask in ([True, False, False], [False, True, False]):
+      ...     state, _, _ = update(state, jnp.array(mask))
+      >>> alive(state).tolist()
+      [True, True, False]
     """
     filling = state.count < _length(state)
     return _tree.map_present(lambda m: jnp.any(m, 0) | filling, state.masks)
 
 
 def worm(draw: Callable[[Params], Mask], *, when: Period, length: int = 5) -> optax.GradientTransformation:
-    """Cuts the updates of what all of the last masks prune, so that an Early-Bird ticket settles sooner.
+    """Cut the updates of weights that all of the last masks prune, so that an Early-Bird ticket settles sooner.
 
-    WORM (Vasudev, 2024, arXiv:2406.11872), as read from its abstract: which parameters are cut is for `draw` to say,
-    and what a newer mask keeps again trains again. First in a chain it truncates gradients, as published, and penalties
-    go on. Last, it holds the parameters still: scales that shrink elsewhere then let what is held back into the mask.
+    This is WORM (Vasudev, 2024, arXiv:2406.11872), as read from its abstract. `draw` decides which parameters are cut,
+    and a weight that a newer mask keeps again trains again. First in a chain it truncates gradients, as published, and
+    penalties still act. Last, it holds the parameters still: scales that shrink elsewhere then let held weights back
+    into the mask.
 
     Args:
       draw: params -> the mask of this moment, traceable: for scales, shifts and filters of the same channels alike.
-        None leaves are left alone. when: at which updates it is drawn, such as schedules.every(steps_per_epoch).
+        None leaves are left alone.
+      when: the updates at which it is drawn, such as schedules.every(steps_per_epoch).
       length: masks that must agree.
 
-    Raises InputError as `init` does, and if `update` is called without params.
+    Returns:
+      The optax transform.
 
-    >>> from jaxticket import schedules
-    >>> tx = optax.chain(worm(lambda p: jnp.abs(p) > 1, when=schedules.every(1), length=2), optax.sgd(1.0))
-    >>> params = jnp.array([0.5, 5.0])
-    >>> state = tx.init(params)
-    >>> for _ in range(3):
-    ...     updates, state = tx.update(jnp.array([0.25, 0.25]), state, params)
-    ...     params = optax.apply_updates(params, updates)
-    >>> params  # the first trained once, before two masks had left it out
-    Array([0.25, 4.25], dtype=float32)
+    Raises:
+      InputError: as `init`, or `update` is called without params.
+
+    Examples:
+      >>> from jaxticket import schedules
+      >>> tx = optax.chain(worm(lambda p: jnp.abs(p) > 1, when=schedules.every(1), length=2), optax.sgd(1.0))
+      >>> params = jnp.array([0.5, 5.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.array([0.25, 0.25]), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> params  # the first trained once, before two masks had left it out
+      Array([0.25, 4.25], dtype=float32)
     """
 
     def begin(params: Params) -> WormState:
         return WormState(jnp.zeros((), jnp.int32), init(jax.eval_shape(draw, params), length=length))
 
     def step(updates: Params, state: WormState, params: Params | None = None) -> tuple[Params, WormState]:
-        params = required(params, "worm")
+        params = require_params(params, "worm")
         due, bird = when(state.count), state.bird
 
-        def drawn() -> EarlyBird:
+        def draw_if_due() -> EarlyBird:
             # Under vmap this branch runs if any replicate is due; the others keep what they have.
-            return jax.tree.map(lambda new, old: jnp.where(due, new, old), _pushed(bird, draw(params)), bird)
+            return jax.tree.map(lambda new, old: jnp.where(due, new, old), _push(bird, draw(params)), bird)
 
-        bird = jax.lax.cond(any_replicate(due), drawn, lambda: bird)
+        bird = jax.lax.cond(any_replicate(due), draw_if_due, lambda: bird)
         return apply_mask(updates, alive(bird)), WormState(optax.safe_increment(state.count), bird)
 
     return optax.GradientTransformation(begin, step)
 
 
 def bird_of(opt_state: PyTree) -> EarlyBird:
-    """The queue of masks that `worm` keeps in an optimizer state. Raises InputError if there is none."""
+    """Return the queue of masks that `worm` keeps in an optimizer state. Raises InputError if there is none."""
     is_bird = lambda x: isinstance(x, EarlyBird)
     for leaf in jax.tree.leaves(opt_state, is_leaf=is_bird):
         if is_bird(leaf):
@@ -151,16 +171,16 @@ def bird_of(opt_state: PyTree) -> EarlyBird:
     raise InputError("opt_state holds no EarlyBird; build the optimizer with early_bird.worm")
 
 
-def _pushed(state: EarlyBird, mask: Mask) -> EarlyBird:
+def _push(state: EarlyBird, mask: Mask) -> EarlyBird:
     check_structure("mask", mask, "state.masks", state.masks)
     check_mask("mask", mask)
 
-    def one(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
+    def push(name: str, old: jax.Array, new: jax.Array) -> jax.Array:
         if old.shape[1:] != new.shape:
             raise InputError(f"mask at {name!r} has shape {new.shape}, but the queue was made for {old.shape[1:]}")
         return jnp.concatenate([old[1:], new[None]])
 
-    masks = _tree.map_present(one, _tree.names(mask), state.masks, mask)
+    masks = _tree.map_present(push, _tree.names(mask), state.masks, mask)
     return EarlyBird(masks, optax.safe_increment(state.count))
 
 

@@ -1,4 +1,4 @@
-"""Masks as values: their algebra, what they do to parameters, how they are measured and packed."""
+"""Masks as values: their algebra, their application to parameters, their measures, and packing."""
 
 from jaxticket.masks._algebra import complement, difference, empty_like, full_like, intersection, union
 from jaxticket.masks._apply import apply_mask, gate

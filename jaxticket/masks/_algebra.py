@@ -1,4 +1,4 @@
-"""Masks of one set of parameters form a Boolean algebra. Leaves broadcast to each other; None stays None."""
+"""The Boolean algebra of the masks of one set of parameters. Leaves broadcast to each other; None stays None."""
 
 from collections.abc import Callable
 
@@ -12,69 +12,101 @@ from jaxticket.typing import Mask
 
 
 def union(a: Mask, b: Mask) -> Mask:
-    """Kept by `a` or by `b`. Leaves broadcast: a channel mask (1, C) and a weight mask (R, C) give (R, C).
+    """Return the mask that keeps the entries of `a` or of `b`.
 
-    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+    Leaves broadcast: a channel mask (1, C) and a weight mask (R, C) give (R, C).
 
-    >>> import jax.numpy as jnp
-    >>> union(jnp.array([True, False, False]), jnp.array([True, True, False]))
-    Array([ True,  True, False], dtype=bool)
+    Args:
+      a: a mask.
+      b: another mask of the same parameters.
+
+    Returns:
+      A mask with the structure of both.
+
+    Raises:
+      StructureError: trees that differ, or a leaf that is None in only one of them.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> union(jnp.array([True, False, False]), jnp.array([True, True, False]))
+      Array([ True,  True, False], dtype=bool)
     """
     return _combine(jnp.logical_or, a, b)
 
 
 def intersection(a: Mask, b: Mask) -> Mask:
-    """Kept by `a` and by `b`. Leaves broadcast, as in `union`.
+    """Return the mask that keeps the entries of both `a` and `b`. Leaves broadcast, as in `union`.
 
-    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+    Args:
+      a: a mask.
+      b: another mask of the same parameters.
 
-    >>> import jax.numpy as jnp
-    >>> intersection(jnp.array([True, False, False]), jnp.array([True, True, False]))
-    Array([ True, False, False], dtype=bool)
+    Returns:
+      A mask with the structure of both.
+
+    Raises:
+      StructureError: trees that differ, or a leaf that is None in only one of them.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> intersection(jnp.array([True, False, False]), jnp.array([True, True, False]))
+      Array([ True, False, False], dtype=bool)
     """
     return _combine(jnp.logical_and, a, b)
 
 
 def difference(a: Mask, b: Mask) -> Mask:
-    """Kept by `a` but not by `b`. Leaves broadcast, as in `union`.
+    """Return the mask that keeps the entries of `a` but not of `b`. Leaves broadcast, as in `union`.
 
-    Raises StructureError if the trees differ, or if a leaf is None in only one of them.
+    Args:
+      a: a mask.
+      b: another mask of the same parameters.
 
-    >>> import jax.numpy as jnp
-    >>> difference(jnp.array([True, True, False]), jnp.array([False, True, True]))
-    Array([ True, False, False], dtype=bool)
+    Returns:
+      A mask with the structure of both.
+
+    Raises:
+      StructureError: trees that differ, or a leaf that is None in only one of them.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> difference(jnp.array([True, True, False]), jnp.array([False, True, True]))
+      Array([ True, False, False], dtype=bool)
     """
     return _combine(lambda x, y: jnp.logical_and(x, jnp.logical_not(y)), a, b)
 
 
 def complement(mask: Mask) -> Mask:
-    """Kept where `mask` drops, dropped where it keeps.
+    """Return the mask that keeps the entries which `mask` drops, and drops those which it keeps.
 
-    >>> import jax.numpy as jnp
-    >>> complement({"kernel": jnp.array([True, False]), "bias": None})
-    {'bias': None, 'kernel': Array([False,  True], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> complement({"kernel": jnp.array([True, False]), "bias": None})
+      {'bias': None, 'kernel': Array([False,  True], dtype=bool)}
     """
     check_mask("mask", mask)
     return _tree.map_present(jnp.logical_not, mask)
 
 
 def full_like(mask: Mask) -> Mask:
-    """The mask that keeps everything, in the shapes of `mask`.
+    """Return the mask that keeps everything, in the shapes of `mask`.
 
-    >>> import jax.numpy as jnp
-    >>> full_like({"kernel": jnp.array([True, False]), "bias": None})
-    {'bias': None, 'kernel': Array([ True,  True], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> full_like({"kernel": jnp.array([True, False]), "bias": None})
+      {'bias': None, 'kernel': Array([ True,  True], dtype=bool)}
     """
     check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.ones_like(m, dtype=bool), mask)
 
 
 def empty_like(mask: Mask) -> Mask:
-    """The mask that keeps nothing, in the shapes of `mask`.
+    """Return the mask that keeps nothing, in the shapes of `mask`.
 
-    >>> import jax.numpy as jnp
-    >>> empty_like({"kernel": jnp.array([True, False]), "bias": None})
-    {'bias': None, 'kernel': Array([False, False], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> empty_like({"kernel": jnp.array([True, False]), "bias": None})
+      {'bias': None, 'kernel': Array([False, False], dtype=bool)}
     """
     check_arrays("mask", mask)
     return _tree.map_present(lambda m: jnp.zeros_like(m, dtype=bool), mask)
@@ -85,7 +117,7 @@ def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -
     check_mask("a", a)
     check_mask("b", b)
 
-    def one(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
+    def combine_leaf(name: str, x: jax.Array | None, y: jax.Array | None) -> jax.Array | None:
         if x is None and y is None:
             return None
         if x is None or y is None:
@@ -100,4 +132,4 @@ def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -
             )
         return f(x, y)
 
-    return _tree.tree_map(one, _tree.names(a), a, b)
+    return _tree.tree_map(combine_leaf, _tree.names(a), a, b)

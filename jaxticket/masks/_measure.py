@@ -17,28 +17,45 @@ _MOST = 2**31 - 1  # the largest int32
 
 
 def density(params: Params, mask: Mask) -> jax.Array:
-    """The fraction of weights kept, over the leaves that are sparsified: a float32 scalar; 1 if there are none.
+    """Return the fraction of weights kept, over the leaves that are sparsified.
 
-    `params` gives the shapes: a channel mask counts as its weights do. Any number of weights. Raises StructureError if
-    the mask does not fit the parameters.
+    Args:
+      params: pytree that gives the shapes: a channel mask counts as its weights do. Any number of weights.
+      mask: a mask with the structure of `params`.
 
-    >>> import jax.numpy as jnp
-    >>> density({"w": jnp.ones((2, 4)), "b": jnp.ones(4)}, {"w": jnp.array([[True], [False]]), "b": None})
-    Array(0.5, dtype=float32)
+    Returns:
+      A float32 scalar; 1 if no leaf is sparsified.
+
+    Raises:
+      StructureError: a mask that does not fit the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> density({"w": jnp.ones((2, 4)), "b": jnp.ones(4)}, {"w": jnp.array([[True], [False]]), "b": None})
+      Array(0.5, dtype=float32)
     """
     check_fits(params, mask)
     return _fraction(_kept(params, mask), jnp.float32(_size(params, mask)), empty=1)
 
 
 def nnz(params: Params, mask: Mask) -> jax.Array:
-    """The number of weights kept, over the leaves that are sparsified: an int32 scalar.
+    """Return the number of weights kept, over the leaves that are sparsified.
 
-    Raises InputError for more than 2^31 − 1 weights (`density` has no such limit), StructureError if the mask does
-    not fit the parameters.
+    Args:
+      params: pytree that gives the shapes.
+      mask: a mask with the structure of `params`.
 
-    >>> import jax.numpy as jnp
-    >>> nnz({"w": jnp.ones((2, 4))}, {"w": jnp.array([[True], [False]])})
-    Array(4, dtype=int32)
+    Returns:
+      An int32 scalar.
+
+    Raises:
+      InputError: more than 2^31 − 1 weights (`density` does not have this limit).
+      StructureError: a mask that does not fit the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> nnz({"w": jnp.ones((2, 4))}, {"w": jnp.array([[True], [False]])})
+      Array(4, dtype=int32)
     """
     check_fits(params, mask)
     if _size(params, mask) > _MOST:
@@ -47,13 +64,23 @@ def nnz(params: Params, mask: Mask) -> jax.Array:
 
 
 def iou(params: Params, a: Mask, b: Mask) -> jax.Array:
-    """Intersection over union of what two masks keep, in weights: a float32 scalar; 1 if both keep nothing.
+    """Return the intersection over union of the weights that two masks keep.
 
-    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+    Args:
+      params: pytree that gives the shapes.
+      a: a mask with the structure of `params`.
+      b: another mask, which sparsifies the same leaves.
 
-    >>> import jax.numpy as jnp
-    >>> iou(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
-    Array(0.5, dtype=float32)
+    Returns:
+      A float32 scalar; 1 if both keep nothing.
+
+    Raises:
+      StructureError: a mask that does not fit the parameters, or masks that sparsify different leaves.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> iou(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
+      Array(0.5, dtype=float32)
     """
     _check_both(params, a=a, b=b)
     either = _kept(params, _algebra.union(a, b))
@@ -61,13 +88,23 @@ def iou(params: Params, a: Mask, b: Mask) -> jax.Array:
 
 
 def hamming(params: Params, a: Mask, b: Mask) -> jax.Array:
-    """The fraction of weights on which two masks differ: a float32 scalar.
+    """Return the fraction of weights on which two masks differ.
 
-    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+    Args:
+      params: pytree that gives the shapes.
+      a: a mask with the structure of `params`.
+      b: another mask, which sparsifies the same leaves.
 
-    >>> import jax.numpy as jnp
-    >>> hamming(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
-    Array(0.25, dtype=float32)
+    Returns:
+      A float32 scalar.
+
+    Raises:
+      StructureError: a mask that does not fit the parameters, or masks that sparsify different leaves.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> hamming(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
+      Array(0.25, dtype=float32)
     """
     _check_both(params, a=a, b=b)
     differ = _algebra.union(_algebra.difference(a, b), _algebra.difference(b, a))
@@ -75,20 +112,38 @@ def hamming(params: Params, a: Mask, b: Mask) -> jax.Array:
 
 
 def churn(params: Params, old: Mask, new: Mask) -> jax.Array:
-    """The fraction of the weights kept by `new` that `old` did not keep: a float32 scalar; 0 if it keeps none.
+    """Return the fraction of the weights kept by `new` that `old` did not keep.
 
-    Raises StructureError if a mask does not fit the parameters or sparsifies other leaves than the other.
+    Args:
+      params: pytree that gives the shapes.
+      old: a mask with the structure of `params`.
+      new: a later mask, which sparsifies the same leaves.
 
-    >>> import jax.numpy as jnp
-    >>> churn(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, True, False]))
-    Array(0.5, dtype=float32)
+    Returns:
+      A float32 scalar; 0 if `new` keeps nothing.
+
+    Raises:
+      StructureError: a mask that does not fit the parameters, or masks that sparsify different leaves.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> churn(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, True, False]))
+      Array(0.5, dtype=float32)
     """
     _check_both(params, old=old, new=new)
     return _fraction(_kept(params, _algebra.difference(new, old)), _kept(params, new), empty=0)
 
 
 class Row(NamedTuple):
-    """One leaf of a Summary; density is None if the leaf is not sparsified (kept is then its size), shape in totals."""
+    """One leaf of a Summary.
+
+    Attributes:
+      path: the leaf's path name.
+      shape: the leaf's shape; None in totals.
+      kept: the number of weights kept; the leaf's size if it is not sparsified.
+      size: the number of weights.
+      density: kept / size; None if the leaf is not sparsified.
+    """
 
     path: str
     shape: tuple[int, ...] | None
@@ -102,7 +157,8 @@ class Summary(NamedTuple):
 
     Attributes:
       rows: one for each parameter, in tree order.
-      maskable: totals over the leaves that are sparsified. all: totals over all parameters.
+      maskable: totals over the leaves that are sparsified.
+      all: totals over all parameters.
     """
 
     rows: tuple[Row, ...]
@@ -122,21 +178,33 @@ class Summary(NamedTuple):
 
 
 def summary(params: Params, mask: Mask) -> Summary:
-    """What the mask keeps of each leaf, and in total: of the leaves that are sparsified, and of all parameters.
+    """Return the numbers of weights that the mask keeps, leaf by leaf and in total.
 
-    Counts are Python ints, of weights. Raises InputError under jit (the counts must be known), StructureError if the
-    mask does not fit the parameters.
+    The totals are those of the leaves that are sparsified, and those of all parameters. Counts are Python ints, of
+    weights.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.ones(4)}
-    >>> print(summary(params, {"kernel": jnp.array([[True], [False]]), "bias": None}))
-    path      shape   kept  size  density
-    -------------------------------------
-    bias      (4,)       4     4    dense
-    kernel    (2, 4)     4     8   0.5000
-    -------------------------------------
-    maskable             4     8   0.5000
-    all                  8    12   0.6667
+    Args:
+      params: pytree that gives the shapes.
+      mask: a mask with the structure of `params`, whose values are known.
+
+    Returns:
+      A Summary, which prints as a table.
+
+    Raises:
+      InputError: a call under jit, where the counts are not known.
+      StructureError: a mask that does not fit the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.ones(4)}
+      >>> print(summary(params, {"kernel": jnp.array([[True], [False]]), "bias": None}))
+      path      shape   kept  size  density
+      -------------------------------------
+      bias      (4,)       4     4    dense
+      kernel    (2, 4)     4     8   0.5000
+      -------------------------------------
+      maskable             4     8   0.5000
+      all                  8    12   0.6667
     """
     check_fits(params, mask)
     if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
@@ -173,19 +241,19 @@ def _check_both(params: Params, **masks: Mask) -> None:
 
 
 def _size(params: Params, mask: Mask) -> int:
-    """The number of weights of the leaves that are sparsified."""
+    """Return the number of weights of the leaves that are sparsified."""
     return sum(jax.tree.leaves(_tree.map_present(lambda p, m: math.prod(p.shape), params, mask)))
 
 
 def _kept(params: Params, mask: Mask) -> jax.Array:
-    """The number of weights kept: int32 and exact where that can hold it, else float32."""
+    """Return the number of weights kept: int32 and exact where that can hold it, else float32."""
     dtype = jnp.int32 if _size(params, mask) <= _MOST else jnp.float32
 
-    def one(p: jax.Array, m: jax.Array) -> jax.Array:
+    def count(p: jax.Array, m: jax.Array) -> jax.Array:
         # Two steps: the first cannot overflow int32, and float32 would lose count in it.
         return jnp.sum(_along_last(m), dtype=dtype) * jnp.asarray(_repeats(p, m), dtype)
 
-    return sum(jax.tree.leaves(_tree.map_present(one, params, mask)), start=jnp.zeros((), dtype))
+    return sum(jax.tree.leaves(_tree.map_present(count, params, mask)), start=jnp.zeros((), dtype))
 
 
 def _along_last(m: jax.Array) -> jax.Array:
@@ -193,7 +261,7 @@ def _along_last(m: jax.Array) -> jax.Array:
 
 
 def _repeats(p: jax.Array, m: jax.Array) -> int:
-    """How many weights each entry of a broadcast mask stands for."""
+    """Return the number of weights that each entry of a broadcast mask stands for."""
     return math.prod(p.shape) // max(math.prod(m.shape), 1)
 
 

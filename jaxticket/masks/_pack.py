@@ -20,9 +20,10 @@ class PackedMask:
       bits: uint8, the mask's shape with its last axis n shortened to ceil(n / 8); (1,) for a mask without axes.
       last: n, static; None for a mask without axes.
 
-    >>> import jax.numpy as jnp
-    >>> pack(jnp.array([[True, False, True]]))
-    PackedMask(bits=Array([[160]], dtype=uint8), last=3)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> pack(jnp.array([[True, False, True]]))
+      PackedMask(bits=Array([[160]], dtype=uint8), last=3)
     """
 
     bits: jax.Array
@@ -30,33 +31,35 @@ class PackedMask:
 
 
 def pack(mask: Mask) -> PyTree:
-    """A pytree with a PackedMask for each leaf of the mask (None stays None): one bit a weight, plus padding.
+    """Pack a mask at one bit a weight, plus padding: a pytree with a PackedMask for each leaf (None stays None).
 
-    Only the last axis is touched: nothing is flattened or gathered. `unpack` is its inverse.
+    Only the last axis is touched: nothing is flattened or gathered. `unpack` is the inverse.
 
-    >>> import jax.numpy as jnp
-    >>> pack({"kernel": jnp.ones((4, 20), bool), "bias": None})["kernel"].bits.shape
-    (4, 3)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> pack({"kernel": jnp.ones((4, 20), bool), "bias": None})["kernel"].bits.shape
+      (4, 3)
     """
 
     check_mask("mask", mask)
 
-    def one(m: jax.Array) -> PackedMask:
+    def pack_leaf(m: jax.Array) -> PackedMask:
         last = m.shape[-1] if m.ndim else None
         return PackedMask(jnp.packbits(m if m.ndim else m[None], axis=-1), last)
 
-    return _tree.map_present(one, mask)
+    return _tree.map_present(pack_leaf, mask)
 
 
 def unpack(packed: PyTree) -> Mask:
-    """The mask that `pack` packed: bool leaves in their own shapes, None where it was None.
+    """Return the mask that `pack` packed: bool leaves in their own shapes, None where it was None.
 
-    >>> import jax.numpy as jnp
-    >>> unpack(pack({"kernel": jnp.array([True, False]), "bias": None}))
-    {'bias': None, 'kernel': Array([ True, False], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> unpack(pack({"kernel": jnp.array([True, False]), "bias": None}))
+      {'bias': None, 'kernel': Array([ True, False], dtype=bool)}
     """
 
-    def one(leaf: PackedMask | None) -> jax.Array | None:
+    def unpack_leaf(leaf: PackedMask | None) -> jax.Array | None:
         if leaf is None:
             return None
         count = 1 if leaf.last is None else leaf.last
@@ -65,4 +68,4 @@ def unpack(packed: PyTree) -> Mask:
         mask = jnp.unpackbits(leaf.bits, axis=-1)[..., :count].astype(bool)
         return mask[..., 0] if leaf.last is None else mask
 
-    return jax.tree.map(one, packed, is_leaf=lambda x: x is None or isinstance(x, PackedMask))
+    return jax.tree.map(unpack_leaf, packed, is_leaf=lambda x: x is None or isinstance(x, PackedMask))

@@ -12,24 +12,39 @@ from jaxticket.models._layers import nnx
 from jaxticket.models._model import Model
 from jaxticket.typing import Key, Params, PyTree
 
-PADDING = 0  # the token that fills up a batch, and that no other token sees
+PADDING = 0  # the token that fills up a batch; no other token sees it
 _EPSILON = 1e-12
 
 
 def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 12, width: int = 384) -> Model:
-    """An encoder: tokens of shape (batch, time ≤ context), 0 for padding, to hidden states (batch, time, width).
+    """Build a BERT encoder: tokens of shape (batch, time ≤ context), 0 for padding, to hidden states (batch, time,
+    width).
 
-    BERT (Devlin et al., 2019): post-norm blocks whose hidden layer is 4 · width, learned positions, exact GELU. Kernels
-    and embeddings are normal with deviation 0.02, biases zero. No dropout, one segment, and no pooler or head: see
-    `sentence_embeddings`. The defaults are those of MiniLM-L6-H384 (Wang et al., 2020). Raises InputError for sizes
-    below 1, a width that the heads do not divide, tokens that are not integers, and more of them than the context.
+    Blocks are post-norm with a hidden layer of 4 · width, learned positions and exact GELU (Devlin et al., 2019).
+    Kernels and embeddings are normal with deviation 0.02, biases zero. There is one segment, without dropout, pooler or
+    head: see `sentence_embeddings`. The defaults are those of MiniLM-L6-H384 (Wang et al., 2020). The model raises
+    InputError for tokens that are not integers, and for more of them than the context.
 
-    >>> import functools, jax
-    >>> model = bert(vocabulary=50, context=8, layers=1, heads=2, width=16)
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
-    >>> run = functools.partial(model.apply, train=False, key=None)
-    >>> jax.eval_shape(run, params, state, jnp.ones((3, 5), int))[0].shape
-    (3, 5, 16)
+    Args:
+      vocabulary: the number of tokens.
+      context: the longest sequence.
+      layers: the number of blocks.
+      heads: the number of attention heads.
+      width: the size of a hidden state.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or a width that the heads do not divide.
+
+    Examples:
+      >>> import functools, jax
+      >>> model = bert(vocabulary=50, context=8, layers=1, heads=2, width=16)
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> run = functools.partial(model.apply, train=False, key=None)
+      >>> jax.eval_shape(run, params, state, jnp.ones((3, 5), int))[0].shape
+      (3, 5, 16)
     """
     check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
     check_heads(width, heads)
@@ -70,12 +85,23 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
 
 
 def sentence_embeddings(hidden: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Unit vectors (batch, width): the means of hidden states over the tokens that are not padding.
+    """Return unit vectors (batch, width): the means of hidden states over the tokens that are not padding.
 
-    As sentence-transformers makes them (Reimers & Gurevych, 2019). Raises InputError if the shapes do not fit.
+    These are the embeddings of sentence-transformers (Reimers & Gurevych, 2019).
 
-    >>> sentence_embeddings(jnp.array([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]]]), jnp.array([[7, 7, 0]]))
-    Array([[0.6, 0.8]], dtype=float32)
+    Args:
+      hidden: (batch, time, width), the hidden states of `bert`.
+      tokens: (batch, time), its inputs.
+
+    Returns:
+      An array (batch, width).
+
+    Raises:
+      InputError: shapes that do not fit.
+
+    Examples:
+      >>> sentence_embeddings(jnp.array([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]]]), jnp.array([[7, 7, 0]]))
+      Array([[0.6, 0.8]], dtype=float32)
     """
     if hidden.shape[:2] != tokens.shape:
         raise InputError(f"hidden has shape {hidden.shape} and tokens {tokens.shape}; both start with (batch, time)")

@@ -16,31 +16,66 @@ _HIDDEN = ("hidden1", "hidden2", "output")
 
 
 def conv_2(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
-    """Conv-2: two 3 × 3 convolutions of `width` channels, a 2 × 2 max-pool, two hidden layers of 4 · `width` units.
+    """Build Conv-2: two 3 × 3 convolutions, a 2 × 2 max-pool, and two hidden layers of 4 · `width` units.
 
     Kernels are Glorot-normal, biases zero, activations ReLU, as in Frankle & Carbin, "The Lottery Ticket Hypothesis"
-    (2019). `shape` is that of an image: (height, width, channels). 4,301,642 parameters with the defaults. Raises
-    InputError for sizes below 1 and for images that pooling leaves without a pixel.
+    (2019). It has 4,301,642 parameters with the defaults.
 
-    >>> import jax
-    >>> model = conv_2(shape=(8, 8, 1))
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
-    >>> params["conv1"]["kernel"].shape, params["hidden1"]["kernel"].shape
-    ((3, 3, 1, 64), (1024, 256))
+    Args:
+      classes: the number of logits.
+      shape: the shape of an image: (height, width, channels).
+      width: the number of channels of both convolutions.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or images that pooling leaves without a pixel.
+
+    Examples:
+      >>> import jax
+      >>> model = conv_2(shape=(8, 8, 1))
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> params["conv1"]["kernel"].shape, params["hidden1"]["kernel"].shape
+      ((3, 3, 1, 64), (1024, 256))
     """
     return _conv_net((1, 1), classes, shape, width)
 
 
 def conv_4(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
-    """Conv-4: as `conv_2`, with two more convolutions, of 2 · `width` channels, and a pool. 2,425,930 parameters."""
+    """Build Conv-4: `conv_2` with two more convolutions, of 2 · `width` channels, and a pool. 2,425,930 parameters.
+
+    Args:
+      classes: the number of logits.
+      shape: the shape of an image: (height, width, channels).
+      width: the number of channels of the first two convolutions.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or images that pooling leaves without a pixel.
+    """
     return _conv_net((1, 1, 2, 2), classes, shape, width)
 
 
 def conv_6(*, classes: int = 10, shape: tuple[int, int, int] = (32, 32, 3), width: int = 64) -> Model:
-    """Conv-6: as `conv_4`, with two more convolutions of 4 · `width` channels and another pool. 2,262,602 parameters.
+    """Build Conv-6: `conv_4` with two more convolutions of 4 · `width` channels and another pool. 2,262,602 parameters.
 
-    The paper's table says 1.7 million, 1.1 of them in convolutions. Its convolutions do hold 1.1 million; with the
-    three pools that it describes, the first hidden layer reads 4 × 4 × 256 values, which makes 2.3 million in all.
+    The table of Frankle & Carbin (2019) says 1.7 million, 1.1 of them in convolutions. Its convolutions do hold 1.1
+    million. With the three pools that the paper describes, the first hidden layer reads 4 × 4 × 256 values, which makes
+    2.3 million in all.
+
+    Args:
+      classes: the number of logits.
+      shape: the shape of an image: (height, width, channels).
+      width: the number of channels of the first two convolutions.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or images that pooling leaves without a pixel.
     """
     return _conv_net((1, 1, 2, 2, 4, 4), classes, shape, width)
 

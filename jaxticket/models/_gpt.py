@@ -16,21 +16,35 @@ _EPSILON = 1e-5
 
 
 def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6, width: int = 384) -> Model:
-    """A decoder-only language model: tokens of shape (batch, time ≤ context) to logits (batch, time, vocabulary).
+    """Build a decoder-only language model: tokens of shape (batch, time ≤ context) to logits (batch, time, vocabulary).
 
-    GPT-2 (Radford et al., 2019): pre-norm blocks, learned positions, tanh GELU, logits by the transposed embedding.
-    Kernels and embeddings are normal with deviation 0.02, over √(2 · layers) where they write to the residual stream;
-    biases zero. No dropout. The default size is that of nanoGPT's character model; 12 layers and heads of width 768
-    with the vocabulary 50,257 and context 1,024 make GPT-2's 124,439,808 parameters. Heads, their channels, hidden
-    units and blocks are read from the parameters. Raises InputError for sizes below 1, a width that the heads do not
-    divide, tokens that are not integers, and more of them than the context.
+    It is GPT-2 (Radford et al., 2019): pre-norm blocks, learned positions, tanh GELU, logits by the transposed
+    embedding. Kernels and embeddings are normal with deviation 0.02, over √(2 · layers) where they write to the
+    residual stream; biases zero. Dropout is absent. The default size is that of nanoGPT's character model. 12 layers
+    and heads of width 768 with the vocabulary 50,257 and context 1,024 make GPT-2's 124,439,808 parameters. Heads,
+    their channels, hidden units and blocks are read from the parameters. The model raises InputError for tokens that
+    are not integers, and for more of them than the context.
 
-    >>> import functools, jax
-    >>> model = gpt(vocabulary=50, context=8, layers=1, heads=2, width=16)
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
-    >>> run = functools.partial(model.apply, train=False, key=None)
-    >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
-    (3, 5, 50)
+    Args:
+      vocabulary: the number of tokens.
+      context: the longest sequence.
+      layers: the number of blocks.
+      heads: the number of attention heads.
+      width: the size of a hidden state.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or a width that the heads do not divide.
+
+    Examples:
+      >>> import functools, jax
+      >>> model = gpt(vocabulary=50, context=8, layers=1, heads=2, width=16)
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> run = functools.partial(model.apply, train=False, key=None)
+      >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
+      (3, 5, 50)
     """
     check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
     check_heads(width, heads)

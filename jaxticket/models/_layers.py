@@ -1,7 +1,7 @@
-"""What the models share: NNX layers around given arrays, and layers made with an initialiser.
+"""The layers that the models share: NNX layers around given arrays, and layers made with an initialiser.
 
-`bind` is how a model runs on sliced parameters: a layer is as wide as the arrays that it is given, whatever its width
-was when it was made.
+`bind` lets a model run on sliced parameters: a layer is as wide as the arrays that it gets, whatever its width was when
+it was made.
 """
 
 import functools
@@ -22,10 +22,10 @@ except ImportError as error:
 Initialiser = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as jax.nn.initializers make them
 Layers = dict[str, Any]  # nested dicts of NNX layers
 
-# What torch calls kaiming_normal: not truncated, unlike nnx.initializers.he_normal.
+# The kaiming_normal of torch: not truncated, unlike nnx.initializers.he_normal.
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
-_MOMENTUM = 0.9  # of running statistics: what torch calls 0.1
+_MOMENTUM = 0.9  # of running statistics; torch calls it 0.1
 
 
 class _Keys:
@@ -40,36 +40,36 @@ class _Keys:
 
 
 def keys(key: Key) -> nnx.Rngs:
-    """What NNX layers draw their parameters from."""
+    """Return the generator from which NNX layers draw their parameters."""
     return cast(nnx.Rngs, _Keys(key))
 
 
 def pure(layers: Layers) -> tuple[Params, PyTree]:
-    """The parameters of nested dicts of NNX layers, and their batch statistics (None where there are none)."""
+    """Return the parameters of nested dicts of NNX layers, and their batch statistics (None where there are none)."""
     module = _as_module(layers)
     params, statistics = (nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.Param, nnx.BatchStat))
     return params, statistics or None
 
 
 def new_dense(inputs: int, outputs: int, kernel_init: Initialiser, rngs: nnx.Rngs) -> nnx.Linear:
-    """A fully connected layer whose bias is zero."""
+    """Make a fully connected layer whose bias is zero."""
     return nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
 
 
 def new_conv(
     size: int, inputs: int, outputs: int, kernel_init: Initialiser, rngs: nnx.Rngs, **options: Any
 ) -> nnx.Conv:
-    """A convolution with kernels of size × size."""
+    """Make a convolution with kernels of size × size."""
     return nnx.Conv(inputs, outputs, (size, size), kernel_init=kernel_init, rngs=rngs, **options)
 
 
 def new_norm(features: int, scale_init: Initialiser, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """A batch norm whose shift is zero."""
+    """Make a batch norm whose shift is zero."""
     return nnx.BatchNorm(features, scale_init=scale_init, rngs=rngs)
 
 
 def new_conv_norm(size: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> Layers:
-    """A convolution without bias and its batch norm, as open_lth draws them: Kaiming-normal, scales in [0, 1)."""
+    """Make a convolution without bias and its batch norm, drawn as in open_lth: Kaiming-normal, scales in [0, 1)."""
     return {
         "conv": new_conv(size, inputs, outputs, kaiming_normal, rngs, use_bias=False),
         "norm": new_norm(outputs, nnx.initializers.uniform(1.0), rngs),
@@ -77,12 +77,12 @@ def new_conv_norm(size: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> Layer
 
 
 def dense(params: Params, x: jax.Array) -> jax.Array:
-    """x @ kernel + bias."""
+    """Return x @ kernel + bias."""
     return bind(params, nnx.Linear, *params["kernel"].shape)(x)
 
 
 def conv(params: Params, x: jax.Array, *, strides: int = 1) -> jax.Array:
-    """A convolution padded by half a kernel on each side: torch's padding, which "SAME" is not where it strides."""
+    """Convolve with padding by half a kernel on each side: torch's padding, which "SAME" is not where it strides."""
     *size, inputs, outputs = params["kernel"].shape
     padding = tuple((length // 2, length // 2) for length in size)
     options = {"strides": strides, "padding": padding, "use_bias": "bias" in params}
@@ -90,11 +90,11 @@ def conv(params: Params, x: jax.Array, *, strides: int = 1) -> jax.Array:
 
 
 def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool) -> tuple[jax.Array, PyTree]:
-    """x normalised by its batch's statistics, and new running ones, if `train`; else by the running ones as they are.
+    """Normalise x by its batch's statistics, and return new running ones, if `train`; else by the running ones.
 
     Running statistics keep nine tenths at a step, and hold the biased variance; they stay float32 where x is bfloat16.
     """
-    statistics = jax.tree.map(jnp.asarray, statistics)  # NNX updates numpy's arrays in place: those of the caller
+    statistics = jax.tree.map(jnp.asarray, statistics)  # NNX would update the caller's numpy arrays in place
     layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM, dtype=x.dtype)
     x = layer(x, use_running_average=not train)
     return x, {"mean": layer.mean[...], "var": layer.var[...]}
@@ -103,29 +103,29 @@ def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool)
 def conv_norm(
     params: Params, statistics: PyTree, x: jax.Array, *, train: bool, strides: int = 1
 ) -> tuple[jax.Array, PyTree]:
-    """A convolution and its batch norm, named conv and norm."""
+    """Apply a convolution and its batch norm, named conv and norm."""
     x, norm = batch_norm(params["norm"], statistics["norm"], conv(params["conv"], x, strides=strides), train=train)
     return x, {"norm": norm}
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """The largest of each 2 × 2 pixels; an odd row or column at the end is dropped."""
+    """Return the largest of each 2 × 2 pixels; an odd row or column at the end is dropped."""
     return nnx.max_pool(x, (2, 2), strides=(2, 2))
 
 
 def bind(arrays: Params, kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The NNX layer that kind(*args, **options) describes, around given arrays: no weight is drawn or copied."""
+    """Return the NNX layer that kind(*args, **options) describes, around given arrays: no weight is drawn or copied."""
     return nnx.merge(_graph(kind, *args, **options), arrays)
 
 
 def in_order(blocks: Params) -> list[str]:
-    """The names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
+    """Return the names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
     return sorted(blocks, key=lambda name: int(name.removeprefix("block")))
 
 
 @functools.cache
 def _graph(kind: Callable[..., Any], *args: Any, **options: Any) -> nnx.GraphDef[Any]:
-    """What a layer is but for its arrays. Kept, since describing one takes longer than tracing it."""
+    """Return a layer without its arrays. The result is kept, since describing a layer takes longer than tracing it."""
     return nnx.split(nnx.eval_shape(lambda: kind(*args, **options, rngs=nnx.Rngs(0))))[0]
 
 

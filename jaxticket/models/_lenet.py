@@ -12,20 +12,32 @@ from jaxticket.typing import Key, Params, PyTree
 
 
 def lenet_300_100(*, features: int = 784, classes: int = 10, width: int = 100) -> Model:
-    """LeNet-300-100: `features` inputs, hidden layers of 3 · `width` and `width` ReLU units, `classes` logits.
+    """Build LeNet-300-100: hidden layers of 3 · `width` and `width` ReLU units.
 
     Kernels are Glorot-normal, biases zero, as in Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019). Inputs of
     any shape (batch, ...) with `features` values an example are flattened. With the defaults the three kernels hold
-    266,200 weights. Raises InputError unless all sizes are positive.
+    266,200 weights.
 
-    >>> import jax
-    >>> model = lenet_300_100(features=64)
-    >>> params, state = model.init(jax.random.key(0))
-    >>> jax.tree.map(lambda leaf: leaf.shape, params)["hidden1"]
-    {'bias': (300,), 'kernel': (64, 300)}
-    >>> logits, state = model.apply(params, state, jax.numpy.ones((5, 8, 8)), train=False, key=None)
-    >>> logits.shape
-    (5, 10)
+    Args:
+      features: the number of inputs.
+      classes: the number of logits.
+      width: the number of units of the second hidden layer.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+
+    Examples:
+      >>> import jax
+      >>> model = lenet_300_100(features=64)
+      >>> params, state = model.init(jax.random.key(0))
+      >>> jax.tree.map(lambda leaf: leaf.shape, params)["hidden1"]
+      {'bias': (300,), 'kernel': (64, 300)}
+      >>> logits, state = model.apply(params, state, jax.numpy.ones((5, 8, 8)), train=False, key=None)
+      >>> logits.shape
+      (5, 10)
     """
     check_sizes(features=features, classes=classes, width=width)
     names = ("hidden1", "hidden2", "output")

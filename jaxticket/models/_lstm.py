@@ -16,23 +16,36 @@ _GATES = 4  # input, forget, candidate, output
 
 
 def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float = 0.5) -> Model:
-    """A stacked LSTM language model: tokens of shape (batch, time) to logits (batch, time, vocabulary).
+    """Build a stacked LSTM language model: tokens of shape (batch, time) to logits (batch, time, vocabulary).
 
-    The "medium" model of Zaremba et al., "Recurrent Neural Network Regularization" (2014), which Zhu & Gupta, "To
-    Prune, or Not to Prune" (2017) prune: all parameters uniform in ±0.05, dropout between layers but not through time
-    (when training; it needs `key`). Each sequence starts from a zero state. Kernels are (inputs, 4, width), one slice
-    a gate: input, forget, candidate, output; the units are read from them. 19,775,200 parameters with 10,000 tokens.
-    Raises InputError for sizes below 1, dropout outside [0, 1), tokens that are not integers, and training with
-    dropout without a key.
+    It is the "medium" model of Zaremba et al., "Recurrent Neural Network Regularization" (2014), which Zhu & Gupta, "To
+    Prune, or Not to Prune" (2017) prune. All parameters are uniform in ±0.05. Dropout is between layers but not through
+    time (when training; it needs `key`). Each sequence starts from a zero state. Kernels are (inputs, 4, width), one
+    slice a gate: input, forget, candidate, output; the units are read from them. It has 19,775,200 parameters with
+    10,000 tokens. The model raises InputError for tokens that are not integers, and for training with dropout without a
+    key.
 
-    >>> import functools, jax
-    >>> model = lstm(vocabulary=50, width=8)
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
-    >>> params["layer1"]["recurrent"]["kernel"].shape
-    (8, 4, 8)
-    >>> run = functools.partial(model.apply, train=False, key=None)
-    >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
-    (3, 5, 50)
+    Args:
+      vocabulary: the number of tokens.
+      width: the number of units of a layer.
+      layers: the number of layers.
+      dropout: the fraction of hidden states that are dropped in training.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or dropout outside [0, 1).
+
+    Examples:
+      >>> import functools, jax
+      >>> model = lstm(vocabulary=50, width=8)
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> params["layer1"]["recurrent"]["kernel"].shape
+      (8, 4, 8)
+      >>> run = functools.partial(model.apply, train=False, key=None)
+      >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
+      (3, 5, 50)
     """
     check_sizes(vocabulary=vocabulary, width=width, layers=layers)
     if not 0 <= dropout < 1:
@@ -42,11 +55,11 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
         rngs = _layers.keys(key)
         new = functools.partial(nnx.LinearGeneral, width, kernel_init=_uniform, bias_init=_uniform, rngs=rngs)
         gates = (_GATES, width)
-        made: _layers.Layers = {"token": nnx.Embed(vocabulary, width, embedding_init=_uniform, rngs=rngs)}
+        modules: _layers.Layers = {"token": nnx.Embed(vocabulary, width, embedding_init=_uniform, rngs=rngs)}
         for index in range(1, layers + 1):
-            made[f"layer{index}"] = {"input": new(gates, use_bias=False), "recurrent": new(gates)}
-        made["output"] = new(vocabulary)
-        return _layers.pure(made)
+            modules[f"layer{index}"] = {"input": new(gates, use_bias=False), "recurrent": new(gates)}
+        modules["output"] = new(vocabulary)
+        return _layers.pure(modules)
 
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         check_tokens(x)
@@ -68,7 +81,9 @@ def lstm(*, vocabulary: int, width: int = 650, layers: int = 2, dropout: float =
 
 
 def _layer(params: Params, x: jax.Array) -> jax.Array:
-    """The hidden states (batch, time, width) from a zero state on. What inputs add to the gates is computed at once."""
+    """Return the hidden states (batch, time, width) from a zero state on. The inputs' part of the gates is computed at
+    once.
+    """
     inputs, gates, width = params["input"]["kernel"].shape
     from_inputs = _layers.bind(params["input"], nnx.LinearGeneral, inputs, (gates, width), use_bias=False)(x)
 

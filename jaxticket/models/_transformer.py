@@ -1,4 +1,4 @@
-"""What the transformers share: pre-norm blocks of attention and a two-layer perceptron."""
+"""The blocks that the transformers share: attention and a two-layer perceptron, pre-norm or post-norm."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from jaxticket.typing import Params
 
 
 class Design(NamedTuple):
-    """What a block does beyond its arrays."""
+    """The settings of a block beyond its arrays."""
 
     scale: float  # of query · key: fixed, since removing query channels must not change it
     epsilon: float  # of layer norms
@@ -21,14 +21,17 @@ class Design(NamedTuple):
 
 
 def new_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A layer norm with scale 1 and shift 0."""
+    """Make a layer norm with scale 1 and shift 0."""
     return nnx.LayerNorm(width, rngs=rngs)
 
 
 def new_block(
     width: int, heads: int, rngs: nnx.Rngs, *, kernel_init: _layers.Initialiser, residual_init: _layers.Initialiser
 ) -> _layers.Layers:
-    """A block's layers. `residual_init` draws the two kernels that write to the residual stream; biases are zero."""
+    """Make a block's layers; biases are zero.
+
+    `residual_init` draws the two kernels that write to the residual stream.
+    """
     head = (heads, width // heads)
     names = ("query", "key", "value")
     attention = {name: nnx.LinearGeneral(width, head, kernel_init=kernel_init, rngs=rngs) for name in names}
@@ -45,14 +48,14 @@ def new_block(
 
 
 def block(params: Params, x: jax.Array, design: Design) -> jax.Array:
-    """x plus attention, then plus the perceptron, each of the normalised stream: (batch, time, width)."""
+    """Return x plus attention, then plus the perceptron, each of the normalised stream: (batch, time, width)."""
     x = x + attention(params["attention"], layer_norm(params["norm1"], x, epsilon=design.epsilon), design)
     hidden = _layers.dense(params["mlp"]["hidden"], layer_norm(params["norm2"], x, epsilon=design.epsilon))
     return x + _layers.dense(params["mlp"]["output"], design.activation(hidden))
 
 
 def block_post(params: Params, x: jax.Array, design: Design, *, allowed: jax.Array) -> jax.Array:
-    """As `block`, but each sum is normalised after it was made, as in BERT."""
+    """Apply a block as `block` does, but normalise each sum after it was made, as in BERT."""
     x = x + attention(params["attention"], x, design, allowed=allowed)
     x = layer_norm(params["norm1"], x, epsilon=design.epsilon)
     hidden = design.activation(_layers.dense(params["mlp"]["hidden"], x))
@@ -60,10 +63,10 @@ def block_post(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arr
 
 
 def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Array | None = None) -> jax.Array:
-    """Softmax attention, whose heads and whose channels of query · key and of values are read from the kernels.
+    """Apply softmax attention, whose heads and whose channels of query · key and of values are read from the kernels.
 
-    Written out, because library attention wants as many channels of a value as of a query. `allowed` tells which
-    tokens may be looked at: bool of shape (batch, time). Weights of bfloat16 are normalised in float32.
+    It is written out, because library attention wants as many channels of a value as of a query. `allowed` marks the
+    tokens that may be attended to: bool of shape (batch, time). Weights of bfloat16 are normalised in float32.
     """
     query, key, value = (_project(params[name], x) for name in ("query", "key", "value"))
     scores = design.scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
@@ -79,7 +82,7 @@ def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arra
 
 
 def layer_norm(params: Params, x: jax.Array, *, epsilon: float) -> jax.Array:
-    """x normalised over its last axis."""
+    """Normalise x over its last axis."""
     return _layers.bind(params, nnx.LayerNorm, x.shape[-1], epsilon=epsilon)(x)
 
 

@@ -12,17 +12,29 @@ _STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))  # channels in multi
 
 
 def vgg_16_bn(*, classes: int = 10, width: int = 64, channels: int = 3) -> Model:
-    """VGG-16 with batch norm for CIFAR: 13 convolutions of `width` to 8 · `width` channels and one linear layer.
+    """Build VGG-16 with batch norm for CIFAR: 13 convolutions of `width` to 8 · `width` channels and one linear layer.
 
-    After Simonyan & Zisserman (2015), in the CIFAR variant of open_lth (Frankle et al., 2020): four max-pools, then
-    the mean over pixels. Kernels are Kaiming-normal, norm scales uniform in [0, 1). Convolutions have no bias, which
-    batch norm would cancel, as in Liu et al., "Rethinking the Value of Network Pruning" (2019). Images are at least
-    16 × 16. 14,724,042 parameters with the defaults. Raises InputError for sizes below 1.
+    It follows Simonyan & Zisserman (2015), in the CIFAR variant of open_lth (Frankle et al., 2020): four max-pools,
+    then the mean over pixels. Kernels are Kaiming-normal, norm scales uniform in [0, 1). Convolutions do not have a
+    bias, which batch norm would cancel, as in Liu et al., "Rethinking the Value of Network Pruning" (2019). Images are
+    at least 16 × 16. It has 14,724,042 parameters with the defaults.
 
-    >>> import jax
-    >>> params, state = jax.eval_shape(vgg_16_bn(width=4).init, jax.random.key(0))
-    >>> params["layer13"]["conv"]["kernel"].shape, state["layer13"]["norm"]["var"].shape
-    ((3, 3, 32, 32), (32,))
+    Args:
+      classes: the number of logits.
+      width: the number of channels of the first stage.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1.
+
+    Examples:
+      >>> import jax
+      >>> params, state = jax.eval_shape(vgg_16_bn(width=4).init, jax.random.key(0))
+      >>> params["layer13"]["conv"]["kernel"].shape, state["layer13"]["norm"]["var"].shape
+      ((3, 3, 32, 32), (32,))
     """
     check_sizes(classes=classes, width=width, channels=channels)
 

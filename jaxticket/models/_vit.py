@@ -19,24 +19,49 @@ _DESIGN = _transformer.Design(
 
 
 def vit_tiny(*, classes: int = 1000, image_size: int = 224, patch: int = 16, channels: int = 3) -> Model:
-    """ViT-Ti/`patch`: 12 pre-norm blocks of width 192 with 3 heads, on square images of `image_size` pixels.
+    """Build ViT-Ti/`patch`: 12 pre-norm blocks of width 192 with 3 heads, on square images.
 
-    Dosovitskiy et al., "An Image Is Worth 16 × 16 Words" (2021), at the size of DeiT-Ti (Touvron et al., 2021) and
-    initialised as there: kernels, class token and positions normal with deviation 0.02, the patch convolution uniform
-    by fan-in, biases zero. No dropout; stochastic depth is left out. Heads, their channels, hidden units and blocks
-    are read from the parameters. 5,717,416 parameters with the defaults. Raises InputError for sizes below 1 and for
-    a patch that does not divide the image.
+    It follows Dosovitskiy et al., "An Image Is Worth 16 × 16 Words" (2021), at the size of DeiT-Ti (Touvron et al.,
+    2021) and initialised as there. Kernels, class token and positions are normal with deviation 0.02, the patch
+    convolution is uniform by fan-in, biases are zero. Dropout and stochastic depth are left out. Heads, their
+    channels, hidden units and blocks are read from the parameters. It has 5,717,416 parameters with the defaults.
 
-    >>> import jax
-    >>> params, state = jax.eval_shape(vit_tiny(classes=10, image_size=32, patch=4).init, jax.random.key(0))
-    >>> params["position"]["embedding"].shape, params["blocks"]["block1"]["attention"]["query"]["kernel"].shape
-    ((65, 192), (192, 3, 64))
+    Args:
+      classes: the number of logits.
+      image_size: the height and width of an image in pixels.
+      patch: the height and width of a patch in pixels.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or a patch that does not divide the image.
+
+    Examples:
+      >>> import jax
+      >>> params, state = jax.eval_shape(vit_tiny(classes=10, image_size=32, patch=4).init, jax.random.key(0))
+      >>> params["position"]["embedding"].shape, params["blocks"]["block1"]["attention"]["query"]["kernel"].shape
+      ((65, 192), (192, 3, 64))
     """
     return _vit(3, classes, image_size, patch, channels)
 
 
 def vit_small(*, classes: int = 1000, image_size: int = 224, patch: int = 16, channels: int = 3) -> Model:
-    """ViT-S/`patch`: `vit_tiny` of width 384 with 6 heads, the size of DeiT-S. 22,050,664 parameters."""
+    """Build ViT-S/`patch`: `vit_tiny` of width 384 with 6 heads, the size of DeiT-S. 22,050,664 parameters.
+
+    Args:
+      classes: the number of logits.
+      image_size: the height and width of an image in pixels.
+      patch: the height and width of a patch in pixels.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or a patch that does not divide the image.
+    """
     return _vit(6, classes, image_size, patch, channels)
 
 

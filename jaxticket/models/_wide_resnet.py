@@ -16,18 +16,31 @@ _INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels: int = 3) -> Model:
-    """WRN-`depth`-`width` for CIFAR: three stages of (depth − 4) / 6 blocks, of 16, 32 and 64 times `width` channels.
+    """Build WRN-`depth`-`width` for CIFAR: three stages of (depth − 4) / 6 blocks, of 16, 32 and 64 times `width`
+    channels.
 
-    After Zagoruyko & Komodakis, "Wide Residual Networks" (2016), without their optional dropout: pre-activation
+    It follows Zagoruyko & Komodakis, "Wide Residual Networks" (2016), without their optional dropout: pre-activation
     blocks, whose shortcut is a 1 × 1 convolution of the activated input where the channels change. Kernels are
-    Kaiming-normal by fan-out, norm scales 1, as in the authors' code. 36,479,194 parameters with the defaults. The
-    number of blocks is read from the parameters. Raises InputError for sizes below 1 and for a depth that is not
-    6 · n + 4.
+    Kaiming-normal by fan-out, norm scales 1, as in the authors' code. It has 36,479,194 parameters with the defaults.
+    The number of blocks is read from the parameters.
 
-    >>> import jax
-    >>> params, state = jax.eval_shape(wide_resnet(depth=10, width=1).init, jax.random.key(0))
-    >>> sorted(params["stage1"]["block1"]), sorted(params["stage2"]["block1"])
-    (['layer1', 'layer2'], ['layer1', 'layer2', 'shortcut'])
+    Args:
+      depth: 6 · n + 4, for n blocks a stage.
+      width: the factor of the channels.
+      classes: the number of logits.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or a depth that is not 6 · n + 4.
+
+    Examples:
+      >>> import jax
+      >>> params, state = jax.eval_shape(wide_resnet(depth=10, width=1).init, jax.random.key(0))
+      >>> sorted(params["stage1"]["block1"]), sorted(params["stage2"]["block1"])
+      (['layer1', 'layer2'], ['layer1', 'layer2', 'shortcut'])
     """
     check_sizes(width=width, classes=classes, channels=channels)
     if depth < 10 or depth % 6 != 4:
@@ -79,7 +92,7 @@ def _new_block(inputs: int, outputs: int, rngs: nnx.Rngs) -> _layers.Layers:
 
 
 def _block(params: Params, statistics: PyTree, x: jax.Array, *, strides: int, train: bool) -> tuple[jax.Array, PyTree]:
-    """x, or the shortcut's convolution of it once it is activated, plus two activated convolutions."""
+    """Return x, or the shortcut's convolution of it once it is activated, plus two activated convolutions."""
     new = {}
     y, norm = _layers.batch_norm(params["layer1"]["norm"], statistics["layer1"]["norm"], x, train=train)
     y, new["layer1"] = jax.nn.relu(y), {"norm": norm}

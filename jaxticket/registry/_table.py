@@ -41,15 +41,15 @@ _PLANS = ("tests/transforms/test_dynamic.py", "tests/conformance")
 _STRONG = ("tests/reparam/test_supermask.py", "tests/golden/supermask.json", "tests/science/test_supermasks.py")
 _LATENT = ("tests/reparam/test_reparam.py", "tests/golden/reparam.json")
 
-Made = tuple[str, Callable[[Setting], Any]]  # the code shown, and what it makes
+Entry = tuple[str, Callable[[Setting], Any]]  # the code shown, and what it makes
 
 
-def _plan(alias: Callable[..., Any], shown: str = "", **options: Any) -> Made:
+def _plan(alias: Callable[..., Any], shown: str = "", **options: Any) -> Entry:
     """An alias that derives its schedule from the length of the training."""
     return f"{alias.__name__}(density, steps=1000{shown})", lambda s: alias(s.density, steps=s.steps, **options)
 
 
-def _latent(method: Callable[..., Any], shown: str = "", **options: Callable[[Any], Any]) -> Made:
+def _latent(method: Callable[..., Any], shown: str = "", **options: Callable[[Any], Any]) -> Entry:
     """A reparametrisation without a schedule; options are functions of the density."""
     make = lambda s: method(s.density, **{name: of(s.density) for name, of in options.items()})
     return f"reparam.{method.__name__}(density{shown})", make

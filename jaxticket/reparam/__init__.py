@@ -1,4 +1,4 @@
-"""Parameters that are computed from latent ones at every step: for methods that keep dense weights."""
+"""Parameters that are computed from latent ones at every step, for methods that keep dense weights."""
 
 from jaxticket.reparam._additive import Correction, additive, low_rank_residual
 from jaxticket.reparam._base import Latent, Reparam, export, groups

@@ -20,7 +20,7 @@ _PLACES: dict[str, Any] = {"unique_indices": True, "indices_are_sorted": True, "
 
 
 class Correction(NamedTuple):
-    """What is trained beside a leaf of shape (…, outputs), whose leading axes count as one of n inputs."""
+    """The trained correction of a leaf of shape (…, outputs), whose leading axes count as one of n inputs."""
 
     left: jax.Array  # (n, rank)
     right: jax.Array  # (rank, outputs)
@@ -28,24 +28,32 @@ class Correction(NamedTuple):
 
 
 def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01) -> ScoreFn:
-    """|W − U V|, what a low-rank approximation leaves: where a sparse correction belongs (GreBsmo; Zhou & Tao, 2013).
+    """Score weights by |W − U V|, the residual of a low-rank approximation (GreBsmo; Zhou & Tao, 2013).
 
-    U V is fitted to W − S and S to W − U V in turns, from the singular vectors of W on (the random start of DSEE's code
-    misses planted entries). Leaves of two axes or more are matrices of inputs × outputs; others score None.
+    High scores are the places for a sparse correction. U V is fitted to W − S and S to W − U V in turns, starting from
+    the singular vectors of W. (The random start of DSEE's code misses planted entries.) Leaves of two axes or more are
+    matrices of inputs × outputs; others score None.
 
     Args:
-      rank: of the approximation. threshold: residuals below it are noise, not part of S.
+      rank: the rank of the approximation.
+      rounds: the number of turns.
+      threshold: residuals below it are noise and not part of S.
 
-    Raises InputError for ranks or rounds below 1.
+    Returns:
+      The score.
 
-    >>> import jax.numpy as jnp
-    >>> spiked = jnp.ones((4, 4)).at[1, 2].add(3.0)
-    >>> jnp.argmax(low_rank_residual()({"w": spiked})["w"])
-    Array(6, dtype=int32)
+    Raises:
+      InputError: ranks or rounds below 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> spiked = jnp.ones((4, 4)).at[1, 2].add(3.0)
+      >>> jnp.argmax(low_rank_residual()({"w": spiked})["w"])
+      Array(6, dtype=int32)
     """
     check_count(1, rank=rank, rounds=rounds)
 
-    def one(p: jax.Array) -> jax.Array | None:
+    def residual_of(p: jax.Array) -> jax.Array | None:
         if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
             return None
         w = p.reshape(-1, p.shape[-1]).astype(jnp.promote_types(p.dtype, jnp.float32))
@@ -60,7 +68,7 @@ def low_rank_residual(*, rank: int = 1, rounds: int = 2, threshold: float = 0.01
 
     def score(params: Params, **_: Any) -> Scores:
         check_arrays("params", params)
-        return _tree.map_present(one, params)
+        return _tree.map_present(residual_of, params)
 
     return score
 
@@ -74,37 +82,45 @@ def additive(
     places: ScoreFn = low_rank_residual(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""DSEE: pruned and frozen weights, and a low-rank plus sparse correction to train (Chen et al., 2023).
+    """Train a low-rank plus sparse correction of pruned and frozen weights (DSEE; Chen et al., 2023).
 
-    .. math:: p = W \odot S_1 + \alpha \, (U V + S_2)
+        p = W ⊙ S₁ + α (U V + S₂)
 
     U starts as noise, V and S₂ as zeros: the first parameters are W ⊙ S₁. S₂ has fixed places, the best-scored ones of
-    the unmasked W. `wrap` trains the group "learned" alone; to train a head or biases too, partition by labels of your
-    own. The parameters are dense where U V is (the mask says so): to profit from S₁, keep the three parts apart.
+    the unmasked W. `wrap` trains the group "learned" alone; to train a head or biases too, partition by your own
+    labels. The parameters are dense where U V is, and the mask includes it: to profit from S₁, keep the three parts
+    apart.
 
-    A leaf of n × m with k places costs rank · (n + m) + k trained numbers, and 8 bytes a place (of a matrix) to know
-    where; the realised leaf is the only dense array. Each step scatters and gathers k numbers.
+    A leaf of n × m with k places costs rank · (n + m) + k trained numbers, and 8 bytes a place (of a matrix) for the
+    positions. The realised leaf is the only dense array. Each step scatters and gathers k numbers.
 
     Args:
-      mask: S₁, None leaves and None keep all. rank: of U V, 0 for none. scale: α.
-      residual_density: the fraction of a leaf's weights that S₂ may change; 0 for none. Not traced.
-      places: scores them, once. where: which leaves are corrected.
+      mask: S₁; None leaves, and None as the mask, keep all.
+      rank: the rank of U V, 0 for none.
+      residual_density: the fraction of a leaf's weights that S₂ may change, 0 for none. It is not traced.
+      scale: α.
+      places: the score of the places of S₂, computed once.
+      where: the leaves that are corrected.
 
-    Raises InputError for a negative rank, a density outside [0, 1], and in `init` without a key where rank > 0, or for
-    axes of more than 2^24 where there are places.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> tuned = additive({"w": jnp.array([[True, False], [True, True]])}, rank=1, residual_density=0.25)
-    >>> latent = tuned.init({"w": jnp.ones((2, 2))}, key=jax.random.key(0))
-    >>> tuned.realise(latent, count=0)["w"], jax.tree.map(jnp.size, latent.learned["w"])
-    (Array([[1., 0.],
-           [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
+    Raises:
+      InputError: a negative rank or a density outside [0, 1]; in `init`, no key where rank > 0, or axes of more than
+        2^24 where there are places.
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> tuned = additive({"w": jnp.array([[True, False], [True, True]])}, rank=1, residual_density=0.25)
+      >>> latent = tuned.init({"w": jnp.ones((2, 2))}, key=jax.random.key(0))
+      >>> tuned.realise(latent, count=0)["w"], jax.tree.map(jnp.size, latent.learned["w"])
+      (Array([[1., 0.],
+             [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
     """
     check_count(0, rank=rank)
     check_number(residual_density=residual_density)
     residual_density = known(residual_density)
     if rank < 0 or not 0 <= known(residual_density) <= 1:
-        raise InputError(f"rank={rank} must not be negative, residual_density={residual_density} a fraction in [0, 1].")
+        raise InputError(f"rank={rank} must be at least 0, and residual_density={residual_density} lie in [0, 1].")
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         corrected = filters.only(params, where)
@@ -112,31 +128,31 @@ def additive(
             check_key("key", key)
         if rank and key is None:
             raise InputError("additive draws its first factors: pass a key to init, or rank=0.")
-        found = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)
+        positions = _tree.map_present(lambda p: jnp.zeros((0, p.ndim), jnp.float32), corrected)
         if residual_density:
             scored = _tree.map_present(lambda p, s: s, corrected, places(corrected))
-            found = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
+            positions = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
         position = jax.tree.unflatten(_tree.structure(params), range(_tree.structure(params).num_leaves))
         first = lambda p, at, i: _first(p, len(at), rank, None if key is None else jax.random.fold_in(key, i))
-        learned = _tree.map_present(first, corrected, found, position)
+        learned = _tree.map_present(first, corrected, positions, position)
         weights = params if mask is None else masks.apply_mask(params, mask)
-        return Latent(copy_params(weights), learned, found)
+        return Latent(copy_params(weights), learned, positions)
 
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(w: jax.Array, c: Correction | None, at: jax.Array | None) -> jax.Array:
+        def correct(w: jax.Array, c: Correction | None, at: jax.Array | None) -> jax.Array:
             if c is None or at is None:
                 return w
             low_rank = w + (scale * c.left @ c.right).astype(w.dtype).reshape(w.shape)
             return low_rank.at[_index(at)].add((scale * c.values).astype(w.dtype), **_PLACES)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, latent.constants)
+        return _tree.tree_map(correct, latent.weights, latent.learned, latent.constants)
 
-    def kept(latent: Latent, *, count: Any) -> Mask:
+    def mask_of(latent: Latent, *, count: Any) -> Mask:
         del count
 
-        def one(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
+        def keep(w: jax.Array, m: jax.Array | None, at: jax.Array | None) -> jax.Array | None:
             if at is None:
                 return m
             if m is None or rank:
@@ -144,9 +160,9 @@ def additive(
             return jnp.broadcast_to(m, w.shape).at[_index(at)].set(True, **_PLACES)
 
         s1 = _tree.tree_map(lambda _: None, latent.weights) if mask is None else mask
-        return _tree.tree_map(one, latent.weights, s1, latent.constants)
+        return _tree.tree_map(keep, latent.weights, s1, latent.constants)
 
-    return Reparam(init, realise, kept, trains("learned"))
+    return Reparam(init, realise, mask_of, trains("learned"))
 
 
 def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:
@@ -156,7 +172,7 @@ def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:
 
 
 def _coordinates(mask: jax.Array, density: float) -> jax.Array:
-    """The indices of what a mask of this density keeps, (places, axes), as floats: jax.grad takes no integers."""
+    """Return the indices of the entries kept, (places, axes), as floats, since jax.grad does not accept integers."""
     if max(mask.shape) > _EXACT:
         raise InputError(f"a leaf of shape {mask.shape} has an axis above {_EXACT}; leave it out with where=.")
     size = max(1, int(np.rint(density * mask.size)))

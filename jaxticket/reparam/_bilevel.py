@@ -1,4 +1,4 @@
-"""BiP: pruning as the upper, retraining as the lower level of one optimisation."""
+"""BiP: pruning as the upper and retraining as the lower level of one optimisation."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
 
@@ -22,7 +22,7 @@ Rule = Literal["paper", "code"]
 
 
 class BilevelState(NamedTuple):
-    """State of `bip(...).wrap(inner)`."""
+    """The state of `bip(...).wrap(inner)`."""
 
     count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
     lower: PyTree  # of the weights' optimizer
@@ -39,31 +39,41 @@ def bip(
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""BiP: the weights are retrained under a mask that descends the loss of the retrained (Zhang et al., 2022).
+    """Retrain weights under a mask that descends the loss of the retrained network (BiP; Zhang et al., 2022).
 
-    .. math:: p = m \odot \theta, \quad \nabla_\theta = m \odot g, \quad
-              \nabla_s = (\theta - \eta \, m \odot g) \odot g, \quad g = \partial L / \partial p
+        p = m ⊙ θ,   ∇θ = m ⊙ g,   ∇s = (θ − η m ⊙ g) ⊙ g,   g = ∂L / ∂p
 
     m keeps the largest |s|, where s starts at |θ|; give `init` pretrained weights. Steps take turns, so that each level
-    has a batch of its own: the optimizer given to `wrap` moves the weights on steps 0, 2, …, `upper` the scores on
-    1, 3, …; the other rests: a `where` drops its update, at the cost of a copy of its moments (10 % of the step of a
-    small network). The rules are not linear in g: do not scale the loss, or average gradients of examples.
+    has its own batch. The optimizer given to `wrap` moves the weights on steps 0, 2, …, and `upper` the scores on 1, 3,
+    …. The other one rests: a `where` drops its update, at the cost of a copy of its moments (10 % of the step of a
+    small network). The rules are not linear in g: do not scale the loss, or average gradients of examples. Below a
+    density of 1 % a global mask may leave a layer empty.
 
     Args:
-      upper: the scores' optimizer, by default sgd(0.1), as published. implicit_rate: η = 1 / γ, the learning rate that
-        the implicit gradient supposes of the lower level; 0 leaves that term out.
-      rule: "paper", with s ≥ 0; or "code", what the authors' code does as we read it: s starts at θ, with its sign, and
-        ∇s = q − η q², q = sign(s) θ g.
-      scope: the whole tree; the authors select channels (`units.axis(-1, reduce=units.l2)`) leaf by leaf.
+      density: the fraction kept, or a schedule of it.
+      upper: the scores' optimizer, by default sgd(0.1), as published.
+      implicit_rate: η = 1 / γ, the learning rate that the implicit gradient assumes of the lower level; 0 leaves that
+        term out.
+      rule: "paper", with s ≥ 0; or "code", the authors' code as we read it: s starts at θ, with its sign, and ∇s = q −
+        η q², q = sign(s) θ g.
+      unit: weights that live or die together.
+      scope: units that compete with each other. The authors select channels (`units.axis(-1, reduce=units.l2)`) leaf by
+        leaf.
+      where: the leaves that are sparsified.
 
-    Raises InputError for another rule or a negative rate. Below 1 % a global mask may leave a layer empty.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> method = bip(0.5)
-    >>> latent = method.init({"w": jnp.array([[1.0, -3.0]])})
-    >>> grads = jax.grad(lambda latent: method.realise(latent, count=0)["w"].sum())(latent)
-    >>> grads.weights["w"], grads.learned["w"]
-    (Array([[0., 1.]], dtype=float32), Array([[ 1.    , -3.0001]], dtype=float32))
+    Raises:
+      InputError: another rule, or a negative rate.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> method = bip(0.5)
+      >>> latent = method.init({"w": jnp.array([[1.0, -3.0]])})
+      >>> grads = jax.grad(lambda latent: method.realise(latent, count=0)["w"].sum())(latent)
+      >>> grads.weights["w"], grads.learned["w"]
+      (Array([[0., 1.]], dtype=float32), Array([[ 1.    , -3.0001]], dtype=float32))
     """
     if rule not in _RULES:
         raise InputError(f"rule={rule!r} must be one of {[*_RULES]}.")
@@ -92,19 +102,19 @@ def bip(
         )
 
     def wrap(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-        return _taking_turns(inner, optax.sgd(0.1) if upper is None else upper, land=None if signed else _above_zero)
+        return _take_turns(inner, optax.sgd(0.1) if upper is None else upper, land=None if signed else _above_zero)
 
     return Reparam(init, realise, mask, wrap)
 
 
 def implicit_gradient(theta: jax.Array, scores: jax.Array, mask: jax.Array, g: jax.Array, *, rate: float) -> jax.Array:
-    """dL/dm where the lower level answers dθ/dm = −rate · g: exact for losses that are linear in the weights."""
+    """Return dL/dm where the lower level answers dθ/dm = −rate · g: exact for losses that are linear in the weights."""
     del scores
     return (theta - rate * mask * g) * g
 
 
 def squared_gradient(theta: jax.Array, scores: jax.Array, mask: jax.Array, g: jax.Array, *, rate: float) -> jax.Array:
-    """What the authors' code makes of it: their product of two gradients meets the scores' own in the scores' place."""
+    """Return the gradient of the authors' code: the product of two gradients also meets the scores' own gradient."""
     del mask
     q = jnp.sign(scores) * theta * g
     return q - rate * q * q
@@ -131,13 +141,13 @@ def _backward(rule: Any, kept: tuple[jax.Array, jax.Array, jax.Array], g: jax.Ar
 _product.defvjp(_forward, _backward)
 
 
-def _taking_turns(
+def _take_turns(
     inner: optax.GradientTransformation,
     upper: optax.GradientTransformation,
     *,
     land: Callable[[jax.Array, jax.Array], jax.Array] | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`inner` for weights on even steps, `upper` for scores on odd ones; `land`: (scores, updates) -> updates."""
+    """Use `inner` for weights on even steps, `upper` for scores on odd ones; `land`: (scores, updates) -> updates."""
     inner, upper = optax.with_extra_args_support(inner), optax.with_extra_args_support(upper)
     # Both see a Latent, so that the paths in their states are those of the latent parameters (state_shardings).
     lower_part = lambda latent: latent._replace(learned=None, constants=())
@@ -150,7 +160,7 @@ def _taking_turns(
     def update(
         grads: Latent, state: BilevelState, params: Latent | None = None, **extra: Any
     ) -> tuple[Latent, BilevelState]:
-        params = required(params, "bip")
+        params = require_params(params, "bip")
         upper_turn = state.count % 2 == 1
 
         def step(tx: Any, rest: jax.Array, part: Callable[[Latent], Latent], state: PyTree) -> tuple[Latent, PyTree]:

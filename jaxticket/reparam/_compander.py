@@ -14,32 +14,39 @@ from jaxticket.typing import Filter, Key, Mask, Params, PyTree
 
 
 class Companding(NamedTuple):
-    """Logarithms of a and b, so that both stay positive: structure of the parameters, one of each a leaf, float32."""
+    """The logarithms of a and b, so that both stay positive: float32, one of each a leaf."""
 
     log_height: PyTree
     log_width: PyTree
 
 
 def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter = filters.weights()) -> Reparam:
-    r"""Weight Compander: keeps weights below a bound and away from zero (2023, arXiv 2306.16993).
+    """Keep weights below a bound and away from zero (Weight Compander; 2023, arXiv 2306.16993).
 
-    .. math:: p = a \arctan(v / b)
+        p = a · arctan(v / b)
 
-    Not a way to prune but its opponent: where a > b, small weights are spread out and large ones pressed together. The
-    function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a leaf,
-    without weight decay (hold them with the group "learned"). Zeros stay zeros: a mask on `Latent.weights`, as by
-    `sparsify` for that group, is a mask on the parameters.
+    It does not prune but opposes pruning: where a > b, small weights are spread out and large ones pressed together.
+    The function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a
+    leaf, without weight decay (hold them with the group "learned"). Zeros stay zeros. A mask on `Latent.weights`, such
+    as that of `sparsify` for that group, is therefore a mask on the parameters.
 
     Args:
-      height: a; weights stay below a · π/2. width: b. where: which leaves are companded.
+      height: a; weights stay below a · π/2.
+      width: b.
+      where: the leaves that are companded.
 
-    Raises InputError unless both are positive, and if a first weight is out of reach.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax.numpy as jnp
-    >>> compander = weight_compander(height=1.0, width=0.5)
-    >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])})
-    >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
-    (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
+    Raises:
+      InputError: a height or width that is not positive; in `init`, a weight that is out of reach.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> compander = weight_compander(height=1.0, width=0.5)
+      >>> latent = compander.init({"w": jnp.array([[0.5, jnp.pi / 4]])})
+      >>> latent.weights["w"].round(3), compander.realise(latent, count=0)["w"].round(3)
+      (Array([[0.273, 0.5  ]], dtype=float32), Array([[0.5  , 0.785]], dtype=float32))
     """
     check_number(height=height, width=width)
     if not 0 < height < math.inf or not 0 < width < math.inf:
@@ -52,7 +59,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
         constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
         learned = Companding(constant(math.log(height)), constant(math.log(width)))
         copied = copy_params(params)
-        latent = _tree.tree_map(lambda p, c: p if c is None else _expanded(p, height, width), copied, companded)
+        latent = _tree.tree_map(lambda p, c: p if c is None else _expand(p, height, width), copied, companded)
         return Latent(latent, learned)
 
     def mask(latent: Latent, *, count: Any) -> Mask:
@@ -62,17 +69,17 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(v: jax.Array, log_height: jax.Array | None, log_width: jax.Array | None) -> jax.Array:
+        def compress(v: jax.Array, log_height: jax.Array | None, log_width: jax.Array | None) -> jax.Array:
             if log_height is None or log_width is None:
                 return v
             return (jnp.exp(log_height) * jnp.arctan(v / jnp.exp(log_width))).astype(v.dtype)
 
-        return _tree.tree_map(one, latent.weights, *latent.learned)
+        return _tree.tree_map(compress, latent.weights, *latent.learned)
 
     return Reparam(init, realise, mask)
 
 
-def _expanded(p: jax.Array, height: float, width: float) -> jax.Array:
+def _expand(p: jax.Array, height: float, width: float) -> jax.Array:
     return (width * jnp.tan(p.astype(jnp.promote_types(p.dtype, jnp.float32)) / height)).astype(p.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds and gates that are learned beside the weights; how sparse it gets is up to a penalty in the loss.
+"""Thresholds and gates that are learned beside the weights. A penalty in the loss decides the sparsity.
 
 The penalties are functions of the latent parameters beside each method:
 `loss(method.realise(latent, count=step)) + strength * penalty(latent, ...)`.
@@ -22,20 +22,25 @@ _LOW, _HIGH, _BETA = -0.1, 1.1, 2 / 3  # γ, ζ and β of Louizos et al. (2018)
 
 
 def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) -> Reparam:
-    r"""STR: each leaf learns its threshold, by which all its weights shrink (Kusupati et al., 2020).
+    """Learn a threshold for each leaf, by which all its weights shrink (STR; Kusupati et al., 2020).
 
-    .. math:: p = \mathrm{sign}(\theta) \, \max(|\theta| - \sigma(s), 0)
+        p = sign(θ) · max(|θ| − σ(s), 0)
 
     `Latent.learned` holds one s for each leaf, float32. Without `threshold_decay` (or weight decay in the optimizer of
     the group "learned") nothing draws s up from where it starts. Masked weights are exact zeros at every step.
 
     Args:
-      initial: s at the start; its sigmoid should lie below most weights. where: which leaves are sparsified.
+      initial: s at the start; its sigmoid should lie below most weights.
+      where: the leaves that are sparsified.
 
-    >>> import jax.numpy as jnp
-    >>> method = soft_threshold(initial=0.0)
-    >>> method.realise(method.init({"w": jnp.array([[1.0, -3.0, 0.5]])}), count=0)["w"]
-    Array([[ 0.5, -2.5,  0. ]], dtype=float32)
+    Returns:
+      The reparametrisation.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> method = soft_threshold(initial=0.0)
+      >>> method.realise(method.init({"w": jnp.array([[1.0, -3.0, 0.5]])}), count=0)["w"]
+      Array([[ 0.5, -2.5,  0. ]], dtype=float32)
     """
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
@@ -52,26 +57,28 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del key
 
-        def one(p: jax.Array, s: jax.Array | None, kept: jax.Array | None) -> jax.Array:
+        def shrink(p: jax.Array, s: jax.Array | None, kept: jax.Array | None) -> jax.Array:
             if s is None or kept is None:
                 return p
             return jnp.where(kept, p - jnp.sign(p) * jax.nn.sigmoid(s).astype(p.dtype), 0)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, mask(latent, count=count))
+        return _tree.tree_map(shrink, latent.weights, latent.learned, mask(latent, count=count))
 
     return Reparam(init, realise, mask)
 
 
 def threshold_decay(latent: Latent) -> jax.Array:
-    """Σ s² / 2 over leaves: times its strength the weight decay on the thresholds of `soft_threshold`, which prunes.
+    """Return Σ s² / 2 over leaves, the penalty whose gradient is weight decay on the thresholds of `soft_threshold`.
 
-    It draws s from far below zero towards 0. The authors decay s and the weights alike, with SGD; under Adam, whose
-    steps do not depend on the size of a gradient, it is strong whenever it is stronger than the loss.
+    Times its strength it prunes: it draws s from far below zero towards 0. The authors decay s and the weights alike,
+    with SGD. Steps of Adam do not depend on the size of a gradient: there the decay is strong whenever it is stronger
+    than the loss.
 
-    >>> import jax.numpy as jnp
-    >>> method = soft_threshold(initial=-4.0)
-    >>> threshold_decay(method.init({"a": {"w": jnp.ones((1, 2))}, "b": {"w": jnp.ones((2, 2))}}))
-    Array(16., dtype=float32)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> method = soft_threshold(initial=-4.0)
+      >>> threshold_decay(method.init({"a": {"w": jnp.ones((1, 2))}, "b": {"w": jnp.ones((2, 2))}}))
+      Array(16., dtype=float32)
     """
     return sum((jnp.sum(s * s) for s in jax.tree.leaves(latent.learned)), start=jnp.float32(0)) / 2
 
@@ -84,25 +91,34 @@ def continuous_sparsification(
     unit: Unit = units.element(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""CS: a learned gate for each weight, whose sigmoid steepens until it is a step (Savarese et al., 2020).
+    """Learn a gate for each weight, whose sigmoid steepens until it is a step (CS; Savarese et al., 2020).
 
-    .. math:: p = \theta \cdot \sigma(\beta_t s), \qquad \beta_t = \beta^{\min(t / T, 1)}
+        p = θ · σ(βₜ s),   βₜ = β^min(t / T, 1)
 
     From step `stop` = T on, weights with s > 0 are kept and all others are zeros. `continuous_penalty` closes gates.
-    The authors' code also divides all gates by the first one, which is a change of the weights' scale; not so here.
+    The authors' code also divides all gates by the first one, which changes the weights' scale; this code does not.
+    `Latent.learned` holds s in the shape of the units, float32.
 
     Args:
-      temperature: β, reached at `stop`. initial: s at the start: the larger, the denser (the authors' range is −0.3 to
-        0.3). unit: weights that share a gate; `Latent.learned` holds s in the shape of the units, float32.
+      stop: T, the step from which on gates are hard.
+      temperature: β, reached at `stop`.
+      initial: s at the start: the larger, the denser (the authors' range is −0.3 to 0.3).
+      unit: weights that share a gate.
+      where: the leaves that are sparsified.
 
-    Raises InputError for a stop below 1 or a temperature below 1.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax.numpy as jnp
-    >>> method = continuous_sparsification(stop=10)
-    >>> latent = method.init({"w": jnp.array([[1.0, 2.0]])})
-    >>> latent = latent._replace(learned={"w": jnp.array([[-0.1, 0.1]])})
-    >>> method.realise(latent, count=0)["w"].round(2), method.realise(latent, count=10)["w"]
-    (Array([[0.48, 1.05]], dtype=float32), Array([[0., 2.]], dtype=float32))
+    Raises:
+      InputError: a stop or a temperature below 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> method = continuous_sparsification(stop=10)
+      >>> latent = method.init({"w": jnp.array([[1.0, 2.0]])})
+      >>> latent = latent._replace(learned={"w": jnp.array([[-0.1, 0.1]])})
+      >>> method.realise(latent, count=0)["w"].round(2), method.realise(latent, count=10)["w"]
+      (Array([[0.48, 1.05]], dtype=float32), Array([[0., 2.]], dtype=float32))
     """
     _check_hardening(stop=stop, temperature=temperature)
 
@@ -111,20 +127,34 @@ def continuous_sparsification(
         soft = jax.nn.sigmoid(_steepness(count, stop=stop, temperature=temperature) * s)
         return jnp.where(count < stop, soft, s > 0)
 
-    return _gated(initial, gate, kept=lambda s: s > 0, unit=unit, where=where)
+    return _gate_weights(initial, gate, kept=lambda s: s > 0, unit=unit, where=where)
 
 
 def continuous_penalty(
     latent: Latent, *, count: Any, stop: int, temperature: float = 200.0, unit: Unit = units.element()
 ) -> jax.Array:
-    """Σ σ(β s), in weights: the l1 norm of the gates of `continuous_sparsification` with the same arguments.
+    """Return Σ σ(β s), in weights: the l1 norm of the gates of `continuous_sparsification`.
 
-    In the loss times its strength, 1e-8 for the authors' convolutional networks, larger for smaller ones.
+    Add it to the loss times its strength: 1e-8 for the authors' convolutional networks, more for smaller ones.
 
-    >>> import jax.numpy as jnp
-    >>> latent = continuous_sparsification(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
-    >>> continuous_penalty(latent, count=0, stop=10)
-    Array(1., dtype=float32)
+    Args:
+      latent: the latent parameters.
+      count: the number of steps so far.
+      stop: as given to `continuous_sparsification`.
+      temperature: as given there.
+      unit: as given there.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      InputError: a stop or a temperature below 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> latent = continuous_sparsification(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
+      >>> continuous_penalty(latent, count=0, stop=10)
+      Array(1., dtype=float32)
     """
     _check_hardening(stop=stop, temperature=temperature)
     steepness = _steepness(jnp.asarray(count), stop=stop, temperature=temperature)
@@ -134,26 +164,33 @@ def continuous_penalty(
 def hard_concrete(
     *, stop: int, drop_rate: float = 0.5, unit: Unit = units.element(), where: Filter = filters.weights()
 ) -> Reparam:
-    r"""L0 regularisation: random gates that are exactly 0 or 1 with positive probability (Louizos et al., 2018).
+    """Train random gates that are exactly 0 or 1 with positive probability: L0 regularisation (Louizos et al., 2018).
 
-    .. math:: g = \mathrm{clip}\big((\zeta - \gamma) \, \sigma((\log u - \log(1 - u) + \log\alpha) / \beta) + \gamma,
-              0, 1\big)
+        g = clip((ζ − γ) σ((log u − log(1 − u) + log α) / β) + γ, 0, 1)
 
-    γ = −0.1, ζ = 1.1, β = 2/3; u is uniform noise from the `key` that `realise` is given. Without a key, and from step
+    γ = −0.1, ζ = 1.1, β = 2/3; u is uniform noise from the `key` that `realise` gets. Without a key, and from step
     `stop` on, it is the gate of the test time, clip((ζ − γ) σ(log α) + γ), which multiplies the weights that it keeps.
     `expected_l0` in the loss closes gates.
 
     Args:
-      drop_rate: the first probability of noise below zero; log α starts at log((1 − drop_rate) / drop_rate), the same
-        for all (the authors add noise of 0.01). unit: weights that share a gate.
+      stop: the step from which on gates are not random.
+      drop_rate: the first probability of noise below zero. log α starts at log((1 − drop_rate) / drop_rate), the same
+        for all (the authors add noise of 0.01).
+      unit: weights that share a gate.
+      where: the leaves that are sparsified.
 
-    Raises InputError for a stop below 1 or a drop rate not in (0, 1).
+    Returns:
+      The reparametrisation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> method = hard_concrete(stop=10)
-    >>> latent = method.init({"w": jnp.array([[1.0, 3.0]])})
-    >>> method.realise(latent, count=0)["w"], method.realise(latent, count=0, key=jax.random.key(1))["w"].shape
-    (Array([[0.5, 1.5]], dtype=float32), (1, 2))
+    Raises:
+      InputError: a stop below 1, or a drop rate outside (0, 1).
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> method = hard_concrete(stop=10)
+      >>> latent = method.init({"w": jnp.array([[1.0, 3.0]])})
+      >>> method.realise(latent, count=0)["w"], method.realise(latent, count=0, key=jax.random.key(1))["w"].shape
+      (Array([[0.5, 1.5]], dtype=float32), (1, 2))
     """
     _check_hardening(stop=stop)
     check_number(drop_rate=drop_rate)
@@ -161,32 +198,40 @@ def hard_concrete(
         raise InputError(f"drop_rate={drop_rate} must lie between 0 and 1; 0.5 leaves every gate undecided.")
 
     def gate(log_alpha: jax.Array, count: jax.Array, noise: jax.Array | None) -> jax.Array:
-        certain = _stretched(jax.nn.sigmoid(log_alpha))
+        certain = _stretch(jax.nn.sigmoid(log_alpha))
         if noise is None:
             return certain
-        sampled = _stretched(jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + log_alpha) / _BETA))
+        sampled = _stretch(jax.nn.sigmoid((jnp.log(noise) - jnp.log1p(-noise) + log_alpha) / _BETA))
         return jnp.where(count < stop, sampled, certain)
 
-    kept = lambda log_alpha: _stretched(jax.nn.sigmoid(log_alpha)) > 0
+    kept = lambda log_alpha: _stretch(jax.nn.sigmoid(log_alpha)) > 0
     drop_rate = known(drop_rate)
-    return _gated(math.log((1 - drop_rate) / drop_rate), gate, kept=kept, unit=unit, where=where)
+    return _gate_weights(math.log((1 - drop_rate) / drop_rate), gate, kept=kept, unit=unit, where=where)
 
 
 def expected_l0(latent: Latent, *, unit: Unit = units.element()) -> jax.Array:
-    """Σ P(gate > 0) = Σ σ(log α − β log(−γ / ζ)), in weights: how many `hard_concrete` is expected to keep.
+    """Return Σ P(gate > 0) = Σ σ(log α − β log(−γ / ζ)), the weights that `hard_concrete` is expected to keep.
 
-    In the loss times its strength, which the authors divide by the number of examples.
+    Add it to the loss times its strength, which the authors divide by the number of examples.
 
-    >>> import jax.numpy as jnp
-    >>> latent = hard_concrete(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
-    >>> round(float(expected_l0(latent)), 4)
-    1.6636
+    Args:
+      latent: the latent parameters.
+      unit: as given to `hard_concrete`.
+
+    Returns:
+      A scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> latent = hard_concrete(stop=10).init({"w": jnp.array([[1.0, 3.0]])})
+      >>> round(float(expected_l0(latent)), 4)
+      1.6636
     """
     shift = _BETA * math.log(-_LOW / _HIGH)
     return _open_weights(_tree.map_present(lambda s: jax.nn.sigmoid(s - shift), latent.learned), latent, unit)
 
 
-def _gated(
+def _gate_weights(
     initial: float,
     gate: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
     *,
@@ -194,7 +239,7 @@ def _gated(
     unit: Unit,
     where: Filter,
 ) -> Reparam:
-    """Weights times gates gate(learned, count, noise) in [0, 1], one a unit; the mask is where kept(learned) holds."""
+    """Multiply weights by gate(learned, count, noise) in [0, 1], one a unit; the mask is where kept(learned) holds."""
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
@@ -213,16 +258,16 @@ def _gated(
             lambda s, u: None if s is None else gate(s, jnp.asarray(count), u), latent.learned, noise
         )
 
-        def one(p: jax.Array, g: jax.Array | None) -> jax.Array:
+        def apply_gate(p: jax.Array, g: jax.Array | None) -> jax.Array:
             return p if g is None else jnp.where(g > 0, (g * p).astype(p.dtype), 0)
 
-        return _tree.tree_map(one, latent.weights, unit.expand(gates, latent.weights))
+        return _tree.tree_map(apply_gate, latent.weights, unit.expand(gates, latent.weights))
 
     return Reparam(init, realise, mask)
 
 
 def _open_weights(gates: SoftMask, latent: Latent, unit: Unit) -> jax.Array:
-    """The sum of gates, each as often as it stands for a weight."""
+    """Return the sum of the gates, each times the number of weights that share it."""
     gated = _tree.tree_map(lambda g, p: None if g is None else p, gates, latent.weights)
     weighted = _tree.map_present(lambda g, n: jnp.sum(g * n), gates, unit.cost(gated))
     return sum(jax.tree.leaves(weighted), start=jnp.float32(0))
@@ -232,7 +277,7 @@ def _steepness(count: jax.Array, *, stop: int, temperature: float) -> jax.Array:
     return jnp.float32(temperature) ** (jnp.clip(count, 0, stop) / stop)
 
 
-def _stretched(x: jax.Array) -> jax.Array:
+def _stretch(x: jax.Array) -> jax.Array:
     return jnp.clip(x * (_HIGH - _LOW) + _LOW, 0, 1)
 
 

@@ -1,6 +1,7 @@
-"""What is done to the untrained weights of a supermask now and then, so that smaller networks hold strong tickets.
+"""Occasional changes to the untrained weights of a supermask, with which smaller networks hold strong tickets.
 
-Pure functions of a latent, to call between steps. They change pruned weights alone: what is realised stays the same.
+They are pure functions of a latent, to call between steps. They change pruned weights alone: the realised parameters
+stay the same.
 """
 
 from collections.abc import Callable
@@ -21,23 +22,30 @@ Redraw = Callable[..., Params]  # (params, *, key) -> params
 
 
 def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Latent:
-    """Weight recycling: the lowest-scored weights take the values of the highest-scored (Gorbett & Whitley, 2023).
+    """Give the lowest-scored weights the values of the highest-scored (weight recycling; Gorbett & Whitley, 2023).
 
-    Of each leaf `fraction` of the weights: the i-th lowest takes the value of the i-th among as many of the highest.
-    Scores stay, and so does the mask. Published every 10 epochs with 0.2; leave the last third of a training without.
-    It sorts each leaf, which on a mesh gathers it, so call it only when it is due.
+    In each leaf it changes a `fraction` of the weights: the i-th lowest takes the value of the i-th among as many of
+    the highest. Scores and mask stay. Published every 10 epochs with 0.2; leave it out in the last third of a training.
+    It sorts each leaf, and so gathers it on a mesh: call it only when it is due.
 
     Args:
-      fraction: at most the part that is pruned. mask: of `Reparam.mask`; its kept weights never change.
+      latent: the latent parameters.
+      fraction: the part of the weights that changes, at most the part that is pruned.
+      mask: the mask of `Reparam.mask`; its kept weights never change.
 
-    Raises InputError for a fraction outside (0, ½], or above what a mask of known values prunes of some leaf.
+    Returns:
+      The latent parameters.
 
-    >>> from jaxticket import schedules
-    >>> latent = Latent({"w": jnp.array([1.0, 2.0, 3.0, 4.0])}, {"w": jnp.array([0.1, 0.4, -0.2, -0.3])})
-    >>> due = schedules.every(300, start=300, stop=1200)
-    >>> renewed = lambda latent, count: jax.lax.cond(due(count), lambda l: recycle(l, 0.25), lambda l: l, latent)
-    >>> renewed(latent, 299).weights["w"], renewed(latent, 300).weights["w"]
-    (Array([1., 2., 3., 4.], dtype=float32), Array([2., 2., 3., 4.], dtype=float32))
+    Raises:
+      InputError: a fraction outside (0, ½], or above the part of some leaf that a mask of known values prunes.
+
+    Examples:
+      >>> from jaxticket import schedules
+      >>> latent = Latent({"w": jnp.array([1.0, 2.0, 3.0, 4.0])}, {"w": jnp.array([0.1, 0.4, -0.2, -0.3])})
+      >>> due = schedules.every(300, start=300, stop=1200)
+      >>> renewed = lambda latent, count: jax.lax.cond(due(count), lambda l: recycle(l, 0.25), lambda l: l, latent)
+      >>> renewed(latent, 299).weights["w"], renewed(latent, 300).weights["w"]
+      (Array([1., 2., 3., 4.], dtype=float32), Array([2., 2., 3., 4.], dtype=float32))
     """
     _check_scored(latent)
     check_number(fraction=fraction)
@@ -46,28 +54,37 @@ def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Lat
     if mask is not None:
         _check_room(latent.weights, mask, fraction)
 
-    one = lambda w, s: w if s is None else _recycled(w, s, fraction)
-    recycled = _tree.tree_map(one, latent.weights, latent.learned)
+    recycle_if_scored = lambda w, s: w if s is None else _recycle_leaf(w, s, fraction)
+    recycled = _tree.tree_map(recycle_if_scored, latent.weights, latent.learned)
     return latent._replace(weights=recycled if mask is None else _outside(mask, recycled, latent.weights))
 
 
 def rerandomise(
     latent: Latent, *, key: Key, mask: Mask, fraction: float | jax.Array = 0.1, redraw: Redraw = kaiming_normal
 ) -> Latent:
-    """IteRand: pruned weights are drawn anew, each with a probability of `fraction` (Chijiwa et al., 2021).
+    """Redraw pruned weights, each with a probability of `fraction` (IteRand; Chijiwa et al., 2021).
 
     Published every 300 steps with 0.1.
 
     Args:
-      mask: of `Reparam.mask`; its kept weights stay as they are, bit for bit.
+      latent: the latent parameters.
+      key: a typed PRNG key.
+      mask: the mask of `Reparam.mask`; its kept weights stay bit for bit.
+      fraction: the probability.
       redraw: (params, *, key) -> params, as the weights were drawn: `kaiming_normal`, `signed_constant` or a partial.
 
-    Raises InputError for a fraction outside (0, 1], StructureError for a mask that does not fit the weights.
+    Returns:
+      The latent parameters.
 
-    >>> latent = Latent({"w": jnp.ones((1, 2))}, {"w": jnp.array([[0.1, 0.4]])})
-    >>> mask = {"w": jnp.array([[False, True]])}
-    >>> (rerandomise(latent, key=jax.random.key(0), mask=mask, fraction=1.0).weights["w"] == 1).tolist()
-    [[False, True]]
+    Raises:
+      InputError: a fraction outside (0, 1].
+      StructureError: a mask that does not fit the weights.
+
+    Examples:
+      >>> latent = Latent({"w": jnp.ones((1, 2))}, {"w": jnp.array([[0.1, 0.4]])})
+      >>> mask = {"w": jnp.array([[False, True]])}
+      >>> (rerandomise(latent, key=jax.random.key(0), mask=mask, fraction=1.0).weights["w"] == 1).tolist()
+      [[False, True]]
     """
     _check_scored(latent)
     check_number(fraction=fraction)
@@ -84,20 +101,20 @@ def rerandomise(
     return latent._replace(weights=_outside(mask, changed, latent.weights))
 
 
-def _recycled(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
+def _recycle_leaf(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
     layout = jax.typeof(w).sharding
-    explicit = AxisType.Explicit in layout.mesh.axis_types  # there a sort asks for whole leaves by name
+    explicit = AxisType.Explicit in layout.mesh.axis_types  # a sort then needs whole leaves
     if explicit:
         w, s = (jax.sharding.reshard(x, PartitionSpec()) for x in (w, s))
     count = round(fraction * s.size)
-    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index is the higher, as ever
+    order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index ranks higher
     flat = w.ravel()
     new = flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
     return jax.sharding.reshard(new, layout) if explicit else new
 
 
 def _outside(mask: Mask, new: Params, old: Params) -> Params:
-    """The new weights where the mask prunes, the old ones elsewhere."""
+    """Return the new weights where the mask prunes, the old ones elsewhere."""
     return _tree.tree_map(lambda m, n, o: o if m is None else jnp.where(m, o, n), mask, new, old)
 
 

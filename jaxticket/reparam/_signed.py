@@ -1,4 +1,4 @@
-"""Signed supermasks: weights stay as they were drawn, and each is kept, dropped or turned around."""
+"""Signed supermasks: weights stay as they were drawn, and a ternary mask keeps, drops or negates each."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params, silenced, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.typing import Filter, Key, Mask, Params, SignMask
 
@@ -19,22 +19,31 @@ def signed_supermask(
     mask_init: Draw = jax.nn.initializers.glorot_uniform(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Signed supermask: a learnt ternary mask on untrained weights (Koster et al., 2022).
+    """Learn a ternary mask on untrained weights (signed supermask; Koster et al., 2022).
 
-    .. math:: p = w \odot q, \quad q = \mathrm{sign}(s) \, [|s| > \tau], \qquad \nabla_s = w \odot \nabla_p
+        p = w ⊙ q,   q = sign(s) · [|s| > τ],   ∇s = w ⊙ ∇p
 
-    s is `Latent.learned`, trained alone by `wrap(inner)`; τ, a `Latent.constants` of each leaf, is `threshold` times
-    the largest |s| at the start. A uniform s begins with 1 − threshold of the weights; how many are left in the end is
-    up to training. Decoupled weight decay drives s below τ: optax.chain(optax.trace(0.9, nesterov=True),
+    s is `Latent.learned`, trained alone by `wrap(inner)`. τ, a `Latent.constants` of each leaf, is `threshold` times
+    the largest |s| at the start. A uniform s begins with 1 − threshold of the weights; training decides how many are
+    left. Decoupled weight decay drives s below τ: optax.chain(optax.trace(0.9, nesterov=True),
     optax.add_decayed_weights(3e-4), optax.scale_by_learning_rate(0.005)). The paper uses ELU and
     `signed_constant(…, scale=3)`.
 
     Args:
-      threshold: raises InputError unless 0 ≤ threshold < 1. mask_init: (key, shape, dtype) -> first s.
+      threshold: τ as a part of the largest first |s|.
+      mask_init: (key, shape, dtype) -> first s.
+      where: the leaves that are sparsified.
 
-    >>> latent = Latent({"w": jnp.array([[2.0, 3.0, 5.0]])}, {"w": jnp.array([[0.1, -0.4, 0.3]])}, {"w": 0.2})
-    >>> signed_supermask().realise(latent, count=0)["w"]
-    Array([[ 0., -3.,  5.]], dtype=float32)
+    Returns:
+      The reparametrisation.
+
+    Raises:
+      InputError: a threshold outside [0, 1).
+
+    Examples:
+      >>> latent = Latent({"w": jnp.array([[2.0, 3.0, 5.0]])}, {"w": jnp.array([[0.1, -0.4, 0.3]])}, {"w": 0.2})
+      >>> signed_supermask().realise(latent, count=0)["w"]
+      Array([[ 0., -3.,  5.]], dtype=float32)
     """
     check_number(threshold=threshold)
     if not isinstance(threshold, jax.core.Tracer) and not 0 <= known(threshold) < 1:
@@ -52,27 +61,27 @@ def signed_supermask(
     def realise(latent: Latent, *, count: Any, key: Key | None = None) -> Params:
         del count, key
 
-        def one(w: jax.Array, s: jax.Array | None, q: jax.Array | None) -> jax.Array:
+        def apply_sign(w: jax.Array, s: jax.Array | None, q: jax.Array | None) -> jax.Array:
             if s is None or q is None:
                 return w
             w = jax.lax.stop_gradient(w)
-            return jnp.where(q == 0, 0, jnp.where(q < 0, -w, w)) + w * silenced(s)
+            return jnp.where(q == 0, 0, jnp.where(q < 0, -w, w)) + w * silence(s)
 
-        return _tree.tree_map(one, latent.weights, latent.learned, sign_mask(latent))
+        return _tree.tree_map(apply_sign, latent.weights, latent.learned, sign_mask(latent))
 
     return Reparam(init, realise, mask, trains("learned"))
 
 
 def sign_mask(latent: Latent) -> SignMask:
-    """The ternary mask of a signed supermask: 1 keeps a weight, −1 turns it around, 0 drops it.
+    """Return the ternary mask of a signed supermask: 1 keeps a weight, −1 negates it, 0 drops it.
 
-    int8, in the shapes of the weights; None for leaves that are not sparsified. With the first weights, or the key that
-    drew them, it is the whole network.
-
-    >>> latent = Latent({"w": jnp.ones(3), "b": jnp.ones(1)}, {"w": jnp.array([0.1, -0.4, 0.3]), "b": None},
-    ...                 {"w": 0.2, "b": None})
-    >>> sign_mask(latent)
-    {'b': None, 'w': Array([ 0, -1,  1], dtype=int8)}
+    It is int8, in the shapes of the weights; None for leaves that are not sparsified. With the first weights, or the
+    key that drew them, it is the whole network.
+    Examples:
+      >>> latent = Latent({"w": jnp.ones(3), "b": jnp.ones(1)}, {"w": jnp.array([0.1, -0.4, 0.3]), "b": None},
+      ...                 {"w": 0.2, "b": None})
+      >>> sign_mask(latent)
+      {'b': None, 'w': Array([ 0, -1,  1], dtype=int8)}
     """
-    one = lambda s, tau: jnp.where(jnp.abs(s) > tau, jnp.sign(s), 0).astype(jnp.int8)
-    return _tree.map_present(one, jax.lax.stop_gradient(latent.learned), latent.constants)
+    sign_of = lambda s, tau: jnp.where(jnp.abs(s) > tau, jnp.sign(s), 0).astype(jnp.int8)
+    return _tree.map_present(sign_of, jax.lax.stop_gradient(latent.learned), latent.constants)

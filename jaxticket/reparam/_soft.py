@@ -1,4 +1,4 @@
-"""Soft masks computed from the weights themselves, which harden."""
+"""Soft masks that are computed from the weights themselves, and harden."""
 
 import functools
 from collections.abc import Callable
@@ -30,13 +30,16 @@ def pdp(
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""PDP: gates that a weight's distance from the pruning threshold opens, without parameters (Cho et al., 2023).
+    """Gate weights by their distance from the pruning threshold, without parameters (PDP; Cho et al., 2023).
 
-    .. math:: p = \theta \cdot \sigma\big((\theta^2 - t^2) / \tau\big)
+        p = θ · σ((θ² − t²) / τ)
 
     t lies halfway between the smallest weight that is kept and the largest that is not, and is held constant when
-    differentiating: at the threshold the gradient is that of a dense weight or more, so weights there decide. Dense
-    before `start`; then the sparsity grows evenly over `ramp` steps; from `stop` on the mask is hard.
+    differentiating. At the threshold the gradient is that of a dense weight or more, so weights there decide. The
+    network is dense before `start`; then the sparsity grows evenly over `ramp` steps; from `stop` on the mask is hard.
+
+    With `scopes.tree()` one ranking of all weights gives each leaf its density, again at each step. The paper keeps the
+    densities of `start`: those are `allocate.from_scores(...)` of warm weights, over `scopes.leaf()`.
 
     Args:
       density: the fraction kept after the ramp, or a pytree of them by leaf.
@@ -46,17 +49,22 @@ def pdp(
       ramp: its length in updates.
       stop: the update from which on the mask is hard.
       temperature: τ, of the squared scale of the weights (the authors' 1e-4; others take 1e-5), or a function of t².
-      unit, scope: channels are gated by their norm with `units.axis(-1, reduce=units.l2)`; `scopes.groups(4)` is N:M.
-        With `scopes.tree()` one ranking of all weights gives each leaf its density, anew at each step. The paper
-        keeps the densities of `start`: those are `allocate.from_scores(...)` of warm weights, over `scopes.leaf()`.
+      unit: weights that share a gate; `units.axis(-1, reduce=units.l2)` gates channels by their norm.
+      scope: units that compete with each other; `scopes.groups(4)` is N:M.
+      where: the leaves that are sparsified.
 
-    Raises InputError for densities outside [0, 1], steps that are not in order, or a temperature that is not positive.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax.numpy as jnp
-    >>> soft = pdp(0.5, start=0, ramp=1, stop=10, temperature=1.0)
-    >>> latent = soft.init({"w": jnp.array([[1.0, 3.0]])})
-    >>> soft.realise(latent, count=0)["w"].round(2), soft.realise(latent, count=10)["w"]
-    (Array([[0.05, 2.98]], dtype=float32), Array([[0., 3.]], dtype=float32))
+    Raises:
+      InputError: densities outside [0, 1], steps that are not in order, or a temperature that is not positive.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> soft = pdp(0.5, start=0, ramp=1, stop=10, temperature=1.0)
+      >>> latent = soft.init({"w": jnp.array([[1.0, 3.0]])})
+      >>> soft.realise(latent, count=0)["w"].round(2), soft.realise(latent, count=10)["w"]
+      (Array([[0.05, 2.98]], dtype=float32), Array([[0., 3.]], dtype=float32))
     """
     start, ramp = derive(steps, 0.05, start=start), derive(steps, 0.5, ramp=ramp)
     stop = max(start + ramp, part(steps, 0.9)) if stop is None and steps is not None else derive(steps, 0.9, stop=stop)
@@ -72,7 +80,7 @@ def pdp(
         filters.only(params, where)  # raises if nothing matches
         return copy_params(params)
 
-    def gated(latent: Params, count: jax.Array) -> _Gated:
+    def compute_gates(latent: Params, count: jax.Array) -> _Gated:
         norms = _norms(filters.only(latent, where), unit)
         ranked = jax.lax.stop_gradient(norms)
         kept = select(ranked, due(count), scope=scope)
@@ -85,32 +93,32 @@ def pdp(
         return _Gated(unit.expand(kept, latent), unit.expand(soft, latent))
 
     def mask(latent: Params, *, count: Any) -> Mask:
-        return gated(jax.lax.stop_gradient(latent), jnp.asarray(count)).mask
+        return compute_gates(jax.lax.stop_gradient(latent), jnp.asarray(count)).mask
 
     def realise(latent: Params, *, count: Any, key: Key | None = None) -> Params:
         del key
         count = jnp.asarray(count)
-        chosen = gated(latent, count)
+        chosen = compute_gates(latent, count)
 
-        def one(p: jax.Array, m: jax.Array | None, gate: jax.Array | None) -> jax.Array:
+        def apply_gate(p: jax.Array, m: jax.Array | None, gate: jax.Array | None) -> jax.Array:
             if m is None or gate is None:
                 return p
             return jnp.where(count >= stop, jnp.where(m, p, 0), (gate * p).astype(p.dtype))
 
-        return _tree.tree_map(one, latent, *chosen)
+        return _tree.tree_map(apply_gate, latent, *chosen)
 
     return Reparam(init, realise, mask)
 
 
 class _Gated(NamedTuple):
-    """What would be kept now, and gates in [0, 1]."""
+    """The mask of what would be kept now, and gates in [0, 1]."""
 
     mask: Mask
     gates: SoftMask
 
 
 def _norms(weights: Params, unit: Unit) -> Scores:
-    """Norms of units in float32 or wider (16 bits have no room for the squares of small weights)."""
+    """Return norms of units in float32 or wider, since 16 bits cannot hold the squares of small weights."""
     sizes = _tree.map_present(lambda p: jnp.abs(p).astype(jnp.promote_types(p.dtype, jnp.float32)), weights)
     # A norm of zeros has no derivative, but its square has: that is 0.
     empty = _tree.map_present(lambda norm: norm == 0, unit.pool(jax.lax.stop_gradient(sizes)))
@@ -119,7 +127,7 @@ def _norms(weights: Params, unit: Unit) -> Scores:
 
 
 def _thresholds(norms: Scores, kept: Mask, scope: Scope) -> PyTree:
-    """(smallest kept + largest other) / 2 in each group, 0 where all are kept: two reductions, nothing is sorted."""
+    """Return (smallest kept + largest other) / 2 in each group, 0 where all are kept: two reductions, no sort."""
 
     def smallest(norm: jax.Array, keep: jax.Array) -> jax.Array:
         inside = jnp.where(scope.view(keep), scope.view(norm), jnp.inf)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, copy_params, density_at, silenced
+from jaxticket.reparam._base import Reparam, copy_params, density_at, silence
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Schedule, ScoreFn
@@ -24,24 +24,31 @@ def straight_through(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""STE: uses the best-scored weights only, and passes their gradients to all (Bengio et al., 2013).
+    """Use the best-scored weights only, and pass their gradients to all (STE; Bengio et al., 2013).
 
-    .. math:: p = \theta \odot m(\theta), \qquad \partial p / \partial \theta := 1
+        p = θ ⊙ m(θ),   ∂p / ∂θ := 1
 
-    The mask is chosen anew whenever the parameters are realised, so that weights come and go; a weight that is left out
-    keeps its value and its gradient. Weight decay acts on the latent weights.
+    The mask is chosen again whenever the parameters are realised, so that weights come and go. A weight that is left
+    out keeps its value and its gradient. Weight decay acts on the latent weights.
 
     Args:
-      density: fraction kept, or a schedule of it; pytrees by leaf as `select` takes them.
-      score: called with the latent parameters alone. where: which leaves are sparsified.
+      density: the fraction kept, or a schedule of it; pytrees by leaf as in `select`.
+      score: the importance of a weight, called with the latent parameters alone.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    >>> import jax, jax.numpy as jnp
-    >>> ste = straight_through(0.5)
-    >>> latent = ste.init({"w": jnp.array([[1.0, 3.0]])})
-    >>> jax.grad(lambda latent: ste.realise(latent, count=0)["w"].sum() ** 2)(latent)
-    {'w': Array([[6., 6.]], dtype=float32)}
+    Returns:
+      The reparametrisation.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> ste = straight_through(0.5)
+      >>> latent = ste.init({"w": jnp.array([[1.0, 3.0]])})
+      >>> jax.grad(lambda latent: ste.realise(latent, count=0)["w"].sum() ** 2)(latent)
+      {'w': Array([[6., 6.]], dtype=float32)}
     """
-    return _masked(density, _pass, score=score, unit=unit, scope=scope, where=where)
+    return _mask_best(density, _pass, score=score, unit=unit, scope=scope, where=where)
 
 
 def sr_ste(
@@ -52,33 +59,44 @@ def sr_ste(
     scope: Scope = scopes.groups(4),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""SR-STE: straight-through, and weights that are left out decay, so that masks settle (Zhou et al., 2021).
+    """Pass gradients straight through and decay the weights left out, so that masks settle (Zhou et al., 2021).
 
-    .. math:: \nabla_\theta = \nabla_p + \lambda \, (1 - m) \odot \theta
+        ∇θ = ∇p + λ (1 − m) ⊙ θ
 
-    For N:M sparsity: `sr_ste(2 / 4)` keeps two of four consecutive inputs. The decay is part of the gradient that
-    reaches the latent weights: do not scale the loss.
+    This is SR-STE, for N:M sparsity: `sr_ste(2 / 4)` keeps two of four consecutive inputs. The decay is part of the
+    gradient that reaches the latent weights: do not scale the loss.
 
     Args:
-      decay: λ; 2e-4 is published for SGD. Raises InputError if it is negative.
+      density: the fraction kept, or a schedule of it.
+      decay: λ; 2e-4 is published for SGD.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    >>> import jax, jax.numpy as jnp
-    >>> refined = sr_ste(0.5, decay=0.1, scope=scopes.leaf())
-    >>> latent = refined.init({"w": jnp.array([[1.0, 3.0]])})
-    >>> jax.grad(lambda latent: refined.realise(latent, count=0)["w"].sum())(latent)
-    {'w': Array([[1.1, 1. ]], dtype=float32)}
+    Returns:
+      The reparametrisation.
+
+    Raises:
+      InputError: a negative decay.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> refined = sr_ste(0.5, decay=0.1, scope=scopes.leaf())
+      >>> latent = refined.init({"w": jnp.array([[1.0, 3.0]])})
+      >>> jax.grad(lambda latent: refined.realise(latent, count=0)["w"].sum())(latent)
+      {'w': Array([[1.1, 1. ]], dtype=float32)}
     """
     check_number(decay=decay)
     if not decay >= 0:
         raise InputError(f"decay={decay} must not be negative; 2e-4 is published.")
     use = functools.partial(_pass_and_decay, decay)
-    return _masked(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)
+    return _mask_best(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)
 
 
-def _masked(
+def _mask_best(
     density: Density | Schedule, use: Any, *, score: ScoreFn, unit: Unit, scope: Scope, where: Filter
 ) -> Reparam:
-    """The reparametrisation use(latent leaf, mask leaf) under the mask of the best-scored latent weights."""
+    """Return the reparametrisation use(latent leaf, mask leaf) under the mask of the best-scored latent weights."""
 
     def init(params: Params, *, key: Key | None = None) -> Params:
         del key
@@ -99,7 +117,7 @@ def _masked(
 
 
 def _pass(p: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.where(mask, p, silenced(p))
+    return jnp.where(mask, p, silence(p))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

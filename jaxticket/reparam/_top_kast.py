@@ -9,9 +9,9 @@ import optax
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Reparam, copy_params, silenced
+from jaxticket.reparam._base import Reparam, copy_params, silence
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.transforms._surgery import choose_moments
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
@@ -27,25 +27,34 @@ def top_kast(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Reparam:
-    r"""Top-KAST: the largest weights are used, and trained with the next largest ones (Jayakumar et al., 2020).
+    r"""Use the largest weights, and train them with the next largest ones (Top-KAST; Jayakumar et al., 2020).
 
-    .. math:: p = \theta \odot A, \qquad \nabla_\theta = \nabla_p \odot B, \qquad A \subseteq B
+        p = θ ⊙ A,   ∇θ = ∇p ⊙ B,   A ⊆ B
 
-    A is the top `density` of the latent magnitudes, B the top `backward`; all others keep their value and their moments
+    A is the top `density` of the latent magnitudes, B the top `backward`. All others keep their value and their moments
     until they are among the largest again. Train with `reparam.wrap(inner)`, which holds them and adds the exploration
     decay: `weight_decay` · θ in A, and that over `density` in B \\ A.
 
     Args:
-      density, backward: fractions of weights used and trained, density ≤ backward ≤ 1.
-      weight_decay: of the exploration regulariser, whose gradient it multiplies.
+      density: the fraction of the weights that is used.
+      backward: the fraction that is trained, density ≤ backward ≤ 1.
+      weight_decay: the strength of the exploration regulariser, whose gradient it multiplies.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    Raises InputError for fractions that are not in that order, or a negative weight decay.
+    Returns:
+      The reparametrisation.
 
-    >>> import jax, jax.numpy as jnp
-    >>> kast = top_kast(0.25, backward=0.5)
-    >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])})
-    >>> kast.realise(latent, count=0)["w"], jax.grad(lambda p: kast.realise(p, count=0)["w"].sum())(latent)["w"]
-    (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
+    Raises:
+      InputError: fractions that are not in that order, or a negative weight decay.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> kast = top_kast(0.25, backward=0.5)
+      >>> latent = kast.init({"w": jnp.array([[3.0, -2.0, 1.0, 0.5]])})
+      >>> kast.realise(latent, count=0)["w"], jax.grad(lambda p: kast.realise(p, count=0)["w"].sum())(latent)["w"]
+      (Array([[3., 0., 0., 0.]], dtype=float32), Array([[1., 1., 0., 0.]], dtype=float32))
     """
     check_number(density=density, backward=backward, weight_decay=weight_decay)
     certain = not any(isinstance(d, jax.core.Tracer) for d in (density, backward))
@@ -78,11 +87,11 @@ def top_kast(
         inner = optax.with_extra_args_support(inner)
 
         def update(grads: Params, state: PyTree, params: Params | None = None, **extra: Any) -> tuple[Params, PyTree]:
-            params = required(params, "top_kast")
+            params = require_params(params, "top_kast")
             trained = largest(params, backward)
             if weight_decay:
                 used = largest(params, density, trained)
-                grads = _tree.tree_map(decayed, used, trained, grads, params)
+                grads = _tree.tree_map(add_decay, used, trained, grads, params)
             updates, stepped = inner.update(grads, state, params, **extra)
             held = _tree.map_present(jnp.logical_not, trained)
             updates = _tree.tree_map(lambda h, u: u if h is None else jnp.where(h, 0, u), held, updates)
@@ -90,7 +99,7 @@ def top_kast(
 
         return optax.GradientTransformationExtraArgs(inner.init, update)
 
-    def decayed(a: jax.Array | None, b: jax.Array | None, g: jax.Array, p: jax.Array) -> jax.Array:
+    def add_decay(a: jax.Array | None, b: jax.Array | None, g: jax.Array, p: jax.Array) -> jax.Array:
         if a is None or b is None:
             return g
         strength = jnp.where(a, weight_decay, weight_decay / density).astype(p.dtype)
@@ -100,4 +109,4 @@ def top_kast(
 
 
 def _use(p: jax.Array, used: jax.Array, trained: jax.Array) -> jax.Array:
-    return jnp.where(used, p, jnp.where(trained, silenced(p), 0))
+    return jnp.where(used, p, jnp.where(trained, silence(p), 0))

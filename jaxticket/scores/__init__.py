@@ -1,4 +1,4 @@
-"""What is important: functions from parameters (and gradients) to scores; higher is more worth keeping."""
+"""Scores of importance: functions from parameters (and gradients) to scores; higher is more worth keeping."""
 
 from jaxticket.scores._activation import activation_norm, activation_taylor, apoz, hrank, mean_activation, wanda
 from jaxticket.scores._combine import weighted_sum

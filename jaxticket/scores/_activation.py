@@ -1,4 +1,4 @@
-"""Scores from what flows through a model. Weights are found in its jaxpr, so that any framework's models will do.
+"""Scores from a model's activations. Weights are located in its jaxpr, so that models of any framework will do.
 
 Each factory takes the model and a re-iterable sequence of batches and returns a ScoreFn, evaluated at the masked
 parameters where a mask is given. Totals are accumulated in float32 by one compiled function, also over sharded batches,
@@ -30,79 +30,129 @@ class _Mean(NamedTuple):
 
 
 def wanda(apply: Apply, batches: Iterable[PyTree]) -> ScoreFn:
-    """|w| · ‖x‖₂: a weight's size times the norm of its input over all tokens and positions (Sun et al., 2024).
+    """Score weights by |w| · ‖x‖₂, their size times the norm of their input over all positions (Sun et al., 2024).
 
     With `scopes.slices(-1)`, as published, the weights of each output compete. Inputs of convolutions are those under
-    each tap of the kernel. Scores have the parameters' shapes, in float32. Raises InputError for batches that are
-    empty or can be read only once.
+    each tap of the kernel.
 
-    >>> import jax.numpy as jnp
-    >>> score = wanda(lambda params, x: x @ params["w"], [jnp.array([[3.0, 0.0], [4.0, 1.0]])])
-    >>> score({"w": jnp.array([[-1.0], [2.0]])})
-    {'w': Array([[5.],
-           [2.]], dtype=float32)}
+    Args:
+      apply: (params, x) -> outputs.
+      batches: a sequence of inputs x.
+
+    Returns:
+      A ScoreFn. Scores have the parameters' shapes, in float32.
+
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = wanda(lambda params, x: x @ params["w"], [jnp.array([[3.0, 0.0], [4.0, 1.0]])])
+      >>> score({"w": jnp.array([[-1.0], [2.0]])})
+      {'w': Array([[5.],
+             [2.]], dtype=float32)}
     """
-    return _measured(apply, batches, input_squares, lambda weight, total: jnp.abs(wide(weight)) * jnp.sqrt(total))
+    return _score_by(apply, batches, input_squares, lambda weight, total: jnp.abs(wide(weight)) * jnp.sqrt(total))
 
 
 def activation_norm(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
-    """‖a‖₂ of each output channel's activations, over all examples and positions.
+    """Score output channels by ‖a‖₂ of their activations, over all examples and positions.
 
-    The activation is `nonlinearity` of the layer's output: the product with its bias and, in evaluation mode, its
-    batch norm. The identity gives that output itself. Shapes and errors are those of `mean_activation`.
+    The activation is `nonlinearity` of the layer's output: the product with its bias and, in evaluation mode, its batch
+    norm. The identity gives that output itself.
 
-    >>> import jax.numpy as jnp
-    >>> score = activation_norm(lambda params, x: x @ params["w"], [jnp.array([[3.0], [4.0]])])
-    >>> score({"w": jnp.array([[1.0, -1.0]])})
-    {'w': Array([[5., 0.]], dtype=float32)}
+    Args:
+      apply: (params, x) -> outputs.
+      batches: a sequence of inputs x.
+      nonlinearity: the function that follows the layer's output.
+
+    Returns:
+      A ScoreFn. Scores are float32, of size 1 on all axes but the outputs'.
+
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = activation_norm(lambda params, x: x @ params["w"], [jnp.array([[3.0], [4.0]])])
+      >>> score({"w": jnp.array([[1.0, -1.0]])})
+      {'w': Array([[5., 0.]], dtype=float32)}
     """
     measure = _over_positions(jnp.square, nonlinearity)
-    return _measured(apply, batches, measure, lambda weight, found: jnp.sqrt(found.total))
+    return _score_by(apply, batches, measure, lambda weight, mean: jnp.sqrt(mean.total))
 
 
 def mean_activation(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
-    """E|a| of each output channel's activations (expectedABS), over all examples and positions.
+    """Score output channels by E|a| of their activations (expectedABS), over all examples and positions.
 
     Args:
-      apply: (params, x) -> outputs. batches: inputs x.
-      nonlinearity: what follows the layer's output, as in `activation_norm`.
+      apply: (params, x) -> outputs.
+      batches: a sequence of inputs x.
+      nonlinearity: the function that follows the layer's output, as in `activation_norm`.
 
-    Scores are float32, of size 1 on all axes but the outputs'. Raises InputError for batches that are empty or can be
-    read only once.
+    Returns:
+      A ScoreFn. Scores are float32, of size 1 on all axes but the outputs'.
 
-    >>> import jax.numpy as jnp
-    >>> score = mean_activation(lambda params, x: x @ params["w"], [jnp.array([[3.0], [4.0]])])
-    >>> score({"w": jnp.array([[1.0, -1.0]])})
-    {'w': Array([[3.5, 0. ]], dtype=float32)}
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = mean_activation(lambda params, x: x @ params["w"], [jnp.array([[3.0], [4.0]])])
+      >>> score({"w": jnp.array([[1.0, -1.0]])})
+      {'w': Array([[3.5, 0. ]], dtype=float32)}
     """
-    return _measured(apply, batches, _over_positions(jnp.abs, nonlinearity), _average)
+    return _score_by(apply, batches, _over_positions(jnp.abs, nonlinearity), _average)
 
 
 def apoz(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
-    """1 − APoZ: the fraction of examples and positions at which a channel is active, in [0, 1] (Hu et al., 2016).
+    """Score channels by 1 − APoZ, the fraction of examples and positions at which they are active (Hu et al., 2016).
 
-    The paper prunes the highest average percentage of zeros; here, as everywhere, the lowest score goes first.
-    Arguments, shapes and errors are those of `mean_activation`.
+    The paper prunes the highest average percentage of zeros; here, as everywhere, the lowest score is pruned first.
 
-    >>> import jax.numpy as jnp
-    >>> score = apoz(lambda params, x: x @ params["w"], [jnp.array([[3.0], [-4.0]])])
-    >>> score({"w": jnp.array([[1.0, 0.0]])})
-    {'w': Array([[0.5, 0. ]], dtype=float32)}
+    Args:
+      apply: (params, x) -> outputs.
+      batches: a sequence of inputs x.
+      nonlinearity: the function that follows the layer's output, as in `activation_norm`.
+
+    Returns:
+      A ScoreFn. Scores are float32 in [0, 1], of size 1 on all axes but the outputs'.
+
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = apoz(lambda params, x: x @ params["w"], [jnp.array([[3.0], [-4.0]])])
+      >>> score({"w": jnp.array([[1.0, 0.0]])})
+      {'w': Array([[0.5, 0. ]], dtype=float32)}
     """
-    return _measured(apply, batches, _over_positions(lambda a: wide(a != 0), nonlinearity), _average)
+    return _score_by(apply, batches, _over_positions(lambda a: wide(a != 0), nonlinearity), _average)
 
 
 def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
-    """The mean rank of a filter's feature maps over the examples (Lin et al., 2020).
+    """Score filters by the mean rank of their feature maps over the examples (Lin et al., 2020).
 
-    Only weights of convolutions over two spatial axes are scored, others get None. Singular values below
-    max(height, width) · eps of the largest count as zero. One singular value decomposition for each example and
-    channel: some 500 examples are enough. Arguments, shapes and errors are those of `mean_activation`.
+    Only weights of convolutions over two spatial axes are scored, others get None. Singular values below max(height,
+    width) · eps of the largest count as zero. It costs one singular value decomposition for each example and channel:
+    some 500 examples are enough.
 
-    >>> import jax, jax.numpy as jnp
-    >>> conv = lambda params, x: jax.lax.conv(x, params["w"], (1, 1), "SAME")
-    >>> hrank(conv, [jnp.eye(4)[None, None]])({"w": jnp.array([1.0, -1.0]).reshape(2, 1, 1, 1)})["w"].ravel()
-    Array([4., 0.], dtype=float32)
+    Args:
+      apply: (params, x) -> outputs.
+      batches: a sequence of inputs x.
+      nonlinearity: the function that follows the layer's output, as in `activation_norm`.
+
+    Returns:
+      A ScoreFn. Scores are float32, of size 1 on all axes but the outputs'.
+
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> conv = lambda params, x: jax.lax.conv(x, params["w"], (1, 1), "SAME")
+      >>> hrank(conv, [jnp.eye(4)[None, None]])({"w": jnp.array([1.0, -1.0]).reshape(2, 1, 1, 1)})["w"].ravel()
+      Array([4., 0.], dtype=float32)
     """
 
     def measure(product: Product) -> _Mean | None:
@@ -113,27 +163,31 @@ def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity
         ranks = wide(jnp.linalg.matrix_rank(maps))
         return _mean_over(ranks, at - 2)
 
-    return _measured(apply, batches, measure, _average)
+    return _score_by(apply, batches, measure, _average)
 
 
 def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
-    """|mean over positions of y · ∂L/∂y| of each output channel, averaged over examples (Molchanov et al., 2017).
+    """Score output channels by |mean over positions of y · ∂L/∂y|, averaged over examples (Molchanov et al., 2017).
 
-    To first order the change of an example's loss when the channel's filter is removed: a gate g on what the filter
-    contributes (before bias and norm) has ∂L/∂g = Σ y · ∂L/∂y = Σ w · ∂L/∂w. `unit_norm(activation_taylor(…))` compares
-    channels across layers, as published.
+    To first order this is the change of an example's loss when the channel's filter is removed. A gate g on the
+    filter's contribution (before bias and norm) has ∂L/∂g = Σ y · ∂L/∂y = Σ w · ∂L/∂w.
+    `unit_norm(activation_taylor(…))` compares channels across layers, as published.
 
     Args:
       loss: (params, batch) -> mean over the examples, which lie on the first axis of each layer's inputs.
-      batches: what `loss` takes.
+      batches: a sequence of batches for `loss`.
 
-    Scores are float32, of size 1 on all axes but the outputs'. Raises InputError for batches that are empty or can be
-    read only once.
+    Returns:
+      A ScoreFn. Scores are float32, of size 1 on all axes but the outputs'.
 
-    >>> import jax.numpy as jnp
-    >>> score = activation_taylor(lambda params, x: jnp.mean(x @ params["w"]), [jnp.array([[3.0], [-4.0]])])
-    >>> score({"w": jnp.array([[2.0, 0.0]])})
-    {'w': Array([[3.5, 0. ]], dtype=float32)}
+    Raises:
+      InputError: batches that are empty or can be read only once.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = activation_taylor(lambda params, x: jnp.mean(x @ params["w"]), [jnp.array([[3.0], [-4.0]])])
+      >>> score({"w": jnp.array([[2.0, 0.0]])})
+      {'w': Array([[3.5, 0. ]], dtype=float32)}
     """
 
     def find(loss: Loss, params: Params, batch: PyTree) -> PyTree:
@@ -141,21 +195,21 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
         slots = _zeros(shapes)
 
         def of_slots(slots: PyTree) -> jax.Array:
-            return captured(loss, params, batch, lambda product: None, tap=_tapped, slots=slots)[0]
+            return captured(loss, params, batch, lambda product: None, tap=_tap_effect, slots=slots)[0]
 
         effects = jax.grad(of_slots)(slots)
         return _tree.map_present(lambda total: _Mean(total, jnp.ones((1,) * total.ndim)), effects)
 
-    return _totalled(find, loss, batches, _average)
+    return _score_by_totals(find, loss, batches, _average)
 
 
 def _channels(product: Product) -> jax.Array:
-    """An array of the shape of a score of the product's output channels."""
+    """Return an array of the shape of a score of the product's output channels."""
     return jnp.sum(wide(outputs(product)), range(len(product.positions)))
 
 
-def _tapped(product: Product, slot: jax.Array) -> jax.Array:
-    """The product's output; the derivative by the slot is the score of its channels on this batch."""
+def _tap_effect(product: Product, slot: jax.Array) -> jax.Array:
+    """Return the product's output; the derivative by the slot is the score of its channels on this batch."""
 
     @jax.custom_vjp
     def tap(output: jax.Array, slot: jax.Array) -> jax.Array:
@@ -178,34 +232,34 @@ def _over_positions(statistic: Callable[[jax.Array], jax.Array], nonlinearity: N
 
 
 def _mean_over(x: jax.Array, axes: int) -> _Mean:
-    """Sum and number of entries over the first axes."""
+    """Return the sum and the number of entries over the first axes."""
     number = math.prod(x.shape[:axes])
     return _Mean(jnp.sum(x, range(axes)), jnp.full((1,) * (x.ndim - axes), number, x.dtype))
 
 
-def _average(weight: jax.Array, found: _Mean) -> jax.Array:
-    return found.total / found.number
+def _average(weight: jax.Array, mean: _Mean) -> jax.Array:
+    return mean.total / mean.number
 
 
-def _measured(
+def _score_by(
     apply: Apply, batches: Iterable[PyTree], measure: Measure, finish: Callable[[jax.Array, Any], jax.Array]
 ) -> ScoreFn:
-    return _totalled(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
+    return _score_by_totals(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
 
 
-def _totalled(
+def _score_by_totals(
     find: Callable[[Callable[[Params, PyTree], Any], Params, PyTree], PyTree],
     apply: Callable[[Params, PyTree], Any],
     batches: Iterable[PyTree],
     finish: Callable[[jax.Array, Any], jax.Array],
 ) -> ScoreFn:
-    """`finish` of each weight and of what `find` finds of it in all batches; None where it finds nothing."""
+    """Score each weight by `finish` of the total that `find` returns for it over all batches; None without a total."""
     check_batches(batches)
 
     @jax.jit
     def add(totals: PyTree, masked: Params, others: Params, batch: PyTree) -> PyTree:
-        found = find(lambda params, x: apply(join(params, others), x), masked, batch)
-        return found if totals is None else jax.tree.map(jnp.add, totals, found)
+        new = find(lambda params, x: apply(join(params, others), x), masked, batch)
+        return new if totals is None else jax.tree.map(jnp.add, totals, new)
 
     def measure(at: Point) -> Scores:
         totals = None
@@ -214,7 +268,7 @@ def _totalled(
                 totals = _zeros(jax.eval_shape(add, None, at.masked, at.others, batch))
             totals = add(totals, at.masked, at.others, batch)
         if totals is None:
-            raise InputError("batches holds none; pass at least one batch.")
+            raise InputError("batches is empty; pass at least one batch.")
         return _tree.tree_map(lambda w, t: None if w is None or t is None else finish(w, t), at.weights, totals)
 
     return probe(measure)

@@ -1,4 +1,4 @@
-"""Scores made of scores."""
+"""Sums of scores."""
 
 from typing import Any
 
@@ -11,15 +11,17 @@ from jaxticket.typing import Params, ScoreFn, Scores
 
 
 def weighted_sum(*terms: tuple[ScoreFn, float]) -> ScoreFn:
-    """The sum of weight · score over the (score, weight) pairs; all see the same signals.
+    """Add weight · score over the (score, weight) pairs; all see the same signals.
 
-    MEST drops by |w| + λ |g| (Yuan et al., 2021). None where one of the scores is. Raises InputError without a pair.
+    MEST drops by |w| + λ |g| (Yuan et al., 2021). The sum is None where one of the scores is. Raises InputError without
+    a pair.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> both = weighted_sum((scores.magnitude, 1.0), (scores.gradient, 0.5))
-    >>> both({"w": jnp.array([1.0, -2.0])}, grads={"w": jnp.array([4.0, 0.0])})
-    {'w': Array([3., 2.], dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> both = weighted_sum((scores.magnitude, 1.0), (scores.gradient, 0.5))
+      >>> both({"w": jnp.array([1.0, -2.0])}, grads={"w": jnp.array([4.0, 0.0])})
+      {'w': Array([3., 2.], dtype=float32)}
     """
     if not terms:
         raise InputError("weighted_sum() needs at least one pair (score, weight).")

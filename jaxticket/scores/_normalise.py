@@ -15,45 +15,53 @@ from jaxticket.typing import Mask, Params, ScoreFn, Scores
 
 
 def lamp(score: ScoreFn) -> ScoreFn:
-    """s² over the sum of s² of all weights of the leaf that rank no lower (Lee et al., 2021).
+    """Score weights by s² over the sum of s² of all weights of the leaf that rank no lower (Lee et al., 2021).
 
-    Global pruning by it protects every leaf: the highest score of each is exactly 1, and scaling a leaf changes
-    nothing. Within a leaf the order is that of |s|; of equal ones the lower flat index has the higher score. Weights
-    that are dead (mask False, score 0 or NaN) get 0. In float32, None where the mask is None. Sorts each leaf: meant
-    for leaves that fit on one device.
+    Global pruning by this score protects every leaf: the highest score of each is exactly 1, and scaling a leaf changes
+    nothing. Within a leaf the order is that of |s|; of equal scores the lower flat index has the higher result. Weights
+    that are dead (mask False, score 0 or NaN) get 0. The result is float32, and None where the mask is None. It sorts
+    each leaf: meant for leaves that fit on one device.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> scored = lamp(scores.magnitude)({"w": jnp.array([1.0, 2.0, 3.0])})
-    >>> [round(float(s), 4) for s in scored["w"]]  # 1/14, 4/13, 1
-    [0.0714, 0.3077, 1.0]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> scored = lamp(scores.magnitude)({"w": jnp.array([1.0, 2.0, 3.0])})
+      >>> [round(float(s), 4) for s in scored["w"]]  # 1/14, 4/13, 1
+      [0.0714, 0.3077, 1.0]
     """
     return _by_leaf(score, _lamp)
 
 
 def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, Hashable]) -> ScoreFn:
-    """s² over the sum of s² of all weights of the module that rank no lower (He & Zhou, 2024, DIMAP).
+    """Score weights by s² over the sum of s² of all weights of the module that rank no lower (He & Zhou, 2024, DIMAP).
 
-    LAMP with modules (the attention of a block, its MLP) in place of leaves: within a module the order is that of |s|,
-    so its layers compete by magnitude, and the highest score of each module is exactly 1. Concatenates and sorts the
-    leaves of each module: meant for modules that fit on one device. Otherwise as `lamp`.
+    This is LAMP with modules (the attention of a block, its MLP) in place of leaves. Within a module the order is that
+    of |s|, so its layers compete by magnitude. The highest score of each module is exactly 1. It concatenates and sorts
+    the leaves of each module: meant for modules that fit on one device. Otherwise it works as `lamp` does.
 
     Args:
+      score: the ScoreFn to normalise.
       module_of: path name ('block0/mlp/kernel') -> module, any hashable; or rules, regex -> module, of which the first
-        that is found in the path decides. A leaf that no rule decides is a module by itself.
+        that matches in the path decides. A leaf that no rule decides is a module by itself.
 
-    Raises InputError for a regex that cannot be read, NoMatchError for one that decides no scored leaf.
+    Returns:
+      A ScoreFn.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> params = {"mlp/in": jnp.array([3.0]), "mlp/out": jnp.array([2.0, 1.0])}
-    >>> scored = module(scores.magnitude, {"mlp/": "mlp"})(params)
-    >>> {name: [round(float(s), 4) for s in leaf] for name, leaf in scored.items()}  # 9/9; 4/13, 1/14
-    {'mlp/in': [1.0], 'mlp/out': [0.3077, 0.0714]}
+    Raises:
+      InputError: a regex that cannot be read, when the score is called.
+      NoMatchError: a regex that decides no scored leaf, when the score is called.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> params = {"mlp/in": jnp.array([3.0]), "mlp/out": jnp.array([2.0, 1.0])}
+      >>> scored = module(scores.magnitude, {"mlp/": "mlp"})(params)
+      >>> {name: [round(float(s), 4) for s in leaf] for name, leaf in scored.items()}  # 9/9; 4/13, 1/14
+      {'mlp/in': [1.0], 'mlp/out': [0.3077, 0.0714]}
     """
 
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        scores, alive = _scored_and_alive(score, params, mask, signals)
+        scores, alive = _score_and_alive(score, params, mask, signals)
         leaves, living = _tree.leaves(scores), _tree.leaves(alive)
         for members in _modules(module_of, scores):
             sizes = [leaves[i].size for i in members]
@@ -69,44 +77,44 @@ def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, H
 
 
 def layer_mean(score: ScoreFn) -> ScoreFn:
-    """s over the mean of |s| in its leaf: global pruning then compares weights with their layer's average.
+    """Divide scores by the mean of |s| in their leaf: global pruning then compares weights with their layer's average.
 
-    Only finite scores of weights that are alive are averaged, if a mask is given; every weight is scored (in float32,
+    If a mask is given, only finite scores of weights that are alive are averaged. Every weight is scored (in float32,
     None where the mask is None). A leaf whose mean is zero gets zeros.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> layer_mean(scores.magnitude)({"w": jnp.array([1.0, 3.0])})
-    {'w': Array([0.5, 1.5], dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> layer_mean(scores.magnitude)({"w": jnp.array([1.0, 3.0])})
+      {'w': Array([0.5, 1.5], dtype=float32)}
     """
     return _by_leaf(score, _layer_mean)
 
 
 def unit_norm(score: ScoreFn) -> ScoreFn:
-    """s over the Euclidean norm of its leaf, as jaxpruner normalises before it prunes globally.
+    """Divide scores by the Euclidean norm of their leaf, as jaxpruner normalises before it prunes globally.
 
-    Only finite scores of weights that are alive count in the norm, if a mask is given; every weight is scored (in
+    If a mask is given, only finite scores of weights that are alive count in the norm. Every weight is scored (in
     float32, None where the mask is None). A leaf of norm zero gets zeros.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> unit_norm(scores.magnitude)({"w": jnp.array([-3.0, 4.0])})
-    {'w': Array([0.6, 0.8], dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> unit_norm(scores.magnitude)({"w": jnp.array([-3.0, 4.0])})
+      {'w': Array([0.6, 0.8], dtype=float32)}
     """
     return _by_leaf(score, _unit_norm)
 
 
 def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Array]) -> ScoreFn:
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        return _tree.map_present(normalise, *_scored_and_alive(score, params, mask, signals))
+        return _tree.map_present(normalise, *_score_and_alive(score, params, mask, signals))
 
     return normalised
 
 
-def _scored_and_alive(
-    score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]
-) -> tuple[Scores, Mask]:
-    """Scores in float32 and a mask of their shapes, None in the same places."""
+def _score_and_alive(score: ScoreFn, params: Params, mask: Mask | None, signals: dict[str, Any]) -> tuple[Scores, Mask]:
+    """Return scores in float32 and a mask of their shapes, None in the same places."""
     scores = score(params, mask=mask, **signals)
     if mask is None:
         mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
@@ -118,13 +126,13 @@ def _scored_and_alive(
 
 
 def _modules(module_of: Callable[[str], Hashable] | Mapping[str, Hashable], scores: Scores) -> list[list[int]]:
-    """Which leaves, by their place in the tree, make up each module."""
+    """Return the places in the tree of the leaves that make up each module."""
     pairs = enumerate(zip(_tree.leaves(_tree.names(scores)), _tree.leaves(scores), strict=True))
     names = {i: name for i, (name, s) in pairs if s is not None}
     if callable(module_of):
         chosen = {name: (module_of(name),) for name in names.values()}
     else:
-        rules = {regex: (found,) for regex, found in module_of.items()}
+        rules = {regex: (name,) for regex, name in module_of.items()}
         chosen = _tree.resolve(rules, {name: i for i, name in names.items()})
     members = defaultdict(list)
     for i, name in names.items():
@@ -145,22 +153,22 @@ def _lamp(s: jax.Array, alive: jax.Array) -> jax.Array:
 
 
 def _layer_mean(s: jax.Array, alive: jax.Array) -> jax.Array:
-    scaled, counted = _scaled(s, alive)
+    scaled, counted = _scale(s, alive)
     number = jnp.maximum(jnp.sum(counted, dtype=jnp.float32), 1)
     return _ratio(scaled, jnp.sum(jnp.abs(scaled), where=counted) / number)
 
 
 def _unit_norm(s: jax.Array, alive: jax.Array) -> jax.Array:
-    scaled, counted = _scaled(s, alive)
+    scaled, counted = _scale(s, alive)
     return _ratio(scaled, jnp.sqrt(jnp.sum(jnp.square(scaled), where=counted)))
 
 
-def _scaled(s: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`s` divided by its largest counted size, so that sums of squares stay in range; and which entries count."""
+def _scale(s: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Divide `s` by its largest counted size, so that sums of squares stay in range; also mark the counted entries."""
     counted = alive & jnp.isfinite(s)
     return _ratio(s, jnp.max(jnp.abs(s), where=counted, initial=0)), counted
 
 
 def _ratio(x: jax.Array, by: jax.Array) -> jax.Array:
-    """x / by, and 0 where `by` is 0."""
+    """Return x / by, and 0 where `by` is 0."""
     return jnp.where(by > 0, x / jnp.where(by > 0, by, 1), 0)

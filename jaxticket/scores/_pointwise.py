@@ -17,27 +17,39 @@ _MOMENT_FIELDS = ("mu", "trace")
 
 
 def magnitude(params: Params, **_: Any) -> Scores:
-    """|p|: large weights matter (Han et al., 2015).
+    """Score weights by their magnitude |p| (Han et al., 2015).
 
     Scores have the shapes and dtypes of the parameters; None for leaves that are None or not float.
 
-    >>> import jax.numpy as jnp
-    >>> magnitude({"w": jnp.array([-2.0, 1.0]), "steps": jnp.array(3)})
-    {'steps': None, 'w': Array([2., 1.], dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> magnitude({"w": jnp.array([-2.0, 1.0]), "steps": jnp.array(3)})
+      {'steps': None, 'w': Array([2., 1.], dtype=float32)}
     """
     return _tree.map_present(jnp.abs, _floats(params))
 
 
 def random(params: Params, *, key: Key | None = None, **_: Any) -> Scores:
-    """Uniform noise in [0, 1), float32: each unit is as likely to be kept as any other (the control of every method).
+    """Score weights by uniform noise in [0, 1), float32: each unit is as likely to be kept as any other.
 
-    What the leaf at position i of the tree (None counts) draws depends on the key and i alone, whatever the other
-    leaves are. Each entry is a hash of its position, seeded by the key: several times cheaper to compile and to run
-    than a threefry stream a leaf, and each shard makes its own. Raises InputError without a key.
+    It is the control of every method. The draws of the leaf at position i of the tree (None counts) depend on the key
+    and i alone, whatever the other leaves are. Each entry is a hash of its position, seeded by the key. This is several
+    times cheaper to compile and to run than a threefry stream a leaf, and each shard makes its own.
 
-    >>> import jax, jax.numpy as jnp
-    >>> random({"w": jnp.ones((2, 3))}, key=jax.random.key(0))["w"].shape
-    (2, 3)
+    Args:
+      params: weights; only shapes and dtypes are used.
+      key: a typed PRNG key.
+
+    Returns:
+      Scores in float32; None for leaves that are None or not float.
+
+    Raises:
+      InputError: no key.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> random({"w": jnp.ones((2, 3))}, key=jax.random.key(0))["w"].shape
+      (2, 3)
     """
     if key is None:
         raise InputError("scores.random needs a key, got key=None; pass key= to sparsify (or to the score itself).")
@@ -48,58 +60,97 @@ def random(params: Params, *, key: Key | None = None, **_: Any) -> Scores:
 
 
 def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
-    """|g|: weights whose growth would lower the loss fastest (Evci et al., 2020, RigL's growth).
-
-    Raises InputError without grads, StructureError if they have another structure than the parameters.
-
-    >>> import jax.numpy as jnp
-    >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
-    {'w': Array([3., 1.], dtype=float32)}
-    """
-    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _required(grads, params))
-
-
-def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
-    """|p · g|: the change of the loss, to first order, when a weight is removed (Lee et al., 2019, SNIP).
-
-    Raises InputError without grads, StructureError if they have another structure than the parameters.
-
-    >>> import jax.numpy as jnp
-    >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
-    {'w': Array([6., 1.], dtype=float32)}
-    """
-    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _required(grads, params))
-
-
-def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
-    """−p · g, signed: positive where a step of descent moves a weight away from zero (Sanh et al., 2020).
-
-    This is one step's movement; the paper accumulates it over steps. Raises InputError without grads, StructureError
-    if they have another structure than the parameters.
-
-    >>> import jax.numpy as jnp
-    >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
-    {'w': Array([ 6., -1.], dtype=float32)}
-    """
-    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _required(grads, params))
-
-
-def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
-    """|m|, the optimizer's first moment: a gradient averaged over steps (Dettmers & Zettlemoyer, 2019, SNFS).
+    """Score weights by the size |g| of their gradient, whose growth would lower the loss fastest (Evci et al., 2020,
+    RigL).
 
     Args:
       params: weights; only shapes and dtypes are used.
-      aux: the optimizer's state, with a field `mu` (adam and its family) or `trace` (sgd with momentum) anywhere in
-        it. Under multi_transform each weight takes the moment of its own optimizer; None where it has none.
+      grads: their gradients, of dead weights too.
 
-    Raises InputError without aux, or if it holds no such moment.
+    Returns:
+      Scores in the dtypes of the parameters; None for leaves that are None or not float.
 
-    >>> import jax.numpy as jnp, optax
-    >>> params = {"w": jnp.array([0.0, 1.0])}
-    >>> tx = optax.sgd(0.1, momentum=0.9)
-    >>> _, state = tx.update({"w": jnp.array([-3.0, 1.0])}, tx.init(params), params)
-    >>> momentum(params, aux=state)
-    {'w': Array([3., 1.], dtype=float32)}
+    Raises:
+      InputError: no grads.
+      StructureError: grads of another structure than the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+      {'w': Array([3., 1.], dtype=float32)}
+    """
+    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _require(grads, params))
+
+
+def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
+    """Score weights by |p · g|, the first-order change of the loss when a weight is removed (Lee et al., 2019, SNIP).
+
+    Args:
+      params: the weights p.
+      grads: their gradients g.
+
+    Returns:
+      Scores in the dtypes of the parameters; None for leaves that are None or not float.
+
+    Raises:
+      InputError: no grads.
+      StructureError: grads of another structure than the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+      {'w': Array([6., 1.], dtype=float32)}
+    """
+    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _require(grads, params))
+
+
+def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
+    """Score weights by −p · g, positive where a step of descent moves a weight away from zero (Sanh et al., 2020).
+
+    This is the movement of one step; the paper accumulates it over steps.
+
+    Args:
+      params: the weights p.
+      grads: their gradients g.
+
+    Returns:
+      Scores in the dtypes of the parameters; None for leaves that are None or not float.
+
+    Raises:
+      InputError: no grads.
+      StructureError: grads of another structure than the parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
+      {'w': Array([ 6., -1.], dtype=float32)}
+    """
+    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _require(grads, params))
+
+
+def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
+    """Score weights by the size |m| of the optimizer's first moment (Dettmers & Zettlemoyer, 2019, SNFS).
+
+    The first moment is a gradient averaged over steps.
+
+    Args:
+      params: weights; only shapes and dtypes are used.
+      aux: the optimizer's state, with a field `mu` (adam and its family) or `trace` (sgd with momentum) anywhere in it.
+        Under multi_transform each weight takes the moment of its own optimizer.
+
+    Returns:
+      Scores in the dtypes of the parameters; None for leaves without a moment.
+
+    Raises:
+      InputError: no aux, or an aux without such a moment.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> params = {"w": jnp.array([0.0, 1.0])}
+      >>> tx = optax.sgd(0.1, momentum=0.9)
+      >>> _, state = tx.update({"w": jnp.array([-3.0, 1.0])}, tx.init(params), params)
+      >>> momentum(params, aux=state)
+      {'w': Array([3., 1.], dtype=float32)}
     """
     if aux is None:
         raise InputError(
@@ -123,12 +174,12 @@ def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
 
 
 def _floats(params: Params) -> Params:
-    """`params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
+    """Return `params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
     check_arrays("params", params)
     return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
 
 
-def _required(grads: Params | None, params: Params) -> Params:
+def _require(grads: Params | None, params: Params) -> Params:
     if grads is None:
         raise InputError(
             "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "
@@ -139,7 +190,7 @@ def _required(grads: Params | None, params: Params) -> Params:
 
 
 def _without_masked_nodes(tree: PyTree) -> PyTree:
-    """`tree` with None for optax's MaskedNode, which stands for parameters of another optimizer."""
+    """Return `tree` with None for optax's MaskedNode, which stands for parameters of another optimizer."""
     return jax.tree.map(
         lambda x: None if isinstance(x, optax.MaskedNode) else x,
         tree,
@@ -148,7 +199,7 @@ def _without_masked_nodes(tree: PyTree) -> PyTree:
 
 
 def _noise(like: jax.Array, seed: jax.Array) -> jax.Array:
-    """Uniform float32 in [0, 1) from a hash of each entry's flat index and a seed of two words."""
+    """Return uniform float32 in [0, 1) from a hash of each entry's flat index and a seed of two words."""
     low = jnp.zeros_like(like, dtype=jnp.uint32)
     high, stride = low, 1
     for axis in reversed(range(like.ndim)):
@@ -162,7 +213,7 @@ def _noise(like: jax.Array, seed: jax.Array) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """A bijection of 32-bit words with little bias (lowbias32; Wellons, 2018)."""
+    """Apply a bijection of 32-bit words with little bias (lowbias32; Wellons, 2018)."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

@@ -1,8 +1,8 @@
 """Scores that probe the network with data: factories that take a loss or the model and return a ScoreFn.
 
-A probe stands at the masked parameters where a mask is given, and multiplies what it finds there with the weights as
-they were given. So a dead weight has the score that it would have if it came back, which is FORCE's when `params` are
-the dense ones; selection among the survivors alone makes of the same score iterative SNIP (`transforms.start`).
+A probe measures at the masked parameters where a mask is given, and multiplies the result with the weights as they were
+given. So a dead weight has the score that it would have if it came back, which is FORCE's when `params` are the dense
+ones. Selection among the survivors alone makes of the same score iterative SNIP (`transforms.start`).
 
 Only float leaves are scored, and only those that the mask sparsifies, in float32 at least. Model state, such as batch
 statistics, is closed over by the loss, in evaluation mode and without dropout.
@@ -37,19 +37,27 @@ _LARGEST_FLOW = 2.0**120  # beyond it the reciprocal is a denormal, which XLA ma
 
 
 def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
-    """|p · g|: the change of the loss, to first order, when a weight is removed (Lee et al., 2019, SNIP).
-
-    Args:
-      loss: (params, batch) -> scalar. batches: pytrees, gone through anew at each call; g is the mean over them of the
-        gradient at the masked parameters. Each counts the same, so give them one size, and let them cover the classes.
+    """Score weights by |p · g|, the first-order change of the loss when a weight is removed (Lee et al., 2019, SNIP).
 
     Batches accumulate on the device by a function that compiles once; a batch that is sharded over a mesh stays so.
-    Raises InputError for batches that are empty or an iterator, or a loss that is not a scalar.
 
-    >>> import jax.numpy as jnp
-    >>> score = snip(lambda params, batch: jnp.vdot(params["w"], batch), [jnp.array([3.0, 1.0]), jnp.array([1.0, 1.0])])
-    >>> score({"w": jnp.array([1.0, -4.0])})
-    {'w': Array([2., 4.], dtype=float32)}
+    Args:
+      loss: (params, batch) -> scalar.
+      batches: pytrees, read again at each call; g is the mean over them of the gradient at the masked parameters. Each
+        counts the same, so give them one size, and let them cover the classes.
+
+    Returns:
+      A ScoreFn.
+
+    Raises:
+      InputError: batches that are empty or an iterator, or a loss that is not a scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> batches = [jnp.array([3.0, 1.0]), jnp.array([1.0, 1.0])]
+      >>> score = snip(lambda params, batch: jnp.vdot(params["w"], batch), batches)
+      >>> score({"w": jnp.array([1.0, -4.0])})
+      {'w': Array([2., 4.], dtype=float32)}
     """
     check_batches(batches)
     gradient = gradient_of(loss)
@@ -66,19 +74,31 @@ def _snip(weights: Params, gradient: Params) -> Scores:
 
 
 def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
-    """p · (H g): weights whose removal would lower the gradient's norm rank high (Wang et al., 2020, GraSP).
+    """Score weights by p · (H g): those whose removal would lower the gradient's norm rank high (Wang et al., 2020,
+    GraSP).
 
     The gradient g is averaged over all batches first, then the Hessian's products with it are (forward over reverse).
-    g is that of the survivors: of the leaves that are sparsified, where a mask is given. The paper removes the largest
-    −p · (H g), so this score keeps the sign by which higher is kept. Its temperature belongs in the loss: it divides
-    the logits by 200. Arguments and errors are those of `snip`.
+    It is the gradient of the survivors: of the leaves that are sparsified, where a mask is given. The paper removes the
+    largest −p · (H g), so this score keeps the sign by which higher is kept. Its temperature belongs in the loss: it
+    divides the logits by 200.
 
-    >>> import jax.numpy as jnp, optax
-    >>> def loss(params, batch):
-    ...     logits = batch["x"] @ params["w"] / 200
-    ...     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
-    >>> grasp(loss, [{"x": jnp.ones((1, 2)), "y": jnp.array([0])}])({"w": jnp.ones((2, 2))})["w"].shape
-    (2, 2)
+    Args:
+      loss: (params, batch) -> scalar.
+      batches: pytrees, read again at each call, as in `snip`.
+
+    Returns:
+      A ScoreFn.
+
+    Raises:
+      InputError: batches that are empty or an iterator, or a loss that is not a scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> def loss(params, batch):
+      ...     logits = batch["x"] @ params["w"] / 200
+      ...     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
+      >>> grasp(loss, [{"x": jnp.ones((1, 2)), "y": jnp.array([0])}])({"w": jnp.ones((2, 2))})["w"].shape
+      (2, 2)
     """
     check_batches(batches)
     gradient = gradient_of(loss)
@@ -101,21 +121,28 @@ def _grasp(weights: Params, product: Params) -> Scores:
 
 
 def fisher(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
-    """½ p² · E[g²], g the gradient of single examples: Fisher pruning's saliency (Theis et al., 2018).
+    """Score weights by ½ p² · E[g²], with the gradients g of single examples: Fisher pruning (Theis et al., 2018).
 
-    The second-order change of the loss when a weight is removed, with the diagonal of the empirical Fisher information
-    in place of the Hessian.
+    This is the second-order change of the loss when a weight is removed, with the diagonal of the empirical Fisher
+    information in place of the Hessian.
 
     Args:
-      loss: mean over the examples of a batch, each along the first axis of its leaves; it is called with batches of one
-        example. A batch takes the memory of one gradient for each example.
+      loss: the mean over the examples of a batch, each along the first axis of its leaves; it is called with batches of
+        one example.
+      batches: pytrees, read again at each call. A batch takes the memory of one gradient for each example.
 
-    Other arguments and errors are those of `snip`; InputError too for a batch whose leaves differ in length.
+    Returns:
+      A ScoreFn.
 
-    >>> import jax.numpy as jnp
-    >>> score = fisher(lambda params, batch: (batch @ params["w"]).mean(), [jnp.array([[1.0, 0.0], [-3.0, 2.0]])])
-    >>> score({"w": jnp.array([2.0, 1.0])})  # g² is (1 + 9) / 2 and (0 + 4) / 2 in the mean
-    {'w': Array([10.,  1.], dtype=float32)}
+    Raises:
+      InputError: batches that are empty or an iterator, a batch whose leaves differ in length, or a loss that is not a
+        scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = fisher(lambda params, batch: (batch @ params["w"]).mean(), [jnp.array([[1.0, 0.0], [-3.0, 2.0]])])
+      >>> score({"w": jnp.array([2.0, 1.0])})  # g² is (1 + 9) / 2 and (0 + 4) / 2 in the mean
+      {'w': Array([10.,  1.], dtype=float32)}
     """
     check_batches(batches)
     gradient = gradient_of(loss)
@@ -139,19 +166,31 @@ def _fisher(weights: Params, second_moment: Params) -> Scores:
 
 
 def taylor(loss: Loss, batches: Iterable[PyTree], *, unit: Unit = units.element()) -> ScoreFn:
-    """(Σ p · g)² over each unit, averaged over batches (Molchanov et al., 2019, Taylor-FO).
+    """Score units by (Σ p · g)² over their weights, averaged over batches (Molchanov et al., 2019, Taylor-FO).
 
     Squares of single weights do not add up to that of a filter, whose p · g must be summed with their signs first. So
-    the score asks for the unit: it differentiates the loss by a gate on each unit, at 1, which is that sum for any unit
-    whatever its `reduce`, and gives each of its weights the unit's score. Select with the same unit, reduced by the
-    mean (the default). Dead units score 0. Other arguments and errors are those of `snip`.
+    the score asks for the unit. It differentiates the loss by a gate on each unit, at 1, which is that sum for any unit
+    whatever its `reduce`. Each weight gets the score of its unit. Select with the same unit, reduced by the mean (the
+    default). Dead units score 0.
 
-    >>> import jax.numpy as jnp
-    >>> params, batch = {"w": jnp.ones((2, 2))}, jnp.array([[3.0, 1.0], [-3.0, 1.0]])
-    >>> loss = lambda params, batch: jnp.vdot(params["w"], batch)
-    >>> taylor(loss, [batch], unit=units.axis(-1))(params)
-    {'w': Array([[0., 4.],
-           [0., 4.]], dtype=float32)}
+    Args:
+      loss: (params, batch) -> scalar.
+      batches: pytrees, read again at each call, as in `snip`.
+      unit: the weights that share a gate.
+
+    Returns:
+      A ScoreFn.
+
+    Raises:
+      InputError: batches that are empty or an iterator, or a loss that is not a scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params, batch = {"w": jnp.ones((2, 2))}, jnp.array([[3.0, 1.0], [-3.0, 1.0]])
+      >>> loss = lambda params, batch: jnp.vdot(params["w"], batch)
+      >>> taylor(loss, [batch], unit=units.axis(-1))(params)
+      {'w': Array([[0., 4.],
+             [0., 4.]], dtype=float32)}
     """
     check_batches(batches)
 
@@ -175,25 +214,31 @@ def taylor(loss: Loss, batches: Iterable[PyTree], *, unit: Unit = units.element(
 
 
 def synflow(apply: Apply, x: PyTree) -> ScoreFn:
-    """|p| · ∂R/∂|p| over R, the sum of the outputs for an input of ones and all |p| (Tanaka et al., 2020, SynFlow).
+    """Score weights by |p| · ∂R/∂|p| / R, for the sum R of outputs under ones and all |p| (Tanaka et al., 2020,
+    SynFlow).
 
-    Data-free. What flows into a neuron flows out of it, so each layer's scores have the same sum: 1, since they are
-    divided by R, in float64 under jax_enable_x64 and float32 otherwise. Where float32 cannot hold R (beyond 2^120:
-    dozens of wide layers) each leaf is first divided by its flow per output, which leaves the order alone in a chain of
-    layers and evens out the paths of nets with skip connections.
+    No data are needed. The flow into a neuron is the flow out of it, so each layer's scores have the same sum: 1, since
+    they are divided by R. Sums are in float64 under jax_enable_x64 and float32 otherwise. Where float32 cannot hold R
+    (beyond 2^120: dozens of wide layers) each leaf is first divided by its flow per output. This leaves the order alone
+    in a chain of layers and evens out the paths of nets with skip connections. The score needs rounds: one round alone
+    cuts layers (`transforms.start(..., rounds=100)`).
 
     Args:
       apply: (params, x) -> outputs before any softmax. Take |·| of the model state that it closes over.
       x: an example batch; only shapes and dtypes are read, and the first axis becomes 1.
 
-    It needs rounds: one alone cuts layers (`transforms.start(..., rounds=100)`). Raises InputError for an x without a
-    first axis.
+    Returns:
+      A ScoreFn.
 
-    >>> import jax.numpy as jnp
-    >>> score = synflow(lambda params, x: x @ params["a"] @ params["b"], jnp.zeros((8, 2)))
-    >>> score({"a": jnp.array([[1.0], [-3.0]]), "b": jnp.array([[-2.0]])})
-    {'a': Array([[0.25],
-           [0.75]], dtype=float32), 'b': Array([[1.]], dtype=float32)}
+    Raises:
+      InputError: an x without a first axis.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> score = synflow(lambda params, x: x @ params["a"] @ params["b"], jnp.zeros((8, 2)))
+      >>> score({"a": jnp.array([[1.0], [-3.0]]), "b": jnp.array([[-2.0]])})
+      {'a': Array([[0.25],
+             [0.75]], dtype=float32), 'b': Array([[1.]], dtype=float32)}
     """
     if any(not getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(x)):
         raise InputError("x holds a scalar; pass an example batch, whose first axis counts examples.")
@@ -217,12 +262,14 @@ def synflow(apply: Apply, x: PyTree) -> ScoreFn:
 
 
 def _positive(tree: Params) -> Params:
-    """|p| of float leaves in the widest float there is (float64 under x64); other leaves as they are."""
+    """Return |p| of float leaves in the widest float there is (float64 under x64); other leaves as they are."""
     widest = jax.dtypes.canonicalize_dtype(jnp.float64)
     return _tree.map_present(lambda p: jnp.abs(p).astype(widest) if is_float(p) else p, tree)
 
 
 def _per_output(p: jax.Array) -> jax.Array:
-    """`p` over its sum per output, as if its longest axis were the outputs: near 1 out for each 1 in, in any layout."""
+    """Divide `p` by its sum per output, as if its longest axis were the outputs: near 1 out for each 1 in, in any
+    layout.
+    """
     per_output = jnp.sum(p) / max(p.shape, default=1)
     return p / jnp.where(per_output > 0, per_output, 1)

@@ -1,4 +1,4 @@
-"""What scores that go through batches share: where they stand, and means over batches on the device."""
+"""The shared part of scores that read batches: the point where they measure, and means over batches on the device."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -16,7 +16,10 @@ Loss = Callable[[Params, PyTree], jax.Array]  # (params, batch) -> scalar
 
 
 class Point(NamedTuple):
-    """Where a probe stands. `weights` and `masked` hold None where `others` holds a leaf, and the reverse."""
+    """The point at which a probe measures.
+
+    `weights` and `masked` hold None where `others` holds a leaf, and the reverse.
+    """
 
     weights: Params  # float leaves that are scored, as given
     masked: Params  # the same, zero where the mask is False
@@ -28,7 +31,7 @@ class Point(NamedTuple):
 
 
 def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
-    """The ScoreFn that measures at the masked parameters."""
+    """Return the ScoreFn that measures at the masked parameters."""
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         check_arrays("params", params)
@@ -47,35 +50,35 @@ def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
 
 
 def gradient_of(loss: Loss) -> Callable[[Params, Params, PyTree], Params]:
-    """(scored, others, batch) -> gradient with respect to `scored`; compiled once, for all batches and calls."""
+    """Return (scored, others, batch) -> gradient with respect to `scored`; compiled once, for all batches and calls."""
     return jax.jit(lambda scored, others, batch: all_wide(jax.grad(scalar_loss(loss))(scored, others, batch)))
 
 
 def scalar_loss(loss: Loss) -> Callable[[Params, Params, PyTree], jax.Array]:
-    """(scored, others, batch) -> loss; InputError while tracing unless it is a scalar."""
+    """Return (scored, others, batch) -> loss; it raises InputError while tracing unless the loss is a scalar."""
 
     def joined(scored: Params, others: Params, batch: PyTree) -> jax.Array:
         value = loss(join(scored, others), batch)
         if jnp.shape(value) != ():
-            raise InputError(f"loss gives an array of shape {jnp.shape(value)}; return a scalar, as its mean.")
+            raise InputError(f"loss gives an array of shape {jnp.shape(value)}; return a scalar, such as its mean.")
         return value
 
     return joined
 
 
 def join(scored: Params, others: Params) -> Params:
-    """The parameters that a Point has taken apart."""
+    """Put together the parameters that a Point holds apart."""
     return _tree.tree_map(lambda s, o: o if s is None else s, scored, others)
 
 
 def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) -> PyTree:
-    """The mean of what `measure` (jitted) finds in each batch, summed on the device as the batches come."""
+    """Return the mean of `measure` (jitted) over the batches, summed on the device as the batches come."""
     total, count = None, 0
     for batch in batches:
         value = measure(batch)
         total, count = value if total is None else _add(total, value), count + 1
     if not count:
-        raise InputError("batches holds none; pass at least one batch.")
+        raise InputError("batches is empty; pass at least one batch.")
     return _divide(total, count)
 
 
@@ -94,7 +97,7 @@ def is_float(p: jax.Array) -> bool:
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """In float32 at least: sums over many batches lose nothing, and products do not underflow."""
+    """Return `x` in float32 at least: sums over many batches lose nothing, and products do not underflow."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

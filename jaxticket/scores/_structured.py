@@ -1,7 +1,7 @@
-"""Scores of filters from weights alone: which filter others can replace, which its batch norm scales away.
+"""Scores of filters from weights alone: those that others can replace, and those that their batch norm scales away.
 
-Scores have size 1 on all axes but the channels', for `units.axis`. The norms of filters need no score of their own:
-`scores.magnitude` with `units.axis(-1, reduce=units.total)` is l1 (Li et al., 2017), with `units.l2` it is l2.
+Scores have size 1 on all axes but the channels', for `units.axis`. The norms of filters do not need a score of their
+own: `scores.magnitude` with `units.axis(-1, reduce=units.total)` is l1 (Li et al., 2017), with `units.l2` it is l2.
 """
 
 import re
@@ -23,21 +23,26 @@ Rule = Callable[[str], str | None]  # path of a kernel -> path of the scale of i
 
 
 def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
-    """Σ_g ‖W_f − W_g‖₂ over a leaf's filters: those near the geometric median are replaceable (He et al., 2019).
+    """Score filters by Σ_g ‖W_f − W_g‖₂ over a leaf's filters (He et al., 2019, FPGM).
 
-    Filters that a mask has removed count in no sum. Scores are float32.
+    Filters near the geometric median are replaceable. Filters that a mask has removed count in no sum. Leaves of one
+    axis or none score None.
 
     Args:
       norm_density: the fraction of filters that first survive by their norm, as published (0.9 there, beside a density
-        of 0.6); the others rank below all survivors, by their norm, and count in no sum. 1 leaves this out.
+        of 0.6). The others rank below all survivors, by their norm, and count in no sum. 1 leaves this out.
       axis: the filters' axis of the kernels.
 
-    Raises InputError for a norm_density outside [0, 1], and for leaves without that axis. Leaves of one axis or none
-    score None.
+    Returns:
+      A ScoreFn. Scores are float32. It raises InputError for leaves without that axis.
 
-    >>> import jax.numpy as jnp
-    >>> fpgm()({"kernel": jnp.array([[1.0, 0.0, -1.0]])})  # the zero filter is the median
-    {'kernel': Array([[3., 2., 3.]], dtype=float32)}
+    Raises:
+      InputError: a norm_density outside [0, 1].
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> fpgm()({"kernel": jnp.array([[1.0, 0.0, -1.0]])})  # the zero filter is the median
+      {'kernel': Array([[3., 2., 3.]], dtype=float32)}
     """
     check_number(norm_density=norm_density)
     if not 0 <= known(norm_density) <= 1:
@@ -48,9 +53,9 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
             mask = _tree.map_present(lambda p: None, params)
-        return _tree.tree_map(one, masked, mask)
+        return _tree.tree_map(score_leaf, masked, mask)
 
-    def one(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
+    def score_leaf(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
         if kernel is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
             return None
         at = normalise_axis(axis, kernel.shape, "fpgm")
@@ -72,23 +77,30 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
 
 
 def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
-    """|γ| of the batch norm that follows a kernel, one for each of its output channels (Liu et al., 2017).
+    """Score output channels by |γ| of the batch norm that follows their kernel (Liu et al., 2017).
 
-    Published with `scopes.tree()`, after training with an l1 penalty on γ. Where a channel is removed, its γ, β and
-    bias go too: β alone would leak a constant through the nonlinearity.
+    It was published with `scopes.tree()`, after training with an l1 penalty on γ. Where a channel is removed, its γ, β
+    and bias must be removed too: β alone would leak a constant through the nonlinearity.
 
     Args:
-      scale_of: the scale's path for a kernel's, such as lambda path: path.replace("conv", "norm"), None for leaves
-        that are not scored; or a pair (regex, replacement) as in `re.sub`, where leaves it is not found in are not
+      scale_of: path of a kernel -> path of its scale, such as lambda path: path.replace("conv", "norm"), or None for
+        leaves that are not scored; or a pair (regex, replacement) as in `re.sub`, where leaves without a match are not
         scored. Paths are those of the parameters, such as 'block/conv/kernel'.
       axis: the kernels' axis of output channels.
 
-    Raises NoMatchError if there is no kernel or no such scale, StructureError if their numbers of channels differ.
+    Returns:
+      A ScoreFn.
 
-    >>> import jax.numpy as jnp
-    >>> params = {"conv": {"kernel": jnp.ones((3, 2))}, "norm": {"scale": jnp.array([0.5, -2.0])}}
-    >>> slimming(("conv/kernel", "norm/scale"))(params)["conv"]
-    {'kernel': Array([[0.5, 2. ]], dtype=float32)}
+    Raises:
+      InputError: a regex that cannot be read.
+      NoMatchError: no kernel or no such scale, when the score is called.
+      StructureError: a scale and a kernel whose numbers of channels differ, when the score is called.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params = {"conv": {"kernel": jnp.ones((3, 2))}, "norm": {"scale": jnp.array([0.5, -2.0])}}
+      >>> slimming(("conv/kernel", "norm/scale"))(params)["conv"]
+      {'kernel': Array([[0.5, 2. ]], dtype=float32)}
     """
     rule = scale_of if callable(scale_of) else _substitution(*scale_of)
 
@@ -98,15 +110,15 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
         names = _tree.names(masked)
         leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))
         if jax.tree.leaves(params) and all(rule(name) is None for name in leaves):
-            raise NoMatchError(f"slimming: the rule knows no kernel; leaves: {list(leaves)}")
+            raise NoMatchError(f"slimming: the rule matches no kernel; leaves: {list(leaves)}")
 
-        def one(name: str, kernel: jax.Array | None) -> jax.Array | None:
+        def score_leaf(name: str, kernel: jax.Array | None) -> jax.Array | None:
             path = rule(name)
             if kernel is None or path is None:
                 return None
             scale = leaves.get(path)
             if scale is None:
-                raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is no leaf; leaves: {list(leaves)}")
+                raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is not a leaf; leaves: {list(leaves)}")
             at = normalise_axis(axis, kernel.shape, "slimming")
             if scale.size != kernel.shape[at]:
                 raise StructureError(
@@ -115,7 +127,7 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
                 )
             return jnp.abs(scale).reshape([n if a == at else 1 for a, n in enumerate(kernel.shape)])
 
-        return _tree.tree_map(one, names, masked)
+        return _tree.tree_map(score_leaf, names, masked)
 
     return score
 
@@ -127,7 +139,7 @@ def _substitution(regex: str, replacement: str) -> Rule:
         raise InputError(f"scale_of: {regex!r} is not a regular expression ({error})") from error
 
     def rule(path: str) -> str | None:
-        found, times = pattern.subn(replacement, path)
-        return found if times else None
+        scale, times = pattern.subn(replacement, path)
+        return scale if times else None
 
     return rule

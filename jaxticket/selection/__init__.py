@@ -1,4 +1,4 @@
-"""Which units survive: exactly k of them, without sorting."""
+"""Selection of the units that survive: exactly k of them, without sorting."""
 
 from jaxticket.selection._select import drop_and_grow, select
 from jaxticket.selection._threshold import threshold

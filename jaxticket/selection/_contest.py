@@ -1,4 +1,4 @@
-"""Who competes with whom for the places that a density leaves: scores, their keys, and where each entry stands."""
+"""Contests for the places that a density leaves: scores, their keys, and the position of each entry."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from jaxticket.selection._counting import Count
 
 _STORED = 1 << 19  # entries, below which keys are stored: that is a quarter faster on CPU and takes little memory
 
-KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]  # scores and what is alive -> unsigned, in the same order
+KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]  # (scores, alive entries) -> unsigned, in the same order
 Values = list[jax.Array]  # one array a group set: a scalar (joint), a vector over leaves, or one array a leaf
 
 
 class Contest(NamedTuple):
-    """Who competes with whom: the entries of `scores[i]` along `axes[i]`, jointly over the leaves or leaf by leaf.
+    """A contest between the entries of `scores[i]` along `axes[i]`, jointly over the leaves or leaf by leaf.
 
-    Where `alive` is given, the others stand below all: `key` makes unsigned keys of the scores of a leaf and of what is
-    alive in it (or None), 0 for what is not.
+    Where `alive` is given, the others stand below all: `key` makes unsigned keys of the scores of a leaf and its alive
+    entries (or None), 0 for entries that are not alive.
     """
 
     scores: list[jax.Array]
@@ -32,27 +32,29 @@ class Contest(NamedTuple):
     alive: list[jax.Array] | None = None
 
     def keys(self, scores: Sequence[jax.Array] | None = None) -> list[jax.Array]:
-        """The keys of all leaves; of the same `scores` as they are seen elsewhere, if those are given."""
+        """Return the keys of all leaves; if `scores` are given, the same scores as they are seen elsewhere, the keys of
+        those.
+        """
         alive: Sequence[jax.Array | None] = self.alive or [None] * len(self.scores)
         return [self.key(s, a) for s, a in zip(self.scores if scores is None else scores, alive, strict=True)]
 
     @property
     def large(self) -> bool:
-        """Would keys take more memory than they save time?"""
+        """Whether keys would take more memory than they save time."""
         return sum(s.size for s in self.scores) > _STORED
 
     def stored(self) -> "Contest":
-        """The same contest, between keys that are made once, unless it is large."""
+        """Return the same contest, between keys that are computed once, unless it is large."""
         return self if self.large else self._replace(scores=self.keys(), key=lambda keys, _: keys)
 
     @property
     def stacked(self) -> bool:
-        """Each leaf is one group: their thresholds live in one vector, so that many leaves cost one loop."""
+        """Whether each leaf is one group: their thresholds live in one vector, so that many leaves cost one loop."""
         return not self.joint and all(len(a) == s.ndim for a, s in zip(self.axes, self.scores, strict=True))
 
     @property
     def sizes(self) -> list[int]:
-        """How many entries compete in each group set."""
+        """The number of entries that compete in each group set."""
         within = [math.prod(s.shape[a] for a in axes) for s, axes in zip(self.scores, self.axes, strict=True)]
         if self.joint:
             return [sum(within)]
@@ -60,17 +62,17 @@ class Contest(NamedTuple):
 
     @property
     def on_explicit_mesh(self) -> bool:
-        """Do the types of the scores hold their shardings?"""
+        """Whether the types of the scores hold their shardings."""
         return any(AxisType.Explicit in jax.typeof(s).sharding.mesh.axis_types for s in self.scores)
 
     def spread(self, values: Values) -> list[jax.Array]:
-        """Values of groups as one array a leaf, broadcasting against its keys."""
+        """Return values of groups as one array a leaf, which broadcasts against its keys."""
         if self.joint:
             return values * len(self.scores)
         return [values[0][i] for i in range(len(self.scores))] if self.stacked else values
 
     def tally(self, predicates: Sequence[Sequence[jax.Array]]) -> list[list[Count]]:
-        """Counts of predicates[leaf][j] in each group, as counts[j][group set]."""
+        """Count predicates[leaf][j] in each group, as counts[j][group set]."""
         digits = [_counting.digits_for(s) for s in self.sizes]
         wanted = digits if len(digits) == len(self.scores) else digits * len(self.scores)
         leaf_counts = [
@@ -91,10 +93,10 @@ class Contest(NamedTuple):
 
 
 def positions(contest: Contest, leaf: int, origin: jax.Array) -> list[jax.Array]:
-    """Where each entry stands in its group: (leaf number if joint,) flat index from `origin`, which is 0.
+    """Return the position of each entry in its group: (leaf number if joint,) flat index from `origin`, which is 0.
 
-    The most significant digit comes first. Made of iotas where they are used, so that XLA fuses them and each shard
-    makes its own.
+    The most significant digit comes first. The indices are iotas at their place of use, so that XLA fuses them and each
+    shard makes its own.
     """
     shape = contest.scores[leaf].shape
     depth = max(len(_axis_digits(s.shape, a)) for s, a in zip(contest.scores, contest.axes, strict=True))
@@ -113,7 +115,7 @@ def positions(contest: Contest, leaf: int, origin: jax.Array) -> list[jax.Array]
 
 
 def position_bits(contest: Contest) -> list[int]:
-    """Even numbers of bits that hold each digit of a rank, and one more than its largest value."""
+    """Return even numbers of bits that hold each digit of a rank, and one more than its largest value."""
     shapes = [[math.prod(s.shape[a] for a in axes) for axes in _axis_digits(s.shape, leaf_axes)]
               for s, leaf_axes in zip(contest.scores, contest.axes, strict=True)]  # fmt: skip
     depth = max(len(s) for s in shapes)
@@ -126,7 +128,7 @@ def position_bits(contest: Contest) -> list[int]:
 
 
 def _axis_digits(shape: Sequence[int], axes: Sequence[int]) -> list[list[int]]:
-    """The competing axes, grouped so that the flat index over each group stays below 2^31."""
+    """Group the competing axes so that the flat index over each group stays below 2^31."""
     groups: list[list[int]] = [[]]
     size = 1
     for axis in sorted(axes, reverse=True):

@@ -21,19 +21,19 @@ _INT32 = 1 << 31
 
 
 def digits_for(size: int) -> int:
-    """How many digits a count of up to `size` entries needs."""
+    """Return the number of digits that a count of up to `size` entries needs."""
     return 1 if size < _INT32 else 2
 
 
 def of_int(value: int | np.ndarray, digits: int) -> Count:
-    """A host integer (or array of them) as a count."""
+    """Convert a host integer (or array of them) to a count."""
     value = np.asarray(value, np.int64)
     split = (value,) if digits == 1 else (value >> _DIGIT_BITS, value & (_DIGIT - 1))
     return tuple(jnp.asarray(digit, jnp.int32) for digit in split)
 
 
 def of_float(value: jax.Array, digits: int) -> Count:
-    """A whole, non-negative float32 as a count, exactly."""
+    """Convert a whole, non-negative float32 to a count, exactly."""
     if digits == 1:
         return (value.astype(jnp.int32),)
     high = jnp.floor(value / _DIGIT)
@@ -41,7 +41,7 @@ def of_float(value: jax.Array, digits: int) -> Count:
 
 
 def scale(count: Count, fraction: float | jax.Array) -> Count:
-    """round-half-even(fraction · count), the product in float32, for a fraction in [0, 1]."""
+    """Return round-half-even(fraction · count), the product in float32, for a fraction in [0, 1]."""
     value = count[0].astype(jnp.float32)
     if len(count) == 2:
         value = value * _DIGIT + count[1].astype(jnp.float32)
@@ -49,19 +49,19 @@ def scale(count: Count, fraction: float | jax.Array) -> Count:
 
 
 def at_least(a: Count, b: Count) -> jax.Array:
-    """a ≥ b."""
+    """Return a ≥ b."""
     if len(a) == 1:
         return a[0] >= b[0]
     return (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] >= b[1]))
 
 
 def equal(a: Count, b: Count) -> jax.Array:
-    """a = b."""
+    """Return a = b."""
     return a[0] == b[0] if len(a) == 1 else (a[0] == b[0]) & (a[1] == b[1])
 
 
 def add(a: Count, b: Count) -> Count:
-    """a + b."""
+    """Return a + b."""
     if len(a) == 1:
         return (a[0] + b[0],)
     low = a[1] + b[1]
@@ -69,7 +69,7 @@ def add(a: Count, b: Count) -> Count:
 
 
 def subtract(a: Count, b: Count) -> Count:
-    """a − b, for a ≥ b."""
+    """Return a − b, for a ≥ b."""
     if len(a) == 1:
         return (a[0] - b[0],)
     low = a[1] - b[1]
@@ -77,17 +77,17 @@ def subtract(a: Count, b: Count) -> Count:
 
 
 def choose(condition: jax.Array, a: Count, b: Count) -> Count:
-    """where(condition, a, b)."""
+    """Return where(condition, a, b)."""
     return tuple(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True))
 
 
 def minimum(a: Count, b: Count) -> Count:
-    """The smaller of both."""
+    """Return the smaller of both."""
     return choose(at_least(a, b), b, a)
 
 
 def count(predicates: Sequence[jax.Array], axes: Sequence[int], digits: int) -> list[Count]:
-    """How many entries along `axes` satisfy each predicate, all in one pass (the axes are kept, with size 1).
+    """Count the entries along `axes` that satisfy each predicate, all in one pass (the axes are kept, with size 1).
 
     The predicates share one shape. Axes whose product passes 2^31 are summed in two steps, the second on bit fields
     that cannot overflow.
@@ -121,7 +121,7 @@ def _split_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int], l
 
 
 def _sum_together(operands: Sequence[jax.Array], axes: Sequence[int]) -> list[jax.Array]:
-    """One variadic reduce: several separate reductions would each read the operands again."""
+    """Sum all operands by one variadic reduce: several separate reductions would each read the operands again."""
     summed = jax.lax.reduce(
         tuple(operands),
         tuple(np.int32(0) for _ in operands),

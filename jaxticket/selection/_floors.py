@@ -12,12 +12,11 @@ from jaxticket.units import Unit
 
 
 def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask: Mask) -> Scores:
-    """Scores in which the best `minimum` units of each leaf rank above all others (Gupta et al., 2022, Global MP).
+    """Return scores in which the best `minimum` units of each leaf rank above all others (Gupta et al., 2022, Global
+    MP).
 
-    Leaves of fewer units are protected whole. Selecting from them over `scopes.tree()` keeps the total exact: what the
-    floors leave is filled up globally.
-
-    Raises InputError where the density is known and the minima exceed it.
+    Leaves of fewer units are protected whole. Selecting from them over `scopes.tree()` keeps the total exact: the rest
+    of the places is filled up globally. Raises InputError where the density is known and the minima exceed it.
     """
     if not minimum:
         return scores
@@ -27,7 +26,7 @@ def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask:
         needed, budget = sum(jax.tree.leaves(floors)), int(np.rint(density * sum(jax.tree.leaves(sizes))))
         if needed > budget:
             raise InputError(
-                f"minimum={minimum} asks for {needed} units, more than the {budget} of density={density}; lower the "
+                f"minimum={minimum} needs {needed} units, more than the {budget} of density={density}; lower the "
                 "minimum or raise the density"
             )
     fractions = _tree.map_present(lambda k, n: k / n if n else 0.0, floors, sizes)

@@ -1,6 +1,6 @@
-"""Scores as unsigned integers in the same order, so that the k-th largest is found by integer bisection.
+"""Scores as unsigned integers in the same order, so that integer bisection can locate the k-th largest.
 
-Integer arithmetic only: XLA flushes denormals in float comparisons on some backends, never in integer ones.
+Only integer arithmetic is used: XLA flushes denormals in float comparisons on some backends, never in integer ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,23 +14,26 @@ from jaxticket.errors import InputError
 
 
 def of(scores: Sequence[jax.Array]) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
-    """What makes the keys of each of these leaves, in one order for all; 0 for what is not alive, if that is given."""
+    """Return a function that makes the keys of each of these leaves, in one order for all.
+
+    The key is 0 for entries that are not alive, if `alive` is given.
+    """
     dtype = common_dtype(scores)
 
     def key(leaf: jax.Array, alive: jax.Array | None) -> jax.Array:
-        found = to_key(leaf, dtype)
-        return found if alive is None else jnp.where(alive, found, jnp.zeros_like(found))
+        keys = to_key(leaf, dtype)
+        return keys if alive is None else jnp.where(alive, keys, jnp.zeros_like(keys))
 
     return key
 
 
 def is_wide(scores: Sequence[jax.Array]) -> bool:
-    """Do the keys of these scores need 64 bits?"""
+    """Whether the keys of these scores need 64 bits."""
     return any(s.dtype.itemsize == 8 for s in scores)
 
 
 def common_dtype(scores: Sequence[jax.Array], *, wide: bool = False) -> np.dtype:
-    """The dtype in which the scores of several leaves compare: float32/float64 or int32/int64 or uint32/uint64."""
+    """Return the dtype in which the scores of several leaves compare: float32/64, int32/64 or uint32/64."""
     kinds = {("f" if jnp.issubdtype(s.dtype, jnp.floating) else np.dtype(s.dtype).kind) for s in scores}
     wide = wide or is_wide(scores)
     if kinds <= {"f"}:
@@ -46,7 +49,7 @@ def common_dtype(scores: Sequence[jax.Array], *, wide: bool = False) -> np.dtype
 
 
 def to_key(scores: jax.Array, dtype: np.dtype) -> jax.Array:
-    """A monotone unsigned key of the width of `dtype`: NaN lowest (0), −0 = +0, denormals distinct."""
+    """Return a monotone unsigned key of the width of `dtype`: NaN lowest (0), −0 = +0, denormals distinct."""
     bits = 8 * dtype.itemsize
     unsigned = jnp.uint32 if bits == 32 else jnp.uint64
     if dtype.kind == "u":
@@ -62,7 +65,7 @@ def to_key(scores: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def from_key(key: jax.Array, dtype: np.dtype) -> jax.Array:
-    """The score of a key, in `dtype`; keys above that of +inf (none has them) come back as +inf, 0 as NaN."""
+    """Return the score of a key, in `dtype`; keys above that of +inf (no score has one) become +inf, 0 becomes NaN."""
     bits = 8 * dtype.itemsize
     unsigned = key.dtype.type
     if dtype.kind == "u":

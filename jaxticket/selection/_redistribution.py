@@ -18,12 +18,11 @@ _MOST = 2**31 - 1  # the largest int32
 
 
 def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float | jax.Array, unit: Unit) -> Mask:
-    """Drops a fraction of each leaf and grows as many units in all, shared by the leaves' mean growth scores.
+    """Drop a fraction of each leaf and grow as many units in all, shared by the leaves' mean growth scores.
 
     The mean is over the units that live (Dettmers & Zettlemoyer, 2019). A leaf whose share is above average drops at
-    most as large a fraction as the part of it that is dead; a leaf that fills up passes the rest on, evenly.
-
-    Raises InputError for 2^31 units or more.
+    most as large a fraction as the part of it that is dead. A leaf that fills up passes the rest on, evenly. Raises
+    InputError for 2^31 units or more.
     """
     sizes = [math.prod(u.shape) for u in jax.tree.leaves(jax.eval_shape(unit.pool, drop))]
     if sum(sizes) > _MOST:
@@ -53,7 +52,7 @@ def _redistribute(mask: Mask, drop: Scores, grow: Scores, drop_fraction: Any, *,
 
 
 def shares(strengths: jax.Array) -> jax.Array:
-    """Strengths over their sum, or equal shares where there is nothing (or no number) to go by."""
+    """Return strengths over their sum, or equal shares where no strength is a positive number."""
     strengths = jnp.where(jnp.isfinite(strengths), jnp.maximum(strengths, 0), 0)
     scaled = strengths / jnp.where(jnp.max(strengths) > 0, jnp.max(strengths), 1)
     total = jnp.sum(scaled)
@@ -61,10 +60,12 @@ def shares(strengths: jax.Array) -> jax.Array:
 
 
 def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
-    """Whole numbers with the sum `total`, near share · total, each at most its `room`; what does not fit goes evenly.
+    """Return whole numbers with the sum `total`, near share · total, each at most its `room`; the overflow goes evenly.
 
     Args:
-      share: float32 vector of sum 1. total: int32 scalar, at most the sum of `room`. room: int32 vector.
+      share: float32 vector of sum 1.
+      total: int32 scalar, at most the sum of `room`.
+      room: int32 vector.
     """
     wish = share * total
     low = jnp.floor(wish).astype(jnp.int32)
@@ -77,8 +78,8 @@ def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
 
     def evenly(_: Any, dealt: jax.Array) -> jax.Array:
         unfilled = dealt < room
-        each = (total - jnp.sum(dealt)) // jnp.maximum(jnp.sum(unfilled, dtype=jnp.int32), 1)
-        return jnp.where(unfilled, dealt + jnp.minimum(each, room - dealt), dealt)
+        part = (total - jnp.sum(dealt)) // jnp.maximum(jnp.sum(unfilled, dtype=jnp.int32), 1)
+        return jnp.where(unfilled, dealt + jnp.minimum(part, room - dealt), dealt)
 
     # Each pass fills a leaf or leaves less than one unit for each that is not full.
     dealt = jax.lax.fori_loop(0, len(share), evenly, dealt)

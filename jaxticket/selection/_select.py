@@ -1,14 +1,12 @@
-"""Exactly k: from scores and a density to a mask."""
+"""Selection of exactly k units: from scores and a density to a mask."""
 
 import functools
-import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_alike, check_leaves, check_mask, check_number, check_structure, known
@@ -18,6 +16,7 @@ from jaxticket.scopes import Scope
 from jaxticket.selection import _counting, _keys
 from jaxticket.selection._contest import Contest, KeyFn
 from jaxticket.selection._counting import Count
+from jaxticket.selection._group_counts import group_counts, present
 from jaxticket.selection._threshold import keep_top
 from jaxticket.typing import Density, Filter, Mask, Scores
 from jaxticket.units import Unit
@@ -62,10 +61,10 @@ def select(
       {'w': Array([ True, False,  True, False], dtype=bool)}
     """
     scores = scores if where is None else filters.only(scores, where)
-    scores, density, mask = _aligned(scores, density, mask, scope)
+    scores, density, mask = _align(scores, density, mask, scope)
     if not jax.tree.leaves(scores):
         return scores
-    wanted = _counts(density, _pooled_shapes(unit, scores), scope, floor=1)
+    wanted = group_counts(density, _pooled_shapes(unit, scores), scope, floor=1)
     return _top(scores, wanted, mask, unit=unit, scope=scope)
 
 
@@ -79,29 +78,39 @@ def drop_and_grow(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> Mask:
-    """One step of dynamic sparse training: keep the best of the mask, fill up from everything not kept.
+    """Return the next mask of dynamic sparse training: the best of the mask, filled up from everything not kept.
 
-    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping) and
-    round(density · n) minus those are grown by `grow` among all others, so that a unit that was just dropped may
-    return at once. The number of units kept is round(density · n) exactly (Evci et al., 2020).
+    Of n units, round(density · (1 − drop_fraction) · n) are kept by `drop` (higher = more worth keeping). The rest of
+    round(density · n) is grown by `grow` among all others, so that a unit that was just dropped may return at once. The
+    number of units kept is round(density · n) exactly (Evci et al., 2020).
 
     Args:
-      mask: the current mask. drop, grow: scores with its structure.
-      density: as in `select`; None for that of the mask, unit for unit.
-      drop_fraction: fraction in [0, 1], may be traced.
+      mask: the current mask.
+      drop: scores with the structure of the mask, by which units are kept.
+      grow: scores with the structure of the mask, by which units are grown.
+      density: the fraction to keep, as in `select`; None for that of the mask, unit for unit.
+      drop_fraction: a fraction in [0, 1], may be traced.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+
+    Returns:
+      A mask with the structure of `mask`.
 
     Raises:
-      InputError: a density or drop_fraction outside [0, 1]. StructureError: trees of different structure.
+      InputError: a density or drop_fraction outside [0, 1].
+      StructureError: trees of different structure.
 
-    >>> import jax.numpy as jnp
-    >>> drop_and_grow(
-    ...     jnp.array([True, True, False, False]),
-    ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]), density=0.5, drop_fraction=0.5,
-    ... )
-    Array([ True, False, False,  True], dtype=bool)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> drop_and_grow(
+      ...     jnp.array([True, True, False, False]),
+      ...     drop=jnp.array([5.0, 1.0, 0.0, 0.0]), grow=jnp.array([9.0, 0.0, 0.1, 0.9]),
+      ...     density=0.5, drop_fraction=0.5,
+      ... )
+      Array([ True, False, False,  True], dtype=bool)
     """
     _check_fraction("drop_fraction", drop_fraction)
-    drop, densities, mask = _aligned(drop, 1.0 if density is None else density, mask, scope)
+    drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
     check_structure("grow", grow, "mask", mask)
@@ -110,9 +119,9 @@ def drop_and_grow(
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)
-        total = _counts(densities, shapes, scope, floor=1)
+        total = group_counts(densities, shapes, scope, floor=1)
         kept_densities = _tree.map_present(lambda d: d * (1 - drop_fraction), densities)
-        keep = _counts(kept_densities, shapes, scope, floor=0)
+        keep = group_counts(kept_densities, shapes, scope, floor=0)
     return _drop_and_grow(drop, grow, keep, total, drop_fraction, mask, unit=unit, scope=scope)
 
 
@@ -128,7 +137,7 @@ def _drop_and_grow(
     unit: Unit,
     scope: Scope,
 ) -> Mask:
-    alive = _present(living_units(mask, drop, unit))
+    alive = present(living_units(mask, drop, unit))
     contest = _contest(alive, scope, _keys.of(alive))
     living = contest.tally([[a] for a in contest.scores])[0]
     if total is None or keep is None:
@@ -138,17 +147,17 @@ def _drop_and_grow(
 
 
 def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:
-    """Which units of the scores `like` hold at least one weight that is alive."""
+    """Mark the units of the scores `like` that hold at least one weight that is alive."""
     return unit.pool_mask(in_shapes_of(mask, like))
 
 
 def drop_and_grow_counts(
     mask: Mask, drop: Scores, grow: Scores, *, keep: Sequence[Count], total: Sequence[Count], unit: Unit, scope: Scope
 ) -> Mask:
-    """`drop_and_grow` with the number of units that each group keeps (at most its living ones) and has afterwards."""
+    """Drop and grow, given the units that each group keeps (at most its living ones) and has afterwards."""
     alive_units = living_units(mask, drop, unit)
-    alive = _present(alive_units)
-    to_drop, to_grow = _present(unit.pool(drop)), _present(unit.pool(grow))
+    alive = present(alive_units)
+    to_drop, to_grow = present(unit.pool(drop)), present(unit.pool(grow))
     wide = _keys.is_wide([*to_drop, *to_grow])
     drop_key, grow_key = (
         functools.partial(_keys.to_key, dtype=_keys.common_dtype(s, wide=wide)) for s in (to_drop, to_grow)
@@ -172,8 +181,8 @@ def drop_and_grow_counts(
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
 def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: Scope) -> Mask:
     pooled = unit.pool(scores)
-    alive = None if mask is None else _present(unit.pool_mask(in_shapes_of(mask, scores)))
-    ranked = _present(pooled)
+    alive = None if mask is None else present(unit.pool_mask(in_shapes_of(mask, scores)))
+    ranked = present(pooled)
     kept = _restore(_keep(ranked, wanted, alive, scope, key=_keys.of(ranked)), pooled)
     chosen = unit.expand(kept, scores)
     return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
@@ -182,18 +191,14 @@ def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: S
 def _keep(
     scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
 ) -> list[jax.Array]:
-    """Masks of the units with the highest keys: the `wanted` number, or all that are alive where they are fewer."""
+    """Return masks of the units with the highest keys: the `wanted` number, or all alive ones if they are fewer."""
     shapes = [s.shape for s in scores]
     contest = _contest(scores, scope, key)
     if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
-        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but what the view padded
+        alive = [jnp.ones(shape, bool) for shape in shapes]  # all but the padding of the view
     if alive is not None:
         contest = contest._replace(alive=[scope.view(a) for a in alive])
     return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted), shapes, strict=True)]
-
-
-def _present(tree: Any) -> list[Any]:
-    return [x for x in _tree.leaves(tree) if x is not None]
 
 
 def _restore(leaves: list[jax.Array], like: Any) -> Any:
@@ -202,57 +207,13 @@ def _restore(leaves: list[jax.Array], like: Any) -> Any:
 
 
 def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
-    # Which units survive is no function that could be differentiated, though the scores may be.
+    # The choice of units cannot be differentiated, though the scores may be.
     views = [jax.lax.stop_gradient(scope.view(a)) for a in arrays]
     return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
 
 
-def _counts(density: Density, units_like: Any, scope: Scope, *, floor: int) -> list[Count]:
-    """How many units each group keeps. `density` is a scalar if all leaves compete, else a tree."""
-    shapes = [u.shape for u in _present(units_like)]
-    if scope.joint:
-        return [_count(density, sum(math.prod(s) for s in shapes), floor)]
-    densities = _present(density)
-    views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
-    sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
-    if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):
-        digits = _counting.digits_for(max(int(n.max(initial=0)) for n in sizes))
-        counts = [_count(d, int(n.max(initial=0)), floor, digits) for d, n in zip(densities, sizes, strict=True)]
-        return [tuple(jnp.stack(digit) for digit in zip(*counts, strict=True))]
-    return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
-
-
-def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
-    """How many entries each group of a leaf holds, with the competing axes at size 1 (a last group may be smaller)."""
-    competing = scope.axes(shape)
-    sizes = np.full([1 if a in competing else n for a, n in enumerate(view)], math.prod(view[a] for a in competing))
-    padded = math.prod(view) - math.prod(shape)
-    if padded:
-        (axis,) = competing
-        last = [slice(None)] * len(view)
-        last[axis - 1] = slice(-1, None)
-        sizes[tuple(last)] -= padded * view[axis - 1] // (math.prod(view) // view[axis])
-    return sizes
-
-
-def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
-    """round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python floats."""
-    digits = _counting.digits_for(int(np.max(size, initial=0))) if digits is None else digits
-    if not isinstance(density, jax.Array):
-        exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
-        return _counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
-    density = density.astype(jnp.float32)
-    rounded = jnp.maximum(jnp.round(density * jnp.asarray(size, jnp.float32)), 0)
-    positive = jax.lax.bitcast_convert_type(density, jnp.int32) > 0  # a comparison may flush a denormal to 0
-    rounded = jnp.where(positive, jnp.maximum(rounded, floor), rounded)
-    most = _counting.of_int(size, digits)
-    count = _counting.minimum(_counting.of_float(rounded, digits), most)
-    # float32 cannot hold every size, and density 1 must keep everything.
-    return _counting.choose(density >= 1, most, count)
-
-
-def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
-    """Scores, density and mask with None in the same places, checked before any work."""
+def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
+    """Return scores, density and mask with None in the same places, checked before any work."""
     check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
     if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
@@ -272,7 +233,7 @@ def _aligned(scores: Scores, density: Density, mask: Mask | None, scope: Scope) 
         check_structure("mask", mask, "scores", scores)
         check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
-        mask = _tree.tree_map(_checked_mask, _tree.names(scores), scores, mask)
+        mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
     return scores, density if scope.joint else density_tree, mask
 
@@ -283,7 +244,7 @@ def _check_fraction(name: str, value: Any) -> None:
         raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
 
 
-def _checked_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
+def _check_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
     if scores is None or mask is None:
         return None
     mask = jnp.asarray(mask, bool)

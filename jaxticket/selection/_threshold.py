@@ -1,10 +1,10 @@
 """The exact k-th largest of scores that are never sorted, gathered or concatenated.
 
-Counting bisection: the key of a score is an unsigned integer in the same order, so the k-th largest key is built from
-its highest bit down, two bits a pass, by counting how many keys reach each of three candidates; no pass is left to make
-once every group's count is exactly the wanted one. A pass is one variadic reduce, so leaves that are sharded exchange a
-few counts. Ties are cut by the same bisection on the position. Keys and positions of large trees are made anew in each
-pass, within its reduce, and never stored: selection needs no memory beyond its scores and masks.
+The method is counting bisection. The key of a score is an unsigned integer in the same order. The k-th largest key is
+built from its highest bit down, two bits a pass, by counting the keys that reach each of three candidates. The passes
+end once every group's count is exactly the wanted one. A pass is one variadic reduce, so leaves that are sharded
+exchange a few counts. Ties are cut by the same bisection on the position. Keys and positions of large trees are
+computed again in each pass, within its reduce, and never stored: selection needs no memory beyond its scores and masks.
 """
 
 import functools
@@ -27,7 +27,7 @@ _LAST = np.uint32(0xFFFFFFFF)
 
 
 def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
-    """Exactly k True a group, those of the largest keys; among equals the lower position survives.
+    """Return masks with exactly k True a group, those of the largest keys; among equals the lower position survives.
 
     Where fewer than k are alive, all of them are kept.
     """
@@ -36,7 +36,7 @@ def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
     at = contest.spread(thresholds)
 
     def rank(i: int, key: jax.Array, origin: jax.Array) -> list[jax.Array]:
-        """Digits that order what lies above the threshold, then the ties by position, then the rest."""
+        """Return digits that order the entries above the threshold, then the ties by position, then the rest."""
         tied = key == at[i]
         if contest.alive is not None:
             tied &= contest.alive[i]
@@ -60,12 +60,12 @@ def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
 
 
 def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
-    """The exact k-th largest entry of all leaves of `scores` together, without sorting: 16 counting passes.
+    """Return the exact k-th largest entry of all leaves of `scores` together, without sorting: 16 counting passes.
 
     Args:
       scores: pytree of real arrays (None leaves are passed over); float32, bfloat16, float16 or integers, of any sign.
         NaN ranks below −inf.
-      k: how many entries are to reach the threshold, 1 ≤ k ≤ their number; may be traced (then it is clipped).
+      k: the number of entries that reach the threshold, 1 ≤ k ≤ their number; may be traced (then it is clipped).
 
     Returns:
       A scalar in the common dtype of the scores (float32 for 16-bit floats).
@@ -73,9 +73,10 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
     Raises:
       InputError: k out of range, no scores, or dtypes without a common exact order.
 
-    >>> import jax.numpy as jnp
-    >>> threshold({"a": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}, 2)
-    Array(2., dtype=float32)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> threshold({"a": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}, 2)
+      Array(2., dtype=float32)
     """
     check_leaves("scores", scores)
     check_number(k=k)
@@ -99,10 +100,10 @@ def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
 
 
 def _separate(contest: Contest, k: list[Count], *, until_exact: bool) -> tuple[Values, list[jax.Array]]:
-    """A threshold that at least k keys of each group reach (all ones where k = 0), and whether exactly k do.
+    """Return a threshold that at least k keys of each group reach (all ones where k = 0), and whether exactly k do.
 
-    That may be False where it is so. The threshold is the largest, unless `until_exact` is content with any that
-    exactly k keys reach.
+    The second result may be False where exactly k do. The threshold is the largest, unless `until_exact` accepts any
+    that exactly k keys reach.
     """
     unsigned = jax.eval_shape(contest.keys)[0].dtype
     reaches = lambda i, key, origin, t: key >= t
@@ -120,22 +121,23 @@ def _bisect(
     dtype: np.dtype,
     until_exact: bool,
 ) -> tuple[Values, list[jax.Array]]:
-    """The largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v = 0).
+    """Return the largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v =
+    0).
 
-    n is the number of entries for which predicate(leaf, its keys, 0, v) holds; it rises or falls with v. Whatever the
-    predicate makes of arrays should depend on the keys or that 0. The second result is whether n = wanted at the value
-    found, as far as the counts on the way tell. `until_exact` stops as soon as they tell that of every group.
+    n is the number of entries for which predicate(leaf, its keys, 0, v) holds; it rises or falls with v. Arrays that
+    the predicate makes should depend on the keys or that 0. The second result is whether n = wanted at this value, as
+    far as the counts on the way show. `until_exact` stops as soon as they show that for every group.
     """
     passes = bits // 2
 
     def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
         values, exact = carry
         shift = (bits - 2 - 2 * i).astype(dtype)
-        one = jnp.ones((), dtype)
-        spread = [contest.spread([v + ((one * j) << shift) for v in values]) for j in (1, 2, 3)]
+        unit = jnp.ones((), dtype)
+        spread = [contest.spread([v + ((unit * j) << shift) for v in values]) for j in (1, 2, 3)]
         scores, origin = contest.scores, jnp.uint32(0)
         if contest.large:
-            # To XLA these are others in each pass; else it would make keys and positions once, outside, and store them.
+            # For XLA these differ in each pass; else it would compute keys and positions once, outside, and store them.
             scores, origin, _ = jax.lax.optimization_barrier((scores, origin, i))
         counts = contest.tally(
             [[predicate(leaf, key, origin, c[leaf]) for c in spread] for leaf, key in enumerate(contest.keys(scores))]
@@ -147,19 +149,19 @@ def _bisect(
         exact = [functools.reduce(jnp.logical_or, es, e) for e, *es in zip(exact, *equal, strict=True)]
         return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
 
-    # Inside shard_map a zero that differs between devices, to the types, as the scores do.
+    # Inside shard_map the type of this zero varies between devices, as that of the scores does.
     zero = sum((jnp.zeros_like(s, shape=(), dtype=jnp.uint32) for s in contest.scores), jnp.uint32(0))
     start = (
         [jnp.zeros_like(w[0], dtype=dtype) + zero.astype(dtype) for w in wanted],
         [jnp.zeros_like(w[0], dtype=bool) | (zero > 0) for w in wanted],
     )
-    if contest.on_explicit_mesh:  # where the type of a carry holds its sharding: take that of the counts
+    if contest.on_explicit_mesh:  # there the type of a carry holds its sharding: take that of the counts
         typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
         start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
     if not until_exact:
         return jax.lax.fori_loop(0, passes, step, start)
 
-    def goes_on(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
+    def resumes(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
         i, (_, exact) = carry
         # On a GPU the host would wait for the answer at each pass, unless it knows the number of passes beforehand.
         may_stop = jax.lax.platform_dependent(
@@ -167,11 +169,11 @@ def _bisect(
         )
         return (i < passes) & ~(may_stop & _all_exact(exact))
 
-    return jax.lax.while_loop(goes_on, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
+    return jax.lax.while_loop(resumes, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
 
 
 def _all_exact(exact: list[jax.Array]) -> jax.Array:
-    """Of every group, and under vmap of every replicate."""
+    """Whether every group is exact, and under vmap every replicate."""
     return ~any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact])))
 
 
@@ -180,7 +182,7 @@ def _at_most(a: Count, b: Count) -> jax.Array:
 
 
 def _before(position: Sequence[jax.Array], cut: Sequence[jax.Array]) -> jax.Array:
-    """Lexicographic position < cut."""
+    """Whether position < cut, lexicographically."""
     before = position[-1] < cut[-1]
     for p, c in zip(reversed(position[:-1]), reversed(cut[:-1]), strict=True):
         before = (p < c) | ((p == c) & before)

@@ -1,4 +1,4 @@
-"""The collectives of a compiled program, and how many bytes they move."""
+"""The collectives of a compiled program, and the bytes that they move."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ _ARRAY = re.compile(r"(?P<dtype>[a-z]+\d*\w*)\[(?P<shape>[\d,]*)\]")
 
 
 def assert_no_gather(compiled: Any, *, max_bytes: int = 65536) -> None:
-    """Raises JaxticketError if a collective of a compiled program moves more than `max_bytes`.
+    """Raise JaxticketError if a collective of a compiled program moves more than `max_bytes`.
 
     Selection exchanges counts: a few bytes a leaf and pass, whatever the leaves' size. GSPMD may spell those as tiny
     all-gathers, so bytes are checked, not names.
@@ -24,8 +24,12 @@ def assert_no_gather(compiled: Any, *, max_bytes: int = 65536) -> None:
       compiled: `jax.jit(f).lower(...).compile()`, or the text of its HLO.
       max_bytes: the most that one collective may produce on a device.
 
-    >>> import jax, jax.numpy as jnp
-    >>> assert_no_gather(jax.jit(jnp.sum).lower(jnp.ones(8)).compile())
+    Raises:
+      JaxticketError: a collective that moves more.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> assert_no_gather(jax.jit(jnp.sum).lower(jnp.ones(8)).compile())
     """
     large = [(name, size) for name, size in collectives(compiled) if size > max_bytes]
     if large:
@@ -36,10 +40,11 @@ def assert_no_gather(compiled: Any, *, max_bytes: int = 65536) -> None:
 
 
 def collectives(compiled: Any) -> list[tuple[str, int]]:
-    """The collectives of a compiled program as (name, bytes of their result on a device), in program order.
+    """Return the collectives of a compiled program as (name, bytes of their result on a device), in program order.
 
-    >>> collectives("%x = (s32[], s32[4]{0}) all-reduce(%a, %b), to_apply=%sum")
-    [('all-reduce', 20)]
+    Examples:
+      >>> collectives("%x = (s32[], s32[4]{0}) all-reduce(%a, %b), to_apply=%sum")
+      [('all-reduce', 20)]
     """
     text = compiled if isinstance(compiled, str) else compiled.as_text()
     return [(m["name"], _bytes(m["type"])) for m in _COLLECTIVE.finditer(text)]

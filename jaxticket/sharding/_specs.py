@@ -1,4 +1,4 @@
-"""How parameters and batches lie on a mesh: fully sharded (FSDP), tensor-parallel, or both."""
+"""Layouts of parameters and batches on a mesh: fully sharded (FSDP), tensor-parallel, or both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,31 @@ Entry = None | str | tuple[str, ...]  # the mesh axes along one axis of an array
 
 
 def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16, over: PyTree | None = None) -> PyTree:
-    """Shardings that split each leaf along its largest axis that the mesh axis divides: fully sharded data parallelism.
+    """Return shardings that split each leaf along its largest axis that the mesh axis divides (FSDP).
 
-    After ZeRO (Rajbhandari et al., 2020): each device keeps a part of every large parameter, and GSPMD gathers it where
-    it is used. Of axes of equal size the last is split.
+    Fully sharded data parallelism follows ZeRO (Rajbhandari et al., 2020): each device keeps a part of every large
+    parameter, and GSPMD gathers it where it is used. Of axes of equal size the last is split.
 
     Args:
       params: arrays or ShapeDtypeStructs; nothing is computed.
       mesh: a Mesh or AbstractMesh, of Auto or Explicit axes.
-      axis: of the mesh, the one to split over.
+      axis: the axis of the mesh to split over.
       minimum: leaves of fewer entries, and those that no axis fits, stay as they are.
       over: shardings to add to, such as those of `tensor_parallel`; only axes that they leave whole are split. Without
         it every leaf is replicated otherwise.
 
-    Raises InputError for an axis that the mesh has not, or that `over` uses already; StructureError for another `over`.
+    Returns:
+      A pytree of NamedShardings with the structure of `params`.
 
-    >>> import jax
-    >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "fsdp"))
-    >>> fsdp({"kernel": jax.ShapeDtypeStruct((512, 130), float)}, mesh)["kernel"].spec
-    P('fsdp', None)
+    Raises:
+      InputError: an axis that the mesh does not have, or that `over` uses already.
+      StructureError: an `over` of another structure.
+
+    Examples:
+      >>> import jax
+      >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "fsdp"))
+      >>> fsdp({"kernel": jax.ShapeDtypeStruct((512, 130), float)}, mesh)["kernel"].spec
+      P('fsdp', None)
     """
     _check_axes("axis", [axis], mesh)
     if minimum < 0:
@@ -40,7 +46,9 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
     if over is None:
         over = _tree.map_present(lambda _: NamedSharding(mesh, PartitionSpec()), params)
     if _tree.structure(over) != _tree.structure(params):
-        raise StructureError(f"over has not the structure of params: {_tree.structure(over)}; make it of the same tree")
+        raise StructureError(
+            f"over does not have the structure of params: {_tree.structure(over)}; make it of the same tree"
+        )
 
     def split(leaf: Any, given: NamedSharding) -> NamedSharding:
         entries = _entries(given.spec, leaf.ndim)
@@ -48,7 +56,7 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
         if leaf.size < minimum or not free:
             return given
         if any(axis in _axes(entry) for entry in entries):
-            raise InputError(f"axis={axis!r} is used by over already ({given.spec}); name another axis of the mesh")
+            raise InputError(f"axis={axis!r} is already used by over ({given.spec}); name another axis of the mesh")
         largest = max(free, key=lambda i: (leaf.shape[i], i))
         return NamedSharding(mesh, PartitionSpec(*entries[:largest], axis, *entries[largest + 1 :]))
 
@@ -56,40 +64,57 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
 
 
 def tensor_parallel(params: Params, mesh: Mesh, rules: Mapping[str, PartitionSpec]) -> PyTree:
-    """Shardings by rules: a leaf has the spec of the first rule whose regex is found in its path, else is replicated.
+    """Return shardings by rules: a leaf has the spec of the first rule that matches in its path, else is replicated.
 
-    For layers that are split over devices as in Megatron-LM (Shoeybi et al., 2019): the columns of a layer that reads
-    the stream, the rows of one that writes to it, the heads of attention. Paths are those of `filters.match`, such as
-    'blocks/block1/mlp/hidden/kernel'. `fsdp(..., over=...)` splits the result further.
+    This is for layers that are split over devices as in Megatron-LM (Shoeybi et al., 2019): the columns of a layer that
+    reads the stream, the rows of one that writes to it, the heads of attention. Paths are those of `filters.match`,
+    such as 'blocks/block1/mlp/hidden/kernel'. `fsdp(..., over=...)` splits the result further.
 
     Args:
       params: arrays or ShapeDtypeStructs; nothing is computed.
       mesh: a Mesh or AbstractMesh, of Auto or Explicit axes.
       rules: regex -> PartitionSpec of axes of the mesh.
 
-    Raises NoMatchError for a rule that is the first match of no leaf; InputError for a spec that does not fit a leaf:
-    too long, an unknown axis or one named twice, or a size that does not divide.
+    Returns:
+      A pytree of NamedShardings with the structure of `params`.
 
-    >>> import jax
-    >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "tensor"))
-    >>> params = {"mlp": {"kernel": jax.ShapeDtypeStruct((8, 32), float)}, "bias": jax.ShapeDtypeStruct((32,), float)}
-    >>> shardings = tensor_parallel(params, mesh, {"mlp/kernel": PartitionSpec(None, "tensor")})
-    >>> shardings["mlp"]["kernel"].spec, shardings["bias"].spec
-    (P(None, 'tensor'), P())
+    Raises:
+      NoMatchError: a rule that is the first match of no leaf.
+      InputError: a spec that does not fit a leaf: too long, an unknown axis or one named twice, or a size that does not
+        divide.
+
+    Examples:
+      >>> import jax
+      >>> mesh = jax.sharding.AbstractMesh((4, 2), ("data", "tensor"))
+      >>> params = {"mlp": {"kernel": jax.ShapeDtypeStruct((8, 32), float)}, "bias": jax.ShapeDtypeStruct((32,), float)}
+      >>> shardings = tensor_parallel(params, mesh, {"mlp/kernel": PartitionSpec(None, "tensor")})
+      >>> shardings["mlp"]["kernel"].spec, shardings["bias"].spec
+      (P(None, 'tensor'), P())
     """
     specs = _tree.resolve(rules, params, default=PartitionSpec())
     return _tree.map_present(lambda leaf, name, spec: _fit(leaf, name, spec, mesh), params, _tree.names(params), specs)
 
 
 def batch(mesh: Mesh, *, axes: Sequence[str] = ("data", "fsdp")) -> NamedSharding:
-    """The sharding of a batch: its first axis, the examples, over those of `axes` that the mesh has.
+    """Return the sharding of a batch: its first axis, the examples, over those of `axes` that the mesh has.
 
-    Devices along an axis of FSDP see different examples, as those along the data axis do; those along a tensor axis
-    see the same. Raises InputError if the mesh has none of the axes.
+    Devices along an axis of FSDP see different examples, as those along the data axis do; those along a tensor axis see
+    the same.
 
-    >>> import jax
-    >>> batch(jax.sharding.AbstractMesh((4, 2, 2), ("data", "fsdp", "tensor"))).spec
-    P(('data', 'fsdp'),)
+    Args:
+      mesh: a Mesh or AbstractMesh.
+      axes: the axes of the mesh that split the examples.
+
+    Returns:
+      A NamedSharding.
+
+    Raises:
+      InputError: a mesh that has none of the axes.
+
+    Examples:
+      >>> import jax
+      >>> batch(jax.sharding.AbstractMesh((4, 2, 2), ("data", "fsdp", "tensor"))).spec
+      P(('data', 'fsdp'),)
     """
     present = tuple(axis for axis in axes if axis in mesh.shape)
     if not present:
@@ -98,7 +123,7 @@ def batch(mesh: Mesh, *, axes: Sequence[str] = ("data", "fsdp")) -> NamedShardin
 
 
 def _fit(leaf: Any, name: str, spec: PartitionSpec, mesh: Mesh) -> NamedSharding:
-    """The sharding of a leaf by a spec that was found to fit it."""
+    """Return the sharding of a leaf by a spec, once it is checked to fit the leaf."""
     where = f"rules: {spec} for {name}, of shape {tuple(leaf.shape)}"
     if len(spec) > leaf.ndim:
         raise InputError(f"{where}, has more entries than the leaf has axes; give at most {leaf.ndim}")

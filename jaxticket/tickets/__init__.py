@@ -1,4 +1,4 @@
-"""Tickets: what they are, what the next one starts from, and how they are kept."""
+"""Tickets, the policies that rewind them, and the directories that keep them."""
 
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._checkpoint import describe, load, save

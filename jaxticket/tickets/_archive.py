@@ -1,8 +1,8 @@
-"""Directories that hold named pytrees: written whole or not at all, and checked byte by byte when read.
+"""Directories of named pytrees, which are written whole or not at all, and checked byte by byte when read.
 
-`record.json` says what each array is and carries the checksum of every file; `arrays/` is an orbax checkpoint of them,
-numbered. Containers are not stored, only the path of each array, so that nothing is unpickled and any pytree that
-jax knows can be saved; without a template they come back as dicts and lists.
+`record.json` describes each array and carries the checksum of every file; `arrays/` is an orbax checkpoint of the
+numbered arrays. Containers are not stored, only the path of each array. So nothing is unpickled, and any pytree that
+jax knows can be saved; without a template its containers come back as dicts and lists.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ PARTIAL = ".partial"  # suffix of a directory that is still being written
 
 
 def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
-    """Saves pytrees of jax arrays under their names, with a JSON-able record, in the new directory `path`.
+    """Save pytrees of jax arrays under their names, with a JSON-able record, in the new directory `path`.
 
-    Everything is first written into a temporary directory beside `path`, which is then renamed: a process that dies
-    leaves no half a checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them call it,
-    with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot be
-    written, InputError for trees that `read` would refuse, and MissingExtraError without orbax.
+    Everything is first written into a temporary directory beside `path`, which is then renamed, so that a process that
+    dies leaves no incomplete checkpoint. Bool arrays take one bit an entry. In a run of several processes all of them
+    call it, with a `path` that all see, and each writes its shards. Raises CheckpointError if `path` exists or cannot
+    be written, InputError for trees that `read` would refuse, and MissingExtraError without orbax.
     """
     path = pathlib.Path(path).absolute()
     entries, arrays = [], {}
@@ -44,17 +44,17 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
         for keys, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_end)[0]:
             entry, stored = _encode(leaf)
             entries.append({"tree": name, "path": [step_of(key) for key in keys], **entry})
-            if stored is not None and stored.size:  # orbax refuses empty arrays; their shape says it all
+            if stored is not None and stored.size:  # orbax refuses empty arrays; their shape is enough
                 arrays[str(len(entries) - 1)] = stored
     _record.require_writable(entries)
     with _new_directory(path) as directory:
         _processes.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}
-        _processes.on_first(lambda: _raising(path, lambda: _write_record(directory, body)))
+        _processes.on_first(lambda: _attempt(path, lambda: _write_record(directory, body)))
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
-    """The pytree with jax arrays for its leaves. Raises InputError, naming the leaf, for what is no array."""
+    """Return the pytree with jax arrays for its leaves. Raises InputError, which names the leaf, for other leaves."""
 
     def convert(keys: tuple[Any, ...], leaf: Any) -> jax.Array:
         try:
@@ -67,11 +67,11 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of a saved directory, after checking that its text and every file are what was written.
+    """Return the record of a saved directory, after checking that its text and every file are unchanged.
 
-    Nothing in it is executed, and nothing of the size that it promises is allocated. Raises CheckpointError, naming the
+    Nothing in it is executed, and nothing of the size that it promises is allocated. Raises CheckpointError, with the
     file, the value and the fix, if the directory is missing, foreign, newer than this library, truncated or altered, or
-    if its record says what no saved ticket does.
+    if its record holds what no saved ticket does.
     """
     path = pathlib.Path(path).absolute()
     body = _record.parse(path)
@@ -90,12 +90,12 @@ def read(
     like: Mapping[str, PyTree] | None = None,
     shardings: Mapping[str, PyTree] | None = None,
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
-    """The pytrees of a saved directory by name, and its record.
+    """Return the pytrees of a saved directory by name, and its record.
 
     `like` maps names to pytrees of arrays (or of jax.ShapeDtypeStruct) whose containers, shapes and dtypes the result
     has; names that it lacks come back as dicts and lists. `shardings` maps names to pytrees of shardings, or to
     prefixes of such; other arrays go to the default device. Raises CheckpointError as `read_record` does, if the files
-    hold other arrays than the record says, and if the saved arrays are not those of `like`.
+    hold other arrays than the record, and if the saved arrays are not those of `like`.
     """
     path = pathlib.Path(path).absolute()
     like, shardings = like or {}, shardings or {}
@@ -106,10 +106,10 @@ def read(
     # The number of the array for each leaf of a template.
     numbers = {name: numbers_of(path, name, by_tree[name], tree) for name, tree in like.items()}
     places: dict[str, Any] = {}
-    for name, found in by_tree.items():
+    for name, numbered in by_tree.items():
         if shardings.get(name) is not None:
-            arrays = numbers.get(name, [index for index, entry in found if "dtype" in entry])
-            template = like[name] if name in like else rebuild([(entry, index) for index, entry in found])
+            arrays = numbers.get(name, [index for index, entry in numbered if "dtype" in entry])
+            template = like[name] if name in like else rebuild([(entry, index) for index, entry in numbered])
             places.update(zip(arrays, spread(name, shardings[name], template), strict=True))
     with _foreign_errors(path):
         stored = _orbax().metadata(path / "arrays").metadata if _holds_arrays(record) else {}
@@ -118,16 +118,16 @@ def read(
     with _foreign_errors(path):
         leaves = _read_arrays(path, record["entries"], places)
     trees = {}
-    for name, found in by_tree.items():
+    for name, numbered in by_tree.items():
         if name in like:
             trees[name] = jax.tree.unflatten(jax.tree.structure(like[name]), [leaves[i] for i in numbers[name]])
         else:
-            trees[name] = rebuild([(entry, leaves[index]) for index, entry in found])
+            trees[name] = rebuild([(entry, leaves[index]) for index, entry in numbered])
     return trees, record
 
 
 def remove_partial(directory: pathlib.Path) -> None:
-    """Deletes what dead processes left half written in `directory`."""
+    """Delete the unfinished directories of dead processes in `directory`."""
     for path in directory.glob(f".*{PARTIAL}"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -142,62 +142,62 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary directory that becomes `path` when the block ends, and vanishes if it raises."""
+    """Yield a temporary directory that becomes `path` when the block ends, and is deleted if it raises."""
     _orbax()
     if _processes.first(path.exists):
         raise CheckpointError(f"{path} exists; delete it or save under another name")
     temporary = path.with_name(f".{path.name}.{_processes.first(lambda: secrets.randbits(31)):x}{PARTIAL}")
     try:
-        _processes.on_first(lambda: _raising(path, lambda: temporary.mkdir(parents=True)))
+        _processes.on_first(lambda: _attempt(path, lambda: temporary.mkdir(parents=True)))
         yield temporary
-        _processes.on_first(lambda: _raising(path, lambda: temporary.rename(path)))
+        _processes.on_first(lambda: _attempt(path, lambda: temporary.rename(path)))
     finally:
         if _processes.is_first():
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | None:
-    """Acts, and returns the error of a folder that cannot be written."""
+    """Act, and return the error of a folder that cannot be written."""
     try:
         act()
-    except (OSError, ValueError) as error:  # the latter is how tensorstore reports a full disk
+    except (OSError, ValueError) as error:  # tensorstore reports a full disk as a ValueError
         return CheckpointError(f"{path} cannot be written ({_reason(error)}); make room or choose another folder")
     return None
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """What the system said; tensorstore hides its code in a long text."""
+    """Return the reason that the system gave; tensorstore hides its code in a long text."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return (error.strerror if isinstance(error, OSError) else code and os.strerror(int(code[1]))) or first_line(error)
 
 
-def _raising(path: pathlib.Path, act: Callable[[], Any]) -> None:
+def _attempt(path: pathlib.Path, act: Callable[[], Any]) -> None:
     if error := _failure(path, act):
         raise error
 
 
 def _is_end(x: Any) -> bool:
-    """None and empty containers are no leaves to jax, but a tree rebuilt without a template needs them."""
+    """Return whether it is None or an empty container: not a leaf to jax, but needed to rebuild without a template."""
     return x is None or (isinstance(x, dict | list | tuple) and not x)
 
 
 def _encode(leaf: Any) -> tuple[dict[str, Any], Any]:
-    """What to write about a leaf, and the array to store for it."""
+    """Return the record of a leaf, and the array to store for it."""
     if _is_end(leaf):
         return {"empty": "none" if leaf is None else "dict" if isinstance(leaf, dict) else "list"}, None
     entry: dict[str, Any] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, _shared(jax.random.key_data(leaf))
-    return entry, _shared(masks.pack(leaf).bits if leaf.dtype == bool else leaf)
+        return {**entry, "key_impl": str(jax.random.key_impl(leaf))}, _to_store(jax.random.key_data(leaf))
+    return entry, _to_store(masks.pack(leaf).bits if leaf.dtype == bool else leaf)
 
 
-def _shared(stored: jax.Array) -> Any:
-    """What every process holds whole is for one of them to write, and to orbax no array of jax."""
+def _to_store(stored: jax.Array) -> Any:
+    """Return a numpy array where every process holds all of it, so that orbax lets one process write it."""
     return np.asarray(stored) if jax.process_count() > 1 and stored.is_fully_addressable else stored
 
 
 def _read_arrays(path: pathlib.Path, entries: list[dict[str, Any]], places: Mapping[str, Any]) -> dict[str, Any]:
-    """Each leaf by its number. An array with a place is read straight onto it unless it must be decoded first."""
+    """Return each leaf by its number. An array with a place is read straight onto it unless it must be decoded."""
     templates: dict[str, Any] = {}
     for index, entry in ((str(i), e) for i, e in enumerate(entries)):
         if "dtype" not in entry or 0 in entry["shape"]:
@@ -240,7 +240,7 @@ def _holds_arrays(record: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _foreign_errors(path: pathlib.Path) -> Iterator[None]:
-    """Makes one kind of all that orbax raises for files that it cannot understand."""
+    """Turn every error that orbax raises for files that it cannot read into a CheckpointError."""
     try:
         yield
     except JaxticketError:

@@ -1,4 +1,4 @@
-"""Saving tickets, and loading them anywhere."""
+"""Functions that save tickets, and load them on any device."""
 
 import os
 from collections.abc import Mapping
@@ -17,12 +17,20 @@ _FIELDS = ("params", "mask", "state", "opt_state")
 
 
 def save(path: str | os.PathLike[str], ticket: Ticket) -> None:
-    """Saves a ticket in the new directory `path`: arrays through orbax, masks at one bit a weight.
+    """Save a ticket in the new directory `path`: arrays through orbax, masks at one bit a weight.
 
     A record in JSON beside them holds step, meta, library versions, the number of weights kept in each leaf, and the
     checksum of every file. The directory appears under its name only when it is complete, so a killed process leaves
-    no half a ticket; an existing `path` is never overwritten. Raises CheckpointError if `path` exists or cannot be
-    written, InputError for leaves that are not arrays, MissingExtraError without orbax-checkpoint.
+    no incomplete ticket; an existing `path` is never overwritten.
+
+    Args:
+      path: the directory to make.
+      ticket: the ticket.
+
+    Raises:
+      CheckpointError: `path` exists or cannot be written.
+      InputError: leaves that are not arrays.
+      MissingExtraError: orbax-checkpoint is not installed.
     """
     save_with(path, ticket)
 
@@ -34,7 +42,7 @@ def save_with(
     trees: Mapping[str, PyTree] | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """`save` with more pytrees and JSON values beside the ticket, for `load_with`; `load` reads the ticket alone."""
+    """Save a ticket with more pytrees and JSON values, for `load_with`; `load` reads the ticket alone."""
     arrays = {name: _archive.as_arrays(name, tree) for name, tree in {**_fields(ticket), **(trees or {})}.items()}
     provenance = {
         "step": ticket.step,
@@ -46,7 +54,7 @@ def save_with(
 
 
 def load(path: str | os.PathLike[str], *, like: Ticket | None = None, shardings: Ticket | None = None) -> Ticket:
-    """The ticket that `save` wrote, with the same bits.
+    """Return the ticket that `save` wrote, with the same bits.
 
     Args:
       path: the saved directory.
@@ -55,6 +63,9 @@ def load(path: str | os.PathLike[str], *, like: Ticket | None = None, shardings:
         it, containers come back as dicts and lists.
       shardings: a ticket of shardings, or of prefixes of such pytrees, onto which the arrays are loaded; None stands
         for the default device.
+
+    Returns:
+      The ticket.
 
     Raises:
       CheckpointError: the directory is missing, foreign, truncated or altered, or differs from `like`.
@@ -71,16 +82,16 @@ def load_with(
     trees_like: Mapping[str, PyTree] | None = None,
     shardings: Ticket | None = None,
 ) -> tuple[Ticket, dict[str, PyTree], dict[str, Any]]:
-    """What `save_with` wrote: the ticket, the other pytrees, the other JSON values."""
+    """Return what `save_with` wrote: the ticket, the other pytrees, the other JSON values."""
     templates = {**({} if like is None else _fields(like)), **(trees_like or {})}
     places = None if shardings is None else _fields(shardings)
     trees, record = _archive.read(path, like=templates, shardings=places)
-    fields = {name: trees.pop(name, {}) for name in _FIELDS}  # what has no leaves, and is no dict or list, is not saved
+    fields = {name: trees.pop(name, {}) for name in _FIELDS}  # a tree without leaves is saved only as dict or list
     return Ticket(**fields, step=record["step"], meta=record["meta"]), trees, record["more"]
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a saved ticket says about itself, without loading its arrays: step, meta, versions, density by leaf.
+    """Return the record of a saved ticket without loading its arrays: step, meta, versions, density by leaf.
 
     Raises CheckpointError as `load` does.
     """
@@ -93,6 +104,6 @@ def _fields(ticket: Ticket) -> dict[str, PyTree]:
 
 
 def _kept(params: Params, mask: Mask) -> dict[str, dict[str, int]]:
-    """How many weights the mask keeps of each sparsified leaf."""
+    """Return the number of weights that the mask keeps of each sparsified leaf."""
     rows = masks.summary(params, mask).rows
     return {row.path: {"kept": row.kept, "of": row.size} for row in rows if row.density is not None}

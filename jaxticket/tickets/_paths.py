@@ -1,4 +1,4 @@
-"""Paths of arrays in their containers: how a saved directory writes them, finds them again and rebuilds from them."""
+"""Paths of arrays in their containers, as a saved directory writes them, looks them up and rebuilds from them."""
 
 import pathlib
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ Numbered = tuple[str, dict[str, Any]]  # an entry of a record, and the number of
 
 
 def step_of(key: Any) -> list[Any]:
-    """A step of a key path as JSON: an index into a sequence, or the name of a dict entry or attribute."""
+    """Return a step of a key path as JSON: an index into a sequence, or the name of a dict entry or attribute."""
     if isinstance(key, jax.tree_util.SequenceKey):
         return ["index", key.idx]
     name = getattr(key, "key", getattr(key, "name", None))
@@ -21,7 +21,7 @@ def step_of(key: Any) -> list[Any]:
 
 
 def rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
-    """Nested dicts and lists from the paths of their leaves; the record's checks bound how deep they are."""
+    """Return nested dicts and lists from the paths of their leaves; the record's checks bound their depth."""
     if len(pairs) == 1 and len(pairs[0][0]["path"]) == depth:
         return pairs[0][1]
     children: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
@@ -31,17 +31,17 @@ def rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
     return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
 
 
-def numbers_of(path: pathlib.Path, tree: str, found: list[Numbered], like: PyTree) -> list[str]:
-    """The number of the saved array for each leaf of `like`, which is found by its path, whatever the order."""
+def numbers_of(path: pathlib.Path, tree: str, numbered: list[Numbered], like: PyTree) -> list[str]:
+    """Return the number of the saved array for each leaf of `like`, which is matched by its path in any order."""
     try:
         wanted = {
             _steps(map(step_of, keys)): (list(leaf.shape), str(leaf.dtype))
             for keys, leaf in jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: like))[0]
         }
     except TypeError as error:
-        raise InputError(f"like.{tree} has leaves that are no arrays ({first_line(error)})") from error
-    numbers = {_steps(entry["path"]): index for index, entry in found if "dtype" in entry}
-    saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in found if "dtype" in entry}
+        raise InputError(f"like.{tree} has leaves that are not arrays ({first_line(error)})") from error
+    numbers = {_steps(entry["path"]): index for index, entry in numbered if "dtype" in entry}
+    saved = {_steps(entry["path"]): (entry["shape"], entry["dtype"]) for _, entry in numbered if "dtype" in entry}
     for steps in [*wanted, *saved]:
         if wanted.get(steps) != saved.get(steps):
             raise CheckpointError(
@@ -52,16 +52,16 @@ def numbers_of(path: pathlib.Path, tree: str, found: list[Numbered], like: PyTre
 
 
 def _steps(path: Iterable[list[Any]]) -> tuple[str, ...]:
-    """A path without the kinds of its containers: a list may come back as a tuple, a dict as a NamedTuple."""
+    """Return a path without the kinds of its containers: a list may come back as a tuple, a dict as a NamedTuple."""
     return tuple(str(value) for _, value in path)
 
 
 def spread(name: str, shardings: PyTree, template: PyTree) -> list[Any]:
-    """A sharding for each array of the template, of which `shardings` is a prefix."""
+    """Return a sharding for each array of the template, of which `shardings` is a prefix."""
     try:
         return jax.tree.leaves(jax.tree.broadcast(shardings, template, is_leaf=lambda x: x is None))
     except ValueError as error:
-        raise InputError(f"shardings.{name} is no prefix of the saved pytree ({first_line(error)})") from error
+        raise InputError(f"shardings.{name} is not a prefix of the saved pytree ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""What the record of a saved directory may say. All of it is checked before anything that it promises is allocated.
+"""The record of a saved directory, which is checked before anything that it promises is allocated.
 
-Checksums find damage; whoever wrote the directory can compute them too. Here nothing is believed: names stay inside
+Checksums find damage, but whoever wrote the directory can compute them too. Here nothing is trusted: names stay inside
 the directory, types and paths are those that `archive.write` writes, and sizes are what the files can hold.
 """
 
@@ -23,7 +23,7 @@ FORMAT = "jaxticket.ticket"
 VERSION = 1
 RECORD = "record.json"
 
-# What arrays can be: the types of jax that the file format of orbax knows.
+# The types of arrays: those of jax that the file format of orbax knows.
 _INTEGERS = ("bool", "int2", "int4", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _FLOATS = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
 _SMALL = ("3m4", "4m3b11fnuz", "4m3fn", "4m3fnuz", "5m2", "5m2fnuz", "8m0fnu")
@@ -33,20 +33,20 @@ _KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}  # of 32 bits
 
 _LARGEST_RECORD = 2**26  # bytes: half a million arrays
 _DEEPEST_PATH, _LONGEST_NAME, _MOST_AXES = 100, 4096, 32
-# The best that a file can do: zstd says 128 KiB of one byte in four. (Values of arrays so small that they are stored
-# in an index, which is compressed once more, weigh less than what is written beside about each array.)
+# The best compression: zstd stores 128 KiB of one byte in four. (Values of arrays so small that they are stored
+# in an index, which is compressed once more, weigh less than the description of each array.)
 _BYTES_A_BYTE = 2**15
 
 
 class _Wrong(Exception):
-    """What is wrong with a record; `parse` adds the file and the fix."""
+    """A fault of a record; `parse` adds the file and the fix."""
 
 
 def parse(path: pathlib.Path) -> dict[str, Any]:
-    """The record of the directory `path`, after checking that it has the form that `archive.write` writes.
+    """Return the record of the directory `path`, after checking that it has the form that `archive.write` writes.
 
-    Raises CheckpointError, naming the file, the value and the fix, if it is missing, foreign, newer than this library,
-    altered, or says what no saved ticket does.
+    Raises CheckpointError, with the file, the value and the fix, if it is missing, foreign, newer than this library,
+    altered, or holds what no saved ticket does.
     """
     file = path / RECORD
     if not path.is_dir():
@@ -80,7 +80,7 @@ def parse(path: pathlib.Path) -> dict[str, Any]:
 
 
 def require_writable(entries: list[dict[str, Any]]) -> None:
-    """Raises InputError for what `parse` would refuse: what is saved can be loaded."""
+    """Raise InputError for entries that `parse` would refuse, so that everything saved can be loaded."""
     try:
         _check_entries(entries)
     except _Wrong as error:
@@ -88,26 +88,26 @@ def require_writable(entries: list[dict[str, Any]]) -> None:
 
 
 def self_digest(body: Mapping[str, Any]) -> str:
-    """The checksum of a record, without its own."""
+    """Return the checksum of a record, without its own."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def files(path: pathlib.Path) -> dict[str, int]:
-    """The names of the files in the directory, and their bytes. Raises CheckpointError for links and devices."""
+    """Return the names of the files in the directory, and their bytes. Raises CheckpointError for links and devices."""
     sizes = {}
     for folder, folders, names in os.walk(path, onerror=_refuse):
         for name in (*folders, *names):
-            found = pathlib.Path(folder) / name
-            status = found.lstat()
+            entry = pathlib.Path(folder) / name
+            status = entry.lstat()
             if stat.S_ISREG(status.st_mode):
-                sizes[found.relative_to(path).as_posix()] = status.st_size
+                sizes[entry.relative_to(path).as_posix()] = status.st_size
             elif not stat.S_ISDIR(status.st_mode):
-                raise CheckpointError(f"{found} is a link or a device; a saved ticket has files only, copy them there")
+                raise CheckpointError(f"{entry} is a link or a device; a saved ticket has files only, copy them there")
     return sizes
 
 
 def require_size(path: pathlib.Path, entries: list[dict[str, Any]], sizes: Mapping[str, int]) -> None:
-    """Raises CheckpointError if the arrays, once loaded, would take more memory than the files can have told of."""
+    """Raise CheckpointError if the arrays would take more memory, once loaded, than the files can hold."""
     most = _BYTES_A_BYTE * sum(size for name, size in sizes.items() if name.startswith("arrays/"))
     total = 0
     for number, entry in enumerate(entries):
@@ -122,9 +122,9 @@ def require_size(path: pathlib.Path, entries: list[dict[str, Any]], sizes: Mappi
 
 
 def require_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: Any) -> None:
-    """Raises CheckpointError unless orbax's metadata tell of the same arrays as the record does.
+    """Raise CheckpointError unless orbax's metadata describe the same arrays as the record.
 
-    A chunk larger than its array is refused too: it would be decoded whole.
+    A chunk larger than its array is refused too, since it would be decoded whole.
     """
     wanted = {str(i): stored_as(e) for i, e in enumerate(entries) if "dtype" in e and 0 not in e["shape"]}
     if not isinstance(stored, dict):
@@ -134,11 +134,11 @@ def require_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: An
         where = f"only in the {'files' if odd in stored else 'record'}"
         raise CheckpointError(f"{path}: array {odd!r} is {where}; restore the directory from a copy or delete it")
     for index, (shape, dtype) in wanted.items():
-        found = (getattr(stored[index], "shape", None), getattr(stored[index], "dtype", None))
-        if found != (shape, dtype):
+        actual = (getattr(stored[index], "shape", None), getattr(stored[index], "dtype", None))
+        if actual != (shape, dtype):
             raise CheckpointError(
-                f"{path}: array {index} is {found[1]}{list(found[0] or ())} in the files, but {dtype}{list(shape)} in "
-                f"{RECORD}; restore the directory from a copy or delete it"
+                f"{path}: array {index} is {actual[1]}{list(actual[0] or ())} in the files, but "
+                f"{dtype}{list(shape)} in {RECORD}; restore the directory from a copy or delete it"
             )
         chunk = getattr(stored[index].storage_metadata, "chunk_shape", None) or ()
         if any(part > max(1, whole) for part, whole in zip(chunk, shape, strict=False)):
@@ -149,7 +149,7 @@ def require_stored(path: pathlib.Path, entries: list[dict[str, Any]], stored: An
 
 
 def require_wide(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
-    """Raises CheckpointError for arrays of 64 bits where jax would read them as 32."""
+    """Raise CheckpointError for arrays of 64 bits where jax would read them as 32."""
     types = {entry["dtype"] for entry in entries if "dtype" in entry and "key_impl" not in entry}
     halved = sorted(name for name in types if jax.dtypes.canonicalize_dtype(name) != name)
     if halved:
@@ -160,7 +160,7 @@ def require_wide(path: pathlib.Path, entries: list[dict[str, Any]]) -> None:
 
 
 def stored_as(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], Any]:
-    """The shape and the type under which the array of an entry is stored: masks as bits, keys as words."""
+    """Return the shape and the type under which the array of an entry is stored: masks as bits, keys as words."""
     shape = tuple(entry["shape"])
     if "key_impl" in entry:
         return (*shape, _KEY_WORDS[entry["key_impl"]]), jnp.dtype("uint32")
@@ -229,7 +229,7 @@ def _check_leaf(where: str, entry: Mapping[str, Any]) -> None:
 
 
 def _place(where: str, steps: list[list[Any]], node: dict[str, Any]) -> None:
-    """Puts a path into the tree of those before it: no path twice, no array that is a container of others too."""
+    """Put a path into the tree of those before it. No path comes twice, and no array is also a container."""
     for kind, value in steps:
         # Names of one dict are all strings or all numbers, or jax could not have sorted them.
         kind = f"{kind} {'string' if isinstance(value, str) else 'number'}"
@@ -261,7 +261,7 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """A string of sensible length that UTF-8 can write (JSON can spell halves of characters)."""
+    """Return whether it is a string of sensible length that UTF-8 can write (JSON can spell halves of characters)."""
     return isinstance(value, str) and len(value) <= _LONGEST_NAME and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -275,7 +275,7 @@ def _is_step(step: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """The value in one line of a message, whatever it is."""
+    """Return any value in one line of a message."""
     return reprlib.repr(value)
 
 

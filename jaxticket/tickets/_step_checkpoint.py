@@ -1,4 +1,4 @@
-"""The step checkpoint: what a long training that is killed goes on from."""
+"""The step checkpoint, from which a long training resumes after a kill."""
 
 import os
 import pathlib
@@ -14,20 +14,21 @@ from jaxticket.tickets import _archive
 from jaxticket.tickets._checkpoint import load_with, save_with
 from jaxticket.tickets._ticket import Ticket
 
-_KEPT = 2  # states, so that there is one to go on from where the newest is damaged
+_KEPT = 2  # states, so that a training can resume where the newest is damaged
 
 
 class StepCheckpoint:
     """The newest two states of one training, in `directory`, saved at most once in `every` seconds.
 
-    A state is found again only by a training that began from the same inputs, so one directory serves all the
-    trainings of a run, one after the other. In a run of several processes all of them call every method; what clocks
-    and signals say is agreed on.
+    Only a training that began from the same inputs loads a state, so one directory serves all the trainings of a run,
+    one after the other. In a run of several processes all of them call every method, and they agree on clocks and
+    signals.
 
     Args:
-      directory: where the states lie; nothing else may lie there.
+      directory: the folder of the states; nothing else may lie there.
       every: seconds between saves, by a clock that never jumps.
-      stop: asked at each chance to save: shall the run save now and stop? A handler of SIGTERM may set what it returns.
+      stop: called at each chance to save; it returns whether the run should save now and stop. A handler of SIGTERM may
+        set this value.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, every: float, stop: Callable[[], bool] = lambda: False):
@@ -38,10 +39,19 @@ class StepCheckpoint:
         self._last = time.monotonic()
 
     def load(self, origin: str, like: Ticket) -> tuple[Ticket, dict[str, Any]] | None:
-        """The newest state saved by a training with this origin, and the values saved beside it, or None.
+        """Return the newest state saved by a training with this origin, and the values saved beside it, or None.
 
-        A state that is damaged is set aside with a CheckpointWarning, and the one before is taken. Raises
-        CheckpointError for a state that is whole but not like `like`: the program has changed since.
+        A damaged state is set aside with a CheckpointWarning, and the one before is taken.
+
+        Args:
+          origin: the fingerprint of the training's inputs.
+          like: a ticket that gives the structure, shapes and dtypes.
+
+        Returns:
+          The state as a ticket, and the values; or None.
+
+        Raises:
+          CheckpointError: a state that is whole but not like `like`, since the program has changed.
         """
         number = _processes.first(lambda: self._newest(origin))
         if number < 0:
@@ -52,16 +62,22 @@ class StepCheckpoint:
         return ticket, more["values"]
 
     def due(self) -> bool:
-        """Shall the state be saved now: have `every` seconds passed since the last time, or shall the run stop?"""
+        """Return whether to save now: `every` seconds have passed since the last save, or the run should stop."""
         votes = _processes.gather(time.monotonic() - self._last >= self.every, self._stop())
         self._stopping = bool(votes[:, 1].any())
         return bool(votes[0, 0]) or self._stopping
 
     def save(self, origin: str, ticket: Ticket, values: dict[str, Any]) -> None:
-        """Saves a state beside the one before; a process killed meanwhile leaves the old or the new one, whole.
+        """Save a state beside the one before; a process killed meanwhile leaves the old or the new one, whole.
 
-        Raises StoppedError, once the state is saved, if `due` found that the run shall stop; CheckpointError if the
-        state cannot be written.
+        Args:
+          origin: the fingerprint of the training's inputs.
+          ticket: the state as a ticket.
+          values: JSON values to save beside it.
+
+        Raises:
+          StoppedError: once the state is saved, if `due` saw that the run should stop.
+          CheckpointError: the state cannot be written.
         """
         number = _processes.first(lambda: max(self._numbers(), default=-1) + 1)
         save_with(self._path(number), ticket, record={"origin": origin, "values": values})
@@ -73,12 +89,12 @@ class StepCheckpoint:
             raise StoppedError(f"stopped as asked, after step {ticket.step}")
 
     def clear(self) -> None:
-        """Deletes the saved states, when everything that they served is finished."""
+        """Delete the saved states, when everything that they served is finished."""
         if _processes.is_first():
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _newest(self, origin: str) -> int:
-        """The number of the newest whole state of this training, or −1."""
+        """Return the number of the newest whole state of this training, or −1."""
         for number in reversed(self._numbers()):
             try:
                 record = _archive.read_record(self._path(number))
@@ -93,11 +109,11 @@ class StepCheckpoint:
         aside = path.with_name(f"damaged_{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-        words = f"set aside as {aside.name}; going on from the state before, or from the start of the training"
+        words = f"set aside as {aside.name}; resuming from the state before, or from the start of the training"
         warnings.warn(f"{error}: {words}", CheckpointWarning, stacklevel=2)
 
     def _remove(self, path: pathlib.Path) -> None:
-        """Under a name that is no state's: half of one, left by a kill, would look damaged."""
+        """Rename the folder before it is deleted, since half of a state, left by a kill, would look damaged."""
         path = path.rename(path.with_name(f".{path.name}{_archive.PARTIAL}"))
         shutil.rmtree(path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Where a search keeps the levels that it has finished."""
+"""The store in which a search keeps its finished levels."""
 
 import dataclasses
 import hashlib
@@ -31,13 +31,22 @@ class Store:
         object.__setattr__(self, "directory", pathlib.Path(directory).absolute())
 
     def path(self, index: int) -> pathlib.Path:
-        """The folder of a level."""
+        """Return the folder of a level."""
         return self.directory / f"level_{index:03d}"
 
     def load(self, index: int, ticket: Ticket, *, key: Key) -> Trained | None:
-        """What training `ticket` with `key` gave as level `index`, or None if it was not finished.
+        """Return the result of training `ticket` with `key` as level `index`, or None if it was not finished.
 
-        Raises CheckpointError if the folder is damaged, or holds a level that was trained from something else.
+        Args:
+          index: the level.
+          ticket: the ticket that it trains.
+          key: the key that it trains with.
+
+        Returns:
+          The trained parameters, state and metrics, or None.
+
+        Raises:
+          CheckpointError: the folder is damaged, or holds a level that was trained from something else.
         """
         path = self.path(index)
         if not path.exists():
@@ -46,25 +55,41 @@ class Store:
         _, trees, more = load_with(path, like=ticket, trees_like=like)
         if more.get("origin") != _origin(ticket, key):
             raise CheckpointError(
-                f"{path} was trained from another ticket or key; give this search a store of its own, or delete it"
+                f"{path} was trained from another ticket or key; give this search its own store, or delete it"
             )
         if not isinstance(more.get("metrics"), dict):
             raise CheckpointError(f"{path} holds no metrics of a level; restore it from a copy or delete it")
         return Trained(trees["trained_params"], trees["trained_state"], more["metrics"])
 
-    def trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
-        """The parameters and the model state that level `index` ended with; those of `like` give their structure.
+    def load_trained(self, index: int, *, like: Ticket) -> tuple[Params, PyTree]:
+        """Return the parameters and the model state at the end of level `index`.
 
-        Raises CheckpointError if the folder is missing or damaged, or holds another structure.
+        Args:
+          index: the level.
+          like: a ticket that gives the structure of parameters and state.
+
+        Returns:
+          The parameters and the model state.
+
+        Raises:
+          CheckpointError: the folder is missing or damaged, or holds another structure.
         """
         like_trees = {"trained_params": like.params, "trained_state": like.state}
         _, trees, _ = load_with(self.path(index), trees_like=like_trees)
         return trees["trained_params"], trees["trained_state"]
 
     def save(self, index: int, ticket: Ticket, trained: Trained, *, key: Key) -> None:
-        """Keeps level `index`, finished: what training `ticket` with `key` gave.
+        """Save the finished level `index`, the result of training `ticket` with `key`.
 
-        Raises CheckpointError if it exists or cannot be written, InputError for metrics that are not JSON.
+        Args:
+          index: the level.
+          ticket: the ticket that was trained.
+          trained: the trained parameters, state and metrics.
+          key: the key that it was trained with.
+
+        Raises:
+          CheckpointError: the level exists or cannot be written.
+          InputError: metrics that are not JSON.
         """
         masked = dataclasses.replace(ticket, params=rewind(ticket))
         params, state, metrics = trained
@@ -78,11 +103,12 @@ class Store:
 
 
 def fingerprint(*trees: PyTree) -> str:
-    """A hash of the paths, types, shapes and bits of all leaves.
+    """Return a hash of the paths, types, shapes and bits of all leaves.
 
-    >>> import jax.numpy as jnp
-    >>> fingerprint({"w": jnp.zeros(2)}) == fingerprint({"w": jnp.zeros(2)}), fingerprint(1) == fingerprint(2)
-    (True, False)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> fingerprint({"w": jnp.zeros(2)}) == fingerprint({"w": jnp.zeros(2)}), fingerprint(1) == fingerprint(2)
+      (True, False)
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(trees, is_leaf=_tree.is_none)[0]:

@@ -1,4 +1,4 @@
-"""The lottery ticket: parameters at the rewind point, and the mask that makes a winner of them."""
+"""The lottery ticket: parameters at the rewind point, and the mask under which they train."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from jaxticket.typing import Mask, Params, PyTree
 
 
 def to_json(name: str, values: Mapping[str, Any]) -> str:
-    """The mapping as JSON, with its names sorted. Raises InputError for what JSON cannot hold."""
+    """Return the mapping as JSON, with its names sorted. Raises InputError for values that JSON cannot hold."""
     try:
         return json.dumps(dict(values), sort_keys=True)
     except (TypeError, ValueError) as error:
@@ -26,12 +26,13 @@ def to_json(name: str, values: Mapping[str, Any]) -> str:
 
 
 class Meta(Mapping[str, Any]):
-    """An immutable, hashable mapping of JSON values: what a Ticket says about where it comes from.
+    """An immutable, hashable mapping of JSON values: the provenance of a Ticket.
 
-    Tuples become lists, as they do in JSON. Raises InputError for what JSON cannot hold.
+    Tuples become lists, as they do in JSON. Raises InputError for values that JSON cannot hold.
 
-    >>> Meta({"seed": 0, "levels": (1, 2)})["levels"]
-    [1, 2]
+    Examples:
+      >>> Meta({"seed": 0, "levels": (1, 2)})["levels"]
+      [1, 2]
     """
 
     def __init__(self, values: Mapping[str, Any]):
@@ -68,10 +69,10 @@ class Meta(Mapping[str, Any]):
 )
 @dataclasses.dataclass(frozen=True)
 class Ticket:
-    """A lottery ticket (Frankle & Carbin, 2019): train `rewind(ticket)` from `step` on, keeping to `mask`.
+    """A lottery ticket (Frankle & Carbin, 2019): train `rewind(ticket)` from `step` on under `mask`.
 
-    A pytree; `step` and `meta` are static, so they pass through jit, vmap and grad unchanged, and tickets that
-    differ in them compile apart.
+    It is a pytree. `step` and `meta` are static, so they pass through jit, vmap and grad unchanged, and tickets that
+    differ in them compile separately.
 
     Attributes:
       params: parameters at the rewind point, not masked, so that controls can move the mask over them.
@@ -81,10 +82,11 @@ class Ticket:
       opt_state: optimizer state at the rewind point, or None for a fresh optimizer.
       meta: provenance, any JSON-able mapping (config hash, seed, data set).
 
-    >>> import jax.numpy as jnp
-    >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}, step=100)
-    >>> jax.jit(lambda t: t)(ticket).step
-    100
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> ticket = Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}, step=100)
+      >>> jax.jit(lambda t: t)(ticket).step
+      100
     """
 
     params: Params
@@ -103,19 +105,20 @@ class Ticket:
 
 
 def rewind(ticket: Ticket) -> Params:
-    """The parameters to train: those of the rewind point, with exact zeros where the mask is False.
+    """Return the parameters to train: those of the rewind point, with exact zeros where the mask is False.
 
     Every leaf is a new buffer, so that a training loop may donate it without invalidating the Ticket. Raises
-    StructureError if the mask has not the structure of the parameters.
+    StructureError if the mask does not have the structure of the parameters.
 
-    >>> import jax.numpy as jnp
-    >>> rewind(Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}))
-    {'w': Array([1., 0.], dtype=float32)}
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> rewind(Ticket({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([True, False])}))
+      {'w': Array([1., 0.], dtype=float32)}
     """
     check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     return copy(apply_mask(ticket.params, ticket.mask))
 
 
 def copy(tree: PyTree) -> PyTree:
-    """A new buffer for every leaf, with its sharding (None stays None)."""
+    """Copy every leaf into a new buffer, with its sharding (None stays None)."""
     return _tree.map_present(lambda leaf: jnp.array(leaf, copy=True), tree)

@@ -1,6 +1,6 @@
-"""Rewind policies: what the next level starts from. Each is a pure function (ticket, trained, mask) -> Ticket.
+"""Rewind policies, which make the ticket of the next level: pure functions (ticket, trained, mask) -> Ticket.
 
-`ticket` is what the last level trained, `trained` what came of it, `mask` what was pruned from that. The policies are
+`ticket` is the one that the last level trained, `trained` the result, and `mask` was pruned from that. The policies are
 compared by Renda, Frankle & Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning" (2020).
 """
 
@@ -23,12 +23,13 @@ Rewind = Callable[[Ticket, Trained, Mask], Ticket]
 
 
 def weights() -> Rewind:
-    """Weights and model state of the rewind point, its step, and a fresh optimizer (Frankle & Carbin, 2019).
+    """Rewind weights and model state to the rewind point, with its step and a fresh optimizer (Frankle & Carbin, 2019).
 
-    >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
-    >>> new = weights()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])})
-    >>> new.params, new.step
-    ({'w': Array([1., 1.], dtype=float32)}, 7)
+    Examples:
+      >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
+      >>> new = weights()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])})
+      >>> new.params, new.step
+      ({'w': Array([1., 1.], dtype=float32)}, 7)
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
@@ -39,14 +40,14 @@ def weights() -> Rewind:
 
 
 def everything() -> Rewind:
-    """Weights, model state, step and optimizer state of the rewind point, that state masked like its parameters.
+    """Rewind weights, model state, step and optimizer state, and mask the optimizer state like its parameters.
 
-    An array of the optimizer's state is masked if it has the path and the shape of a parameter, whatever the
-    optimizer; counts and factored statistics stay. The policy raises InputError for a ticket without `opt_state`.
-
-    >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, opt_state={"mu": {"w": jnp.ones(2)}})
-    >>> everything()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])}).opt_state
-    {'mu': {'w': Array([1., 0.], dtype=float32)}}
+    An array of the optimizer's state is masked if it has the path and the shape of a parameter, for any optimizer;
+    counts and factored statistics stay. The policy raises InputError for a ticket without `opt_state`.
+    Examples:
+      >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, opt_state={"mu": {"w": jnp.ones(2)}})
+      >>> everything()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])}).opt_state
+      {'mu': {'w': Array([1., 0.], dtype=float32)}}
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
@@ -61,14 +62,15 @@ def everything() -> Rewind:
 
 
 def learning_rate() -> Rewind:
-    """The trained weights and model state, with the step (and so the learning rate) of the rewind point.
+    """Keep the trained weights and model state, and rewind the step (and so the learning rate) to the rewind point.
 
     The optimizer is fresh (Renda et al., 2020).
 
-    >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
-    >>> new = learning_rate()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])})
-    >>> new.params, new.step
-    ({'w': Array([0., 0.], dtype=float32)}, 7)
+    Examples:
+      >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
+      >>> new = learning_rate()(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])})
+      >>> new.params, new.step
+      ({'w': Array([0., 0.], dtype=float32)}, 7)
     """
 
     def policy(ticket: Ticket, trained: Trained, mask: Mask) -> Ticket:
@@ -79,14 +81,14 @@ def learning_rate() -> Rewind:
 
 
 def fine_tune(step: int) -> Rewind:
-    """The trained weights and model state, continued from `step`: the last one, where the learning rate has its last
-    value (Renda et al., 2020).
+    """Keep the trained weights and model state, and continue from `step`, with a fresh optimizer (Renda et al., 2020).
 
-    The optimizer is fresh. Raises InputError for a negative step.
+    Pass the last step, where the learning rate has its last value. Raises InputError for a negative step.
 
-    >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
-    >>> fine_tune(1000)(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])}).step
-    1000
+    Examples:
+      >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)
+      >>> fine_tune(1000)(old, Trained({"w": jnp.zeros(2)}, None, {}), {"w": jnp.array([True, False])}).step
+      1000
     """
     check_number(step=step)
     if step < 0:
@@ -100,13 +102,22 @@ def fine_tune(step: int) -> Rewind:
 
 
 def mask_state(opt_state: PyTree, params: Params, mask: Mask) -> PyTree:
-    """An optimizer state with zeros where the mask is False, in every array that belongs to a masked parameter.
+    """Return an optimizer state with zeros where the mask is False, in every array that belongs to a masked parameter.
 
     An array belongs to the parameter whose path its own path ends with (the longest such), if it has its shape too.
-    Unlike matching known state classes, this holds for any optimizer and inside any wrapper.
+    Unlike a match of known state classes, this works for any optimizer and inside any wrapper.
 
-    >>> mask_state({"mu": {"w": jnp.ones(2)}, "count": 3}, {"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
-    {'count': 3, 'mu': {'w': Array([1., 0.], dtype=float32)}}
+    Args:
+      opt_state: the optimizer state.
+      params: the parameters.
+      mask: their mask.
+
+    Returns:
+      The optimizer state.
+
+    Examples:
+      >>> mask_state({"mu": {"w": jnp.ones(2)}, "count": 3}, {"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
+      {'count': 3, 'mu': {'w': Array([1., 0.], dtype=float32)}}
     """
     check_fits(params, mask)
     paths, _ = zip(*jax.tree_util.tree_flatten_with_path(params, is_leaf=_tree.is_none)[0], strict=True)

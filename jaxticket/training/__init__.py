@@ -1,7 +1,7 @@
-"""Training under a mask: what a training is, where replicates run, and the one function that drives the steps."""
+"""Training under a mask: recipes, placements of replicates, and the one function that drives the steps."""
 
 from jaxticket.training import nonfinite
-from jaxticket.training._distillation import distilled, divergence
+from jaxticket.training._distillation import distill, divergence
 from jaxticket.training._fit import FitFn, Fitted, fit
 from jaxticket.training._placement import Placement, place, replicate
 from jaxticket.training._recipe import Recipe
@@ -15,7 +15,7 @@ __all__ = [
     "ObserveFn",
     "Placement",
     "Recipe",
-    "distilled",
+    "distill",
     "divergence",
     "epoch_rows",
     "fit",

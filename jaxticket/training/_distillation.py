@@ -1,4 +1,4 @@
-"""Knowledge distillation: a ticket that learns from its dense parent beside the labels (Hinton et al., 2015)."""
+"""Knowledge distillation: a ticket learns from its dense parent beside the labels (Hinton et al., 2015)."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from jaxticket.errors import InputError
 from jaxticket.typing import Key, LogitsFn, LossFn, Params, PyTree
 
 
-def distilled(
+def distill(
     logits: LogitsFn,
     teacher: Callable[[Any], jax.Array],
     *,
@@ -21,30 +21,36 @@ def distilled(
     temperature: float,
     weight: float,
 ) -> LossFn:
-    """A loss for `Recipe`: weight · T² · KL(teacher ‖ ticket) at temperature T + (1 − weight) · cross-entropy.
+    """Return the loss weight · T² · KL(teacher ‖ ticket) at temperature T + (1 − weight) · cross-entropy, for `Recipe`.
+
+    A ticket and the network `params` that it was pruned from::
+
+        parent = lambda batch: model.apply(params, state, batch.x, train=False, key=None)[0]
+        ours = lambda params, state, batch, key: model.apply(params, state, batch.x, train=True, key=key)
+        loss = distill(ours, parent, labels=lambda batch: batch.y, temperature=4.0, weight=0.9)
+        train = train_fn(fit(Recipe(loss=loss, …)), steps=1000)
 
     Args:
-      logits: of the ticket that is trained. labels: batch -> (examples,) integer classes.
+      logits: the logits of the ticket that is trained.
       teacher: batch -> (examples, classes) logits, which are not differentiated. The dense parent's parameters may be
         inside; where they are large, or the examples are never augmented, its logits are better part of the data.
-      temperature: T, above 0; both sides are divided by it. weight: of the teacher, in [0, 1].
+      labels: batch -> (examples,) integer classes.
+      temperature: T, above 0; both sides are divided by it.
+      weight: the weight of the teacher, in [0, 1].
+
+    Returns:
+      The loss.
 
     Raises:
       InputError: a temperature or a weight out of range; while training, logits and teacher of different shapes.
 
-    Example, a ticket and the network `params` that it was pruned from::
-
-        parent = lambda batch: model.apply(params, state, batch.x, train=False, key=None)[0]
-        ours = lambda params, state, batch, key: model.apply(params, state, batch.x, train=True, key=key)
-        loss = distilled(ours, parent, labels=lambda batch: batch.y, temperature=4.0, weight=0.9)
-        train = train_fn(fit(Recipe(loss=loss, …)), steps=1000)
-
-    >>> import jax.numpy as jnp
-    >>> ours = lambda params, state, batch, key: (params[None], state)
-    >>> loss = distilled(ours, lambda batch: batch, labels=lambda batch: jnp.array([0]), temperature=2.0, weight=1.0)
-    >>> value, _ = loss(jnp.array([1.0, 2.0]), None, jnp.array([[1.0, 2.0]]), jax.random.key(0))
-    >>> float(value)  # the ticket says what its teacher does
-    0.0
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> ours = lambda params, state, batch, key: (params[None], state)
+      >>> loss = distill(ours, lambda batch: batch, labels=lambda batch: jnp.array([0]), temperature=2.0, weight=1.0)
+      >>> value, _ = loss(jnp.array([1.0, 2.0]), None, jnp.array([[1.0, 2.0]]), jax.random.key(0))
+      >>> float(value)  # the ticket says what its teacher does
+      0.0
     """
     _check_temperature(temperature)
     check_fraction("weight", weight)
@@ -59,21 +65,32 @@ def distilled(
 
 
 def divergence(logits: jax.Array, teacher: jax.Array, *, temperature: float) -> jax.Array:
-    """T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), the mean over examples, in nats.
+    """Return T² · KL(softmax(teacher / T) ‖ softmax(logits / T)), the mean over examples, in nats.
 
-    T² keeps the size of the gradient as T grows (Hinton et al., 2015). Nothing flows back into the teacher. Raises
-    InputError for shapes that differ.
+    T² keeps the size of the gradient as T grows (Hinton et al., 2015). No gradient flows back into the teacher.
 
-    >>> import jax.numpy as jnp
-    >>> float(divergence(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]), temperature=2.0))
-    0.0
+    Args:
+      logits: (examples, classes) of the ticket.
+      teacher: (examples, classes) of its teacher.
+      temperature: T, above 0.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      InputError: a temperature out of range, or shapes that differ.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> float(divergence(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]), temperature=2.0))
+      0.0
     """
     _check_temperature(temperature)
     check_array("logits", logits, np.floating)
     check_array("teacher", teacher, np.floating)
     if logits.shape != teacher.shape:
         raise InputError(
-            f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; of the same batch?"
+            f"teacher has logits of shape {teacher.shape}, but the ticket {logits.shape}; pass the same batch"
         )
     ours, theirs = (jax.nn.log_softmax(x / temperature) for x in (logits, jax.lax.stop_gradient(teacher)))
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(ours, theirs).mean()

@@ -1,4 +1,4 @@
-"""The one function that drives a recipe's steps: alone or for many replicates, on all examples or on a subset."""
+"""The one function that drives a recipe's steps, for one ticket or many replicates, on all examples or a subset."""
 
 import functools
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from jaxticket.training._subsets import ObserveFn, on_a_subset, steps_per_epoch
 from jaxticket.training.nonfinite import OnNan
 from jaxticket.typing import Key, Mask, Params, ProgressFn, PyTree
 
-STEPS_AT_A_TIME = 50  # of a training that runs step by step, between two looks
+STEPS_AT_A_TIME = 50  # of a training that runs step by step, between two checks
 
 BeginFn = Callable[[Params, PyTree, PyTree | None], Progressing]
 RunFn = Callable[[Progressing, Part], Progressing]
 
 
 class Fitted(NamedTuple):
-    """What `fit` returns: parameters, model state, optimizer state, and the mean loss of the last epoch."""
+    """The result of `fit`: parameters, model state, optimizer state, and the mean loss of the last epoch."""
 
     params: Params
     state: PyTree
@@ -36,11 +36,11 @@ class Fitted(NamedTuple):
 
 
 class FitFn(Protocol):
-    """Trains from `step` for `steps` more. It may donate parameters, model state and optimizer state.
+    """Train from `step` for `steps` more. It may donate parameters, model state and optimizer state.
 
     `subset`, (examples,) bool, or (replicates, examples) with as many examples in all of them, trains on these examples
-    alone; the loss then gets a `Batch`. `stretch` is how many steps of the learning-rate schedule pass in a step of
-    such a training: T / t runs a schedule of T steps in t.
+    alone; the loss then gets a `Batch`. `stretch` is the number of steps of the learning-rate schedule that pass in a
+    step of such a training: T / t runs a schedule of T steps in t.
     """
 
     def __call__(
@@ -58,8 +58,8 @@ class FitFn(Protocol):
     ) -> Fitted: ...
 
 
-class _Looks(NamedTuple):
-    """What is done between parts of a training."""
+class _Hooks(NamedTuple):
+    """The checkpoint, the progress and the check that come between parts of a training."""
 
     checkpoint: StepCheckpoint | None
     progress: ProgressFn | None
@@ -75,27 +75,28 @@ def fit(
     progress: ProgressFn | None = None,
     on_nan: OnNan = "record",
 ) -> FitFn:
-    """A `FitFn` that trains by this recipe, with programs that compile once for all tickets, levels and subsets.
+    """Return a `FitFn` that trains by this recipe, with programs that compile once for all tickets, levels and subsets.
 
     Masks, keys, weights, steps and subsets are arguments of the compiled functions. A training that is interrupted
     resumes from its checkpoint to the same bits.
 
-    On a subset an epoch is ⌈size / batch⌉ steps and shows each example of the subset once; the last batch is filled up
+    On a subset an epoch is ⌈size / batch⌉ steps and shows each example of the subset once. The last batch is filled up
     with rows that are not real: the epoch's first, which count for batch statistics alone.
 
     Args:
-      recipe: what a step is. For subsets its loss gets a `Batch` and takes the `mean` over what is real.
+      recipe: the loss, data and optimizer of a step. For subsets its loss gets a `Batch` and takes the `mean` over its
+        real rows.
       placement: None trains one ticket: each epoch as one compiled loop, but step by step where that is faster
         (convolutions on CPU, which XLA slows 14-fold inside loops). A placement in sequence trains one ticket, step by
         step. Any other trains several replicates in one program: every array, also of the results, has a leading axis
         of replicates; `step` and `steps` are the same for all; losses come back as a list, and `progress` gets their
         mean.
-      observe: watches each batch of a subset with the weights before its step, and the state of the training is then
-        `Tracked(model state, statistics)`.
-      checkpoint: where to save and find the state inside a long training, at ends of epochs or every 50 steps.
+      observe: a function that sees each batch of a subset with the weights before its step. The state of the training
+        is then `Tracked(model state, statistics)`.
+      checkpoint: the place to save and load the state inside a long training, at ends of epochs or every 50 steps.
       progress: called after each epoch, or every 50 steps, with the step reached and the epoch's mean loss.
       on_nan: "stop" raises DivergedError where the loss or a weight is not finite, and saves no such state; "skip"
-        checks the weights only, for a recipe of `nonfinite.skipping`; "record" continues whatever comes.
+        checks the weights only, for a recipe of `nonfinite.skip`; "record" always continues.
 
     Returns:
       The `FitFn`. It raises InputError for a subset that is empty, of another shape or of several sizes.
@@ -103,22 +104,27 @@ def fit(
     Raises:
       InputError: `observe` with `reduction="fixed"`, which splits batches that are full only without a subset.
 
-    >>> import optax
-    >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
-    >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=4)
-    >>> side_by_side = fit(recipe, placement=Placement(tuple(jax.devices()[:1]), "vmap", ""))
-    >>> params, masks = {"w": jnp.zeros((3, 2))}, {"w": jnp.ones((3, 2), bool)}
-    >>> fitted = side_by_side(params, None, masks, jax.random.split(jax.random.key(0), 3), step=0, steps=2)
-    >>> fitted.params["w"].shape, len(fitted.loss)
-    ((3, 2), 3)
+    Examples:
+      >>> import optax
+      >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
+      >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=4)
+      >>> side_by_side = fit(recipe, placement=Placement(tuple(jax.devices()[:1]), "vmap", ""))
+      >>> params, masks = {"w": jnp.zeros((3, 2))}, {"w": jnp.ones((3, 2), bool)}
+      >>> fitted = side_by_side(params, None, masks, jax.random.split(jax.random.key(0), 3), step=0, steps=2)
+      >>> fitted.params["w"].shape, len(fitted.loss)
+      ((3, 2), 3)
     """
     if observe is not None:
         _check_reduction(recipe)
-    stacked = placement is not None and placement.each != "sequence"
-    looks = _Looks(checkpoint, progress, on_nan)
+    together = placement if placement is not None and placement.batching != "sequence" else None
+    stacked, data = together is not None, recipe.data
+    if together is not None:  # once, for both kinds of steps
+        data = jax.device_put(data, NamedSharding(together.mesh, PartitionSpec()))
+    hooks = _Hooks(checkpoint, progress, on_nan)
     begin = jax.jit(jax.vmap(recipe.begin) if stacked else recipe.begin)
-    on_all = _programs(recipe, on_all_examples(recipe), placement)
-    on_some = _programs(recipe, on_a_subset(recipe, observe), placement)
+    on_all, on_some = (
+        _programs(steps, data, placement) for steps in (on_all_examples(recipe), on_a_subset(recipe, observe))
+    )
 
     def train(
         params: Params, state: PyTree, mask: Mask, key: Key, *, subset: jax.Array | None = None, **others: Any
@@ -126,8 +132,8 @@ def fit(
         if subset is not None:
             _check_reduction(recipe)
         run, at_a_time = (on_all if subset is None else on_some)(params)
-        driven = _driven(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, looks=looks)
-        return driven(params, state, mask, key, subset=subset, **others)
+        drive = _drive(recipe, begin, run, stacked=stacked, at_a_time=at_a_time, hooks=hooks)
+        return drive(params, state, mask, key, subset=subset, **others)
 
     return train
 
@@ -137,61 +143,56 @@ def _check_reduction(recipe: Recipe) -> None:
         raise InputError('reduction="fixed" splits batches, the last of which is not full; use "any" with subsets')
 
 
-def _programs(
-    recipe: Recipe, steps: Steps, placement: Placement | None
-) -> Callable[[Params], tuple[RunFn, int | None]]:
-    """Parameters -> what runs a part of an epoch, and how many steps a part has; None is all of the epoch."""
-    if placement is not None and placement.each != "sequence":
-        together = _side_by_side(recipe, steps, placement)
+def _programs(steps: Steps, data: PyTree, placement: Placement | None) -> Callable[[Params], tuple[RunFn, int | None]]:
+    """Return parameters -> the function that runs a part of an epoch, and its steps; None is the whole epoch."""
+    if placement is not None and placement.batching != "sequence":
+        together = _side_by_side(steps, data, placement)
         return lambda params: (together, None)
-    loop, one_by_one = _in_a_loop(recipe, steps), _step_by_step(recipe, steps)
+    loop, one_by_one = _in_a_loop(steps, data), _step_by_step(steps, data)
 
     def choose(params: Params) -> tuple[RunFn, int | None]:
-        in_sequence = placement is not None or place(params, 1).each == "sequence"
+        in_sequence = placement is not None or place(params, 1).batching == "sequence"
         return (one_by_one, STEPS_AT_A_TIME) if in_sequence else (loop, None)
 
     return choose
 
 
 def run_part(steps: Steps, carry: Progressing, data: PyTree, part: Part) -> Progressing:
-    """The carry after the steps of a part, as one compiled loop."""
+    """Return the carry after the steps of a part, as one compiled loop."""
     order = steps.order(part)
     return jax.lax.fori_loop(part.first, part.last, lambda at, carry: steps.step(carry, at, order, data, part), carry)
 
 
-def _in_a_loop(recipe: Recipe, steps: Steps) -> RunFn:
+def _in_a_loop(steps: Steps, data: PyTree) -> RunFn:
     compiled = jax.jit(functools.partial(run_part, steps), donate_argnums=0)
-    return lambda carry, part: compiled(carry, recipe.data, part)
+    return lambda carry, part: compiled(carry, data, part)
 
 
-def _step_by_step(recipe: Recipe, steps: Steps) -> RunFn:
+def _step_by_step(steps: Steps, data: PyTree) -> RunFn:
     compiled, order_of = jax.jit(steps.step, donate_argnums=0), jax.jit(steps.order)
 
     def run(carry: Progressing, part: Part) -> Progressing:
         order = order_of(part)
         for at in range(part.first, part.last):
-            carry = compiled(carry, at, order, recipe.data, part)
+            carry = compiled(carry, at, order, data, part)
         return carry
 
     return run
 
 
-def _side_by_side(recipe: Recipe, steps: Steps, placement: Placement) -> RunFn:
+def _side_by_side(steps: Steps, data: PyTree, placement: Placement) -> RunFn:
     def train(shared: PyTree, carry: Progressing, *own: Any) -> Progressing:
         data, common = shared
         return run_part(steps, carry, data, Part(*own, *common))
 
     everywhere = replicate(train, placement=placement)
-    data = jax.device_put(recipe.data, NamedSharding(placement.mesh, PartitionSpec()))
     # The mask, the key and the subset are a replicate's own; the other fields are the same for all.
     return lambda carry, part: everywhere((data, part[3:]), carry, *part[:3])
 
 
-def _driven(
-    recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, looks: _Looks
-) -> FitFn:
-    """The `FitFn` that runs parts of epochs, `at_a_time` steps or whole ones, and looks after each of them."""
-    checkpoint, progress, on_nan = looks
+def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_time: int | None, hooks: _Hooks) -> FitFn:
+    """Return the `FitFn` that runs parts of epochs, `at_a_time` steps or whole ones, and calls the hooks after each."""
+    checkpoint, progress, on_nan = hooks
 
     def fit(
         params: Params,
@@ -208,15 +209,15 @@ def _driven(
         per_epoch = steps_per_epoch(recipe, subset, stacked=stacked)
         longest = at_a_time or per_epoch
         identity = () if subset is None else (subset, stretch)
-        # A restored optimizer counts on from the rewind point by itself; a fresh one must be told.
+        # A restored optimizer continues its count from the rewind point; a fresh one counts from 0.
         shift = step if opt_state is None else 0
         end, at = step + steps, step
         origin = fingerprint(params, state, mask, key, opt_state, step, steps, *identity) if checkpoint else ""
         carry = begin(params, state, opt_state)
         mean_loss = np.zeros(carry.total.shape)
         like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)
-        if checkpoint and (found := checkpoint.load(origin, like)):
-            saved, values = found
+        if checkpoint and (restored := checkpoint.load(origin, like)):
+            saved, values = restored
             carry = Progressing(saved.params, saved.state, saved.opt_state, jnp.float32(values["total"]))
             at, mean_loss = saved.step, np.asarray(values["loss"])
         while at < end:

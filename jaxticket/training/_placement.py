@@ -17,13 +17,17 @@ _SMALL = 50_000
 
 
 class Placement(NamedTuple):
-    """How replicates run: on which devices, and whether those of a device are batched (vmap) or in turn (map).
+    """The devices on which replicates run, and how a device runs several.
 
-    "sequence" is one call of the function a replicate, for functions that drive compiled steps from Python.
+    Attributes:
+      devices: the devices.
+      batching: whether the replicates of a device are batched ("vmap") or run in turn ("map"). "sequence" is one call
+        of the function a replicate, for functions that drive compiled steps from Python.
+      why: the reason, for the plan that a user reads.
     """
 
     devices: tuple[jax.Device, ...]
-    each: Literal["vmap", "map", "sequence"]
+    batching: Literal["vmap", "map", "sequence"]
     why: str  # for the plan that a user reads
 
     @property
@@ -33,15 +37,27 @@ class Placement(NamedTuple):
 
 
 def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | None = None) -> Placement:
-    """How to run so many replicates of a training of `params` (arrays or shapes) on these devices (all by default).
+    """Choose a placement for so many replicates of a training.
 
-    Measured on CPU: convolutions inside compiled loops or under vmap run 2 to 14 times slower than step by step;
-    networks like LeNet-300-100 run fastest in turn, on as many host devices as there are cores; much smaller ones gain
-    fivefold from vmap. Accelerators batch. Raises InputError unless there are replicates and devices.
+    Measured on CPU: convolutions inside compiled loops or under vmap run 2 to 14 times slower than step by step.
+    Networks like LeNet-300-100 run fastest in turn, on as many host devices as there are cores; much smaller ones gain
+    fivefold from vmap. Accelerators batch.
 
-    >>> import jax.numpy as jnp
-    >>> place({"kernel": jnp.zeros((784, 300))}, 4, devices=jax.devices()[:1]).each
-    'map'
+    Args:
+      params: the parameters, as arrays or shapes.
+      replicates: the number of replicates.
+      devices: the devices to use; all by default.
+
+    Returns:
+      The placement.
+
+    Raises:
+      InputError: no replicates, or no devices.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> place({"kernel": jnp.zeros((784, 300))}, 4, devices=jax.devices()[:1]).batching
+      'map'
     """
     devices = tuple(jax.devices() if devices is None else devices)
     if replicates < 1 or not devices:
@@ -60,22 +76,27 @@ def place(params: Params, replicates: int, *, devices: Sequence[jax.Device] | No
 
 
 def replicate(f: Callable[..., PyTree], *, placement: Placement) -> Callable[..., PyTree]:
-    """f(shared, *arguments) for many replicates at once: called as (shared, *stacked arguments) -> stacked results.
+    """Run f(shared, *arguments) for many replicates at once: (shared, *stacked arguments) -> stacked results.
 
     The arrays of stacked arguments and of results have a leading replicate axis. `shared` (a data set, or None) is the
     same for all; it is copied to each device once a call, unless it is replicated over `placement.mesh` already. The
-    program compiles once for a number of replicates; if the devices do not divide it, the last replicate is repeated
+    program compiles once for a number of replicates. If the devices do not divide it, the last replicate is repeated
     and the repetitions are dropped.
 
-    Raises:
-      InputError: arguments of different leading axes, or without any.
+    Args:
+      f: the function of one replicate.
+      placement: the devices, and how each runs its replicates.
 
-    >>> import jax.numpy as jnp
-    >>> in_turn = Placement(tuple(jax.devices()[:1]), "map", "")
-    >>> replicate(lambda shared, x: shared * x.sum(), placement=in_turn)(10.0, jnp.arange(6.0).reshape(3, 2))
-    Array([10., 50., 90.], dtype=float32)
+    Returns:
+      The function of all replicates. It raises InputError for arguments whose leading axes differ or are missing.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> in_turn = Placement(tuple(jax.devices()[:1]), "map", "")
+      >>> replicate(lambda shared, x: shared * x.sum(), placement=in_turn)(10.0, jnp.arange(6.0).reshape(3, 2))
+      Array([10., 50., 90.], dtype=float32)
     """
-    several = _in_sequence(f) if placement.each == "sequence" else _compiled(f, placement)
+    several = _in_sequence(f) if placement.batching == "sequence" else _compile(f, placement)
     devices = len(placement.devices)
 
     def run(shared: PyTree, *arguments: PyTree) -> PyTree:
@@ -88,9 +109,9 @@ def replicate(f: Callable[..., PyTree], *, placement: Placement) -> Callable[...
     return run
 
 
-def _compiled(f: Callable[..., PyTree], placement: Placement) -> Callable[..., PyTree]:
+def _compile(f: Callable[..., PyTree], placement: Placement) -> Callable[..., PyTree]:
     def on_one_device(shared: PyTree, *arguments: PyTree) -> PyTree:
-        if placement.each == "vmap":
+        if placement.batching == "vmap":
             return jax.vmap(lambda *args: f(shared, *args))(*arguments)
         return jax.lax.map(lambda args: f(shared, *args), arguments)
 
@@ -104,7 +125,7 @@ def _compiled(f: Callable[..., PyTree], placement: Placement) -> Callable[..., P
         return sharded(shared, *arguments)
 
     def run(shared: PyTree, *arguments: PyTree) -> PyTree:
-        # What is committed to one of the devices would be refused.
+        # Arrays that are committed to one of the devices would be refused.
         put = lambda tree, spec: jax.device_put(tree, NamedSharding(placement.mesh, spec))
         return everywhere(put(shared, same), *put(arguments, split))
 

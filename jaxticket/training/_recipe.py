@@ -1,4 +1,4 @@
-"""What a training is, however its steps are driven: a loss, data, an optimizer, and the order of the examples."""
+"""A training, however its steps are driven: a loss, data, an optimizer, and the order of the examples."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import sharding
 from jaxticket.errors import InputError
-from jaxticket.training._shuffle import shuffled
+from jaxticket.masks import apply_mask
+from jaxticket.training._shuffle import shuffle
 from jaxticket.transforms._constraints import masked_update
 from jaxticket.typing import Key, LossFn, Mask, Params, PyTree, Schedule
 
 
 class Progressing(NamedTuple):
-    """What a step passes to the next one."""
+    """The values that a step passes to the next one."""
 
     params: Params
     state: PyTree
@@ -38,7 +39,7 @@ class Part(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How a part of an epoch is trained: the order of its examples, and a step."""
+    """The training of a part of an epoch: the order of its examples, and a step."""
 
     order: Callable[[Part], jax.Array]
     step: Callable[[Progressing, Any, jax.Array, PyTree, Part], Progressing]  # carry, its number, order, data, part
@@ -46,31 +47,34 @@ class Steps(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How tickets are trained, whichever loop drives the steps: `fit` or `scan_train`.
+    """The way tickets are trained, whichever loop drives the steps: `fit` or `scan_train`.
 
     Gradients are masked before the optimizer sees them, parameters after each update, so that masked weights stay
-    exact zeros. The order of the examples derives from (key, epoch) and what is random in the loss from (key, step).
+    exact zeros. The order of the examples derives from (key, epoch), and the randomness of the loss from (key, step).
 
     Attributes:
       loss: loss(params, state, batch, key) -> (mean loss, new state). Augmentation belongs in it, with its key.
-      data: pytree of arrays with the examples on the first axis; what is left of an epoch's last batch is dropped.
+      data: pytree of arrays with the examples on the first axis; the rest of an epoch after its last whole batch is
+        dropped.
       learning_rate: schedule over the training's steps. A fresh optimizer that starts at step k sees it from k on.
       batch_size: examples a step.
       optimizer: schedule -> optax transform, such as optax.adam, or a functools.partial with more arguments.
       mesh: devices that share each batch along the axis "data", of one process or of several; weights, states and the
         optimizer's are on each of them.
-      reduction: how `sharding.value_and_grad` adds up their gradients; "fixed" (8 parts) gives the bits of any mesh.
-      count: how many examples there are, where the last rows of `data` only make it divisible.
+      reduction: the way `sharding.value_and_grad` adds up their gradients; "fixed" (8 parts) gives the bits of any
+        mesh.
+      count: the number of examples, where the last rows of `data` only make it divisible.
 
     Raises:
       InputError: a batch size below 1, above the number of examples or not divided by the devices of the mesh (with
         reduction="fixed" by 8); arrays that differ in the number of examples.
 
-    >>> import jax.numpy as jnp, optax
-    >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"]) ** 2), state)
-    >>> recipe = Recipe(loss=loss, data=jnp.ones((50, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=8)
-    >>> recipe.steps_per_epoch
-    6
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"]) ** 2), state)
+      >>> recipe = Recipe(loss=loss, data=jnp.ones((50, 2)), learning_rate=optax.constant_schedule(0.1), batch_size=8)
+      >>> recipe.steps_per_epoch
+      6
     """
 
     loss: LossFn
@@ -94,45 +98,46 @@ class Recipe:
 
     @property
     def examples(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return int(jax.tree.leaves(self.data)[0].shape[0]) if self.count is None else self.count
 
     @property
     def gradient(self) -> sharding.GradientFn:
-        """(params, state, batch, key) -> ((loss, state), gradient), on the mesh."""
+        """The function (params, state, batch, key) -> ((loss, state), gradient), on the mesh."""
         return sharding.value_and_grad(self.loss, mesh=self.mesh, reduction=self.reduction)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the data."""
+        """The number of whole batches in the data."""
         return self.examples // self.batch_size
 
     def fresh(self, params: Params) -> PyTree:
-        """The optimizer's state before its first step."""
+        """Return the optimizer's state before its first step."""
         return self.optimizer(self.learning_rate).init(params)
 
     def order(self, epoch: int | jax.Array, *, key: Key) -> jax.Array:
-        """The examples in the order of this epoch."""
+        """Return the examples in the order of this epoch."""
         order_key, _ = jax.random.split(key)
-        return shuffled(jax.random.fold_in(order_key, epoch), self.examples)
+        return shuffle(jax.random.fold_in(order_key, epoch), self.examples)
 
     def noise(self, at: int | jax.Array, *, key: Key) -> Key:
-        """The key of what is random in the loss of step `at`."""
+        """Return the key of the randomness in the loss of step `at`."""
         _, noise_key = jax.random.split(key)
         return jax.random.fold_in(noise_key, at)
 
     def update(
         self, carry: Progressing, batch: PyTree, *, mask: Mask, noise: Key, clock: Callable[[jax.Array], jax.Array]
     ) -> Progressing:
-        """A step on this batch; `clock` turns the optimizer's count of steps into the step of the learning rate."""
+        """Take a step on this batch; `clock` turns the optimizer's count into the step of the learning rate."""
         params, state, opt_state, total = carry
         tx = optax.with_extra_args_support(self.optimizer(lambda count: self.learning_rate(clock(count))))
         (value, state), grads = self.gradient(params, state, batch, noise)
         updates, opt_state = masked_update(tx, grads, opt_state, params, mask)
-        return Progressing(optax.apply_updates(params, updates), state, opt_state, total + value)
+        params = apply_mask(optax.apply_updates(params, updates), mask)
+        return Progressing(params, state, opt_state, total + value)
 
     def begin(self, params: Params, state: PyTree, opt_state: PyTree | None) -> Progressing:
-        """The carry before the first step."""
+        """Return the carry before the first step."""
         opt_state = self.fresh(params) if opt_state is None else opt_state
         carry = Progressing(params, state, opt_state, jnp.zeros(()))
         if self.mesh is None:
@@ -141,7 +146,7 @@ class Recipe:
 
 
 def on_all_examples(recipe: Recipe) -> Steps:
-    """Steps on whole batches of all examples; what is left of an epoch is dropped.
+    """Return the steps on whole batches of all examples; the rest of an epoch is dropped.
 
     The data are passed and not taken from the recipe, so that a compiled step does not hold them as a constant.
     """

@@ -8,13 +8,13 @@ from jaxticket.typing import Key
 _ROUNDS = 8
 
 
-def shuffled(key: Key, n: int) -> jax.Array:
-    """A pseudorandom permutation of 0 … n − 1, int32, for 1 ≤ n ≤ 2^31.
+def shuffle(key: Key, n: int) -> jax.Array:
+    """Return a pseudorandom permutation of 0 … n − 1, int32, for 1 ≤ n ≤ 2^31.
 
     `jax.random.permutation` sorts 64 bits an example, which costs a small network 6 % of its epoch on CPU. Here each
-    index goes through rounds of x → a·x + b and of folding its high bits onto its low ones, bijections of the words of
-    m bits for 2^m ≥ n with a and b drawn by the key; what falls outside goes through again until it falls inside
-    (cycle-walking; Black and Rogaway, 2002).
+    index passes through rounds of x → a·x + b and of folding its high bits onto its low ones. These are bijections of
+    the words of m bits for 2^m ≥ n, with a and b drawn by the key. An index that falls outside passes through again
+    until it falls inside (cycle-walking; Black and Rogaway, 2002).
     """
     bits = max(n - 1, 1).bit_length()
     inside = jnp.uint32((1 << bits) - 1)

@@ -15,7 +15,7 @@ from jaxticket.typing import Key, LogitsFn, Params, PyTree
 
 
 class Batch(NamedTuple):
-    """What the loss gets of a subset."""
+    """The batch of a subset that the loss gets."""
 
     examples: PyTree  # rows of the recipe's data
     index: jax.Array  # type: ignore[assignment]  # (batch,) int32: which rows; the field, not the method of tuples
@@ -28,10 +28,18 @@ ObserveFn = Callable[[Params, PyTree, Batch, Key], Mapping[str, jax.Array]]
 
 
 def mean(values: jax.Array, real: jax.Array) -> jax.Array:
-    """The mean of (batch,) values over the rows that are real: what the loss of a batch must be.
+    """Return the mean of (batch,) values over the rows that are real, as the loss of a batch must.
 
-    >>> mean(jnp.array([1.0, 3.0, 50.0]), jnp.array([True, True, False]))
-    Array(2., dtype=float32)
+    Args:
+      values: (batch,) values.
+      real: (batch,) bool: False where a row only fills the batch.
+
+    Returns:
+      A scalar.
+
+    Examples:
+      >>> mean(jnp.array([1.0, 3.0, 50.0]), jnp.array([True, True, False]))
+      Array(2., dtype=float32)
     """
     return jnp.sum(jnp.where(real, values, 0)) / jnp.maximum(jnp.sum(real), 1)
 
@@ -39,27 +47,41 @@ def mean(values: jax.Array, real: jax.Array) -> jax.Array:
 def observer(
     logits: LogitsFn, *, labels: Callable[[PyTree], jax.Array], measures: Mapping[str, MeasureFn] | None = None
 ) -> ObserveFn:
-    """Watches whether examples are classified right, and measures of their logits.
+    """Return a function that records whether examples are classified right, and measures of their logits.
 
     Args:
       logits: (params, model state, batch, key) -> logits, new state, with the batch and key that the loss gets: in
         training mode and augmented as there, XLA computes both once.
-      labels: rows of the data -> (batch,) classes. measures: such as {"el2n": data_pruning.el2n}.
+      labels: rows of the data -> (batch,) classes.
+      measures: functions by name, such as {"el2n": data_pruning.el2n}.
+
+    Returns:
+      The `observe` of `fit`.
     """
 
     def observe(params: Params, state: PyTree, batch: Batch, key: Key) -> dict[str, jax.Array]:
-        found, _ = logits(params, state, batch, key)
+        outputs, _ = logits(params, state, batch, key)
         classes = labels(batch.examples)
-        others = {name: measure(found, classes) for name, measure in (measures or {}).items()}
-        return {"correct": jnp.argmax(found, -1) == classes, **others}
+        others = {name: measure(outputs, classes) for name, measure in (measures or {}).items()}
+        return {"correct": jnp.argmax(outputs, -1) == classes, **others}
 
     return observe
 
 
 def epoch_rows(recipe: Recipe, subset: jax.Array, epoch: int | jax.Array, *, key: Key) -> jax.Array:
-    """The examples of a subset in the order of an epoch, padded: (⌈examples / batch⌉ · batch,) int32.
+    """Return the examples of a subset in the order of an epoch, padded: (⌈examples / batch⌉ · batch,) int32.
 
-    What follows the subset is the number of examples, which is no row. With all examples, the order of `recipe.order`.
+    The padding after the subset is the number of examples, which is not a row. With all examples it is the order of
+    `recipe.order`.
+
+    Args:
+      recipe: the recipe.
+      subset: (examples,) bool.
+      epoch: the number of the epoch, from 0.
+      key: the key of the training.
+
+    Returns:
+      The rows.
     """
     order = recipe.order(epoch, key=key)
     (kept,) = jnp.nonzero(subset[order], size=recipe.examples, fill_value=recipe.examples)
@@ -68,7 +90,7 @@ def epoch_rows(recipe: Recipe, subset: jax.Array, epoch: int | jax.Array, *, key
 
 
 def on_a_subset(recipe: Recipe, observe: ObserveFn | None) -> Steps:
-    """Steps on the examples of a subset, whose loss gets a `Batch`; `observe` sees it before the step."""
+    """Return the steps on the examples of a subset, whose loss gets a `Batch`; `observe` sees it before the step."""
 
     def order(part: Part) -> jax.Array:
         return epoch_rows(recipe, _kept(part), part.first // _per_epoch(recipe, part), key=part.key)
@@ -93,7 +115,7 @@ def on_a_subset(recipe: Recipe, observe: ObserveFn | None) -> Steps:
 
 
 def steps_per_epoch(recipe: Recipe, subset: jax.Array | None, *, stacked: bool) -> int:
-    """Whole batches of all examples, or as many as show each example of a subset once."""
+    """Return the whole batches of all examples, or as many as show each example of a subset once."""
     if subset is None:
         return recipe.steps_per_epoch
     return -(-size_of(subset, recipe.examples, stacked=stacked) // recipe.batch_size)
@@ -109,7 +131,7 @@ def _per_epoch(recipe: Recipe, part: Part) -> jax.Array:
 
 
 def size_of(subset: Any, examples: int, *, stacked: bool = False) -> int:
-    """How many examples a subset keeps, or each of several. Raises InputError for what cannot be trained on."""
+    """Return the number of examples in a subset, or in each of several. Raises InputError for an unusable subset."""
     check_array("subset", subset, np.bool_)
     shape = ("replicates", examples) if stacked else (examples,)
     if subset.ndim != len(shape) or subset.shape[-1] != examples:

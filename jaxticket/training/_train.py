@@ -16,11 +16,23 @@ from jaxticket.typing import Key, Mask, Params, PyTree, Trained, TrainFn
 def scan_train(
     recipe: Recipe, *, steps: int, evaluate: Callable[[Params, PyTree], dict[str, Any]] | None = None
 ) -> TrainFn:
-    """A `TrainFn` of arrays only, for `imp_scan` and `jax.vmap`: the whole training is one traceable loop.
+    """Return a `TrainFn` of arrays only, for `imp_scan` and `jax.vmap`: the whole training is one traceable loop.
 
-    Metrics are scalars on the device: "loss", the mean training loss of the last epoch, and what
-    evaluate(params, state) returns. Build the recipe inside the compiled function, from data that is an argument of
-    it, or the data becomes a constant of the program. Raises InputError for a negative number of steps.
+    Build the recipe inside the compiled function, from data that is an argument of it, or the data becomes a constant
+    of the program.
+
+    Args:
+      recipe: the recipe.
+      steps: the length of the training.
+      evaluate: (params, state) -> more metrics.
+
+    Returns:
+      The `TrainFn`. Its metrics are scalars on the device: "loss", the mean training loss of the last epoch, and those
+      of
+      `evaluate`.
+
+    Raises:
+      InputError: a negative number of steps.
     """
     _check_steps(steps)
     per_epoch, steps_of = recipe.steps_per_epoch, on_all_examples(recipe)
@@ -44,20 +56,29 @@ def scan_train(
 
 
 def train_fn(fit: FitFn, *, steps: int, evaluate: Callable[[Params, PyTree], dict[str, Any]] | None = None) -> TrainFn:
-    """The `TrainFn` that fits for `steps` steps from wherever the ticket starts, and then evaluates once.
+    """Return the `TrainFn` that fits for `steps` steps from the ticket's step on, and then evaluates once.
 
-    Metrics are Python floats: "loss", the mean training loss of the last epoch, and whatever scalars
-    evaluate(params, state) returns. Raises InputError for a negative number of steps.
+    Args:
+      fit: the function of `training.fit`.
+      steps: the length of the training.
+      evaluate: (params, state) -> more scalar metrics.
+
+    Returns:
+      The `TrainFn`. Its metrics are Python floats: "loss", the mean training loss of the last epoch, and those of
+      `evaluate`; "skipped_steps" too for a recipe of `nonfinite.skip`.
+
+    Raises:
+      InputError: a negative number of steps.
     """
     _check_steps(steps)
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         fitted = fit(params, state, mask, key, step=step, steps=steps, opt_state=opt_state)
         metrics = {} if evaluate is None else evaluate(fitted.params, fitted.state)
-        skipped = nonfinite.skipped(fitted.opt_state)
+        skipped = nonfinite.count_skipped(fitted.opt_state)
         counted = {} if skipped is None else {"skipped_steps": skipped}
-        found = {"loss": fitted.loss, **counted, **metrics}
-        return Trained(fitted.params, fitted.state, {name: float(value) for name, value in found.items()})
+        values = {"loss": fitted.loss, **counted, **metrics}
+        return Trained(fitted.params, fitted.state, {name: float(value) for name, value in values.items()})
 
     return train
 

@@ -1,13 +1,14 @@
-"""How masks start and evolve, and the optax transforms that train under them."""
+"""Mask transforms, by which a mask starts and evolves, and the optax transforms that train under a mask."""
 
+from jaxticket.transforms._across import granet, snfs
 from jaxticket.transforms._aliases import ac_dc, gradual, iss_p, static
 from jaxticket.transforms._alternate import alternate
-from jaxticket.transforms._averaged import averaged
+from jaxticket.transforms._averaged import average_gradients
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._constraints import freeze, keep_params_sparse
-from jaxticket.transforms._dynamic import granet, itop, mest, rigl, snfs, sparse_evolutionary
+from jaxticket.transforms._dynamic import itop, mest, rigl, sparse_evolutionary
 from jaxticket.transforms._evolve import prune, redistribute, regrow
-from jaxticket.transforms._exploring import Explored, explored_of, exploring
+from jaxticket.transforms._exploring import Explored, explored_of, track_explored
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
@@ -22,10 +23,9 @@ __all__ = [
     "ac_dc",
     "add_l1",
     "alternate",
-    "averaged",
+    "average_gradients",
     "chain",
     "explored_of",
-    "exploring",
     "freeze",
     "gradual",
     "granet",
@@ -50,4 +50,5 @@ __all__ = [
     "sparsify",
     "start",
     "static",
+    "track_explored",
 ]

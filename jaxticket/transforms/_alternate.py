@@ -23,22 +23,31 @@ def alternate(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> MaskTransform:
-    """Keeps the best-scored units from a step of `compress` on, and everything from a step of `decompress` on.
+    """Keep the best-scored units from a step of `compress` on, and everything from a step of `decompress` on.
 
-    Phases begin dense. A mask is chosen among the units that live when it is due and then stays; what it left out comes
-    back as zeros (Peste et al., 2021). A plan's `when` must be due at both kinds of steps: `schedules.either`.
+    Phases begin dense. A mask is chosen among the units that are alive when it is due, and then stays. Pruned units
+    come back as zeros (Peste et al., 2021). A plan's `when` must be due at both kinds of steps: `schedules.either`.
 
     Args:
-      density: fraction kept in sparse phases. compress, decompress: when phases begin; at both, the phase is dense.
-      where: which leaves are sparsified, if no mask was given.
+      score: the importance of a weight.
+      density: the fraction kept in sparse phases.
+      compress: the steps at which sparse phases begin.
+      decompress: the steps at which dense phases begin. Where both are due, the phase is dense.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified, if no mask was given.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import schedules, scores
-    >>> t = alternate(scores.magnitude, 0.5, compress=schedules.at([2]), decompress=schedules.at([4]))
-    >>> params = {"w": jnp.array([[1.0, 3.0]])}
-    >>> mask, state = t.init(params, None, key=None)
-    >>> t.update(mask, state, params=params, grads=None, count=2, key=None, aux=None)[0]
-    {'w': Array([[False,  True]], dtype=bool)}
+    Returns:
+      The mask transform.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import schedules, scores
+      >>> t = alternate(scores.magnitude, 0.5, compress=schedules.at([2]), decompress=schedules.at([4]))
+      >>> params = {"w": jnp.array([[1.0, 3.0]])}
+      >>> mask, state = t.init(params, None, key=None)
+      >>> t.update(mask, state, params=params, grads=None, count=2, key=None, aux=None)[0]
+      {'w': Array([[False,  True]], dtype=bool)}
     """
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:

@@ -1,4 +1,4 @@
-"""Gradients averaged over steps, for mask transforms that should not go by those of one batch."""
+"""Gradients averaged over steps, for mask transforms that should not depend on a single batch."""
 
 from typing import Any
 
@@ -11,26 +11,32 @@ from jaxticket.transforms._base import MaskTransform
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
-def averaged(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
-    """Gives `transform` running averages of the raw gradients in place of those of the step.
+def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTransform:
+    """Give `transform` running averages of the raw gradients instead of the gradients of the step.
 
-    Unlike the moments of the inner optimizer, which sees masked gradients, they cover the weights that are dead: SNFS
-    grows by them (Dettmers & Zettlemoyer, 2019). They start at zero, cost one array the size of the parameters, and
-    count the gradient of the step itself.
+    The moments of the inner optimizer come from masked gradients; these averages cover dead weights too. SNFS grows by
+    them (Dettmers & Zettlemoyer, 2019). They start at zero, cost one array of the size of the parameters, and include
+    the gradient of the step itself.
 
     Args:
-      decay: of the average per step, in [0, 1): avg ← decay · avg + (1 − decay) · gradient.
+      transform: the mask transform that gets the averages as `grads`.
+      decay: the decay of the average per step, in [0, 1): avg ← decay · avg + (1 − decay) · gradient.
 
-    Raises InputError for another decay, or if `transform` observes gradients itself.
+    Returns:
+      The mask transform.
 
-    >>> from jaxticket import scores, transforms
-    >>> evolve = averaged(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
+    Raises:
+      InputError: another decay, or a `transform` that observes gradients itself.
+
+    Examples:
+      >>> from jaxticket import scores, transforms
+      >>> evolve = average_gradients(transforms.regrow(scores.magnitude, scores.gradient, 0.3))
     """
     check_number(decay=decay)
     if not 0 <= known(decay) < 1:
         raise InputError(f"decay={decay} must be at least 0 and below 1, such as 0.9.")
     if transform.observe is not None:
-        raise InputError("transform observes gradients by itself; average inside it, or leave averaged() out.")
+        raise InputError("transform observes gradients by itself; average inside it, or leave average_gradients() out.")
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
         check_arrays("params", params)

@@ -11,10 +11,10 @@ from jaxticket.typing import Key, Mask, Params, Period, PyTree
 
 
 class MaskTransform(NamedTuple):
-    """How a mask starts, evolves and, where a method accumulates, what it watches.
+    """The functions by which a mask starts, evolves and, where a method accumulates, watches gradients.
 
     Attributes:
-      init: (params, mask, *, key) -> (mask, state). The mask is None where none was given or started yet.
+      init: (params, mask, *, key) -> (mask, state). The mask is None where no mask was given or started yet.
       update: (mask, state, *, params, grads, count, key, aux) -> (mask, state), called at a refresh. `grads` are the
         raw gradients of that step, `count` the steps before it, `aux` the inner optimizer's state.
       observe: (state, *, params, grads) -> state, called at every step, or None.
@@ -26,15 +26,15 @@ class MaskTransform(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A mask transform and when it acts: all that `sparsify` needs.
+    """A mask transform and the steps at which it acts: all that `sparsify` needs.
 
     Attributes:
       refresh: the mask transform.
-      when: step count -> is a refresh due? None: the mask that `refresh.init` makes stays.
-      newborn: what the optimizer remembers of weights that a refresh brings (back): "zero_moments" gives them the
-        state that a zero parameter starts with, "keep" is for plans that never grow, "reset_all" restarts the moments
-        of all weights at each refresh that brings any.
-      after: what follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
+      when: step count -> whether a refresh is due. None keeps the mask that `refresh.init` makes.
+      newborn: the optimizer's memory of weights that a refresh brings (back). "zero_moments" gives them the state that
+        a zero parameter starts with; "keep" is for plans that never grow; "reset_all" restarts the moments of all
+        weights at each refresh that brings any.
+      after: the transform that follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
 
     refresh: MaskTransform
@@ -44,14 +44,22 @@ class Plan(NamedTuple):
 
 
 def chain(*transforms: MaskTransform) -> MaskTransform:
-    """Applies mask transforms one after the other, as `optax.chain` does gradient transforms.
+    """Apply mask transforms one after the other, as `optax.chain` does with gradient transforms.
 
-    Each gets a key of its own. Raises InputError if none is given.
+    Args:
+      *transforms: the mask transforms, in order. Each gets a key of its own.
 
-    >>> from jaxticket import scores, transforms
-    >>> dense_to_sparse = transforms.chain(
-    ...     transforms.prune(scores.magnitude, 0.1), transforms.regrow(scores.magnitude, scores.gradient, 0.3)
-    ... )
+    Returns:
+      The mask transform that applies them all.
+
+    Raises:
+      InputError: no transforms.
+
+    Examples:
+      >>> from jaxticket import scores, transforms
+      >>> dense_to_sparse = transforms.chain(
+      ...     transforms.prune(scores.magnitude, 0.1), transforms.regrow(scores.magnitude, scores.gradient, 0.3)
+      ... )
     """
     if not transforms:
         raise InputError("chain() needs at least one mask transform.")

@@ -1,4 +1,4 @@
-"""Masks that are fixed: optax transforms for the end of a chain."""
+"""Fixed masks: optax transforms for the end of a chain."""
 
 from typing import Any
 
@@ -14,27 +14,33 @@ from jaxticket.typing import Mask, Params, PyTree
 
 
 def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
-    r"""Lands parameters on exact zeros outside the mask; last in a chain.
+    """Keep parameters at exact zeros outside the mask; last in a chain.
 
-    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad -p_i \text{ elsewhere}
+        u ← u where m, −p elsewhere
 
-    Whatever momentum or weight decay before it do, `optax.apply_updates` then gives exact zeros for finite parameters.
+    Whatever momentum or weight decay do before it, `optax.apply_updates` then gives exact zeros for finite parameters.
 
     Args:
-      mask: structure of the parameters; None leaves are left alone.
+      mask: the structure of the parameters; None leaves are left alone.
 
-    Raises InputError if `update` is called without params; StructureError if the trees differ.
+    Returns:
+      The optax transform.
 
-    >>> import jax.numpy as jnp, optax
-    >>> tx = optax.chain(optax.sgd(0.5), keep_params_sparse(jnp.array([True, False])))
-    >>> params = jnp.array([1.0, 1.0])
-    >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
-    >>> optax.apply_updates(params, updates)
-    Array([0.5, 0. ], dtype=float32)
+    Raises:
+      InputError: `update` is called without params.
+      StructureError: the trees differ.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(0.5), keep_params_sparse(jnp.array([True, False])))
+      >>> params = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
+      >>> optax.apply_updates(params, updates)
+      Array([0.5, 0. ], dtype=float32)
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
-        params = required(params, "keep_params_sparse")
+        params = require_params(params, "keep_params_sparse")
         check_updates("updates", updates, params)
         check_fits(params, mask)
         return land_on_zeros(updates, params, mask), state
@@ -43,19 +49,23 @@ def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
 
 
 def freeze(mask: Mask) -> optax.GradientTransformation:
-    r"""Trains the entries inside the mask and leaves all others as they are; last in a chain.
+    """Train the entries inside the mask and leave all others as they are; last in a chain.
 
-    .. math:: u_i \leftarrow u_i \text{ where } m_i, \quad 0 \text{ elsewhere}
+        u ← u where m, 0 elsewhere
 
     Args:
-      mask: structure of the parameters; None leaves train as usual.
+      mask: the structure of the parameters; None leaves train as usual.
 
-    >>> import jax.numpy as jnp, optax
-    >>> tx = optax.chain(optax.sgd(0.5), freeze(jnp.array([True, False])))
-    >>> params = jnp.array([1.0, 1.0])
-    >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
-    >>> optax.apply_updates(params, updates)
-    Array([0.5, 1. ], dtype=float32)
+    Returns:
+      The optax transform.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(0.5), freeze(jnp.array([True, False])))
+      >>> params = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([1.0, 1.0]), tx.init(params), params)
+      >>> optax.apply_updates(params, updates)
+      Array([0.5, 1. ], dtype=float32)
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
@@ -68,26 +78,30 @@ def freeze(mask: Mask) -> optax.GradientTransformation:
 def masked_update(
     inner: optax.GradientTransformationExtraArgs, grads: Params, state: PyTree, params: Params, mask: Mask, **extra: Any
 ) -> tuple[Params, PyTree]:
-    """A step of `inner` under a mask, the one that every training here takes: its updates and state.
+    """Take a step of `inner` under a mask, as every training here does; `params` are masked already.
 
-    The gradients are masked before `inner` sees them, and the updates land everything outside the mask on zero.
+    The gradients are masked before `inner` sees them. The caller undoes what the updates do outside the mask:
+    `sparsify` lands the updates on zeros, a `Recipe` masks the parameters. Both give the same weights; the second lets
+    XLA contract p + u into one rounding.
+
+    Returns:
+      The updates of `inner`, and its state.
     """
-    updates, state = inner.update(apply_mask(grads, mask), state, apply_mask(params, mask), **extra)
-    return land_on_zeros(updates, params, mask), state
+    return inner.update(apply_mask(grads, mask), state, params, **extra)
 
 
 def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
-    """Updates that take the parameters outside the mask to exact zeros."""
+    """Return the updates that take the parameters outside the mask to exact zeros."""
 
-    def one(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
+    def land(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
         return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
 
     check_mask("mask", mask)
-    return _tree.tree_map(one, mask, updates, params)
+    return _tree.tree_map(land, mask, updates, params)
 
 
-def required(params: Params | None, name: str) -> Params:
-    """The params, or InputError if the caller of `update` left them out."""
+def require_params(params: Params | None, name: str) -> Params:
+    """Return the params, or raise InputError if the caller of `update` left them out."""
     if params is None:
         raise InputError(f"{name}: params=None; call tx.update(grads, state, params).")
     return params

@@ -1,4 +1,4 @@
-"""The mask transforms by which a mask evolves: prune it, regrow it."""
+"""Mask transforms by which a mask evolves: prune, regrow and redistribute."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,25 +29,32 @@ def prune(
     minimum: int = 0,
     where: Filter = filters.weights(),
 ) -> MaskTransform:
-    """At each refresh keeps the best-scored survivors, at the density that is due; pruned units stay pruned.
+    """Keep, at each refresh, the best-scored survivors at the density that is due; pruned units stay pruned.
 
     Args:
-      score: what is worth keeping, from the parameters and raw gradients of the step.
-      density: fraction kept, or a schedule of it (`schedules.cubic`, …).
-      allocate: how the final density is shared among leaves; each leaf then follows the schedule to its own.
-      minimum: units that each leaf keeps whatever the others do (Global MP; Gupta et al., 2022); with `scopes.tree()`.
-      where: which leaves are sparsified, if no mask was given.
+      score: the importance of a weight, from the parameters and raw gradients of the step.
+      density: the fraction kept, or a schedule of it (`schedules.cubic`, …).
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      allocate: a function that shares the final density among leaves. Each leaf then follows the schedule to its own.
+      minimum: units that each leaf keeps in any case (Global MP; Gupta et al., 2022); with `scopes.tree()`.
+      where: the leaves that are sparsified, if no mask was given.
 
-    Raises InputError for an allocation of a schedule that is not a DensitySchedule, or over `scopes.tree()`, and for a
-    minimum in another scope.
+    Returns:
+      The mask transform.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> t = prune(scores.magnitude, 0.5)
-    >>> params = {"w": jnp.array([[1.0, 3.0]])}
-    >>> mask, state = t.init(params, None, key=None)
-    >>> t.update(mask, state, params=params, grads=None, count=0, key=None, aux=None)[0]
-    {'w': Array([[False,  True]], dtype=bool)}
+    Raises:
+      InputError: an allocation with a schedule that is not a DensitySchedule or with `scopes.tree()`, or a minimum with
+        another scope.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> t = prune(scores.magnitude, 0.5)
+      >>> params = {"w": jnp.array([[1.0, 3.0]])}
+      >>> mask, state = t.init(params, None, key=None)
+      >>> t.update(mask, state, params=params, grads=None, count=0, key=None, aux=None)[0]
+      {'w': Array([[False,  True]], dtype=bool)}
     """
     schedule: Schedule = density if callable(density) else constant(density)
     if allocate is not None and not isinstance(schedule, DensitySchedule):
@@ -82,56 +89,72 @@ def regrow(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> MaskTransform:
-    """At each refresh drops a fraction of the mask and grows as many units elsewhere (Mocanu 2018; Evci 2020).
+    """Drop, at each refresh, a fraction of the mask and grow as many units elsewhere (Mocanu 2018; Evci 2020).
 
     Args:
-      drop: score of the units that are kept (the lowest are dropped); grow: score of all others (the highest grow).
+      drop: the score of the units in the mask, of which the lowest are dropped.
+      grow: the score of all other units, of which the highest grow.
       drop_fraction: the part of the mask that is dropped, or a schedule of it (`schedules.cosine`, …).
+      unit: weights that live or die together.
+      scope: units that compete with each other.
 
-    Raises InputError if there is no mask to start from: chain it behind `start`, or give `sparsify` a mask.
+    Returns:
+      The mask transform.
 
-    >>> from jaxticket import scores
-    >>> regrow(scores.magnitude, scores.gradient, 0.3).observe is None
-    True
+    Raises:
+      InputError: no mask to start from. Chain it behind `start`, or give `sparsify` a mask.
+
+    Examples:
+      >>> from jaxticket import scores
+      >>> regrow(scores.magnitude, scores.gradient, 0.3).observe is None
+      True
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
         return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
 
-    return _dropping_and_growing("regrow", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve)
 
 
 def redistribute(
     drop: ScoreFn, grow: ScoreFn, drop_fraction: float | Schedule, *, unit: Unit = units.element()
 ) -> MaskTransform:
-    """At each refresh drops a fraction of each leaf, and grows as many units where the growth score says (SNFS).
+    """Drop, at each refresh, a fraction of each leaf and grow as many units where the growth score is high (SNFS).
 
-    What was dropped, counted over all leaves, is shared in proportion to the mean growth score of each leaf's living
-    units, and grown within a leaf by that score. A leaf of a share above average drops no larger fraction than the part
-    of it that is dead; what a full leaf cannot take goes to the others evenly. The total is kept exactly, also where
-    the authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
+    The number of dropped units, over all leaves, is shared in proportion to the mean growth score of each leaf's living
+    units. Within a leaf units grow by that score. A leaf whose share is above average drops at most the fraction of it
+    that is dead. Units that a full leaf cannot take go to the others evenly. The total is exact, also where the
+    authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
 
     Args:
-      drop, grow: scores, as for `regrow`. drop_fraction: the part of each leaf that is dropped, or its schedule.
+      drop: the score of the units in the mask, of which the lowest are dropped.
+      grow: the score by which the leaves share the dropped units, and by which units grow.
+      drop_fraction: the part of each leaf that is dropped, or a schedule of it.
+      unit: weights that live or die together.
 
-    Raises InputError as `regrow` does, and for 2^31 units or more.
+    Returns:
+      The mask transform.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
-    >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
-    >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
-    >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
-    {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
+    Raises:
+      InputError: no mask to start from, or 2^31 units or more.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
+      >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
+      >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
+      >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
+      {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
         return _redistribution.redistribute(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit)
 
-    return _dropping_and_growing("redistribute", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("redistribute", drop, grow, drop_fraction, evolve)
 
 
-def _dropping_and_growing(
+def _drop_then_grow(
     name: str,
     drop: ScoreFn,
     grow: ScoreFn,
@@ -151,7 +174,7 @@ def _dropping_and_growing(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
         check_fits(params, mask)
-        # Almost always one of both draws nothing, so that one key is enough for it.
+        # Almost always one of the two draws no random numbers, so that one key is enough.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (
             drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),

@@ -1,4 +1,4 @@
-"""Which weights were ever alive: the memory of a mask that moves."""
+"""The memory of a moving mask: the weights that were ever alive."""
 
 from typing import Any, NamedTuple
 
@@ -13,29 +13,32 @@ from jaxticket.typing import Key, Mask, Params, PyTree
 
 
 class Explored(NamedTuple):
-    """State of `exploring`."""
+    """The state of `track_explored`."""
 
     ever: Mask  # alive now or at any refresh before
     inner: PyTree
 
 
-def exploring(transform: MaskTransform) -> MaskTransform:
-    """Remembers, beside `transform`, which weights were ever alive, at one byte a weight: `explored_of` finds them.
+def track_explored(transform: MaskTransform) -> MaskTransform:
+    """Remember which weights were ever alive under `transform`, at one byte a weight; `explored_of` returns them.
 
-    Their density is the in-time over-parametrisation rate R_s, by which dynamic sparse training is said to succeed
-    (Liu et al., 2021, ITOP): plan._replace(refresh=exploring(plan.refresh)).
+    Their density is the in-time over-parametrisation rate R_s, which is said to decide the success of dynamic sparse
+    training (Liu et al., 2021, ITOP). In a plan it is
+    plan._replace(refresh=track_explored(plan.refresh)). Its `init` raises InputError without a mask: wrap the whole
+    chain, including its start(...).
 
-    Raises InputError, at init, if there is no mask: wrap the whole chain, from its start(...) on.
-
-    >>> from jaxticket import transforms
-    >>> plan = transforms.rigl(0.1, stop=1000)
-    >>> plan = plan._replace(refresh=exploring(plan.refresh))
+    Examples:
+      >>> from jaxticket import transforms
+      >>> plan = transforms.rigl(0.1, stop=1000)
+      >>> plan = plan._replace(refresh=track_explored(plan.refresh))
     """
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         mask, state = transform.init(params, mask, key=key)
         if mask is None:
-            raise InputError("exploring needs a mask: exploring(chain(start(...), ...)), or sparsify(..., mask=mask).")
+            raise InputError(
+                "track_explored needs a mask: wrap chain(start(...), ...), or use sparsify(..., mask=mask)."
+            )
         check_mask("mask", mask)
         return mask, Explored(_tree.map_present(lambda m: jnp.array(m, copy=True), mask), state)
 
@@ -51,21 +54,22 @@ def exploring(transform: MaskTransform) -> MaskTransform:
 
 
 def explored_of(opt_state: PyTree) -> Mask:
-    """The weights that were ever alive, of an optimizer state in which `exploring` stands; None where not sparsified.
+    """Return the weights that were ever alive, from an optimizer state; None where not sparsified.
 
-    density(params, explored_of(opt_state)) is the in-time over-parametrisation rate. Raises InputError if there is
-    no such state in it, or more than one.
+    density(params, explored_of(opt_state)) is the in-time over-parametrisation rate. Raises InputError unless the
+    optimizer state holds exactly one state of `track_explored`.
 
-    >>> import optax, jaxticket as jt
-    >>> static = jt.static(0.5)
-    >>> tx = jt.sparsify(optax.sgd(0.1), static._replace(refresh=exploring(static.refresh)))
-    >>> explored_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
-    {'w': Array([[False,  True]], dtype=bool)}
+    Examples:
+      >>> import optax, jaxticket as jt
+      >>> static = jt.static(0.5)
+      >>> tx = jt.sparsify(optax.sgd(0.1), static._replace(refresh=track_explored(static.refresh)))
+      >>> explored_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
+      {'w': Array([[False,  True]], dtype=bool)}
     """
-    found = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_explored) if _is_explored(s)]
-    if len(found) != 1:
-        raise InputError(f"opt_state holds {len(found)} states of exploring; one is needed, around the whole chain.")
-    return found[0].ever
+    states = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_explored) if _is_explored(s)]
+    if len(states) != 1:
+        raise InputError(f"opt_state holds {len(states)} states of track_explored; wrap the whole chain once.")
+    return states[0].ever
 
 
 def _is_explored(x: Any) -> bool:

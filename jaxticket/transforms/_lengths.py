@@ -5,21 +5,23 @@ from jaxticket.errors import InputError
 
 
 def part(steps: int, fraction: float) -> int:
-    """This part of a training in steps, at least one.
+    """Return this part of a training in steps, at least one.
 
-    >>> part(1000, 0.75), part(10, 0.01)
-    (750, 1)
+    Examples:
+      >>> part(1000, 0.75), part(10, 0.01)
+      (750, 1)
     """
     return max(1, round(fraction * steps))
 
 
 def derive(steps: int | None, fraction: float, *, otherwise: int | None = None, **given: int | None) -> int:
-    """The one argument that is `given`, else this part of the training, else `otherwise`.
+    """Return the one argument that is `given`, else this part of the training, else `otherwise`.
 
-    Raises InputError, naming the argument and `steps`, where nothing says what it is.
+    Raises InputError, which names the argument and `steps`, if none of them is given.
 
-    >>> derive(1000, 0.75, stop=None), derive(1000, 0.75, stop=600), derive(None, 0.01, otherwise=100, every=None)
-    (750, 600, 100)
+    Examples:
+      >>> derive(1000, 0.75, stop=None), derive(1000, 0.75, stop=600), derive(None, 0.01, otherwise=100, every=None)
+      (750, 600, 100)
     """
     ((name, value),) = given.items()
     if steps is not None:

@@ -1,4 +1,4 @@
-"""Weights that fade instead of being cut."""
+"""Weights that fade instead of being cut at once."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, check_updates, known
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import required
+from jaxticket.transforms._constraints import require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit
 
 
 class ShrinkState(NamedTuple):
-    """State of `shrink`."""
+    """The state of `shrink`."""
 
     count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
 
@@ -31,24 +31,34 @@ def shrink(
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> optax.GradientTransformation:
-    r"""Multiplies the weights that a step leaves smallest by `rate`, before step `stop`; last but for a mask.
+    """Multiply the weights that are smallest after a step by `rate`, before step `stop`; last but for a mask.
 
-    .. math:: p_i + u_i \leftarrow \rho \, (p_i + u_i) \text{ outside the best-scored part}
+        p + u ← ρ · (p + u)   outside the best-scored part
 
-    Which weights fade is decided anew at each step, so that any of them can recover (Wang et al., 2023, ISS-P). At
-    rate 0 it is iterative hard thresholding.
+    The choice of the fading weights is made again at each step, so that any of them can recover (Wang et al., 2023,
+    ISS-P). At rate 0 it is iterative hard thresholding.
 
     Args:
-      density: fraction of weights that do not fade. rate: in [0, 1]; 1 leaves every weight alone.
+      density: the fraction of weights that do not fade.
+      rate: ρ, the factor in [0, 1]; 1 leaves every weight alone.
+      stop: the update from which on no weight fades.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
 
-    Raises InputError for a rate outside [0, 1] or a negative stop, and if `update` is called without params.
+    Returns:
+      The optax transform.
 
-    >>> import jax.numpy as jnp, optax
-    >>> params = {"w": jnp.array([[1.0, -0.2, 0.5, 0.05]])}
-    >>> tx = shrink(0.5, 0.9, stop=10)
-    >>> updates, _ = tx.update({"w": jnp.zeros((1, 4))}, tx.init(params), params)
-    >>> optax.apply_updates(params, updates)["w"]
-    Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
+    Raises:
+      InputError: a rate outside [0, 1], a negative stop, or `update` without params.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> params = {"w": jnp.array([[1.0, -0.2, 0.5, 0.05]])}
+      >>> tx = shrink(0.5, 0.9, stop=10)
+      >>> updates, _ = tx.update({"w": jnp.zeros((1, 4))}, tx.init(params), params)
+      >>> optax.apply_updates(params, updates)["w"]
+      Array([[ 1.        , -0.17999999,  0.5       ,  0.045     ]], dtype=float32)
     """
     check_number(rate=rate, stop=stop)
     if not 0 <= known(rate) <= 1:
@@ -61,19 +71,19 @@ def shrink(
         return ShrinkState(jnp.zeros((), jnp.int32))
 
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
-        params = required(params, "shrink")
+        params = require_params(params, "shrink")
         check_updates("updates", updates, params)
         moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         fading = state.count < stop
 
-        def one(keep: jax.Array | None, u: jax.Array, p: jax.Array, new: jax.Array) -> jax.Array:
+        def fade(keep: jax.Array | None, u: jax.Array, p: jax.Array, new: jax.Array) -> jax.Array:
             if keep is None:
                 return u
             return jnp.where(keep | ~fading, u, (rate * new - p).astype(u.dtype))
 
-        faded = _tree.tree_map(one, kept, updates, params, moved)
+        faded = _tree.tree_map(fade, kept, updates, params, moved)
         return faded, ShrinkState(optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

@@ -1,4 +1,4 @@
-"""Sparse training as one optax transform: any optimizer, any plan, exact zeros at every step."""
+"""Sparse training as one optax transform, with any optimizer and any plan, and exact zeros at every step."""
 
 import functools
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from jaxticket._checks import check_fits, check_key, check_leaves, check_updates
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
-from jaxticket.transforms._constraints import masked_update, required
+from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
 from jaxticket.transforms._surgery import reset_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
 class SparseState(NamedTuple):
-    """State of `sparsify`. Beyond the inner optimizer's it holds one byte a weight."""
+    """The state of `sparsify`. Beyond the inner optimizer's state it holds one byte a weight."""
 
     count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
     mask: Mask  # structure of the parameters
@@ -31,34 +31,36 @@ class SparseState(NamedTuple):
 def sparsify(
     inner: optax.GradientTransformation, plan: Plan, *, key: Key | None = None, mask: Mask | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Trains with `inner` under a plan: the mask evolves when it is due, parameters outside it are exact zeros.
+    """Train with `inner` under a plan: the mask evolves when it is due, and parameters outside it are exact zeros.
 
-    At each step a refresh, if due, sees the raw gradients; then the gradients are masked, weights that were just born
-    get the optimizer state of a new zero parameter, `inner` acts, and its updates land everything outside the mask on
-    zero. Start from `init(tx, params)`, whose parameters are masked, so gradients at them are the dense ones. At
-    density 1 the updates are those of `inner` bit for bit.
+    A refresh that is due sees the raw gradients of the step. Then the gradients are masked, newborn weights get the
+    optimizer state of a new zero parameter, and `inner` acts. Its updates set everything outside the mask to zero.
+    Start from `init(tx, params)`, whose parameters are masked, so that gradients at them are the dense ones. At density
+    1 the updates are those of `inner` bit for bit.
 
-    Comes last in a chain. Clipping and averages go inside (`inner`); MultiSteps and apply_if_finite go outside, and
-    then a step is an optimizer step.
+    It comes last in a chain. Clipping and averages belong inside (`inner`). MultiSteps and apply_if_finite belong
+    outside, and then a step is an optimizer step.
 
     Args:
-      inner: any optax optimizer. plan: an alias (`rigl`, `gradual`, …) or a `Plan`.
-      key: typed PRNG key; only plans that draw random numbers need it.
-      mask: start from this mask instead of the plan's own.
+      inner: any optax optimizer.
+      plan: the result of an alias (`rigl`, `gradual`, …), or a `Plan`.
+      key: a typed PRNG key; only plans that draw random numbers need it.
+      mask: a mask to start from instead of the plan's own.
 
     Returns:
-      A transform whose state is a `SparseState`; `mask_of` finds its mask.
+      A transform whose state is a `SparseState`; `mask_of` returns its mask.
 
     Raises:
-      InputError: update without params; a stochastic plan without key; a filter that matches nothing.
+      InputError: `update` without params, a stochastic plan without key, or a filter that matches nothing.
       StructureError: a mask that does not fit the parameters, or that a refresh would have to widen.
 
-    >>> import jax.numpy as jnp, optax, jaxticket as jt
-    >>> tx = jt.sparsify(optax.sgd(0.5, momentum=0.9), jt.static(0.5))
-    >>> params, state = jt.init(tx, {"w": jnp.array([[1.0, 3.0]])})
-    >>> updates, state = tx.update({"w": jnp.ones((1, 2))}, state, params)
-    >>> optax.apply_updates(params, updates)["w"]
-    Array([[0. , 2.5]], dtype=float32)
+    Examples:
+      >>> import jax.numpy as jnp, optax, jaxticket as jt
+      >>> tx = jt.sparsify(optax.sgd(0.5, momentum=0.9), jt.static(0.5))
+      >>> params, state = jt.init(tx, {"w": jnp.array([[1.0, 3.0]])})
+      >>> updates, state = tx.update({"w": jnp.ones((1, 2))}, state, params)
+      >>> optax.apply_updates(params, updates)["w"]
+      Array([[0. , 2.5]], dtype=float32)
     """
     if key is not None:
         check_key("key", key)
@@ -80,13 +82,14 @@ def sparsify(
     def update(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
     ) -> tuple[Params, SparseState]:
-        params = required(params, "sparsify")
+        params = require_params(params, "sparsify")
         check_updates("grads", grads, params)
-        mask, refresh_state, due = _refreshed(plan, state, params, grads)
+        mask, refresh_state, due = _refresh(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, due)
-        # Newborn weights stay at zero through the step that brings them; those that come back all together do not.
+        # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
         trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
-        updates, stepped = masked_update(inner, grads, inner_state, params, trained, **extra)
+        updates, stepped = masked_update(inner, grads, inner_state, apply_mask(params, trained), trained, **extra)
+        updates = land_on_zeros(updates, params, trained)
         count = optax.safe_increment(state.count)
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
 
@@ -94,13 +97,21 @@ def sparsify(
 
 
 def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTree]:
-    """Masked parameters and the optimizer state, so that step 0 is sparse too; `tx` holds a `sparsify` somewhere.
+    """Return masked parameters and the optimizer state, so that step 0 is sparse too.
 
     Every leaf is a copy: donating them to a compiled step leaves the originals valid.
 
-    >>> import jax.numpy as jnp, optax, jaxticket as jt
-    >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
-    {'w': Array([[0., 3.]], dtype=float32)}
+    Args:
+      tx: an optimizer with a `sparsify` somewhere in it.
+      params: the dense parameters.
+
+    Returns:
+      The masked parameters and the optimizer state.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, jaxticket as jt
+      >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
+      {'w': Array([[0., 3.]], dtype=float32)}
     """
     state = tx.init(params)
     masked = apply_mask(params, mask_of(state))
@@ -108,28 +119,29 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
 
 
 def mask_of(opt_state: PyTree) -> Mask:
-    """The mask in an optimizer state, wherever `sparsify` stands in it: in a chain, a partition, MultiSteps, ….
+    """Return the mask in an optimizer state, wherever `sparsify` stands in it: in a chain, a partition, MultiSteps, ….
 
-    Where several `sparsify` divide the parameters among them (`optax.partition`), their masks are put together.
-    Raises InputError if there is none.
+    Where several `sparsify` divide the parameters among them (`optax.partition`), their masks are put together. Raises
+    InputError if there is none.
 
-    >>> import jax.numpy as jnp, optax, jaxticket as jt
-    >>> tx = optax.chain(optax.clip(1.0), jt.sparsify(optax.sgd(0.1), jt.static(0.5)))
-    >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
-    {'w': Array([[False,  True]], dtype=bool)}
+    Examples:
+      >>> import jax.numpy as jnp, optax, jaxticket as jt
+      >>> tx = optax.chain(optax.clip(1.0), jt.sparsify(optax.sgd(0.1), jt.static(0.5)))
+      >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
+      {'w': Array([[False,  True]], dtype=bool)}
     """
-    found = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
-    if not found:
+    held = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
+    if not held:
         raise InputError("opt_state holds no SparseState; build the optimizer with jaxticket.sparsify.")
 
     def first(*masks: Any) -> Any:
         return next((m for m in masks if m is not None and not isinstance(m, optax.MaskedNode)), None)
 
-    return jax.tree.map(first, *found, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
+    return jax.tree.map(first, *held, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
 
 
-def _refreshed(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
-    """The mask of this step, the transform's state, and whether a refresh was due (None: never)."""
+def _refresh(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
+    """Return the mask of this step, the transform's state, and whether a refresh was due (None: never)."""
     watched = state.refresh
     if plan.refresh.observe is not None:
         watched = plan.refresh.observe(watched, params=params, grads=grads)
@@ -171,7 +183,7 @@ def _for_newborn(
 
 
 def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The refreshed mask in the shape the state holds, which must not change under jit."""
+    """Return the refreshed mask in the shape that the state holds, which must not change under jit."""
     if jnp.broadcast_shapes(new.shape, old.shape) != old.shape:
         raise StructureError(
             f"a refresh turns a mask of shape {old.shape} into {new.shape}; start from a mask that is full along "

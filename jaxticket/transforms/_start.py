@@ -30,25 +30,35 @@ def start(
     rounds: int = 1,
     revive: bool = False,
 ) -> MaskTransform:
-    """Makes the first mask, unless `sparsify` was given one: the `density` best-scored units.
+    """Make the first mask of the `density` best-scored units, unless `sparsify` was given a mask.
 
-    In several rounds it is pruning at initialisation by steps: round i of T keeps density^(i/T), by scores of the
-    network as it is masked so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
-    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). One compiled loop under jit, one
-    compiled round called from Python otherwise, however many rounds.
+    In several rounds it prunes at initialisation step by step: round i of T keeps density^(i/T), by scores of the
+    network under the mask so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
+    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). For any number of rounds it is one
+    compiled loop under jit, and one compiled round called from Python otherwise.
 
     Args:
-      score: called without gradients. density: fraction kept, or a pytree of them; exactly so after the last round.
-      allocate: how the density is shared among leaves (`allocate.erk`, …); None gives each leaf the same.
-      where: which leaves are sparsified. rounds: how often units are scored and pruned, T.
-      revive: choose among all units in each round; False chooses among the survivors, so that the masks nest.
+      score: the importance of a weight, called without gradients.
+      density: the fraction kept, or a pytree of them; exactly so after the last round.
+      allocate: a function that shares the density among leaves (`allocate.erk`, …); None gives each leaf the same.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
+      rounds: T, the number of times that units are scored and pruned.
+      revive: whether each round chooses among all units. If not, it chooses among the survivors, so that the masks
+        nest.
 
-    Raises InputError where `select` or the score does, or for rounds below 1.
+    Returns:
+      The mask transform.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import scores
-    >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
-    {'w': Array([[False,  True]], dtype=bool)}
+    Raises:
+      InputError: rounds below 1; when it starts, as `select` or the score.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import scores
+      >>> start(scores.magnitude, 0.5).init({"w": jnp.array([[1.0, 3.0]])}, None, key=None)[0]
+      {'w': Array([[False,  True]], dtype=bool)}
     """
     if not isinstance(rounds, int) or rounds < 1:
         raise InputError(f"rounds={rounds!r} must be an int of 1 or more; SynFlow takes 100.")
@@ -59,22 +69,22 @@ def start(
         densities = density if allocate is None else allocate(params, density, where=where)
         full = full_mask(params, where, unit)
 
-        def pruned(mask: Mask, density: Density) -> Mask:
+        def prune_to(mask: Mask, density: Density) -> Mask:
             candidates = full if revive else mask
             return best(score, params, density, unit=unit, scope=scope, mask=mask, candidates=candidates, key=key)
 
         def prune_by_step(i: jax.Array, mask: Mask) -> Mask:
             step = (i + 1) / rounds
-            return pruned(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
+            return prune_to(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
 
         mask = full
         if rounds > 1 and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, densities, key))):
             mask = jax.lax.fori_loop(0, rounds - 1, prune_by_step, mask)
-        else:  # the same compiled scores and selection each time: on CPU, convolutions in a compiled loop crawl
+        else:  # the same compiled scores and selection each time: on CPU, compiled loops slow convolutions
             for i in range(rounds - 1):
                 mask = prune_by_step(jnp.int32(i), mask)
-        # The last round stands by itself: only a density that is a Python float is exact for leaves of any size.
-        return pruned(mask, densities), ()
+        # The last round is separate, since only a density that is a Python float is exact for leaves of any size.
+        return prune_to(mask, densities), ()
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
         del signals
@@ -84,7 +94,7 @@ def start(
 
 
 def full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
-    """Everything kept, in the unit's own shape: a mask of channels is no larger than a channel mask."""
+    """Return the mask that keeps everything, in the unit's own shape: for channels, no larger than a channel mask."""
     full = filters.full_mask(params, where)
     return unit.expand(unit.pool_mask(full), full)
 
@@ -101,7 +111,7 @@ def best(
     minimum: int = 0,
     **signals: Any,
 ) -> Mask:
-    """The mask of the best-scored units among the `candidates`, by default the survivors of `mask`.
+    """Return the mask of the best-scored units among the `candidates`, by default the survivors of `mask`.
 
     Units are scored under `mask`; leaves where it is None stay as they are.
     """
@@ -112,6 +122,6 @@ def best(
         lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)
     )
     if jax.tree.leaves(unscored):
-        raise InputError(f"the score gives nothing for {jax.tree.leaves(unscored)}; leave them out with where=.")
+        raise InputError(f"the score gives no values for {jax.tree.leaves(unscored)}; leave them out with where=.")
     scored = protect(scored, density, minimum=minimum, unit=unit, mask=candidates)
     return select(scored, density, unit=unit, scope=scope, mask=candidates)

@@ -1,4 +1,4 @@
-"""The memory of newborn weights: optimizer states in which chosen entries are as for a new zero parameter."""
+"""The optimizer's memory of newborn weights: states whose chosen entries are those of a new zero parameter."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxticket.typing import Mask, Params, PyTree
 
 
 class _Entries:
-    """A leaf's shape and which of its entries are meant; no pytree, so that it travels as one leaf."""
+    """The shape of a leaf and its chosen entries; not a pytree, so that it travels as one leaf."""
 
     def __init__(self, shape: tuple[int, ...] | None, chosen: jax.Array | None):
         self.shape = shape
@@ -24,9 +24,23 @@ _NOTHING = _Entries(None, None)
 
 
 def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
-    """The state of `inner` with the chosen entries as `inner.init` makes them for a zero parameter.
+    """Return the state of `inner` with the chosen entries as `inner.init` makes them for a zero parameter.
 
-    As `choose_moments` goes by; `params` serves for shapes and dtypes.
+    It works for any optax state, by optax's own account of the leaves that are shaped like the parameters
+    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
+    stay.
+
+    Args:
+      inner: the optimizer.
+      state: its state.
+      params: the parameters, for shapes and dtypes.
+      chosen: the entries to reset, as a mask; None leaves are left alone.
+
+    Returns:
+      The new state.
+
+    Raises:
+      StructureError: a state that is not that of `inner` for these params.
     """
     check_arrays("params", params)
     fresh = inner.init(jax.tree.map(jnp.zeros_like, params))
@@ -36,15 +50,7 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
 def choose_moments(
     inner: optax.GradientTransformation, state: PyTree, other: PyTree, params: Params, chosen: Mask
 ) -> PyTree:
-    """The state of `inner` with the chosen entries from the state `other`.
-
-    Works for any optax state, by its own account of which leaves are shaped like the parameters
-    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
-    stay as they are in `state`.
-
-    Args:
-      state, other: of `inner`. params: for shapes and dtypes. chosen: mask; None leaves are left alone.
-    """
+    """Return the state of `inner` with the chosen entries from the state `other`, as `reset_moments` chooses them."""
     check_fits(params, chosen, name="chosen")
     entries = _tree.tree_map(lambda p, c: None if p is None else _Entries(p.shape, c), params, chosen)
     try:

@@ -98,7 +98,7 @@ def test_the_budget_is_never_exceeded_in_bins():
 
 
 def test_the_change_of_the_outputs():
-    change = _distortion.output_change(apply, PARAMS, INPUTS)
+    change = _distortion.output_change(PARAMS, apply, INPUTS)
     dense = np.asarray(apply(PARAMS, INPUTS), np.float64)
     full = allocate.uniform(PARAMS, 1.0)
     for name, k, size in zip("abc", (20, 60, 5), SIZES):

@@ -17,7 +17,7 @@ augment = jax.jit(crop_and_flip, static_argnames="pad")
 def augmented(seed):
     """Many copies of one 5 × 5 image whose pixels are numbered 1 … 25, each augmented with a pad of 2."""
     image = jnp.arange(1.0, 26.0).reshape(1, 5, 5, 1)
-    return np.asarray(augment(jax.random.key(seed), jnp.tile(image, (20_000, 1, 1, 1)), pad=2))[..., 0]
+    return np.asarray(augment(jnp.tile(image, (20_000, 1, 1, 1)), key=jax.random.key(seed), pad=2))[..., 0]
 
 
 def windows():
@@ -49,7 +49,7 @@ def test_images_are_drawn_for_one_by_one():
 
 def test_without_padding_only_mirrors_are_left():
     images = jax.random.normal(jax.random.key(1), (64, 4, 4, 3))
-    results = np.asarray(augment(jax.random.key(0), images, pad=0))
+    results = np.asarray(augment(images, key=jax.random.key(0), pad=0))
     mirrored = np.all(results == images[:, :, ::-1], axis=(1, 2, 3))
     kept = np.all(results == images, axis=(1, 2, 3))
     assert np.all(kept ^ mirrored)
@@ -58,7 +58,7 @@ def test_without_padding_only_mirrors_are_left():
 
 def test_shapes_and_types_stay():
     images = jax.ShapeDtypeStruct((2, 4, 6, 3), jnp.bfloat16)
-    result = jax.eval_shape(crop_and_flip, jax.random.key(0), images)
+    result = jax.eval_shape(lambda x: crop_and_flip(x, key=jax.random.key(0)), images)
     assert (result.shape, result.dtype) == (images.shape, images.dtype)
 
 

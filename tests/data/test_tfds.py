@@ -104,7 +104,7 @@ def test_unprepared_sets_are_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(InputError, match=r"not prepared in .*; prepare it once.*data.prepare\('cifar100', folder="):
         data.tfds_source("cifar100", split="train", folder=tmp_path)
-    with pytest.raises(InputError, match=r"cifar10 is not at hand \(folder=.*data.prepare\('cifar10'"):
+    with pytest.raises(InputError, match=r"cifar10 is missing \(folder=.*data.prepare\('cifar10'"):
         data.cifar10(seed=0, folder=tmp_path)
 
 

@@ -122,12 +122,12 @@ def test_a_damaged_file_is_refused(tmp_path, change):
     file = tmp_path / "a.json"
     data_pruning.save_subset(file, data_pruning.hardest(SCORES, 3), data=X, provenance={})
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(CheckpointError, match="can be read"):
+    with pytest.raises(CheckpointError, match="is not a readable subset"):
         data_pruning.load_subset(file, data=X)
     file.write_text("{")
-    with pytest.raises(CheckpointError, match="can be read"):
+    with pytest.raises(CheckpointError, match="is not a readable subset"):
         data_pruning.load_subset(file, data=X)
-    with pytest.raises(CheckpointError, match="can be read"):
+    with pytest.raises(CheckpointError, match="is not a readable subset"):
         data_pruning.load_subset(tmp_path / "none.json", data=X)
 
 

@@ -138,7 +138,7 @@ def test_dead_neurons_are_static_or_dynamic():
     assert float(diagnostics.dead_neurons(activations.reshape(2, 2, 3), cut=cut).dynamic) == float(rates.dynamic)
     assert float(diagnostics.dead_neurons(jnp.ones((2, 3))).dynamic) == 0
     np.testing.assert_array_equal(diagnostics.dead_neurons(jnp.zeros((2, 2)), cut=jnp.ones(2, bool)), (1, 0, 0))
-    with pytest.raises(InputError, match=r"cut has shape \(2,\), and the activations are of 3 neurons"):
+    with pytest.raises(InputError, match=r"cut has shape \(2,\), but the activations have 3 neurons"):
         diagnostics.dead_neurons(activations, cut=cut[:2])
     with pytest.raises(InputError, match=r"shape \(3,\)"):
         diagnostics.dead_neurons(activations[0])
@@ -167,7 +167,7 @@ def test_exploration_is_the_union_of_all_masks():
     params = {"w": gaussian(8, 10)}
     plain = jt.sparsify(optax.sgd(0.1), plan, key=jax.random.key(0))
     watched = jt.sparsify(
-        optax.sgd(0.1), plan._replace(refresh=transforms.exploring(plan.refresh)), key=jax.random.key(0)
+        optax.sgd(0.1), plan._replace(refresh=transforms.track_explored(plan.refresh)), key=jax.random.key(0)
     )
     carries = [jt.init(tx, params) for tx in (plain, watched)]
     steps = [jax.jit(tx.update) for tx in (plain, watched)]
@@ -181,8 +181,8 @@ def test_exploration_is_the_union_of_all_masks():
         union |= jt.mask_of(carries[0][1])["w"]
         np.testing.assert_array_equal(transforms.explored_of(carries[1][1])["w"], union)
     assert 0.3 < float(jt.density(params, transforms.explored_of(carries[1][1]))) < 1
-    with pytest.raises(InputError, match="holds 0 states of exploring"):
+    with pytest.raises(InputError, match="holds 0 states of track_explored"):
         transforms.explored_of(carries[0][1])
     maskless = transforms.MaskTransform(lambda params, mask, key: (mask, ()), lambda mask, state, **_: (mask, state))
-    with pytest.raises(InputError, match="exploring needs a mask"):
-        transforms.exploring(maskless).init({"w": jnp.ones(2)}, None, key=None)
+    with pytest.raises(InputError, match="track_explored needs a mask"):
+        transforms.track_explored(maskless).init({"w": jnp.ones(2)}, None, key=None)

@@ -29,7 +29,7 @@ def test_a_damaged_checkpoint_costs_no_more_than_its_steps(broken, unbroken, dam
     damage(sorted(run.folder.glob("checkpoint/state_*"))[-1])
     run.fault()
     _, errors = run.ends_as(unbroken(_runs.TRAIN))
-    assert "going on from the state before" in errors
+    assert "resuming from the state before" in errors
 
 
 def test_a_damaged_result_is_never_trained_over(broken, unbroken, tmp_path):
@@ -105,7 +105,7 @@ def test_nan_stops_names_the_replicate_and_keeps_what_is_good(broken, tally):
     for state in run.folder.glob("checkpoint/state_*"):
         assert all(jnp.isfinite(leaf).all() for leaf in tickets.load(state).params.values())
     # Skipping does not help where every step is wrong; recording goes on.
-    assert "go on with on_nan=record" in _runs.one_line_error(run.start("--on-nan", "skip"))
+    assert "continue with on_nan=record" in _runs.one_line_error(run.start("--on-nan", "skip"))
     _runs.finish(run.start("--on-nan", "record"))
 
 

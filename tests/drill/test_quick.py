@@ -35,7 +35,7 @@ def test_preempted_out_of_room_damaged_and_killed_a_search_ends_in_the_same_bits
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert f"warning: {newest}: " in errors
-    assert f"set aside as damaged_{newest.name}; going on from the state before" in errors
+    assert f"set aside as damaged_{newest.name}; resuming from the state before" in errors
     run.fault()
     run.ends_as(unbroken(_runs.IMP))
     assert len(_runs.results(run.out)) == 2 * (2 * 3 + 1)

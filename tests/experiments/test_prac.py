@@ -190,7 +190,7 @@ def test_what_each_arm_leaves_for_the_next_round():
     """Example 0 is hard, 1 is seen differently, and the hardest of the others is the last."""
     observed = {"correct": jnp.arange(6) > 0, "el2n": jnp.arange(6) / 10}
     statistics = data_pruning.update(data_pruning.init(6, ("el2n",)), jnp.arange(6), observed)
-    found = method.Found(1, statistics, jnp.zeros(6, int), jnp.arange(6) % 6 == 1)
+    found = method.Outcome(1, statistics, jnp.zeros(6, int), jnp.arange(6) % 6 == 1)
     choosers = sets.choosers(6, sizes=[6, 6, 4], key=jax.random.key(0), threshold=0, minimum=0.2)
     chosen = {arm: np.flatnonzero(choose(found)).tolist() for arm, choose in choosers.items()}
     assert chosen.pop("random_subset") != [0, 1, 2, 3]

@@ -47,10 +47,10 @@ def test_every_phase_of_every_seed_is_recorded(finished):
 def test_the_soup_is_the_average_of_its_members_and_goes_on(finished):
     of = lambda name: tickets.Store(finished / "seed_0" / "density_0.25" / name)
     first, second = (jt.load(of("soup").path(phase)) for phase in (0, 1))
-    mixed, _ = of("soup").trained(0, like=first)
+    mixed, _ = of("soup").load_trained(0, like=first)
     assert all(map(np.array_equal, *map(jax.tree.leaves, (jt.apply_mask(mixed, second.mask), second.params))))
-    alone, _ = of("imp").trained(0, like=first)
-    longer, _ = of("imp_as_long").trained(0, like=first)
+    alone, _ = of("imp").load_trained(0, like=first)
+    longer, _ = of("imp_as_long").load_trained(0, like=first)
     for a, b in ((mixed, alone), (alone, longer)):
         assert not jnp.array_equal(a["hidden1"]["kernel"], b["hidden1"]["kernel"])
     # All of them began with the same network, pruned to the same mask.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxticket._jaxpr import arranged, called, evaluated, moved, regrouped, scan_sizes, shape_of, traced, walk, whole
+from jaxticket._jaxpr import arrange, body_of, evaluate, move, regroup, scan_sizes, shape_of, trace, walk, whole
 
 
 def entered(f, *arguments):
@@ -15,13 +15,13 @@ def entered(f, *arguments):
     names = []
 
     def step(eqn, values):
-        body = called(eqn)
+        body = body_of(eqn)
         if body is not None:
             return walk(body, values, step, lift=lambda x: x)
         names.append(eqn.primitive.name)
-        return evaluated(eqn, values)
+        return evaluate(eqn, values)
 
-    jaxpr, _ = traced(f, *arguments)
+    jaxpr, _ = trace(f, *arguments)
     return names, walk(jaxpr, arguments, step, lift=lambda x: x)
 
 
@@ -78,7 +78,7 @@ def test_operands_of_a_scan_are_counted_by_their_part():
         state = {"x": x, "n": jnp.zeros(())}
         return jax.lax.scan(lambda s, r: ({"x": s["x"] * r["a"] + x, "n": s["n"] + 1}, r["b"]), state, rates)
 
-    jaxpr, _ = traced(f, jnp.ones(3), {"a": jnp.ones(4), "b": jnp.ones((4, 2)), "c": jnp.ones(4)})
+    jaxpr, _ = trace(f, jnp.ones(3), {"a": jnp.ones(4), "b": jnp.ones((4, 2)), "c": jnp.ones(4)})
     (scan,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
     constants, carried = scan_sizes(scan)
     shapes = [shape_of(atom) for atom in scan.invars]
@@ -122,28 +122,28 @@ def test_layouts_follow_reshapes_and_transposes(movement):
         if kind == "transpose":
             x, layout = x.transpose(argument), tuple(layout[a] for a in argument)
         else:
-            x, layout = x.reshape(argument), regrouped(layout, argument)
+            x, layout = x.reshape(argument), regroup(layout, argument)
     hypothesis.assume(layout is not None)
-    np.testing.assert_array_equal(arranged(jnp.asarray(x), layout, range(len(shape))), origin)
+    np.testing.assert_array_equal(arrange(jnp.asarray(x), layout, range(len(shape))), origin)
     axes = tuple(range(len(shape)))
-    np.testing.assert_array_equal(arranged(jnp.asarray(x), layout, axes[::-1]), origin.transpose(axes[::-1]))
+    np.testing.assert_array_equal(arrange(jnp.asarray(x), layout, axes[::-1]), origin.transpose(axes[::-1]))
 
 
 def test_what_layouts_cannot_tell():
-    assert regrouped(whole((2, 3)), (3, 2)) is None
-    assert regrouped(whole((4, 6)), (8, 3)) == regrouped(regrouped(whole((4, 6)), (4, 2, 3)), (8, 3))
+    assert regroup(whole((2, 3)), (3, 2)) is None
+    assert regroup(whole((4, 6)), (8, 3)) == regroup(regroup(whole((4, 6)), (4, 2, 3)), (8, 3))
     for f in (lambda x: jnp.broadcast_to(x[None], (2, 3, 4)), lambda x: x[:2], jnp.sin):
-        (eqn, *rest) = traced(f, jnp.ones((3, 4)))[0].jaxpr.eqns
-        layout = moved(eqn, whole((3, 4)))
+        (eqn, *rest) = trace(f, jnp.ones((3, 4)))[0].jaxpr.eqns
+        layout = move(eqn, whole((3, 4)))
         for later in rest:
-            layout = None if layout is None else moved(later, layout)
+            layout = None if layout is None else move(later, layout)
         assert layout is None
         assert shape_of(eqn.invars[0]) == (3, 4)
 
 
 def test_sums_over_axes_of_no_part():
     layout = whole((2, 3))
-    summed = arranged(jnp.arange(6.0).reshape(2, 3), layout, [1])
+    summed = arrange(jnp.arange(6.0).reshape(2, 3), layout, [1])
     np.testing.assert_array_equal(summed, [3, 5, 7])
-    kept = arranged(jnp.ones((1, 3, 5)), layout, [0, 1])
+    kept = arrange(jnp.ones((1, 3, 5)), layout, [0, 1])
     assert kept.shape == (1, 3, 5)

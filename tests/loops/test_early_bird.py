@@ -152,5 +152,5 @@ def test_bad_input():
     ):
         with pytest.raises(InputError, match=words):
             call()
-    with pytest.raises(StructureError, match="has not the structure"):
+    with pytest.raises(StructureError, match="does not have the structure"):
         early_bird.update(state, {"w": mask})

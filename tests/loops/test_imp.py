@@ -178,9 +178,9 @@ def test_a_store_resumes_to_the_same_bits_without_training_again(tmp_path, rewin
         assert equal((a.ticket, a.trained), (b.ticket, b.trained))
     assert equal(tickets.load(store.path(2)).mask, unbroken[2].ticket.mask)
     assert equal(tickets.rewind(tickets.load(store.path(2))), tickets.rewind(unbroken[2].ticket))
-    assert equal(store.trained(2, like=start), (unbroken[2].trained.params, unbroken[2].trained.state))
+    assert equal(store.load_trained(2, like=start), (unbroken[2].trained.params, unbroken[2].trained.state))
     with pytest.raises(CheckpointError, match="level_003: no such directory"):
-        store.trained(3, like=start)
+        store.load_trained(3, like=start)
 
 
 def test_a_store_of_another_search_is_refused(tmp_path):
@@ -210,7 +210,7 @@ def test_bad_densities_are_refused_before_any_training():
         ((1.0, 1.5), "1.5 is not a fraction"),
         ((1.0, float("nan")), "nan is not a fraction"),
         ((0.5, 0.8), r"densities\[1\]=0.8 is above"),
-        ((1.0, {"a": 0.5}), "densities has not the structure"),
+        ((1.0, {"a": 0.5}), "densities does not have the structure"),
     ]:
         train = Train()
         with pytest.raises(InputError, match=words):
@@ -245,7 +245,7 @@ def test_the_minimum_holds_in_every_layer_and_the_total_is_exact():
     assert equal(mask, loops.prune_by(minimum=17)(scaled, full, 0.1, key=KEY))
     smaller = loops.prune_by(minimum=17)(params, mask, 0.08, key=KEY)
     assert kept(smaller)["b"] == 17
-    with pytest.raises(InputError, match="asks for 51 units, more than the 48"):
+    with pytest.raises(InputError, match="needs 51 units, more than the 48"):
         loops.prune_by(minimum=17)(params, full, 0.05, key=KEY)
     with pytest.raises(InputError, match="minimum=3"):
         loops.prune_by(minimum=3, scope=scopes.leaf())

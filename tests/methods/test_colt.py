@@ -191,7 +191,7 @@ def test_bad_input():
         ),
         ("partitions=4 must divide the 6", lambda: partition(y, y, partitions=4, classes=6)),
         ("between 0 and 2", lambda: partition(y, y, partitions=3, classes=3)),
-        ("no example of one of 2 parts", lambda: partition(y, y, partitions=2, classes=12)),
+        ("no example for one of the 2 parts", lambda: partition(y, y, partitions=2, classes=12)),
     ):
         with pytest.raises(InputError, match=words):
             call()

@@ -96,7 +96,7 @@ def test_a_minimum():
         ("size=1.5 is not a fraction", lambda: draw_subsets(2, 5, 1.5, key=KEY)),
         ("key is a int", lambda: draw_subsets(2, 5, key=0)),
         (r"correct has shape \(30, 5\), but included \(30, 12\)", lambda: memorisation(CORRECT_TEST, INCLUDED)),
-        ("correct_test is of 29 models, but included of 30", lambda: influence(CORRECT_TEST[1:], INCLUDED)),
+        ("correct_test has 29 models, but included has 30", lambda: influence(CORRECT_TEST[1:], INCLUDED)),
         ("included has dtype int", lambda: memorisation(CORRECT, INCLUDED.astype(int))),
         (r"included has shape \(12,\)", lambda: memorisation(CORRECT, INCLUDED[0])),
         ("minimum=-1 must be a whole number", lambda: influence(CORRECT_TEST, INCLUDED, minimum=-1)),

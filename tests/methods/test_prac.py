@@ -33,7 +33,7 @@ HISTORIES = [[1, 1, 1], [1, 0, 1], [0, 0, 0], [], [0, 1, 1], [1, 0, 0]]
 
 
 def found(round_, dense=(0, 0, 0, 0, 0, 0), sparse=(0, 0, 0, 0, 0, 0)):
-    return prac.Found(round_, statistics(HISTORIES), jnp.array(dense), jnp.array(sparse))
+    return prac.Outcome(round_, statistics(HISTORIES), jnp.array(dense), jnp.array(sparse))
 
 
 def rows(subset):
@@ -59,7 +59,7 @@ def test_what_the_ticket_sees_differently_joins_from_the_second_round_on():
 
 
 def test_an_empty_hard_set_stays_empty_and_a_floor_fills_it_with_the_hardest_seen():
-    easy = prac.Found(0, statistics([[1, 1], [1, 1], [1, 1], []]), jnp.zeros(4, int), jnp.zeros(4, int))
+    easy = prac.Outcome(0, statistics([[1, 1], [1, 1], [1, 1], []]), jnp.zeros(4, int), jnp.zeros(4, int))
     assert rows(prac.prac_set(easy)) == []
     assert rows(prac.prac_set(easy, minimum=0.3)) == [1, 2]  # ⌈1.2⌉, and their EL2N rises with the row
     differently = easy._replace(round=1, sparse=jnp.array([1, 0, 0, 0]))
@@ -78,7 +78,7 @@ def test_an_empty_hard_set_stays_empty_and_a_floor_fills_it_with_the_hardest_see
     ],
 )
 def test_a_mask_has_settled_after_five_small_distances_that_follow_a_large_one(distances, stop):
-    state, stopped = prac.settling(), None
+    state, stopped = prac.init_settling(), None
     for number, distance in enumerate(distances, 1):
         state, settled = jax.jit(prac.settle)(state, distance)
         stopped = number if stopped is None and settled else stopped
@@ -135,19 +135,19 @@ def test_a_search_prunes_rewinds_and_trains_on_its_sets():
     rounds = unbroken()
     assert rounds[0].subset.all()
     for before, after in itertools.pairwise(rounds):
-        assert (after.subset == prac.prac_set(before.found, minimum=0.2)).all()
+        assert (after.subset == prac.prac_set(before.outcome, minimum=0.2)).all()
         assert after.level.trained.metrics["examples"] == int(after.subset.sum()) >= 0.2 * EXAMPLES
-        assert (data_pruning.forgetting(after.found.statistics)[~after.subset] == -1).all()
+        assert (data_pruning.forgetting(after.outcome.statistics)[~after.subset] == -1).all()
         assert not masks.difference(after.ticket.mask, before.ticket.mask)["kernel"].any()
     for number, each in enumerate(rounds, 1):
         assert int(each.ticket.mask["kernel"].sum()) == round(0.8**number * 18)
         np.testing.assert_array_equal(each.ticket.params["kernel"], problem()["ticket"].params["kernel"])
         epochs, size = each.cost
         assert 1 <= epochs <= prac.allowed_epochs(PLAN.epochs, size, EXAMPLES)
-        seen = each.found.statistics.seen
+        seen = each.outcome.statistics.seen
         assert (seen == epochs * each.subset).all()  # each example of the set once an epoch
-    assert all(r.found.dense is rounds[0].found.sparse for r in rounds)
-    assert any((r.found.sparse != r.found.dense).any() for r in rounds)
+    assert all(r.outcome.dense is rounds[0].outcome.sparse for r in rounds)
+    assert any((r.outcome.sparse != r.outcome.dense).any() for r in rounds)
 
 
 def test_on_all_examples_to_the_end_it_is_iterative_pruning():
@@ -211,7 +211,7 @@ def test_rounds_start_from_early_weights_which_round_0_passes():
         subset=jnp.ones(EXAMPLES, bool),
     )
     assert rounds[0].cost == first.cost
-    jax.tree.map(np.testing.assert_array_equal, rounds[0].found, first.found)
+    jax.tree.map(np.testing.assert_array_equal, rounds[0].outcome, first.outcome)
     np.testing.assert_array_equal(rounds[0].ticket.mask["kernel"], first.ticket.mask["kernel"])
     for each in rounds:
         np.testing.assert_array_equal(each.ticket.params["kernel"], early.params["kernel"])
@@ -242,7 +242,7 @@ def test_the_best_epoch_predicts():
     after_one = given["fit"](
         tickets.rewind(given["ticket"]), state, given["ticket"].mask, train_key, step=0, steps=5, subset=everything
     )
-    np.testing.assert_array_equal(first.found.sparse, given["predict"](after_one.params, None))
+    np.testing.assert_array_equal(first.outcome.sparse, given["predict"](after_one.params, None))
 
 
 @pytest.mark.slow

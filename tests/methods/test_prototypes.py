@@ -158,7 +158,7 @@ ROW = jnp.zeros(40, int)
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        ("k=41 clusters of 40 examples", lambda: prototypes.kmeans(X, 41, key=KEY)),
+        ("k=41 is more than the 40 examples", lambda: prototypes.kmeans(X, 41, key=KEY)),
         ("k=0 must be a whole number", lambda: prototypes.self_supervised(X, 0, key=KEY)),
         ("steps=-1 must be a whole number", lambda: prototypes.kmeans(X, 2, key=KEY, steps=-1)),
         ("key is a int", lambda: prototypes.kmeans(X, 2, key=0)),
@@ -171,7 +171,7 @@ ROW = jnp.zeros(40, int)
         ("labels has dtype float32", lambda: prototypes.supervised(X, X[:, 0], classes=4)),
         (r"members lie in 1 … 1", lambda: prototypes.prototype_distance(X, X[:1], ROW + 1)),
         (r"prototypes has shape \(4, 2\); pass \(k, 3\)", lambda: prototypes.prototype_distance(X, X[:4, :2], ROW)),
-        ("centroids are 40, more than the 4 examples", lambda: prototypes.lloyd(X[:4], X)),
+        ("centroids has 40 rows, more than the 4 examples", lambda: prototypes.lloyd(X[:4], X)),
     ],
 )
 def test_bad_input(words, wrong):

@@ -187,7 +187,7 @@ def test_errors():
         "group=0": {"group": 0},
         "damping=0": {"damping": 0},
         "generator": {"batches": (b for b in [x])},
-        "holds none": {"batches": []},
+        "batches is empty": {"batches": []},
         "never multiplied": {"params": params | {"v": jnp.ones((2, 2))}, "where": {"w": True, "v": True}},
     }
     for message, changed in calls.items():

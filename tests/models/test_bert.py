@@ -84,7 +84,7 @@ def small(tmp_path, monkeypatch):
 
     sizes = {"_LAYERS": LAYERS, "_HEADS": HEADS, "_WIDTH": 12, "_VOCABULARY": 20}
     for name, value in sizes.items():
-        monkeypatch.setattr(f"jaxticket.models.pretrained.{name}", value)
+        monkeypatch.setattr(f"jaxticket.models._pretrained.{name}", value)
     arrays = checkpoint(np.random.default_rng(0), vocabulary=20, width=12, context=8, layers=LAYERS)
     save_file(arrays, tmp_path / "model.safetensors")
     return tmp_path, arrays
@@ -113,7 +113,7 @@ def test_another_file_is_refused(small):
     from safetensors.numpy import save_file
 
     folder, arrays = small
-    with pytest.raises(InputError, match=r"empty/model\.safetensors is no file"):
+    with pytest.raises(InputError, match=r"empty/model\.safetensors is not a file"):
         models.minilm(folder / "empty")
     for broken in ({k: a for k, a in arrays.items() if "layer.1" not in k}, {k: a[:5] for k, a in arrays.items()}):
         save_file(broken, folder / "model.safetensors")

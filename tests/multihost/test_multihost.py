@@ -126,7 +126,7 @@ def test_a_ticket_of_four_processes_loads_on_one_device_and_on_eight(run):
     assert spread.params["hidden1"]["kernel"].sharding.is_equivalent_to(by_row, 2)
     for loaded in (ticket, spread):
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), loaded, expected)
-    level = Store(saved / "imp").trained(2, like=jt.load(saved / "imp/level_002"))
+    level = Store(saved / "imp").load_trained(2, like=jt.load(saved / "imp/level_002"))
     assert np.isfinite(np.asarray(level[0]["output"]["kernel"])).all()
 
 

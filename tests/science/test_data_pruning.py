@@ -187,7 +187,7 @@ def test_a_teacher_of_all_examples_helps_where_few_are_kept():
         def accuracy(weight):
             logits = lambda params, state, batch, key: (digits.apply(params, batch[0]), state)
             options = {"labels": lambda batch: batch[1], "temperature": 4.0, "weight": weight}
-            loss = training.distilled(logits, lambda batch: batch[2], **options)
+            loss = training.distill(logits, lambda batch: batch[2], **options)
             return digits.accuracy(trained(loss, data, params, key), test)
 
         return jax.vmap(accuracy)(jnp.array([0.0, 0.9]))

@@ -218,7 +218,7 @@ def test_a_ticket_of_two_percent_and_its_dense_parent():
     parents = jax.vmap(lambda p: digits.apply(p, IMAGES))(params)
     ours = lambda params, state, batch, key: (digits.apply(params, batch[0]), state)
     options = {"labels": lambda batch: batch[1], "temperature": 2.0, "weight": 0.5}
-    distilled = training.distilled(ours, lambda batch: batch[2], **options)
+    distilled = training.distill(ours, lambda batch: batch[2], **options)
     plain = lambda params, state, batch, key: loss(params, state, batch[:2], key)
 
     @functools.partial(jax.jit, static_argnames="own")

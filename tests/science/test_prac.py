@@ -88,7 +88,7 @@ def test_what_is_forgotten_is_hard_for_another_network_early_in_its_training():
             digits.init(key), None, begin(seed).mask, key, step=0, steps=2 * EXAMPLES // digits.BATCH, opt_state=None
         )
         hardness = data_pruning.el2n(digits.apply(early.params, TRAIN[0]), TRAIN[1])
-        events = data_pruning.forgetting(rounds[0].found.statistics)
+        events = data_pruning.forgetting(rounds[0].outcome.statistics)
         correlations.append(float(stats.spearmanr(events, hardness).statistic))
     found = diagnostics.interval(correlations)
     print(f"Spearman of forgetting and early EL2N of another network: {found.mean:.2f} ± {found.half_width:.2f}")

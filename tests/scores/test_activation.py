@@ -269,7 +269,7 @@ def _channel_order(name):
 def test_errors(factory):
     with pytest.raises(InputError, match="generator"):
         factory(apply, (x for x in BATCHES))
-    with pytest.raises(InputError, match="batches holds none"):
+    with pytest.raises(InputError, match="batches is empty"):
         factory(apply, [])(PARAMS)
 
 

@@ -121,7 +121,7 @@ def test_errors():
         fpgm(KERNEL, axis=5)
     with pytest.raises(InputError, match="regular expression"):
         scores.slimming(("(", ""))
-    with pytest.raises(NoMatchError, match="knows no kernel"):
+    with pytest.raises(NoMatchError, match="matches no kernel"):
         scores.slimming(("nothing", "scale"))(PARAMS)
     with pytest.raises(NoMatchError, match="'block/gone/scale', the scale of 'block/conv/kernel'"):
         scores.slimming(("conv/kernel", "gone/scale"))(PARAMS)

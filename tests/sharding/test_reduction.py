@@ -102,7 +102,7 @@ def test_trainings_with_batch_norm_end_in_the_same_bits():
     [
         ({"reduction": "mean"}, "reduction='mean' must be one of any, fixed"),
         ({"reduction": "fixed"}, r'reduction="fixed" needs mesh='),
-        ({"mesh": make_mesh(2), "axis": "batch"}, r"axis='batch' is not one of the mesh, \['data'\]"),
+        ({"mesh": make_mesh(2), "axis": "batch"}, r"axis='batch' is not an axis of the mesh, which has \['data'\]"),
         ({"mesh": make_mesh(2), "reduction": "fixed", "shards": 6}, "shards=6 must be a power of 2"),
         ({"mesh": make_mesh(4), "reduction": "fixed", "shards": 2}, "shards=2 must be a power of 2 that 4 devices"),
     ],

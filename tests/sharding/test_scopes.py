@@ -9,10 +9,10 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from tests.test_sharding import PLANS, SPECS, equal, kernels, make_mesh, make_params, make_shardings
 
 import jaxticket as jt
 from jaxticket import scopes, scores
+from tests.sharding.test_state import PLANS, SPECS, equal, kernels, make_mesh, make_params, make_shardings
 
 POINTWISE = {
     "magnitude": scores.magnitude,

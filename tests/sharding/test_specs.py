@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_by_name():
         sharding.fsdp(params, mesh, axis="rows")
     with pytest.raises(InputError, match="minimum=-1 must not be negative"):
         sharding.fsdp(params, mesh, minimum=-1)
-    with pytest.raises(InputError, match="axis='tensor' is used by over already"):
+    with pytest.raises(InputError, match="axis='tensor' is already used by over"):
         sharding.fsdp(params, mesh, axis="tensor", minimum=0, over=tensor(RULES))
     with pytest.raises(StructureError, match="over"):
         sharding.fsdp(params, mesh, over={"in": NamedSharding(mesh, P())})

@@ -26,7 +26,7 @@ def expected(student, teacher, labels, temperature, weight):
 def make(temperature=4.0, weight=0.9, teacher=lambda batch: batch[1]):
     """The ticket's logits are its parameters times the batch's; the state counts its steps."""
     ours = lambda params, state, batch, key: (params * batch[0], state + 1)
-    return training.distilled(ours, teacher, labels=lambda batch: batch[2], temperature=temperature, weight=weight)
+    return training.distill(ours, teacher, labels=lambda batch: batch[2], temperature=temperature, weight=weight)
 
 
 BATCH = (jnp.asarray(STUDENT, jnp.float32), jnp.asarray(TEACHER, jnp.float32), jnp.asarray(LABELS))
@@ -80,7 +80,7 @@ def test_a_ticket_learns_from_its_dense_parent():
     x = jax.random.normal(jax.random.key(0), (64, 4))
     parent = {"kernel": jnp.diag(jnp.array([3.0, -3.0, 3.0, 0.0]))}
     logits = lambda params, state, batch, key: (batch[0] @ params["kernel"], state)
-    loss = training.distilled(
+    loss = training.distill(
         logits, lambda batch: batch[0] @ parent["kernel"], labels=lambda batch: batch[1], temperature=4.0, weight=1.0
     )
     options = {"learning_rate": optax.constant_schedule(0.5), "batch_size": 16, "optimizer": optax.sgd}

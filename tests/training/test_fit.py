@@ -276,7 +276,7 @@ def test_nan_names_the_replicate_that_diverged():
 
 def test_nan_is_skipped_and_counted():
     bad = 7
-    skipping = training.nonfinite.skipping(recipe(data=(X.at[bad].set(jnp.nan), Y)))
+    skipping = training.nonfinite.skip(recipe(data=(X.at[bad].set(jnp.nan), Y)))
     train = training.train_fn(training.fit(skipping, on_nan="skip"), steps=30)
     trained = train(start(), jnp.int32(0), MASK, KEY, step=0, opt_state=None)
     drawn = sum(bad in np.asarray(skipping.order(epoch, key=KEY))[:48] for epoch in range(5))
@@ -288,7 +288,7 @@ def test_nan_is_skipped_and_counted():
 @pytest.mark.slow
 def test_skipping_gives_up_after_ten_steps_in_a_row():
     with pytest.raises(DivergedError, match=r"not finite at step 24; .* on_nan=record"):
-        run(training.fit(training.nonfinite.skipping(broken_at(8)), on_nan="skip"), steps=30)
+        run(training.fit(training.nonfinite.skip(broken_at(8)), on_nan="skip"), steps=30)
 
 
 def test_checkpoints_are_not_due_all_the_time(tmp_path):

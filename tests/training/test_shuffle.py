@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxticket.training._shuffle import shuffled
+from jaxticket.training._shuffle import shuffle
 
 DRAWS = 6_000
 
@@ -15,7 +15,7 @@ DRAWS = 6_000
 def _many(n: int, seed: int = 0) -> np.ndarray:
     """[DRAWS, n]: a permutation a row."""
     keys = jax.random.split(jax.random.key(seed), DRAWS)
-    return np.asarray(jax.jit(jax.vmap(lambda key: shuffled(key, n)))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: shuffle(key, n)))(keys))
 
 
 def _excess(counts: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def _excess(counts: np.ndarray) -> float:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 60_000])
 def test_every_example_once(n):
-    order = shuffled(jax.random.key(n), n)
+    order = shuffle(jax.random.key(n), n)
     assert order.dtype == jnp.int32
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
 

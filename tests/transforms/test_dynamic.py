@@ -347,9 +347,9 @@ def test_densities_are_hyperparameters():
         (lambda: jt.ac_dc(0.1, steps=10, compress=(0.5, 0.4), decompress=(0.45,)), "take turns"),
         (lambda: jt.iss_p(0.1, stop=10, rate=1.5), "rate=1.5"),
         (lambda: jt.iss_p(0.1, stop=-1), "step=-1"),
-        (lambda: transforms.averaged(jt.start(scores.magnitude, 0.5), decay=1.0), "decay=1.0"),
+        (lambda: transforms.average_gradients(jt.start(scores.magnitude, 0.5), decay=1.0), "decay=1.0"),
         (
-            lambda: transforms.averaged(transforms.averaged(jt.start(scores.magnitude, 0.5))),
+            lambda: transforms.average_gradients(transforms.average_gradients(jt.start(scores.magnitude, 0.5))),
             "observes gradients by itself",
         ),
         (lambda: jt.granet(0.1, stop=10, steps=0), "steps=0"),

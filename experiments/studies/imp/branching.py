@@ -60,7 +60,7 @@ def _train(
     ticket = dataclasses.replace(point, mask=mask, opt_state=None)
     keys = keys_of(search.seed, index)
     key = jax.random.fold_in(jax.random.fold_in(keys.reinit, zlib.crc32(variant.name.encode())), level)
-    before = variants.SearchedLevel(ticket, lambda: store.trained(max(level - 1, 0), like=point))
+    before = variants.SearchedLevel(ticket, lambda: store.load_trained(max(level - 1, 0), like=point))
     problem = problem_of(variant.search)
     train_key, _ = loops.level_keys(level, key=keys.search)  # the examples come in the ticket's order
     (trained,) = train_levels(

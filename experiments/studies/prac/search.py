@@ -105,7 +105,7 @@ def lab(config: Config, **looks: Any) -> Lab:
     """Return network and data, and the trainings on parts of them; `looks` are checkpoint and progress."""
     basis = problems.basis(config)
     apart = problems.place(config, basis.model, 1)
-    placement = apart if apart.each == "sequence" else None
+    placement = apart if apart.batching == "sequence" else None
     whole = steps(config, len(basis.dataset.train.y))
     require(config.rewind_step < whole, config, "rewind_step", f"below the {whole} steps of a training")
     if config.sets_from is not None:  # raises now, not after a round, if they are of other examples
@@ -192,7 +192,7 @@ def _search(
     costs, free, classes = [], [examples], list[int]()
     for each in prac.prac(shared.fit, seed.begin, plan, **options):
         costs.append(each.cost)
-        free.append(int(prac.prac_set(each.found, threshold=config.threshold).sum()))
+        free.append(int(prac.prac_set(each.outcome, threshold=config.threshold).sum()))
         classes = np.bincount(np.asarray(train.y)[np.asarray(each.subset)]).tolist()
         if arm == "prac":
             file = sets.file(seed.run, seed.number, each.level.index)

@@ -18,7 +18,7 @@ def choosers(
     """Return for each arm its choice among so many examples; random subsets have these sizes, one a round."""
     rule = functools.partial(prac.prac_set, threshold=threshold, minimum=minimum)
 
-    def random_subset(prior: prac.Found) -> jax.Array:
+    def random_subset(prior: prac.Outcome) -> jax.Array:
         return data_pruning.random_subset(examples, sizes[prior.round + 1], key=jax.random.fold_in(key, prior.round))
 
     return {

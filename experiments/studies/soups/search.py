@@ -82,7 +82,7 @@ def _train_soup(config: Config, shared: Lab, trainer: Trainer) -> TrainAllFn:
         mixed = []
         for start, of_seed in zip(starts, zip(*trained, strict=True), strict=True):
             given = soups.in_turn([as_trained(member) for member in of_seed])
-            mix = soups.souped(given, merge=merge, measure=measure)
+            mix = soups.soup_train(given, merge=merge, measure=measure)
             mixed.append(mix(*start[:4], step=start.step, opt_state=start.opt_state))
         return mixed
 

@@ -1,6 +1,6 @@
-"""Controls: what a winning ticket is compared with. Each makes another ticket of a ticket.
+"""Controls, with which a winning ticket is compared. Each makes another ticket of a ticket.
 
-Its training is the ticket's: the step stays, and so do the learning rates that a schedule gives from there.
+A control is trained as the ticket is: the step stays, and so do the learning rates that a schedule gives from there.
 """
 
 from jaxticket.loops.branches._others import rewinding_sweep, transfer

@@ -1,4 +1,4 @@
-"""The same mask elsewhere: at other rewind points, or for another task."""
+"""Controls with the same mask elsewhere: at other rewind points, or for another task."""
 
 import dataclasses
 import itertools
@@ -16,29 +16,36 @@ from jaxticket.typing import Filter, Key
 
 
 def rewinding_sweep(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequence[int], key: Key) -> Iterator[Ticket]:
-    """The ticket's mask over the weights of each of these steps of one training: how late must one rewind?
+    """Yield tickets with the same mask over the weights of each of these steps of one training.
 
-    Trains `start`, once and no further than the last step, and yields a ticket at each, with the parameters, model
-    state and step of that point and a fresh optimizer (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket
-    Hypothesis", 2020).
+    They show how late one must rewind. `start` is trained once, up to the last step. The ticket at each step has the
+    parameters, model state and step of that point and a fresh optimizer (Frankle et al., "Linear Mode Connectivity and
+    the Lottery Ticket Hypothesis", 2020).
 
     Args:
-      start: the dense network at step 0. key: gives its order of the data, the key of the search's early training.
-      fit: trains it, as `training.fit` does. steps: rewind points, rising; 0 is the initialisation.
+      ticket: the ticket that gives the mask.
+      start: the dense network at step 0.
+      fit: trains it, as `training.fit` does.
+      steps: rewind points, rising; 0 is the initialisation.
+      key: the key of the search's early training, which gives the order of the data.
+
+    Yields:
+      A ticket for each step.
 
     Raises:
       InputError: steps that are negative or do not rise, or a start that is not at step 0.
       StructureError: a start of another structure.
 
-    >>> import jax
-    >>> from jaxticket.training import Fitted
-    >>> def fit(params, state, mask, key, *, step, steps, opt_state):
-    ...     return Fitted(jax.tree.map(lambda p: p + steps, params), state, opt_state, 0.0)
-    >>> start = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, True])})
-    >>> ticket = dataclasses.replace(start, mask={"w": jnp.array([True, False])})
-    >>> sweep = rewinding_sweep(ticket, start, fit, steps=[0, 10, 30], key=jax.random.key(0))
-    >>> [(point.step, float(point.params["w"][0])) for point in sweep]
-    [(0, 0.0), (10, 10.0), (30, 30.0)]
+    Examples:
+      >>> import jax
+      >>> from jaxticket.training import Fitted
+      >>> def fit(params, state, mask, key, *, step, steps, opt_state):
+      ...     return Fitted(jax.tree.map(lambda p: p + steps, params), state, opt_state, 0.0)
+      >>> start = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, True])})
+      >>> ticket = dataclasses.replace(start, mask={"w": jnp.array([True, False])})
+      >>> sweep = rewinding_sweep(ticket, start, fit, steps=[0, 10, 30], key=jax.random.key(0))
+      >>> [(point.step, float(point.params["w"][0])) for point in sweep]
+      [(0, 0.0), (10, 10.0), (30, 30.0)]
     """
     check_structure("start.params", start.params, "ticket.params", ticket.params)
     if any(step < 0 for step in steps) or any(not a < b for a, b in itertools.pairwise(steps)):
@@ -49,21 +56,32 @@ def rewinding_sweep(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequenc
 
 
 def transfer(ticket: Ticket, init: InitFn, *, key: Key, redraw: Filter | None = None) -> Ticket:
-    """The ticket for another data set: its mask and weights, but for the leaves that do not fit there.
+    """Return the ticket for another data set: its mask and weights, except the leaves that do not fit there.
 
-    Leaves that `redraw` chooses, such as the output layer where the classes differ, come from `init(key)`, whole: their
-    mask, if they have one, is full. Model state is `init`'s, since statistics of other data mislead; the step stays,
-    the optimizer is fresh. For another optimizer alone, on the same data, only that matters:
-    dataclasses.replace(ticket, opt_state=None). After Morcos et al., "One ticket to win them all" (2019).
+    After Morcos et al., "One ticket to win them all" (2019). Model state is `init`'s, since statistics of other data
+    mislead; the step stays, the optimizer is fresh. For another optimizer alone, on the same data, only that matters:
+    dataclasses.replace(ticket, opt_state=None).
 
-    Raises StructureError if init makes another structure, or another shape of a leaf that is not redrawn, and
-    NoMatchError if `redraw` matches nothing.
+    Args:
+      ticket: the ticket.
+      init: key -> parameters and model state of the network for the other data set.
+      key: a typed PRNG key.
+      redraw: the leaves, such as the output layer where the classes differ, that come from `init(key)` whole: their
+        mask, if they have one, is full.
 
-    >>> import jax
-    >>> ticket = Ticket({"out": jnp.zeros(3), "w": jnp.ones(2)}, {"out": None, "w": jnp.array([True, False])})
-    >>> init = lambda key: ({"out": jnp.zeros(5), "w": jnp.zeros(2)}, None)
-    >>> transfer(ticket, init, key=jax.random.key(0), redraw=filters.match("^out$")).params
-    {'out': Array([0., 0., 0., 0., 0.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
+    Returns:
+      The new ticket.
+
+    Raises:
+      StructureError: `init` makes another structure, or another shape of a leaf that is not redrawn.
+      NoMatchError: `redraw` matches nothing.
+
+    Examples:
+      >>> import jax
+      >>> ticket = Ticket({"out": jnp.zeros(3), "w": jnp.ones(2)}, {"out": None, "w": jnp.array([True, False])})
+      >>> init = lambda key: ({"out": jnp.zeros(5), "w": jnp.zeros(2)}, None)
+      >>> transfer(ticket, init, key=jax.random.key(0), redraw=filters.match("^out$")).params
+      {'out': Array([0., 0., 0., 0., 0.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
     """
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
@@ -86,6 +104,6 @@ def _points(ticket: Ticket, start: Ticket, fit: FitFn, *, steps: Sequence[int], 
         if step > at:
             fitted = fit(params, state, start.mask, key, step=at, steps=step - at, opt_state=opt_state)
             params, state, opt_state, at = fitted.params, fitted.state, fitted.opt_state, step
-        # Copies: `fit` may donate these buffers when it goes on.
+        # Copies: `fit` may donate these buffers when it continues.
         point = dataclasses.replace(ticket, params=copy(params), state=copy(state))
         yield dataclasses.replace(point, step=step, opt_state=None)

@@ -15,32 +15,48 @@ from jaxticket.typing import Density, Key, Mask, Scores
 
 
 def random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
-    """The same weights under a mask shuffled within each leaf: is it the densities of the layers alone that win?
+    """Shuffle the mask within each leaf: the control for the densities of the layers alone.
 
-    Each leaf keeps exactly as many units as before, any set of them as likely as any other; the control 'layer-wise
-    random pruning' of Frankle et al., "Stabilizing the Lottery Ticket Hypothesis" (2019).
+    Each leaf keeps exactly as many units as before, any set of them as likely as any other. It is the control
+    'layer-wise random pruning' of Frankle et al., "Stabilizing the Lottery Ticket Hypothesis" (2019).
 
-    >>> import jax, jax.numpy as jnp
-    >>> ticket = Ticket({"w": jnp.arange(8.0)}, {"w": jnp.arange(8) < 3})
-    >>> int(random_ticket(ticket, key=jax.random.key(0)).mask["w"].sum())
-    3
+    Args:
+      ticket: the ticket.
+      key: a typed PRNG key.
+
+    Returns:
+      The control.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> ticket = Ticket({"w": jnp.arange(8.0)}, {"w": jnp.arange(8) < 3})
+      >>> int(random_ticket(ticket, key=jax.random.key(0)).mask["w"].sum())
+      3
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=_reselect(ticket.mask, _noise(ticket.mask, key), scopes.leaf()))
 
 
 def global_random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
-    """The same weights under a mask shuffled over all leaves together: is it the total density alone that wins?
+    """Shuffle the mask over all leaves together: the control for the total density alone.
 
-    Exactly as many entries of the mask stay as before, any set of them as likely as any other, so that all layers
-    come out about equally dense and small ones may collapse (`diagnostics.layer_collapse` tells). Entries of a mask
-    that broadcasts, such as channels, are shuffled as units. The optimizer is fresh. The 'global' shuffle of open_lth
+    Exactly as many entries of the mask stay as before, any set of them as likely as any other. So all layers come out
+    about equally dense, and small ones may collapse (see `diagnostics.layer_collapse`). Entries of a mask that
+    broadcasts, such as channels, are shuffled as units. The optimizer is fresh. It is the 'global' shuffle of open_lth
     (Frankle et al., 2020).
 
-    >>> import jax, jax.numpy as jnp
-    >>> ticket = Ticket({"a": jnp.ones(6), "b": jnp.ones(2)}, {"a": jnp.arange(6) < 1, "b": jnp.arange(2) < 2})
-    >>> int(sum(leaf.sum() for leaf in global_random_ticket(ticket, key=jax.random.key(0)).mask.values()))
-    3
+    Args:
+      ticket: the ticket.
+      key: a typed PRNG key.
+
+    Returns:
+      The control.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> ticket = Ticket({"a": jnp.ones(6), "b": jnp.ones(2)}, {"a": jnp.arange(6) < 1, "b": jnp.arange(2) < 2})
+      >>> int(sum(leaf.sum() for leaf in global_random_ticket(ticket, key=jax.random.key(0)).mask.values()))
+      3
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     shuffled = _reselect(ticket.mask, _noise(ticket.mask, key), scopes.tree())
@@ -48,30 +64,42 @@ def global_random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
 
 
 def inverted_mask(ticket: Ticket) -> Ticket:
-    """The same weights under the complement of the mask: exactly those that the ticket dropped.
+    """Complement the mask, so that exactly the weights remain that the ticket dropped.
 
     Its density is one minus the ticket's, so that below one half the control is the denser network. Where densities
     must match, as in the literature's inversions, see `inverted_scores`. The optimizer is fresh.
 
-    >>> inverted_mask(Ticket({"w": jnp.ones(3)}, {"w": jnp.array([True, False, False])})).mask
-    {'w': Array([False,  True,  True], dtype=bool)}
+    Examples:
+      >>> inverted_mask(Ticket({"w": jnp.ones(3)}, {"w": jnp.array([True, False, False])})).mask
+      {'w': Array([False,  True,  True], dtype=bool)}
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=masks.complement(ticket.mask), opt_state=None)
 
 
 def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.leaf()) -> Ticket:
-    """The same weights under a mask as dense that keeps the lowest scores: does the criterion rank weights at all?
+    """Keep the lowest scores, as many as the ticket keeps: the control for the criterion that ranks the weights.
 
-    The "small final" criterion of Zhou et al., "Deconstructing Lottery Tickets" (2019), if `scores` are the magnitudes
-    after training; the inversion of Frankle et al., "Pruning Neural Networks at Initialization" (2021), if they are
-    those of a criterion at initialisation. If they made the ticket, and it keeps at most half, the two share none. With
-    scopes.leaf() each leaf keeps as many as the ticket's; with scopes.tree() only the total is equal. Ties: the lower
-    flat index survives. The optimizer is fresh. Raises StructureError unless each score has the shape of its mask.
+    It is the "small final" criterion of Zhou et al., "Deconstructing Lottery Tickets" (2019), if `scores` are the
+    magnitudes after training. It is the inversion of Frankle et al., "Pruning Neural Networks at Initialization"
+    (2021), if they are those of a criterion at initialisation. If they made the ticket, and it keeps at most half, the
+    two share no weight. Of equal scores the lower flat index survives. The optimizer is fresh.
 
-    >>> ticket = Ticket({"w": jnp.ones(4)}, {"w": jnp.array([True, False, False, False])})
-    >>> inverted_scores(ticket, {"w": jnp.array([4.0, 3.0, 1.0, 2.0])}).mask
-    {'w': Array([False, False,  True, False], dtype=bool)}
+    Args:
+      ticket: the ticket.
+      scores: the scores, in the shapes of the mask.
+      scope: with scopes.leaf() each leaf keeps as many as the ticket's; with scopes.tree() only the total is equal.
+
+    Returns:
+      The control.
+
+    Raises:
+      StructureError: scores that do not have the shape of their mask.
+
+    Examples:
+      >>> ticket = Ticket({"w": jnp.ones(4)}, {"w": jnp.array([True, False, False, False])})
+      >>> inverted_scores(ticket, {"w": jnp.array([4.0, 3.0, 1.0, 2.0])}).mask
+      {'w': Array([False, False,  True, False], dtype=bool)}
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     check_structure("scores", scores, "ticket.mask", ticket.mask)
@@ -93,13 +121,14 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
 
 
 def dense(ticket: Ticket) -> Ticket:
-    """The whole network from the same weights, trained exactly as the ticket is: what does the mask cost?
+    """Keep the whole network, from the same weights and trained exactly as the ticket: the control for the mask's cost.
 
     The mask is full on the leaves that the ticket sparsifies; params, state and step stay, the optimizer is fresh.
     This is the reference for matching tickets (Frankle & Carbin, 2019).
 
-    >>> dense(Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, False])}, step=9)).mask
-    {'w': Array([ True,  True], dtype=bool)}
+    Examples:
+      >>> dense(Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, False])}, step=9)).mask
+      {'w': Array([ True,  True], dtype=bool)}
     """
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     return dataclasses.replace(ticket, mask=masks.full_like(ticket.mask), opt_state=None)
@@ -113,7 +142,7 @@ def _noise(mask: Mask, key: Key) -> Scores:
 
 
 def _reselect(mask: Mask, ranking: Scores, scope: Scope) -> Mask:
-    """As many entries as `mask` keeps, of each leaf or, if all compete, in total: those that rank highest."""
+    """Return the highest-ranked entries, as many as `mask` keeps in each leaf or, if all compete, in total."""
     kept = _tree.map_present(lambda m: int(jnp.sum(m)), mask)
     sizes = _tree.map_present(lambda m: m.size, mask)
     density: Density = _tree.map_present(lambda k, n: k / max(n, 1), kept, sizes)

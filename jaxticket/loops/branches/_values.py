@@ -11,19 +11,30 @@ from jaxticket._checks import check_alike, check_fits, check_key, check_structur
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Key, Params, PyTree
 
-InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as `Model.init` gives them
+InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as from `Model.init`
 
 
 def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
-    """The same mask over fresh weights: is it the structure alone that wins? (Frankle & Carbin, 2019)
+    """Keep the mask over fresh weights: the control for the structure alone (Frankle & Carbin, 2019).
 
-    `init(key)` gives parameters and model state, as `Model.init` does. The step stays, so that the control sees the
-    ticket's learning rates; the optimizer is fresh. Raises StructureError if init makes another structure.
+    The step stays, so that the control sees the ticket's learning rates; the optimizer is fresh.
 
-    >>> import jax, jax.numpy as jnp
-    >>> ticket = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, False])})
-    >>> random_reinit(ticket, lambda key: ({"w": jnp.ones(2)}, None), key=jax.random.key(0)).params
-    {'w': Array([1., 1.], dtype=float32)}
+    Args:
+      ticket: the ticket.
+      init: key -> parameters and model state, as `Model.init`.
+      key: a typed PRNG key.
+
+    Returns:
+      The control.
+
+    Raises:
+      StructureError: `init` makes another structure.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> ticket = Ticket({"w": jnp.zeros(2)}, {"w": jnp.array([True, False])})
+      >>> random_reinit(ticket, lambda key: ({"w": jnp.ones(2)}, None), key=jax.random.key(0)).params
+      {'w': Array([1., 1.], dtype=float32)}
     """
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
@@ -33,23 +44,35 @@ def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
 
 
 def sign_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
-    """`random_reinit` in which each sparsified weight has the ticket's sign: do mask and signs win without magnitudes?
+    """Keep the mask and the signs over fresh magnitudes: the control for mask and signs without magnitudes.
 
-    The variant "reinit, same sign" of Zhou et al., "Deconstructing Lottery Tickets" (2019), not their constant or
-    reshuffled one: magnitudes are those of `init(key)` (their code permutes the layer's own initial ones), signs those
-    at the rewind point (0 counts as positive). A symmetric initialisation keeps its distribution. Leaves that are not
-    sparsified and the model state are fresh too; the step stays, the optimizer is fresh. Raises StructureError if init
-    makes another structure or other shapes.
+    It is `random_reinit` in which each sparsified weight has the ticket's sign: the variant "reinit, same sign" of Zhou
+    et al., "Deconstructing Lottery Tickets" (2019), not their constant or reshuffled one. Magnitudes are those of
+    `init(key)` (their code permutes the layer's own initial ones), signs those at the rewind point (0 counts as
+    positive). A symmetric initialisation keeps its distribution. Leaves that are not sparsified and the model state are
+    fresh too; the step stays, the optimizer is fresh.
 
-    >>> import jax, jax.numpy as jnp
-    >>> ticket = Ticket({"w": jnp.array([-3.0, 4.0])}, {"w": jnp.array([True, False])})
-    >>> sign_reinit(ticket, lambda key: ({"w": jnp.array([0.1, -0.2])}, None), key=jax.random.key(0)).params
-    {'w': Array([-0.1,  0.2], dtype=float32)}
+    Args:
+      ticket: the ticket.
+      init: key -> parameters and model state, as `Model.init`.
+      key: a typed PRNG key.
+
+    Returns:
+      The control.
+
+    Raises:
+      StructureError: `init` makes another structure or other shapes.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> ticket = Ticket({"w": jnp.array([-3.0, 4.0])}, {"w": jnp.array([True, False])})
+      >>> sign_reinit(ticket, lambda key: ({"w": jnp.array([0.1, -0.2])}, None), key=jax.random.key(0)).params
+      {'w': Array([-0.1,  0.2], dtype=float32)}
     """
     fresh = random_reinit(ticket, init, key=key)
     check_alike("what init(key) returns", fresh.params, "ticket.params", ticket.params)
 
-    def signed(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
+    def take_sign(new: jax.Array, old: jax.Array, kept: jax.Array | None) -> jax.Array:
         return new if kept is None else jnp.where(old < 0, -jnp.abs(new), jnp.abs(new))
 
-    return dataclasses.replace(fresh, params=_tree.tree_map(signed, fresh.params, ticket.params, ticket.mask))
+    return dataclasses.replace(fresh, params=_tree.tree_map(take_sign, fresh.params, ticket.params, ticket.mask))

@@ -1,4 +1,4 @@
-"""Averages of networks, and what they need: one mask, and batch statistics of their own."""
+"""Averages of networks, with the mask that they share and batch statistics of their own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,17 +15,22 @@ from jaxticket.typing import Mask, Params, PyTree
 
 
 def soup(members: Params, mask: Mask, *, weights: jax.Array | None = None) -> Params:
-    """The average of members of one ticket, with exact zeros outside its mask.
+    """Return the average of members of one ticket, with exact zeros outside its mask.
 
     Args:
       members: parameters with a leading axis of members.
-      mask: what all of them keep to; with a leading axis too, it is the mask of each, and all must be equal.
+      mask: the mask of all members; with a leading axis too, it is the mask of each, and all must be equal.
       weights: (members,) as for `average`.
 
-    Raises InputError for members of different masks, whose average would be denser than any of them, and as `average`.
+    Returns:
+      The parameters of the soup.
 
-    >>> soup({"w": jnp.array([[1.0, 9.0], [3.0, 0.0]])}, {"w": jnp.array([True, False])})
-    {'w': Array([2., 0.], dtype=float32)}
+    Raises:
+      InputError: members of different masks, whose average would be denser than any of them; otherwise as `average`.
+
+    Examples:
+      >>> soup({"w": jnp.array([[1.0, 9.0], [3.0, 0.0]])}, {"w": jnp.array([True, False])})
+      {'w': Array([2., 0.], dtype=float32)}
     """
     check_structure("mask", mask, "members", members)
     check_mask("mask", mask)
@@ -37,19 +42,25 @@ def soup(members: Params, mask: Mask, *, weights: jax.Array | None = None) -> Pa
 
 
 def average(members: PyTree, weights: jax.Array | None = None) -> PyTree:
-    """Σ w_m x_m over the leading axis, in float32 or wider; leaves keep their dtype, integers are one member's.
+    """Return Σ w_m x_m over the leading axis, in float32 or wider; leaves keep their dtype, integers are one member's.
 
-    Equal members average to themselves, to the bit but for the sign of a zero, and members of weight 0 count in
-    nothing, even where they are not finite. Pure: weights may be traced, and another choice of them compiles nothing.
+    Equal members average to themselves, to the bit but for the sign of a zero. Members of weight 0 count in nothing,
+    even where they are not finite. It is pure: weights may be traced, and another choice of them compiles nothing.
 
     Args:
+      members: a pytree of arrays with a leading axis of members.
       weights: (members,) convex weights; equal ones by default.
 
-    Raises InputError for weights that are negative or do not add up to 1, StructureError for leaves of different
-    leading axes or a wrong number of weights.
+    Returns:
+      The average.
 
-    >>> average({"w": jnp.array([[1.0, 0.1], [3.0, 0.1]])})
-    {'w': Array([2. , 0.1], dtype=float32)}
+    Raises:
+      InputError: weights that are negative or do not add up to 1.
+      StructureError: leaves of different leading axes, or a wrong number of weights.
+
+    Examples:
+      >>> average({"w": jnp.array([[1.0, 0.1], [3.0, 0.1]])})
+      {'w': Array([2. , 0.1], dtype=float32)}
     """
     check_arrays("members", members)
     count = count_members(members)
@@ -67,18 +78,19 @@ def average(members: PyTree, weights: jax.Array | None = None) -> PyTree:
 
 
 def shared_mask(masks: Mask) -> Mask:
-    """The one mask of members whose masks, along a leading axis, are equal.
+    """Return the one mask of members whose masks, along a leading axis, are equal.
 
-    Raises InputError if they differ, naming the leaf and how much denser an average would be, and under jit, where the
+    Raises InputError if they differ, with the leaf and how much denser an average would be, and under jit, where the
     values are not known.
 
-    >>> shared_mask(jnp.array([[True, False], [True, False]]))
-    Array([ True, False], dtype=bool)
+    Examples:
+      >>> shared_mask(jnp.array([[True, False], [True, False]]))
+      Array([ True, False], dtype=bool)
     """
 
     check_mask("masks", masks)
 
-    def one(name: str, m: jax.Array) -> jax.Array:
+    def first_if_equal(name: str, m: jax.Array) -> jax.Array:
         if isinstance(m, jax.core.Tracer):
             raise InputError("masks have no known values under jit; compare them outside, and pass the shared one")
         if bool(jnp.any(m != m[:1])):
@@ -89,27 +101,35 @@ def shared_mask(masks: Mask) -> Mask:
             )
         return m[0]
 
-    return _tree.map_present(one, _tree.names(masks), masks)
+    return _tree.map_present(first_if_equal, _tree.names(masks), masks)
 
 
 def recalibrate(
     params: Params, state: PyTree, apply: Callable[[Params, PyTree, Any], PyTree], batches: Sequence[Any]
 ) -> PyTree:
-    """Batch statistics computed anew: the mean over `batches` of what each says in train mode.
+    """Compute batch statistics again, as the mean over `batches` of the statistics of each in train mode.
 
-    For averages of networks, and points between them. Statistics are assumed to be moving averages, of any momentum:
-    new = momentum · old + (1 − momentum) · those of the batch. Other leaves stay as they are, as does a state without
-    any, for which nothing is computed. The published code takes a fifth of the training examples, in their order.
+    It is for averages of networks, and points between them. Statistics are assumed to be moving averages, of any
+    momentum: new = momentum · old + (1 − momentum) · those of the batch. Other leaves stay as they are. For a state
+    without statistics nothing is computed. The published code takes a fifth of the training examples, in their order.
 
     Args:
+      params: the parameters.
+      state: the model state.
       apply: apply(params, state, batch) -> the new model state, in train mode; compiled here.
+      batches: the batches.
 
-    Raises InputError for no batches.
+    Returns:
+      The model state.
 
-    >>> apply = lambda params, state, x: {"mean": (state["mean"] + params * x.mean()) / 2}
-    >>> batches = [jnp.array([1.0, 3.0]), jnp.array([4.0])]
-    >>> recalibrate(jnp.float32(10), {"mean": jnp.float32(7)}, apply, batches)
-    {'mean': Array(30., dtype=float32)}
+    Raises:
+      InputError: no batches.
+
+    Examples:
+      >>> apply = lambda params, state, x: {"mean": (state["mean"] + params * x.mean()) / 2}
+      >>> batches = [jnp.array([1.0, 3.0]), jnp.array([4.0])]
+      >>> recalibrate(jnp.float32(10), {"mean": jnp.float32(7)}, apply, batches)
+      {'mean': Array(30., dtype=float32)}
     """
     if not any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):
         return state
@@ -119,27 +139,28 @@ def recalibrate(
     moving = lambda f, *trees: jax.tree.map(
         lambda s, *xs: f(s, *xs) if jnp.issubdtype(s.dtype, jnp.inexact) else s, state, *trees
     )
-    # From 0 a moving average is (1 − momentum) · batch; the momentum shows from somewhere else, which is taken as large
-    # as that is: from 1, large statistics would round it away.
+    # From 0 a moving average is (1 − momentum) · batch. The momentum shows from another start, which is taken as large
+    # as that result: from 1, large statistics would round it away.
     from_zero = moving(lambda s: jnp.zeros_like(s))
     shares = [compiled(params, from_zero, batch) for batch in batches]
     probe = moving(lambda s, share: jnp.where(share == 0, 1, share), shares[0])
     moved = compiled(params, probe, batches[0])
 
-    def one(old: jax.Array, probe: jax.Array, moved: jax.Array, *shares: jax.Array) -> jax.Array:
+    def mean_statistic(old: jax.Array, probe: jax.Array, moved: jax.Array, *shares: jax.Array) -> jax.Array:
         taken = 1 - (moved - shares[0]) / probe
         return jnp.where(taken > 0, sum(shares) / len(shares) / jnp.where(taken > 0, taken, 1), old).astype(old.dtype)
 
-    return moving(one, probe, moved, *shares)
+    return moving(mean_statistic, probe, moved, *shares)
 
 
 def ensemble(logits: jax.Array) -> jax.Array:
-    """What members predict together: the mean of their softmax, of logits (members, examples, classes).
+    """Return the joint prediction of members: the mean of their softmax, of logits (members, examples, classes).
 
-    The baseline that costs as many networks as there are members.
+    This is the baseline that costs as many networks as there are members.
 
-    >>> ensemble(jnp.array([[[0.0, 0.0]], [[0.0, 0.0]]]))
-    Array([[0.5, 0.5]], dtype=float32)
+    Examples:
+      >>> ensemble(jnp.array([[[0.0, 0.0]], [[0.0, 0.0]]]))
+      Array([[0.5, 0.5]], dtype=float32)
     """
     check_array("logits", logits)
     if logits.ndim < 2:
@@ -151,20 +172,20 @@ def ensemble(logits: jax.Array) -> jax.Array:
 def _average(members: PyTree, weights: jax.Array) -> PyTree:
     heaviest = jnp.argmax(weights)
 
-    def one(x: jax.Array) -> jax.Array:
+    def average_leaf(x: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x[heaviest]
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         base, w = wide[heaviest], weights.reshape(-1, *[1] * (x.ndim - 1))
-        # From one of the members: a sum of w · x would round even where all x are equal.
+        # Start from one of the members, since a sum of w · x would round even where all x are equal.
         way = jnp.sum(jnp.where(w > 0, w * (wide - base[None]), 0), 0)
         return (base + way).astype(x.dtype)
 
-    return jax.tree.map(one, members)
+    return jax.tree.map(average_leaf, members)
 
 
 def count_members(tree: PyTree) -> int:
-    """The length of the leading axis of all leaves. Raises StructureError if they differ in it."""
+    """Return the length of the leading axis of all leaves. Raises StructureError if they differ in it."""
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if len(counts) != 1 or () in counts:
         raise StructureError(

@@ -1,4 +1,4 @@
-"""How the members of a soup are trained: in one program, or one after the other, each with its own variation."""
+"""The training of the members of a soup: in one program, or one after the other, each with its own variation."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ FreshFn = Callable[[Params, int | jax.Array], PyTree]  # parameters and number o
 
 
 class Varied(NamedTuple):
-    """A recipe whose optimizer's state holds what members differ in, that state for each, and how many there are."""
+    """A recipe whose optimizer's state holds the members' differences, that state for each member, and their number."""
 
     recipe: Recipe
     fresh: FreshFn
@@ -33,17 +33,17 @@ def at_once(
     fresh: FreshFn | None = None,
     evaluate: EvaluateFn | None = None,
 ) -> TrainFn:
-    """Trains members of one ticket in one program, each with a key, and so an order of the examples, of its own.
+    """Train members of one ticket in one program, each with its own key, and so its own order of the examples.
 
     Args:
-      fit: trains stacked replicates, as `training.fit` with a placement does; its
-        checkpoint and progress serve here too.
-      members: how many. steps: of each.
+      fit: trains stacked replicates, as `training.fit` with a placement; its checkpoint and progress work here too.
+      members: the number of members.
+      steps: the steps of each.
       fresh: the first state of a member's optimizer, such as that of `vary`; by default the recipe's.
       evaluate: as for `train_fn`, called with one member at a time.
 
     Returns:
-      The `TrainFn` for `soups.souped`: parameters and state have a leading axis of members, metrics are lists.
+      The `TrainFn` for `soups.soup_train`: parameters and state have a leading axis of members, metrics are lists.
 
     Raises:
       InputError: no members, or a negative number of steps.
@@ -52,38 +52,40 @@ def at_once(
         raise InputError(f"members={members} must be at least 1, and steps={steps} not negative")
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
-        params, state, mask, opt_state = _repeated((params, state, mask, opt_state), members)
+        params, state, mask, opt_state = _repeat((params, state, mask, opt_state), members)
         if opt_state is None and fresh is not None:
             opt_state = jax.vmap(fresh)(params, jnp.arange(members))
         fitted = fit(params, state, mask, _keys(key, members), step=step, steps=steps, opt_state=opt_state)
         params, state = jax.device_put((fitted.params, fitted.state), jax.devices()[0])
         metrics: dict[str, Any] = {"loss": [float(loss) for loss in fitted.loss]}
         if evaluate is not None:
-            each = [evaluate(*jax.tree.map(lambda x, i=i: x[i], (params, state))) for i in range(members)]
-            metrics |= _listed(each)
+            evaluated = [evaluate(*jax.tree.map(lambda x, i=i: x[i], (params, state))) for i in range(members)]
+            metrics |= _collect(evaluated)
         return Trained(params, state, metrics)
 
     return train
 
 
 def in_turn(trains: Sequence[TrainFn]) -> TrainFn:
-    """Trains members of one ticket one after the other: they may differ in anything that a `TrainFn` decides.
+    """Train members of one ticket one after the other; they may differ in anything that a `TrainFn` decides.
 
-    For networks that do not run in compiled loops, such as convolutions on CPU. Each gets copies, and a key of its own.
+    It is for networks that do not run in compiled loops, such as convolutions on CPU. Each gets copies and its own key.
     Raises InputError for no members.
     """
     if not trains:
         raise InputError("trains is empty; pass a TrainFn for each member")
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
-        found = []
-        for one, member_key in zip(trains, _keys(key, len(trains)), strict=True):
+        results = []
+        for train_member, member_key in zip(trains, _keys(key, len(trains)), strict=True):
             own_params, own_state, own_mask = (copy(tree) for tree in (params, state, mask))
-            found.append(one(own_params, own_state, own_mask, member_key, step=step, opt_state=copy(opt_state)))
+            results.append(
+                train_member(own_params, own_state, own_mask, member_key, step=step, opt_state=copy(opt_state))
+            )
         stack = lambda *xs: jnp.stack(xs)
-        params = jax.tree.map(stack, *[member.params for member in found])
-        state = jax.tree.map(stack, *[member.state for member in found])
-        return Trained(params, state, _listed([member.metrics for member in found]))
+        params = jax.tree.map(stack, *[member.params for member in results])
+        state = jax.tree.map(stack, *[member.state for member in results])
+        return Trained(params, state, _collect([member.metrics for member in results]))
 
     return train
 
@@ -95,31 +97,36 @@ def vary(
     weight_decays: Sequence[float] | None = None,
     lengths: Sequence[float] | None = None,
 ) -> Varied:
-    """Members that differ in numbers of their optimizer, which are part of its state: one program trains them all.
+    """Make members that differ in numbers of their optimizer, which are part of its state: one program trains them all.
 
     The schedule begins at its step 0, wherever the ticket's rewind point lies.
 
     Args:
+      recipe: the recipe of all members.
       learning_rates: factors of the recipe's schedule, one a member.
-      weight_decays: added to the gradient, times each parameter (an L2 penalty), beside what the recipe has.
+      weight_decays: added to the gradient, times each parameter (an L2 penalty), beside that of the recipe.
       lengths: parts of the training that a member's schedule is compressed to (above 1: stretched); a schedule that
         ends at 0 ends its training there.
+
+    Returns:
+      The recipe, the optimizer states of the members, and their number.
 
     Raises:
       InputError: sequences of different lengths, none at all, a negative value, or a length of 0.
 
-    >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
-    >>> schedule = optax.linear_schedule(0.1, 0.0, 10)
-    >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=schedule, batch_size=4)
-    >>> varied = vary(recipe, learning_rates=(1.0, 0.5), lengths=(1.0, 0.5))
-    >>> varied.fresh({"w": jnp.zeros(2)}, 1).hyperparams["length"]
-    Array(0.5, dtype=float32)
+    Examples:
+      >>> loss = lambda params, state, batch, key: (jnp.mean((batch @ params["w"] - 1) ** 2), state)
+      >>> schedule = optax.linear_schedule(0.1, 0.0, 10)
+      >>> recipe = Recipe(loss=loss, data=jnp.ones((8, 2)), learning_rate=schedule, batch_size=4)
+      >>> varied = vary(recipe, learning_rates=(1.0, 0.5), lengths=(1.0, 0.5))
+      >>> varied.fresh({"w": jnp.zeros(2)}, 1).hyperparams["length"]
+      Array(0.5, dtype=float32)
     """
     given = {"learning_rate": learning_rates, "weight_decay": weight_decays, "length": lengths}
     counts = {len(values) for values in given.values() if values is not None}
     if len(counts) != 1 or 0 in counts:
         raise InputError(
-            f"learning_rates, weight_decays, lengths are for {sorted(counts)} members; give each as many values"
+            f"learning_rates, weight_decays, lengths are for {sorted(counts)} members; give all as many values"
         )
     (members,) = counts
     if any(value < 0 for values in given.values() for value in values or ()):
@@ -145,9 +152,9 @@ def _keys(key: Key, members: int) -> Key:
     return jax.random.split(key, members)
 
 
-def _repeated(tree: PyTree, members: int) -> Any:
+def _repeat(tree: PyTree, members: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], members, 0), tree)
 
 
-def _listed(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [one[name] for one in metrics] for name in metrics[0]}
+def _collect(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [member[name] for member in metrics] for name in metrics[0]}

@@ -1,4 +1,4 @@
-"""The search of sparse model soups, and how members become one network."""
+"""The search of sparse model soups, and the ways to merge members into one network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -33,12 +33,21 @@ MeasureFn = Callable[[Trained, Soup], dict[str, Any]]  # members and soup -> wha
 
 
 def phases(density: float, count: int) -> tuple[float, ...]:
-    """The densities of `count` phases that each keep the same part of the survivors and end at `density`.
+    """Return the densities of `count` phases that each keep the same part of the survivors and end at `density`.
 
-    Raises InputError for a density outside (0, 1) or no phases.
+    Args:
+      density: the fraction kept after the last phase.
+      count: the number of phases.
 
-    >>> [round(1 - d, 4) for d in phases(0.1, 3)]
-    [0.5358, 0.7846, 0.9]
+    Returns:
+      The densities.
+
+    Raises:
+      InputError: a density outside (0, 1), or no phases.
+
+    Examples:
+      >>> [round(1 - d, 4) for d in phases(0.1, 3)]
+      [0.5358, 0.7846, 0.9]
     """
     check_number(density=density)
     if not 0 < known(density) < 1:
@@ -48,11 +57,14 @@ def phases(density: float, count: int) -> tuple[float, ...]:
 
 
 def uniform(*, state: StateFn | None = None) -> MergeFn:
-    """Averages all members.
+    """Average all members.
 
     Args:
       state: state(params, averaged) -> the soup's model state, as `recalibrate` makes it. By default it is the average
-        of the members', which is wrong for batch statistics: the soup's activations are no average of theirs.
+        of the members' states. That is wrong for batch statistics: the soup's activations are not an average of theirs.
+
+    Returns:
+      The merge function.
     """
 
     def merge(trained: Trained, mask: Mask) -> Soup:
@@ -63,20 +75,23 @@ def uniform(*, state: StateFn | None = None) -> MergeFn:
 
 
 def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None = None) -> MergeFn:
-    """Averages the best member with each next one that does not make the average worse (Wortsman et al., 2022).
+    """Average the best member with each next one that does not make the average worse (Wortsman et al., 2022).
 
-    Members come from the best to the worst, equals in their order, and one joins if the average with it evaluates at
+    Members come from the best to the worst, equals in their order. A member joins if the average with it evaluates at
     least as well as the one without.
 
     Args:
       evaluate: evaluate(params, state) -> accuracy on validation examples; compile it with jax.jit.
       state: as for `uniform`; used on every average that is tried.
+
+    Returns:
+      The merge function.
     """
 
     def merge(trained: Trained, mask: Mask) -> Soup:
-        one = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
+        member_of = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
         count = count_members(trained.params)
-        alone = [float(evaluate(*one((trained.params, trained.state), index))) for index in range(count)]
+        alone = [float(evaluate(*member_of((trained.params, trained.state), index))) for index in range(count)]
         best, *others = sorted(range(count), key=lambda index: -alone[index])
         chosen = np.zeros(count, np.float32)
         chosen[best] = 1
@@ -93,11 +108,17 @@ def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None =
     return merge
 
 
-def souped(members: TrainFn, *, merge: MergeFn = uniform(), measure: MeasureFn | None = None) -> TrainFn:
-    """The `TrainFn` that trains members and returns their soup, for `search`, `imp` and `train_level`.
+def soup_train(members: TrainFn, *, merge: MergeFn = uniform(), measure: MeasureFn | None = None) -> TrainFn:
+    """Return the `TrainFn` that trains members and merges them into a soup, for `search`, `imp` and `train_level`.
 
-    Its metrics are "members", the metrics of the members as lists, "weights", those of the soup, and whatever
-    measure(members, soup) returns: the only place where the members can still be looked at.
+    Args:
+      members: trains copies of one ticket, as `at_once` or `in_turn` make it.
+      merge: `uniform()`, or `greedy(evaluate)`.
+      measure: (members, soup) -> more metrics. It is the only place where the members can still be looked at.
+
+    Returns:
+      The `TrainFn`. Its metrics are "members", the metrics of the members as lists, "weights", those of the soup, and
+      those of `measure`.
     """
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
@@ -120,23 +141,28 @@ def search(
     key: Key,
     store: LevelStore | None = None,
 ) -> Iterator[Level]:
-    """Sparse model soups: each phase prunes, trains the members from there, and hands their soup to the next one.
+    """Search by sparse model soups: each phase prunes, trains members, and hands their soup to the next one.
 
-    It is `imp` with `souped` training and the learning rate rewound: so it resumes, stores and refuses as that does.
+    It is `imp` with the training of `soup_train` and the learning rate rewound, so it resumes and stores as that does.
 
     Args:
       members: trains copies of one ticket, as `at_once` or `in_turn` make it.
-      ticket: the dense network, trained; its step is where the schedule of each phase begins.
-      densities: of each phase, such as phases(0.05, 3). The first prunes the ticket's own weights.
-      merge: `uniform()`, or `greedy(evaluate)`. measure: see `souped`.
+      ticket: the dense network, trained; the schedule of each phase begins at its step.
+      densities: the density of each phase, such as phases(0.05, 3). The first prunes the ticket's own weights.
+      prune: as for `imp`.
+      merge: `uniform()`, or `greedy(evaluate)`.
+      measure: as for `soup_train`.
+      key: as for `imp`.
+      store: as for `imp`.
 
     Yields:
       Level(index, density, ticket, trained), where `trained` is the soup.
 
     Raises:
-      InputError, CheckpointError: as `imp`.
+      InputError: as `imp`.
+      CheckpointError: as `imp`.
     """
-    train = souped(members, merge=merge, measure=measure)
+    train = soup_train(members, merge=merge, measure=measure)
     rewind = rewinds.learning_rate()
     return imp(train, ticket, densities=densities, prune=prune, rewind=rewind, key=key, store=store)
 

@@ -1,1 +1,1 @@
-"""What pruned networks show about training."""
+"""Analyses of training through pruned networks."""

@@ -1,4 +1,4 @@
-"""How much of a pretrained model one-shot pruning removes almost for free, and where the curve breaks."""
+"""Essential sparsity: the part of a pretrained model that one-shot pruning removes almost for free."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ class Pruned(NamedTuple):
 
 
 class Knee(NamedTuple):
-    """Where a curve of quality over sparsity breaks; both are sparsities.
+    """The points at which a curve of quality over sparsity breaks; both are sparsities.
 
     Attributes:
-      essential: the largest up to which the quality stays within the drop allowed.
-      sharpest: where the curve bends down most.
+      essential: the largest sparsity up to which the quality stays within the drop allowed.
+      sharpest: the sparsity at which the curve bends down most.
     """
 
     essential: float
@@ -45,23 +45,33 @@ def sweep(
     where: Filter,
     key: Key,
 ) -> Iterator[Pruned]:
-    """Prunes the same parameters to each density at once, without training, and measures what they are still worth.
+    """Prune the same parameters to each density at once, without training, and measure their quality.
 
     After Jaiswal et al., "The Emergence of Essential Sparsity in Large Pre-trained Models" (2023). `quality` compiles
     once for all densities.
 
     Args:
-      quality: params -> scalar or array. prune: as `loops.prune_by` makes them; random ones draw from `key`.
+      params: the pretrained parameters.
+      quality: params -> scalar or array.
+      prune: the pruning function, as `loops.prune_by` makes it.
+      densities: the fractions to keep.
       where: the leaves to prune, in the paper the matrices of the blocks and not the embeddings.
+      key: a typed PRNG key, for random pruning.
 
-    Raises NoMatchError if `where` matches nothing, InputError for no densities.
+    Yields:
+      Pruned(density, mask, quality) for each density.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxticket import filters, loops
-    >>> params = {"w": jnp.array([4.0, 3.0, 2.0, 1.0])}
-    >>> options = {"prune": loops.prune_by(), "where": filters.everything(), "key": jax.random.key(0)}
-    >>> [float(p.quality) for p in sweep(params, lambda p: p["w"].sum(), densities=[1.0, 0.5], **options)]
-    [10.0, 7.0]
+    Raises:
+      NoMatchError: `where` matches nothing.
+      InputError: no densities.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxticket import filters, loops
+      >>> params = {"w": jnp.array([4.0, 3.0, 2.0, 1.0])}
+      >>> options = {"prune": loops.prune_by(), "where": filters.everything(), "key": jax.random.key(0)}
+      >>> [float(p.quality) for p in sweep(params, lambda p: p["w"].sum(), densities=[1.0, 0.5], **options)]
+      [10.0, 7.0]
     """
     if not len(densities):
         raise InputError("densities is empty; give at least one, such as 1.0")
@@ -70,15 +80,22 @@ def sweep(
 
 
 def knee(sparsities: Sequence[float], qualities: Sequence[float], *, drop: float = 0.01) -> Knee:
-    """The essential sparsity of a curve, and its sharpest bend (Jaiswal et al., 2023).
+    """Return the essential sparsity of a curve, and its sharpest bend (Jaiswal et al., 2023).
 
     Args:
-      sparsities: rising, from 0. qualities: one for each. drop: part of the dense quality that may be lost.
+      sparsities: the sparsities, rising from 0.
+      qualities: the quality at each.
+      drop: the part of the dense quality that may be lost.
 
-    Raises InputError for fewer than three points, or sparsities that do not rise from 0.
+    Returns:
+      The two sparsities.
 
-    >>> knee([0.0, 0.2, 0.4, 0.6, 0.8], [1.0, 1.0, 0.995, 0.9, 0.2])
-    Knee(essential=0.4, sharpest=0.6)
+    Raises:
+      InputError: fewer than three points, or sparsities that do not rise from 0.
+
+    Examples:
+      >>> knee([0.0, 0.2, 0.4, 0.6, 0.8], [1.0, 1.0, 0.995, 0.9, 0.2])
+      Knee(essential=0.4, sharpest=0.6)
     """
     s, q = np.asarray(sparsities, float), np.asarray(qualities, float)
     if s.shape != q.shape or s.size < 3 or s[0] != 0 or (np.diff(s) <= 0).any():

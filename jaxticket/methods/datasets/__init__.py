@@ -1,1 +1,1 @@
-"""Which examples are worth training on."""
+"""Methods that choose the examples worth training on."""

@@ -1,7 +1,7 @@
-"""What a network knows of an example only because it was trained on it (Feldman & Zhang, 2020).
+"""Memorisation: the knowledge of an example that a network has only from training on it (Feldman & Zhang, 2020).
 
-Many networks are trained, each on a random subset. An example is memorised as far as those that had it classify it
-right and those that had it not do not; it influences a test example as far as that one's fate depends on it.
+Many networks are trained, each on a random subset. An example is memorised as far as the networks that had it classify
+it right and the others do not. It influences a test example as far as the result there depends on it.
 """
 
 import functools
@@ -20,17 +20,23 @@ __all__ = ["draw_subsets", "influence", "memorisation"]
 
 
 def draw_subsets(models: int, examples: int, size: int | float = 0.7, *, key: Key) -> jax.Array:
-    """(models, examples) bool: which examples each model is trained on, drawn without replacement.
+    """Draw the examples on which each model is trained, without replacement: (models, examples) bool.
 
     Args:
-      size: of each subset, exactly: a count of examples (int), or a fraction of them; the paper takes 0.7 and thousands
-        of models. They can be trained side by side: see `training.fit`.
+      models: the number of models; the paper takes thousands. They can be trained side by side: see `training.fit`.
+      examples: the number of examples.
+      size: the exact size of each subset: a count of examples (int), or a fraction of them; the paper takes 0.7.
+      key: a typed PRNG key.
+
+    Returns:
+      The subsets.
 
     Raises:
       InputError: no models, no examples, or a size out of range.
 
-    >>> draw_subsets(3, 10, key=jax.random.key(0)).sum(-1)
-    Array([7, 7, 7], dtype=int32)
+    Examples:
+      >>> draw_subsets(3, 10, key=jax.random.key(0)).sum(-1)
+      Array([7, 7, 7], dtype=int32)
     """
     check_key("key", key)
     check_count(1, models=models)
@@ -38,13 +44,13 @@ def draw_subsets(models: int, examples: int, size: int | float = 0.7, *, key: Ke
 
 
 def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -> jax.Array:
-    """P(right | trained on it) − P(right | not trained on it) for each example: higher = harder, between −1 and 1.
+    """Return P(right | trained on it) − P(right | not trained on it) of each example, in [−1, 1]: higher = harder.
 
     Args:
       correct: (models, examples) bool, of the training examples, whether or not the model was trained on them.
       included: (models, examples) bool, as of `draw_subsets`.
-      minimum: models that must have had an example, and that must not, for its estimate. With 0, examples that all
-        models had, or none, get NaN, as all do in traced code that fall short of it.
+      minimum: the models that must have had an example, and that must not, for its estimate. With 0, examples that all
+        models had, or none, get NaN. In traced code all examples below the minimum do.
 
     Returns:
       (examples,) float32; an estimate from n models with it and m without has a standard error of about
@@ -53,33 +59,39 @@ def memorisation(correct: jax.Array, included: jax.Array, *, minimum: int = 1) -
     Raises:
       InputError: other shapes or types, or an example, which is named, of fewer than `minimum` models with or without.
 
-    >>> included = jnp.array([[True, True], [True, False], [False, True], [False, False]])
-    >>> memorisation(jnp.array([[True, True], [True, True], [False, True], [False, True]]), included)
-    Array([1., 0.], dtype=float32)
+    Examples:
+      >>> included = jnp.array([[True, True], [True, False], [False, True], [False, False]])
+      >>> memorisation(jnp.array([[True, True], [True, True], [False, True], [False, True]]), included)
+      Array([1., 0.], dtype=float32)
     """
-    having = _having(included, minimum)
+    having = _count_having(included, minimum)
     _check_results("correct", correct, included)
     if correct.shape != included.shape:
-        raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; of the same examples?")
+        raise InputError(f"correct has shape {correct.shape}, but included {included.shape}; pass the same examples")
     right = jnp.sum(correct & included, 0)
     return _difference(right, jnp.sum(correct, 0), having, len(included), int(minimum))
 
 
 def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1) -> jax.Array:
-    """P(right on j | trained on i) − P(right on j | not trained on i), of each training example i on test example j.
+    """Return P(right on j | trained on i) − P(right on j | not trained on i), of training example i on test example j.
 
     Args:
-      correct_test: (models, test) bool; a part of the test examples at a time, where the result is large. The others,
-        and errors, are those of `memorisation`, which is the influence of an example on itself.
+      correct_test: (models, test) bool; a part of the test examples at a time, where the result is large.
+      included: (models, examples) bool, as for `memorisation`, which is the influence of an example on itself.
+      minimum: as for `memorisation`.
 
     Returns:
       (examples, test) float32.
 
-    >>> influence(jnp.array([[True], [True], [False]]), jnp.array([[True, True], [True, False], [False, True]]))
-    Array([[ 1. ],
-           [-0.5]], dtype=float32)
+    Raises:
+      InputError: as `memorisation`.
+
+    Examples:
+      >>> influence(jnp.array([[True], [True], [False]]), jnp.array([[True, True], [True, False], [False, True]]))
+      Array([[ 1. ],
+             [-0.5]], dtype=float32)
     """
-    having = _having(included, minimum)
+    having = _count_having(included, minimum)
     _check_results("correct_test", correct_test, included)
     # Counts, which float32 holds exactly for up to 16 million models.
     right = jnp.matmul(*(jnp.asarray(x, jnp.float32) for x in (included.T, correct_test)))
@@ -88,15 +100,15 @@ def influence(correct_test: jax.Array, included: jax.Array, *, minimum: int = 1)
 
 @functools.partial(jax.jit, static_argnames=("models", "minimum"))
 def _difference(right: jax.Array, right_in_all: jax.Array, having: jax.Array, models: int, minimum: int) -> jax.Array:
-    """Of the models that had an example the part that is right, less that of the others; NaN where they are too few."""
+    """Return the part right of the models with an example, less that of the others; NaN where they are too few."""
     lacking = models - having
     rate = lambda count, of: count / jnp.maximum(of, 1)
-    found = rate(right, having) - rate(right_in_all - right, lacking)
-    return jnp.where(jnp.minimum(having, lacking) >= max(minimum, 1), found.astype(jnp.float32), jnp.nan)
+    difference = rate(right, having) - rate(right_in_all - right, lacking)
+    return jnp.where(jnp.minimum(having, lacking) >= max(minimum, 1), difference.astype(jnp.float32), jnp.nan)
 
 
-def _having(included: jax.Array, minimum: int) -> jax.Array:
-    """(examples,): how many models had each; checked."""
+def _count_having(included: jax.Array, minimum: int) -> jax.Array:
+    """Return (examples,), the number of models that had each; checked."""
     _check_bools("included", included)
     check_count(0, minimum=minimum)
     models, having = len(included), jnp.sum(included, 0)
@@ -105,7 +117,7 @@ def _having(included: jax.Array, minimum: int) -> jax.Array:
         at = int(least.argmin())
         raise InputError(
             f"included has example {at} in {int(having[at])} of {models} subsets, so that fewer than minimum={minimum} "
-            "had it, or had it not; train more models, or pass minimum=0 to get NaN for such examples"
+            "had it or did not have it; train more models, or pass minimum=0 to get NaN for such examples"
         )
     return having
 
@@ -113,7 +125,7 @@ def _having(included: jax.Array, minimum: int) -> jax.Array:
 def _check_results(name: str, correct: Any, included: jax.Array) -> None:
     _check_bools(name, correct)
     if len(correct) != len(included):
-        raise InputError(f"{name} is of {len(correct)} models, but included of {len(included)}; pass a row for each")
+        raise InputError(f"{name} has {len(correct)} models, but included has {len(included)}; pass a row for each")
 
 
 def _check_bools(name: str, array: Any) -> None:

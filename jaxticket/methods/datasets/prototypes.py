@@ -1,7 +1,7 @@
-"""How far examples lie from the prototype of their kind (Sorscher et al., "Beyond neural scaling laws", 2022).
+"""Distances of examples from the prototype of their kind (Sorscher et al., "Beyond neural scaling laws", 2022).
 
-Kinds are clusters of embeddings, so that no label is needed, or the classes. Where an embedding comes from, such as a
-self-supervised network, is the caller's affair.
+Kinds are clusters of embeddings, so that no label is needed, or the classes. The caller decides where an embedding
+comes from, such as a self-supervised network.
 """
 
 import functools
@@ -21,7 +21,7 @@ _DISTANCES = 2**24  # from examples to centroids, held at once
 
 
 class Clusters(NamedTuple):
-    """What `kmeans` finds."""
+    """The result of `kmeans`."""
 
     centroids: jax.Array  # (k, width)
     members: jax.Array  # (examples,) int32: the nearest centroid of each
@@ -29,17 +29,26 @@ class Clusters(NamedTuple):
 
 
 def self_supervised(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> jax.Array:
-    """1 − cosine of each embedding and the centroid of its cluster: higher = harder, (examples,), between 0 and 2.
+    """Return 1 − cosine of each embedding and the centroid of its cluster, between 0 and 2: higher = harder.
 
     Embeddings are scaled to length 1 before they are clustered, so their lengths do not matter.
 
     Args:
-      x: (examples, width), embeddings. k: clusters; the paper takes as many as classes and finds that it hardly
-        matters. steps, errors: as of `kmeans`.
+      x: (examples, width), embeddings.
+      k: the number of clusters; the paper takes as many as classes and finds that it hardly matters.
+      key: a typed PRNG key.
+      steps: the most steps of `kmeans`.
 
-    >>> x = jnp.array([[1.0, 0.0], [4.0, 0.0], [-2.0, 2.0], [-2.0, 0.0]])
-    >>> [f"{score:.3f}" for score in self_supervised(x, 2, key=jax.random.key(0))]  # the second cluster is 45° wide
-    ['0.000', '0.000', '0.076', '0.076']
+    Returns:
+      (examples,) distances.
+
+    Raises:
+      InputError: as `kmeans`.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [4.0, 0.0], [-2.0, 2.0], [-2.0, 0.0]])
+      >>> [f"{score:.3f}" for score in self_supervised(x, 2, key=jax.random.key(0))]  # the second cluster is 45° wide
+      ['0.000', '0.000', '0.076', '0.076']
     """
     _check_embeddings(x)
     clusters = kmeans(_unit(x), k, key=key, steps=steps)
@@ -47,15 +56,24 @@ def self_supervised(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> jax.
 
 
 def supervised(x: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
-    """1 − cosine of each embedding and the mean of its class: higher = harder, (examples,), between 0 and 2.
+    """Return 1 − cosine of each embedding and the mean of its class, between 0 and 2: higher = harder.
 
     Embeddings are scaled to length 1 before they are averaged.
 
     Args:
-      x: (examples, width), embeddings. labels: (examples,) integers in 0 … classes − 1. Errors: `prototype_distance`'s.
+      x: (examples, width), embeddings.
+      labels: (examples,) integers in 0 … classes − 1.
+      classes: the number of classes.
 
-    >>> supervised(jnp.array([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0, 1]), classes=2).max() < 1e-9
-    Array(True, dtype=bool)
+    Returns:
+      (examples,) distances.
+
+    Raises:
+      InputError: as `prototype_distance`.
+
+    Examples:
+      >>> supervised(jnp.array([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0, 1]), classes=2).max() < 1e-9
+      Array(True, dtype=bool)
     """
     _check_embeddings(x)
     check_count(1, classes=classes)
@@ -64,20 +82,22 @@ def supervised(x: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
 
 
 def prototype_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) -> jax.Array:
-    """1 − cosine of each embedding and its own prototype, 0 where they point the same way.
+    """Return 1 − cosine of each embedding and its own prototype, 0 where they point the same way.
 
     Args:
-      x: (examples, width), embeddings of any length; one of zeros is at distance ½. prototypes: (k, width). members:
-        (examples,) integers in 0 … k − 1, whose prototype is whose.
+      x: (examples, width), embeddings of any length; one of zeros is at distance ½.
+      prototypes: (k, width).
+      members: (examples,) integers in 0 … k − 1, the prototype of each example.
 
     Returns:
-      (examples,).
+      (examples,) distances.
 
     Raises:
       InputError: other shapes or types, embeddings that are not finite, or members out of range.
 
-    >>> prototype_distance(jnp.array([[2.0, 0.0], [0.0, 3.0]]), jnp.array([[1.0, 0.0]]), jnp.array([0, 0]))
-    Array([0., 1.], dtype=float32)
+    Examples:
+      >>> prototype_distance(jnp.array([[2.0, 0.0], [0.0, 3.0]]), jnp.array([[1.0, 0.0]]), jnp.array([0, 0]))
+      Array([0., 1.], dtype=float32)
     """
     _check_embeddings(x)
     _check_centroids("prototypes", prototypes, x)
@@ -86,48 +106,60 @@ def prototype_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) 
 
 
 def kmeans(x: jax.Array, k: int, *, key: Key, steps: int = 100) -> Clusters:
-    """Lloyd's k-means from the centroids that k-means++ draws (Arthur & Vassilvitskii, 2007).
+    """Run Lloyd's k-means from the centroids that k-means++ draws (Arthur & Vassilvitskii, 2007).
 
     Args:
-      x: (examples, width). k: clusters, at most as many as examples. steps: of Lloyd, at most: it ends where no example
-        changes its cluster.
+      x: (examples, width).
+      k: the number of clusters, at most that of examples.
+      key: a typed PRNG key.
+      steps: the most steps of Lloyd; it ends where no example changes its cluster.
+
+    Returns:
+      The clusters.
 
     Raises:
       InputError: examples that are not finite, or other numbers and shapes than these.
 
-    >>> kmeans(jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]]), 2, key=jax.random.key(0)).inertia
-    Array(1., dtype=float32)
+    Examples:
+      >>> kmeans(jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]]), 2, key=jax.random.key(0)).inertia
+      Array(1., dtype=float32)
     """
     check_key("key", key)
     _check_embeddings(x)
     check_count(1, k=k)
     check_count(0, steps=steps)
     if known(k) > len(x):
-        raise InputError(f"k={k} clusters of {len(x)} examples; pass at most as many")
+        raise InputError(f"k={k} is more than the {len(x)} examples; pass at most as many clusters")
     return lloyd(x, _plus_plus(key, _wide(x), int(k)), steps=steps)
 
 
 def lloyd(x: jax.Array, centroids: jax.Array, *, steps: int = 100) -> Clusters:
-    """k-means from given centroids: each moves to the mean of the examples nearest to it, until none changes (1982).
+    """Run k-means from given centroids: each moves to the mean of its nearest examples, until none changes (1982).
 
     The inertia never rises. A centroid without examples moves to the example that is farthest from its own, several of
     them to the farthest few. Distances to all centroids are held for some 16 million pairs at once.
 
     Args:
-      x: (examples, width). centroids: (k, width), at most as many as examples. steps: at most.
+      x: (examples, width).
+      centroids: (k, width), at most as many as examples.
+      steps: the most steps.
+
+    Returns:
+      The clusters.
 
     Raises:
       InputError: examples or centroids that are not finite, or other numbers and shapes than these.
 
-    >>> x = jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]])
-    >>> lloyd(x, x[:2], steps=1).members
-    Array([0, 0, 1, 1], dtype=int32)
+    Examples:
+      >>> x = jnp.array([[0.0, 5.0], [1.0, 5.0], [9.0, 5.0], [10.0, 5.0]])
+      >>> lloyd(x, x[:2], steps=1).members
+      Array([0, 0, 1, 1], dtype=int32)
     """
     _check_embeddings(x)
     _check_centroids("centroids", centroids, x)
     check_count(0, steps=steps)
     if len(centroids) > len(x):
-        raise InputError(f"centroids are {len(centroids)}, more than the {len(x)} examples; pass at most as many")
+        raise InputError(f"centroids has {len(centroids)} rows, more than the {len(x)} examples; pass at most as many")
     return _lloyd(_wide(x), _wide(centroids), jnp.int32(steps))
 
 
@@ -138,23 +170,23 @@ def _to_class_mean(x: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
 
 @jax.jit
 def _cosine_distance(x: jax.Array, prototypes: jax.Array, members: jax.Array) -> jax.Array:
-    # Half the square between vectors of length 1; their product would round to 1 for all that lie near.
-    return _squared(_unit(x), _unit(prototypes)[members]) / 2
+    # Half the square between vectors of length 1; their product would round to 1 for all near ones.
+    return _squared_distance(_unit(x), _unit(prototypes)[members]) / 2
 
 
 @functools.partial(jax.jit, static_argnames="k")
 def _plus_plus(key: Key, x: jax.Array, k: int) -> jax.Array:
-    """(k, width): examples, drawn with probability as their squared distance to the nearest drawn before."""
+    """Draw (k, width) examples, with probability as their squared distance to the nearest drawn before."""
     keys = jax.random.split(key, k)
     first = x[jax.random.randint(keys[0], (), 0, len(x))]
 
     def draw(at: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         centroids, squared = carry
         drawn = x[jax.random.categorical(keys[at], jnp.log(squared))]
-        return centroids.at[at].set(drawn), jnp.minimum(squared, _squared(x, drawn[None]))
+        return centroids.at[at].set(drawn), jnp.minimum(squared, _squared_distance(x, drawn[None]))
 
     start = jnp.zeros((k, x.shape[1]), x.dtype).at[0].set(first)
-    return jax.lax.fori_loop(1, k, draw, (start, _squared(x, first[None])))[0]
+    return jax.lax.fori_loop(1, k, draw, (start, _squared_distance(x, first[None])))[0]
 
 
 @jax.jit
@@ -166,21 +198,21 @@ def _lloyd(x: jax.Array, centroids: jax.Array, steps: jax.Array) -> Clusters:
         means, sizes = _means(x, members, k)
         empty = sizes == 0
 
-        def reseeded() -> jax.Array:
-            farthest = x[jax.lax.top_k(_squared(x, centroids[members]), k)[1]]
+        def reseed() -> jax.Array:
+            farthest = x[jax.lax.top_k(_squared_distance(x, centroids[members]), k)[1]]
             return jnp.where(empty[:, None], farthest[jnp.cumsum(empty) - 1], means)
 
-        moved = jax.lax.cond(jnp.any(empty), reseeded, lambda: means)
+        moved = jax.lax.cond(jnp.any(empty), reseed, lambda: means)
         again = _nearest(x, moved)
         return done + 1, jnp.any(again != members), moved, again
 
     start = (jnp.int32(0), jnp.bool_(True), centroids, _nearest(x, centroids))
     _, _, centroids, members = jax.lax.while_loop(lambda carry: (carry[0] < steps) & carry[1], step, start)
-    return Clusters(centroids, members, jnp.sum(_squared(x, centroids[members])))
+    return Clusters(centroids, members, jnp.sum(_squared_distance(x, centroids[members])))
 
 
 def _means(x: jax.Array, members: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """(k, width) means of the members of each, zeros where there are none, and (k,) how many there are."""
+    """Return (k, width) means of the members of each, zeros where there are none, and (k,) how many there are."""
     sums = jax.ops.segment_sum(x, members, num_segments=k)
     sizes = jax.ops.segment_sum(jnp.ones(len(x), x.dtype), members, num_segments=k)
     return sums / jnp.maximum(sizes, 1)[:, None], sizes
@@ -196,13 +228,13 @@ def _nearest(x: jax.Array, centroids: jax.Array) -> jax.Array:
     return jax.lax.map(nearest, x, batch_size=min(len(x), max(1, _DISTANCES // len(centroids))))
 
 
-def _squared(x: jax.Array, y: jax.Array) -> jax.Array:
+def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(x - y), -1)
 
 
 @jax.jit
 def _unit(x: jax.Array) -> jax.Array:
-    """Of length 1; zeros stay."""
+    """Scale rows to length 1; zeros stay."""
     x = _wide(x)
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.where(length > 0, length, 1)
@@ -219,7 +251,7 @@ def _check_embeddings(x: Any, name: str = "x") -> None:
             f"{name} has shape {x.shape}; pass two axes, a row for each and the width, at least one of each"
         )
     if not isinstance(x, jax.core.Tracer):
-        with jax.ensure_compile_time_eval():  # what a function that is traced closes over is checked too
+        with jax.ensure_compile_time_eval():  # also checks arrays that a traced function closes over
             row = int(_first_bad_row(x))
         if row < len(x):
             raise InputError(f"{name}[{row}] is not finite; leave such rows out")
@@ -233,7 +265,7 @@ def _check_centroids(name: str, centroids: Any, x: jax.Array) -> None:
 
 @jax.jit
 def _first_bad_row(array: jax.Array) -> jax.Array:
-    """The first one that holds NaN or infinity, or how many there are."""
+    """Return the index of the first row with NaN or infinity, or the number of rows."""
     bad = ~jnp.isfinite(array).all(-1)
     return jnp.where(jnp.any(bad), jnp.argmax(bad), len(array))
 

@@ -1,11 +1,11 @@
-"""SparseGPT: prune a trained model layer by layer and let the weights that stay make up for those that go.
+"""SparseGPT: prune a trained model layer by layer and let the remaining weights make up for the pruned ones.
 
-Of a layer with inputs X, H = XᵀX + damping. Inputs are gone through in order; when a weight goes, the weights of later
-inputs to the same output take the update of the optimal brain surgeon, which U, the Cholesky factor of H⁻¹ = UᵀU,
-holds for all inputs at once. That of a whole block of inputs is decided together, when all earlier ones are done.
+A layer has inputs X and H = XᵀX + damping. Inputs are visited in order. When a weight is pruned, the weights of later
+inputs to the same output take the update of the optimal brain surgeon. U, the Cholesky factor of H⁻¹ = UᵀU, holds it
+for all inputs at once. A whole block of inputs is decided together, when all earlier ones are done.
 
-Layers follow each other: a layer's inputs are those that the pruned layers before it give (stacked layers of one scan
-share a leaf, and with it one pass: they see each other's dense outputs). Each leaf costs one pass over the batches, up
+Layers follow each other: a layer's inputs are those that the pruned layers before it give. (Stacked layers of one scan
+share a leaf, and with it one pass: they see each other's dense outputs.) Each leaf costs one pass over the batches, up
 to its layer, and one compilation of that. The authors' code prunes up to and with the weight of rank sparsity · n, one
 too many; here counts are exact.
 """
@@ -39,25 +39,32 @@ def sparsegpt(
     damping: float = 0.01,
     where: Filter | PyTree = filters.weights(),
 ) -> tuple[Params, Mask]:
-    """Pruned and updated parameters, and their mask (Frantar & Alistarh, 2023).
+    """Prune trained parameters and update the remaining ones (SparseGPT; Frantar & Alistarh, 2023).
 
     Args:
-      apply: (params, x) -> outputs. batches: inputs x, gone through once for each leaf.
-      density: fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
+      params: the trained parameters.
+      apply: (params, x) -> outputs.
+      batches: inputs x, read once for each leaf.
+      density: the fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
       group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`.
-      block: inputs whose weights are chosen together, where there are no groups.
-      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 go first.
-      where: which leaves are pruned.
+      block: the inputs whose weights are chosen together, without groups.
+      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 are pruned
+        first.
+      where: the leaves that are pruned.
+
+    Returns:
+      The parameters and their mask.
 
     Raises:
       InputError: an argument out of its range; batches that are empty or can be read only once; a leaf that is not
         multiplied with data, or of which each part has inputs of its own (grouped convolutions, batches of matrices).
 
-    >>> import jax.numpy as jnp
-    >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
-    >>> params, mask = sparsegpt({"w": jnp.array([[1.0], [3.0]])}, lambda p, x: x @ p["w"], [x], 0.5, damping=1e-6)
-    >>> print(params["w"].round(2).T, mask["w"].T)
-    [[0. 3.5]] [[False  True]]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.array([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]])  # the second input is twice the first
+      >>> params, mask = sparsegpt({"w": jnp.array([[1.0], [3.0]])}, lambda p, x: x @ p["w"], [x], 0.5, damping=1e-6)
+      >>> print(params["w"].round(2).T, mask["w"].T)
+      [[0. 3.5]] [[False  True]]
     """
     _check(density, batches, group=group, block=block, damping=damping)
     chosen = filters.only(params, where)
@@ -65,7 +72,7 @@ def sparsegpt(
     present = [i for i, leaf in enumerate(_tree.leaves(params)) if leaf is not None]
     first = next(iter(batches), None)
     if first is None:
-        raise InputError("batches holds none; pass at least one batch.")
+        raise InputError("batches is empty; pass at least one batch.")
     order = [present[i] for i in order_of_use(apply, params, first)]
     missing = [names[i] for i in present if wanted[i] is not None and i not in order]
     if missing:
@@ -83,7 +90,7 @@ def sparsegpt(
         squares = functools.reduce(
             jnp.add, (_gram(apply, current, x, leaf=present.index(i), name=names[i]) for x in batches)
         )
-        leaves[i], masks[i] = _pruned(
+        leaves[i], masks[i] = _prune_leaf(
             leaves[i], squares, density, damping, size=group or block, grouped=group is not None
         )
     return structure.unflatten(leaves), structure.unflatten(masks)
@@ -91,7 +98,7 @@ def sparsegpt(
 
 @functools.partial(jax.jit, static_argnames=("apply", "leaf", "name"))
 def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, leaf: int, name: str) -> jax.Array:
-    """XᵀX of the inputs of one leaf."""
+    """Return XᵀX of the inputs of one leaf."""
     shapes = set()
 
     def measure(product: Product) -> jax.Array | None:
@@ -100,17 +107,17 @@ def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, 
         squares = gram(product)
         shapes.add(squares.shape)
         if len(shapes) > 1:
-            raise InputError(f"{name} is multiplied along different axes at its uses; leave it out with where=.")
+            raise InputError(f"{name} is multiplied along different axes in its uses; leave it out with where=.")
         return squares
 
     (squares,) = jax.tree.leaves(captured(apply, params, x, measure)[1])
     return squares
 
 
-def _pruned(
+def _prune_leaf(
     weight: jax.Array, squares: jax.Array, density: float, damping: float, *, size: int, grouped: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """A leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
+    """Return a leaf pruned and updated, and its mask. `squares` has the leaf's axes twice, as `gram` gives them."""
     inputs = [a for a in range(weight.ndim) if squares.shape[weight.ndim + a] != 1]
     layers = [a for a in range(weight.ndim) if squares.shape[a] != 1 and a not in inputs]
     order = [*layers, *inputs, *(a for a in range(weight.ndim) if a not in (*layers, *inputs))]
@@ -149,7 +156,7 @@ def _prune(
     """Matrices (stack, inputs, outputs) in blocks of `size` inputs; `rest` is the density of a last, smaller one."""
     scope = scopes.groups(size, axis=0) if grouped else scopes.leaf()
 
-    def one(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def prune_matrix(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
         matrix, factor = _factor(matrix, squares, damping)
         blocks, last = divmod(matrix.shape[0], size)
 
@@ -159,11 +166,11 @@ def _prune(
         carry = jax.lax.fori_loop(0, blocks, block, (matrix, jnp.ones(matrix.shape, bool)))
         return _prune_block(carry, factor, rest, start=blocks * size, size=last, scope=scope) if last else carry
 
-    return jax.vmap(one)(matrices, squares)
+    return jax.vmap(prune_matrix)(matrices, squares)
 
 
 def _factor(matrix: jax.Array, squares: jax.Array, damping: float) -> tuple[jax.Array, jax.Array]:
-    """The matrix without the weights of inputs that are always 0, and U of (XᵀX / its mean diagonal + damping)⁻¹."""
+    """Return the matrix without inputs that are always 0, and U of (XᵀX / its mean diagonal + damping)⁻¹."""
     diagonal = jnp.diagonal(squares)
     live = diagonal > 0
     mean = jnp.mean(diagonal, where=live)
@@ -182,19 +189,19 @@ def _prune_block(
     size: int,
     scope: Scope,
 ) -> tuple[jax.Array, jax.Array]:
-    """The matrix and mask of `carry` after the inputs from `start` on are pruned and all later ones updated."""
+    """Return `carry` after the inputs from `start` on are pruned and all later ones updated."""
     matrix, mask = carry
     rows = jax.lax.dynamic_slice_in_dim(matrix, start, size)
     upper = jax.lax.dynamic_slice_in_dim(factor, start, size)
     own = jax.lax.dynamic_slice_in_dim(upper, start, size, axis=1)
     kept = select(jnp.square(rows / jnp.diagonal(own)[:, None]), density, scope=scope)
 
-    def one(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def prune_input(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows, errors = carry
         error = jnp.where(kept[i], 0, rows[i]) / own[i, i]
         return rows - own[i][:, None] * error[None], errors.at[i].set(error)  # row i of U is zero before i
 
-    rows, errors = jax.lax.fori_loop(0, size, one, (rows, jnp.zeros_like(rows)))
+    rows, errors = jax.lax.fori_loop(0, size, prune_input, (rows, jnp.zeros_like(rows)))
     later = jnp.arange(len(factor)) >= start + size
     update = jnp.matmul(jnp.where(later[None], upper, 0).T, errors, precision=jax.lax.Precision.HIGHEST)
     matrix = jax.lax.dynamic_update_slice_in_dim(matrix - update, jnp.where(kept, rows, 0), start, 0)

@@ -1,1 +1,1 @@
-"""Searches for winning tickets, and what they are good for."""
+"""Searches for winning tickets, and changes to the way they prune."""

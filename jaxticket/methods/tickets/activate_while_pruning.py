@@ -1,4 +1,4 @@
-"""AP: a part of each round's budget goes to negative weights that moved least, so that fewer neurons fall silent."""
+"""AP: a part of each round's budget prunes the negative weights that moved least, so that fewer neurons die."""
 
 import numbers
 from typing import Any
@@ -18,34 +18,37 @@ __all__ = ["activate_while_pruning"]
 
 
 def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1) -> PruneFn:
-    """Prunes as `prune` does, and for a share of the weights that go takes negative ones (Liu et al., 2022, AP).
+    """Prune as `prune` does, but take negative weights for a share of those removed (AP; Liu et al., 2022).
 
-    Of the weights that a level removes, `prune` chooses all but the share; the rest are, among the survivors below
-    zero, those whose |trained − start| is smallest. The number kept is that of the density, as without AP; where there
-    are too few negative weights, `prune` chooses the missing ones. `diagnostics.dead_neurons` measures what it is for.
+    Of the weights that a level removes, `prune` chooses all but the share. The rest are, among the negative survivors,
+    those whose |trained − start| is smallest. The number kept is that of the density, as without AP. Where there
+    are too few negative weights, `prune` chooses the missing ones. `diagnostics.dead_neurons` measures the effect.
 
     Args:
-      prune: of single weights, such as `loops.prune_by()`.
-      start: what each level's training begins from: `ticket.params` under `rewinds.weights()` and `everything()`. Not
-        for policies that go on from trained weights, where it would have to be the last level's.
-      share: of the weights that a level removes; published as 2 of 20 %.
+      prune: a pruning function of single weights, such as `loops.prune_by()`.
+      start: the weights from which each level's training begins: `ticket.params` under `rewinds.weights()` and
+        `everything()`. It does not work with policies that continue from trained weights, where it would be the last
+        level's.
+      share: the share of the weights that a level removes; published as 2 of 20 %.
 
     Returns:
       A `prune=` for `imp` and `imp_scan`, for masks of full shape and one density for all leaves.
 
-    Raises InputError for a share outside [0, 1], and when pruning by a tree of densities; StructureError for masks of
-    channels, or a `start` of another structure.
+    Raises:
+      InputError: a share outside [0, 1]; when pruning, a tree of densities.
+      StructureError: when pruning, masks of channels, or a `start` of another structure.
 
-    >>> from jaxticket.loops import prune_by
-    >>> start, trained = {"w": jnp.array([[3.0, -1.0, -2.0, 2.0]])}, {"w": jnp.array([[3.0, -5.0, -2.1, 1.0]])}
-    >>> half = activate_while_pruning(prune_by(), start, share=0.5)
-    >>> half(trained, {"w": jnp.ones((1, 4), bool)}, 0.5, key=jax.random.key(0))["w"]  # 1 is small, −2.1 is idle
-    Array([[ True,  True, False, False]], dtype=bool)
+    Examples:
+      >>> from jaxticket.loops import prune_by
+      >>> start, trained = {"w": jnp.array([[3.0, -1.0, -2.0, 2.0]])}, {"w": jnp.array([[3.0, -5.0, -2.1, 1.0]])}
+      >>> half = activate_while_pruning(prune_by(), start, share=0.5)
+      >>> half(trained, {"w": jnp.ones((1, 4), bool)}, 0.5, key=jax.random.key(0))["w"]  # 1 is small, −2.1 is idle
+      Array([[ True,  True, False, False]], dtype=bool)
     """
     if not 0 <= share <= 1:
-        raise InputError(f"share={share} is not a fraction; 0.1 of what a level removes is published.")
+        raise InputError(f"share={share} is not a fraction in [0, 1]; 0.1 of the weights removed is published.")
 
-    def pruned(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
+    def prune_with_share(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         _check(params, mask, density, start)
         size = sum(m.size for m in jax.tree.leaves(mask))
         known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, mask, density)))
@@ -62,12 +65,12 @@ def activate_while_pruning(prune: PruneFn, start: Params, *, share: float = 0.1)
         by_movement = select(movement, least / size, scope=scopes.tree(), mask=by_prune)
         return prune(params, by_movement, density, key=key)  # the missing ones: usually none
 
-    return pruned
+    return prune_with_share
 
 
 def _check(params: Params, mask: Mask, density: Density, start: Params) -> None:
     check_structure("start", start, "params", params)
     if not isinstance(density, numbers.Real) and getattr(density, "ndim", None) != 0:
-        raise InputError(f"density={density!r} must be one number for all leaves: AP splits what they remove together.")
+        raise InputError(f"density={density!r} must be one number for all leaves: AP splits their joint budget.")
     if any(jax.tree.leaves(_tree.map_present(lambda m, p: m.shape != p.shape, mask, params))):
         raise StructureError("mask holds entries for several weights; AP prunes single ones: pass masks of full shape.")

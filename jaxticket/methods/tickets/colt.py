@@ -1,7 +1,7 @@
 """COLT: tickets of copies that each saw some of the classes, intersected (Hossain et al., 2022).
 
 All copies share their first weights and, from each round to the next, one mask: a weight stays if every copy would keep
-it. So a round prunes more than one of `imp`, and a density is reached in fewer of them. What comes out is one ticket,
+it. So a round prunes more than one of `imp`, and a density is reached in fewer of them. The result is one ticket,
 for a network of all classes.
 """
 
@@ -36,20 +36,22 @@ def colt(
     key: Key,
     store: LevelStore | None = None,
 ) -> Iterator[Level]:
-    """Searches by training `partitions` copies apart, pruning each, keeping what all of them keep, and rewinding.
+    """Search by training copies on parts of the classes, pruning each, keeping what all of them keep, and rewinding.
 
-    A search by `imp`, so it resumes and stores as that does, of tickets whose every array has a leading axis of
-    partitions; the masks along it are equal. One partition is iterative pruning. `full_ticket` makes the ticket for all
-    classes of a level. The published code prunes convolutions only; here `ticket.mask` says what can be pruned.
+    It is a search by `imp`, so it resumes and stores as that does. Every array of its tickets has a leading axis of
+    partitions, along which the masks are equal. One partition is iterative pruning. `full_ticket` makes the ticket for
+    all classes of a level. The published code prunes convolutions only; here `ticket.mask` decides.
 
     Args:
       train: trains stacked copies, each on its part of the classes, as `partition_train` makes it.
-      ticket: of one copy: the first weights, with the head of a part; leaves whose mask is None, such as the head, are
-        neither pruned nor shared.
-      partitions: copies. rounds: levels, of which the first is dense.
+      ticket: the ticket of one copy: the first weights, with the head of a part. Leaves whose mask is None, such as the
+        head, are neither pruned nor shared.
+      partitions: the number of copies.
+      rounds: the number of levels, of which the first is dense.
       rate: the part of the survivors that each copy prunes.
       prune: chooses the survivors of a copy, such as `loops.prune_by(scores.magnitude)`.
-      key, store: as for `imp`.
+      key: as for `imp`.
+      store: as for `imp`.
 
     Yields:
       Level(index, density, ticket, trained), where the density is that of the ticket: at most (1 − rate)^index.
@@ -59,17 +61,20 @@ def colt(
     """
     if partitions < 1:
         raise InputError(f"partitions={partitions} must be at least 1")
-    densities = schedules.levels(rounds, rate=rate)  # what one copy alone would keep
-    stacked = dataclasses.replace(ticket, **_repeated(ticket, partitions))
+    densities = schedules.levels(rounds, rate=rate)  # of one copy alone
+    stacked = dataclasses.replace(ticket, **_repeat(ticket, partitions))
     levels = loops.imp(train, stacked, densities=densities, prune=_overlap(prune, rate), key=key, store=store)
     return (level._replace(density=_density(level.ticket)) for level in levels)
 
 
 def partition(x: Any, y: Any, *, partitions: int, classes: int) -> tuple[jax.Array, jax.Array]:
-    """Examples by class: part i has the classes i · classes / partitions and on, its labels starting at 0.
+    """Split examples by class: part i has the classes from i · classes / partitions on, with labels that start at 0.
 
     Args:
-      x: (examples, …). y: (examples,) integer labels below `classes`.
+      x: (examples, …).
+      y: (examples,) integer labels below `classes`.
+      partitions: the number of parts.
+      classes: the number of classes.
 
     Returns:
       (partitions, n, …) and (partitions, n): the first n examples of each part, for the n of the smallest one.
@@ -77,40 +82,44 @@ def partition(x: Any, y: Any, *, partitions: int, classes: int) -> tuple[jax.Arr
     Raises:
       InputError: partitions that do not divide the classes, labels out of range, or a part without an example.
 
-    >>> x, y = partition(jnp.arange(5), jnp.array([3, 0, 1, 2, 2]), partitions=2, classes=4)
-    >>> x.tolist(), y.tolist()
-    ([[1, 2], [0, 3]], [[0, 1], [1, 0]])
+    Examples:
+      >>> x, y = partition(jnp.arange(5), jnp.array([3, 0, 1, 2, 2]), partitions=2, classes=4)
+      >>> x.tolist(), y.tolist()
+      ([[1, 2], [0, 3]], [[0, 1], [1, 0]])
     """
     x, y = np.asarray(x), np.asarray(y)
     if partitions < 1 or classes % partitions:
         raise InputError(f"partitions={partitions} must divide the {classes} classes, so that all heads have one shape")
     if len(x) != len(y) or y.min(initial=0) < 0 or y.max(initial=0) >= classes:
-        raise InputError(f"y has {len(y)} labels for {len(x)} examples; pass one each, between 0 and {classes - 1}")
+        raise InputError(f"y has {len(y)} labels for {len(x)} examples; pass one for each, between 0 and {classes - 1}")
     part, label = np.divmod(y, classes // partitions)
     rows = [np.flatnonzero(part == index) for index in range(partitions)]
     smallest = min(map(len, rows))
     if not smallest:
-        raise InputError(f"y has no example of one of {partitions} parts of the {classes} classes")
+        raise InputError(f"y has no example for one of the {partitions} parts of the {classes} classes")
     chosen = np.stack([r[:smallest] for r in rows])
     return jnp.asarray(x[chosen]), jnp.asarray(label[chosen])
 
 
 def partition_train(recipe: Callable[[PyTree], training.Recipe], data: PyTree, *, steps: int) -> TrainFn:
-    """Trains all copies in one program, each for `steps` steps on its part.
+    """Train all copies in one program, each for `steps` steps on its part.
 
     Args:
-      recipe: the examples of a part, traced -> how a copy is trained on them.
+      recipe: the examples of a part, traced -> the recipe of a copy.
       data: arrays with leading axes (partitions, examples), such as those of `partition`.
+      steps: the length of the training.
 
     Returns:
-      The `TrainFn` for `colt`; its metrics are lists of one value a partition. Each copy has a key of its own.
+      The `TrainFn` for `colt`; its metrics are lists of one value a partition. Each copy has its own key.
     """
 
-    def one(data: PyTree, params: Params, state: PyTree, mask: Mask, key: Key, opt_state: PyTree, step: int) -> Trained:
+    def train_one(
+        data: PyTree, params: Params, state: PyTree, mask: Mask, key: Key, opt_state: PyTree, step: int
+    ) -> Trained:
         fit = training.scan_train(recipe(data), steps=steps)
         return fit(params, state, mask, key, step=step, opt_state=opt_state)
 
-    several = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, 0, 0, 0, None)), static_argnums=6)
+    several = jax.jit(jax.vmap(train_one, in_axes=(0, 0, 0, 0, 0, 0, None)), static_argnums=6)
 
     def train(params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None) -> Trained:
         keys = jax.random.split(key, jax.tree.leaves(data)[0].shape[0])
@@ -121,27 +130,36 @@ def partition_train(recipe: Callable[[PyTree], training.Recipe], data: PyTree, *
 
 
 def full_ticket(level: Level, init: InitFn, *, key: Key, redraw: Filter | None = None) -> Ticket:
-    """The ticket for all classes: the mask that the copies share, over their first weights.
+    """Return the ticket for all classes: the mask that the copies share, over their first weights.
 
     Args:
-      init: of the network for all classes, key -> parameters, model state. redraw: its head, which comes from there,
-        such as filters.match("^output/"). See `loops.branches.transfer`, which raises what does not fit.
+      level: a level of `colt`.
+      init: key -> parameters and model state of the network for all classes.
+      key: a typed PRNG key.
+      redraw: the leaves that come from `init`, such as its head, filters.match("^output/").
+
+    Returns:
+      The ticket.
+
+    Raises:
+      StructureError: as `loops.branches.transfer`.
+      NoMatchError: as `loops.branches.transfer`.
     """
     fields = {name: jax.tree.map(lambda x: x[0], getattr(level.ticket, name)) for name in ("params", "mask", "state")}
     return transfer(dataclasses.replace(level.ticket, **fields, opt_state=None), init, key=key, redraw=redraw)
 
 
 def _overlap(prune: PruneFn, rate: float) -> PruneFn:
-    """Prunes each copy at this rate, whatever the level is called, and keeps what all of them keep."""
+    """Return a function that prunes each copy at this rate, for any density, and keeps what all copies keep."""
 
     def overlap(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         del density
         shared = jax.tree.map(lambda m: m[0], mask)
         copies = jax.tree.leaves(mask)[0].shape[0]
-        each = [jax.tree.map(lambda p, i=i: p[i], params) for i in range(copies)]
-        kept = masks.summary(each[0], shared).maskable
+        members = [jax.tree.map(lambda p, i=i: p[i], params) for i in range(copies)]
+        kept = masks.summary(members[0], shared).maskable
         target = (1 - rate) * kept.kept / kept.size
-        pruned = [prune(own, shared, target, key=key) for own in each]
+        pruned = [prune(own, shared, target, key=key) for own in members]
         common = pruned[0]
         for other in pruned[1:]:
             common = masks.intersection(common, other)
@@ -150,10 +168,10 @@ def _overlap(prune: PruneFn, rate: float) -> PruneFn:
     return overlap
 
 
-def _repeated(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
+def _repeat(ticket: Ticket, partitions: int) -> dict[str, PyTree]:
     check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     if not jax.tree.leaves(ticket.mask):
-        raise StructureError("ticket.mask is None everywhere; filters.full_mask says what can be pruned")
+        raise StructureError("ticket.mask is None everywhere; filters.full_mask makes the mask of prunable weights")
     repeat = lambda x: jnp.repeat(jnp.asarray(x)[None], partitions, 0)
     return {name: jax.tree.map(repeat, getattr(ticket, name)) for name in ("params", "mask", "state", "opt_state")}
 

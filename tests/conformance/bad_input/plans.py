@@ -68,9 +68,9 @@ PLANS: dict[str, Call] = {
         params=P,
         mask=OPTIONAL,
     ),
-    "transforms.averaged": call(
+    "transforms.average_gradients": call(
         lambda decay, params, mask: evolve(
-            transforms.averaged(transforms.prune(scores.magnitude, 0.5), decay=decay), params, mask
+            transforms.average_gradients(transforms.prune(scores.magnitude, 0.5), decay=decay), params, mask
         ),
         decay=Fraction(0.9),
         params=P,
@@ -81,8 +81,8 @@ PLANS: dict[str, Call] = {
         params=P,
         mask=OPTIONAL,
     ),
-    "transforms.exploring": call(
-        lambda params, mask: evolve(transforms.exploring(transforms.prune(scores.magnitude, 0.5)), params, mask),
+    "transforms.track_explored": call(
+        lambda params, mask: evolve(transforms.track_explored(transforms.prune(scores.magnitude, 0.5)), params, mask),
         params=P,
         mask=OPTIONAL,
     ),

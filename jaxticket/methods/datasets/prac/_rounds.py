@@ -1,8 +1,9 @@
-"""The search: train on a part, prune, rewind, choose the next part.
+"""The search of PrAC: train on a part, prune, rewind, choose the next part.
 
-A round trains the ticket on a part of the examples, stops as soon as the mask that it would be pruned to has settled,
-prunes and rewinds, and chooses the part for the next round: examples that were forgotten while it trained, and those
-that the dense network and the sparse one see differently. What comes out is a ticket, to be trained on all examples.
+A round trains the ticket on a part of the examples. It stops as soon as the mask that it would be pruned to has
+settled, prunes and rewinds, and chooses the part for the next round. These are examples that were forgotten while it
+trained, and those that the dense network and the sparse one see differently. The result is a ticket, to be trained on
+all examples.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jaxticket import data_pruning, loops, schedules, tickets, training
 from jaxticket.data_pruning import Tracked
 from jaxticket.loops import LevelStore, PruneFn
 from jaxticket.methods.datasets.prac import _stopping
-from jaxticket.methods.datasets.prac._sets import Found, prac_set
+from jaxticket.methods.datasets.prac._sets import Outcome, prac_set
 from jaxticket.methods.datasets.prac._stopping import Plan
 from jaxticket.tickets import Ticket, rewind, rewinds
 from jaxticket.tickets._store import fingerprint
@@ -29,20 +30,20 @@ from jaxticket.typing import Key, Mask, Params, PyTree, Trained
 
 
 class Round(NamedTuple):
-    """A round: what it trained on, for how long, and what it found."""
+    """A round: the examples that it trained on, its length, and its results."""
 
     level: loops.Level  # its ticket is what was trained; metrics: epochs, allowed, examples, distances, best, loss
-    subset: jax.Array  # (examples,) bool: what it was trained on
-    found: Found
+    subset: jax.Array  # (examples,) bool: the examples that it was trained on
+    outcome: Outcome
     ticket: Ticket  # pruned and rewound: what the next round trains
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Epochs run, and examples in each."""
+        """The number of epochs, and of examples in each."""
         return self.level.trained.metrics["epochs"], self.level.trained.metrics["examples"]
 
 
-ChooseFn = Callable[[Found], jax.Array]  # what a round found -> (examples,) bool, what the next one trains on
+ChooseFn = Callable[[Outcome], jax.Array]  # the outcome of a round -> (examples,) bool, what the next one trains on
 PredictFn = Callable[[Params, PyTree], jax.Array]  # parameters, model state -> (examples,) classes
 EvaluateFn = Callable[[Params, PyTree], float]  # parameters, model state -> accuracy on validation examples
 
@@ -55,12 +56,12 @@ class Best(NamedTuple):
 
 
 class _Carried(NamedTuple):
-    """The model state of a round's training, and what else it must remember."""
+    """The model state of a round's training, and the other values that it must remember."""
 
     tracked: Tracked
     best: Best
-    candidate: Mask  # what the last epoch would have been pruned to
-    subset: jax.Array  # (examples,) bool: what is trained on
+    candidate: Mask  # the mask to which the last epoch would have been pruned
+    subset: jax.Array  # (examples,) bool: the examples that it trains on
 
 
 def prac(
@@ -78,30 +79,36 @@ def prac(
     store: LevelStore | None = None,
     checkpoint: tickets.StepCheckpoint | None = None,
 ) -> Iterator[Round]:
-    """Searches for a ticket on PrAC sets (Zhang et al., "Less Data is More", ICML 2021).
+    """Search for a ticket on PrAC sets (Zhang et al., "Less Data is More", ICML 2021).
 
     With a `choose` that keeps all examples and tolerance 0 it is iterative pruning on the full data. Each round starts
-    from the weights of `ticket`, or of `plan.rewind_step`, with a fresh optimizer, and its learning rates are those of
-    a whole training, in less time. Best is the epoch of the highest `evaluate`, whose weights predict; round 0's are
-    the dense reference.
+    from the weights of `ticket`, or of `plan.rewind_step`, with a fresh optimizer. Its learning rates are those of a
+    whole training, in less time. The weights of the epoch of the highest `evaluate` predict; those of round 0 are the
+    dense reference.
 
     Args:
       fit: training.fit(recipe, observe=observe) for one training at a time, whose observer sees the examples
         as the loss does, in training mode and augmented, and the `measures` named.
-      ticket: the weights to begin with, and the mask that says what can be pruned.
+      ticket: the weights to begin with, and the mask of the weights that can be pruned.
+      plan: the length and the end of rounds.
       recipe: its learning-rate schedule is that of plan.epochs epochs of ⌈examples / batch⌉ steps.
-      predict: classes of all training examples, in evaluation mode, without augmentation.
-      choose: the next part; `functools.partial(prac_set, minimum=0.2)` by default.
-      key: folded with the round. store: keeps finished rounds. checkpoint: keeps the state at ends of epochs.
+      predict: (params, state) -> classes of all training examples, in evaluation mode, without augmentation.
+      evaluate: (params, state) -> accuracy on validation examples.
+      choose: chooses the next part; `functools.partial(prac_set, minimum=0.2)` by default.
+      measures: the measures that the statistics keep.
+      prune: as for `loops.imp`.
+      key: folded with the round.
+      store: keeps finished rounds.
+      checkpoint: keeps the state at ends of epochs.
 
     Yields:
       Round, as soon as it is trained.
 
     Raises:
-      InputError: a plan out of range, before anything is trained; a choice that is no subset. CheckpointError: the
-        store holds rounds of another search.
+      InputError: a plan out of range, before anything is trained; a choice that is not a subset.
+      CheckpointError: the store holds rounds of another search.
     """
-    plan = _stopping.checked(plan, recipe)
+    plan = _stopping.check_plan(plan, recipe)
     choose = functools.partial(prac_set, minimum=0.2) if choose is None else choose
     search = _Search(
         fit=fit,
@@ -117,7 +124,7 @@ def prac(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Search:
-    """What all rounds share."""
+    """The arguments that all rounds share."""
 
     fit: FitFn
     recipe: training.Recipe
@@ -133,10 +140,10 @@ def _rounds(
 ) -> Iterator[Round]:
     plan, recipe = search.plan, search.recipe
     densities = schedules.levels(plan.rounds + 1, rate=plan.rate)
-    subset, dense, found = jnp.ones(recipe.examples, bool), None, None
+    subset, dense, outcome = jnp.ones(recipe.examples, bool), None, None
     for index in range(plan.rounds):
-        if found is not None:
-            subset = choose(found)
+        if outcome is not None:
+            subset = choose(outcome)
             size_of(subset, recipe.examples)
         train_key, prune_key = loops.level_keys(index, key=key)
         prune = functools.partial(search.prune, density=densities[index + 1], key=prune_key)
@@ -147,11 +154,11 @@ def _rounds(
         best = level.trained.state.best
         sparse = predict(best.params, best.model)
         dense = sparse if dense is None else dense
-        found = Found(index, level.trained.state.tracked.statistics, dense, sparse)
+        outcome = Outcome(index, level.trained.state.tracked.statistics, dense, sparse)
         mask = prune(level.trained.params, ticket.mask)
         start = _early(search, ticket, train_key) if index == 0 and plan.rewind_step else ticket
         ticket = rewinds.weights()(start, level.trained, mask)
-        yield Round(level, subset, found, ticket)
+        yield Round(level, subset, outcome, ticket)
 
 
 def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
@@ -161,7 +168,7 @@ def _begin(search: _Search, ticket: Ticket, subset: jax.Array) -> _Carried:
 
 
 def _early(search: _Search, ticket: Ticket, key: Key) -> Ticket:
-    """What round 0 was at plan.rewind_step: trained once more up to there, by the same program to the same bits."""
+    """Return the ticket at plan.rewind_step of round 0, trained again by the same program to the same bits."""
     step, everything = search.plan.rewind_step, jnp.ones(search.recipe.examples, bool)
     state, mask = copy((_begin(search, ticket, everything).tracked, ticket.mask))
     fitted = search.fit(rewind(ticket), state, mask, key, step=0, steps=step, subset=everything)
@@ -180,7 +187,7 @@ def _train(
     step: int,
     opt_state: PyTree | None,
 ) -> Trained:
-    """Trains a round, for `least` epochs or more. It begins the schedule anew, wherever it was rewound to."""
+    """Train a round, for `least` epochs or more. It begins the schedule again, whatever its rewind point."""
     del step
     size, examples = int(carried.subset.sum()), search.recipe.examples
     steps = _stopping.epoch_steps(search.recipe, size)
@@ -194,7 +201,7 @@ def _train(
         reached, values = saved
         params, carried, opt_state, at = reached.params, reached.state, reached.opt_state, reached.step
         distances, best, loss = values["distances"], values["best"], values["loss"]
-    while at < allowed and (at < least or not _settled(distances, search.plan.tolerance)):
+    while at < allowed and (at < least or not _has_settled(distances, search.plan.tolerance)):
         fitted = fit(params, carried.tracked, mask, key, step=at * steps, steps=steps, opt_state=opt_state)
         params, tracked, opt_state, loss = fitted
         candidate, accuracy = prune(params, mask), search.evaluate(params, tracked.model)
@@ -208,12 +215,12 @@ def _train(
         if search.checkpoint and search.checkpoint.due():
             reached = Ticket(params, mask, at, carried, opt_state)
             search.checkpoint.save(origin, reached, {"distances": distances, "best": best, "loss": loss})
-    found = {"epochs": at, "allowed": allowed, "examples": size, "distances": distances, "best": best, "loss": loss}
-    return Trained(params, carried, found)
+    metrics = {"epochs": at, "allowed": allowed, "examples": size, "distances": distances, "best": best, "loss": loss}
+    return Trained(params, carried, metrics)
 
 
-def _settled(distances: list[float], tolerance: float) -> bool:
-    state, settled = _stopping.settling(), jnp.zeros((), bool)
+def _has_settled(distances: list[float], tolerance: float) -> bool:
+    state, settled = _stopping.init_settling(), jnp.zeros((), bool)
     for distance in distances:
         state, settled = _stopping.settle(state, distance, tolerance=tolerance)
     return bool(settled)

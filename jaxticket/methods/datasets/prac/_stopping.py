@@ -1,4 +1,4 @@
-"""When a round of PrAC ends, and what that saves."""
+"""The end of a round of PrAC, and the cost that it saves."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -16,14 +16,15 @@ _QUEUE = 5  # distances that must be small
 
 
 class Plan(NamedTuple):
-    """How long rounds are, and when they end; the defaults are those of the paper for CIFAR-10.
+    """The length and the end of rounds; the defaults are those of the paper for CIFAR-10.
 
     Attributes:
-      rounds: how often is pruned. rate: the part of the survivors that each prunes.
-      epochs: of a training on all examples; a round on a part p of them gets ⌊p · epochs⌋, at least one.
+      rounds: the number of prunings.
+      rate: the part of the survivors that each pruning removes.
+      epochs: the epochs of a training on all examples; a round on a part p of them gets ⌊p · epochs⌋, at least one.
       tolerance: a round ends once its mask settled within this distance; 0 lets each run to its end.
       rewind_step: all later rounds, and the ticket, start from the weights that round 0 has after so many steps, and
-        round 0 ends no earlier; 0: from those that it starts from.
+        round 0 ends no earlier. With 0 they start from the first weights.
     """
 
     rounds: int = 16
@@ -33,10 +34,10 @@ class Plan(NamedTuple):
     rewind_step: int = 0
 
 
-def checked(plan: Plan, recipe: Recipe) -> Plan:
-    """The plan, its counts as ints. Raises InputError for what is none to train by this recipe, naming the field."""
+def check_plan(plan: Plan, recipe: Recipe) -> Plan:
+    """Return the plan, its counts as ints. Raises InputError, which names the field, for an impossible plan."""
     if not isinstance(plan, Plan):
-        raise InputError(f"plan is a {type(plan).__name__}; pass prac.Plan(rounds=16, epochs=182)")
+        raise InputError(f"plan is a {type(plan).__name__}, not a Plan; pass prac.Plan(rounds=16, epochs=182)")
     check_count(1, rounds=plan.rounds, epochs=plan.epochs)
     check_count(0, rewind_step=plan.rewind_step)
     check_number(rate=plan.rate, tolerance=plan.tolerance)
@@ -51,33 +52,42 @@ def checked(plan: Plan, recipe: Recipe) -> Plan:
 
 
 def epoch_steps(recipe: Recipe, size: int) -> int:
-    """The steps of an epoch of so many examples, the last of which may not be full."""
+    """Return the steps of an epoch of so many examples, the last of which may not be full."""
     return -(-size // recipe.batch_size)
 
 
 class Settling(NamedTuple):
-    """How far the last masks lay from the one before each: (5,) distances, the newest last."""
+    """The distances of the last masks from the one before each: (5,), the newest last."""
 
     queue: jax.Array
-    recording: jax.Array  # bool: has the mask moved by more than the tolerance yet?
+    recording: jax.Array  # bool: whether the mask has moved by more than the tolerance yet
 
 
-def settling() -> Settling:
-    """No distance seen yet: the queue holds ones."""
+def init_settling() -> Settling:
+    """Return the state before the first distance: the queue holds ones."""
     return Settling(jnp.ones(_QUEUE), jnp.zeros((), bool))
 
 
 def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[Settling, jax.Array]:
-    """One more distance; has the mask settled: do the last five lie below the tolerance? Pure, for jit and vmap.
+    """Add a distance, and return whether the mask has settled: the last five lie below the tolerance.
 
-    Distances count from the first one above the tolerance on, that one included.
+    It is pure, for jit and vmap. Distances count from the first one above the tolerance on, that one included.
 
-    >>> state = settling()
-    >>> for number, distance in enumerate([0.5, 0.2, 0.09, 0.05, 0.04, 0.03, 0.02, 0.01], 1):
-    ...     state, settled = settle(state, distance)
-    ...     if settled:
-    ...         print(number)
-    8
+    Args:
+      state: the distances so far.
+      distance: the distance of the newest mask from the one before.
+      tolerance: the bound of distances between settled masks.
+
+    Returns:
+      The new state, and a bool scalar.
+
+    Examples:
+      >>> state = init_settling()
+      >>> for number, distance in enumerate([0.5, 0.2, 0.09, 0.05, 0.04, 0.03, 0.02, 0.01], 1):
+      ...     state, settled = settle(state, distance)
+      ...     if settled:
+      ...         print(number)
+      8
     """
     distance = jnp.asarray(distance, jnp.float32)
     recording = state.recording | (distance > tolerance)
@@ -86,28 +96,56 @@ def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[
 
 
 def mask_distance(params: Params, mask: Mask, old: Mask, new: Mask) -> jax.Array:
-    """The weights on which two masks differ, as a part of those that `mask` keeps.
+    """Return the number of weights on which two masks differ, as a part of those that `mask` keeps.
 
-    >>> masks_ = [jnp.array(m) for m in ([True, True, False, False], [True, False, True, False])]
-    >>> mask_distance(jnp.ones(4), jnp.ones(4, bool), *masks_)
-    Array(0.5, dtype=float32)
+    Args:
+      params: the parameters, for shapes.
+      mask: the mask that both were pruned from.
+      old: one mask.
+      new: the other mask.
+
+    Returns:
+      A scalar.
+
+    Examples:
+      >>> masks_ = [jnp.array(m) for m in ([True, True, False, False], [True, False, True, False])]
+      >>> mask_distance(jnp.ones(4), jnp.ones(4, bool), *masks_)
+      Array(0.5, dtype=float32)
     """
     return masks.hamming(params, old, new) / masks.density(params, mask)
 
 
 def allowed_epochs(epochs: int, size: int, examples: int) -> int:
-    """The epochs of a round on `size` of the examples: ⌊epochs · size / examples⌋, at least 1.
+    """Return the epochs of a round on `size` of the examples: ⌊epochs · size / examples⌋, at least 1.
 
-    >>> allowed_epochs(182, 500, 1000), allowed_epochs(182, 1, 1000)
-    (91, 1)
+    Args:
+      epochs: the epochs of a training on all examples.
+      size: the number of examples of the round.
+      examples: the number of all examples.
+
+    Returns:
+      The number of epochs.
+
+    Examples:
+      >>> allowed_epochs(182, 500, 1000), allowed_epochs(182, 1, 1000)
+      (91, 1)
     """
     return max(1, epochs * size // examples)
 
 
 def iterations_saved(costs: Iterable[tuple[int, int]], plan: Plan, *, examples: int) -> float:
-    """1 − Σ epochs · examples of each round / those of all rounds on all examples, to their ends.
+    """Return 1 − Σ epochs · examples of each round / those of all rounds on all examples, to their ends.
 
-    >>> iterations_saved([(182, 1000), (91, 500)], Plan(rounds=2), examples=1000)
-    0.375
+    Args:
+      costs: `Round.cost` of each round.
+      plan: the plan of the rounds.
+      examples: the number of all examples.
+
+    Returns:
+      The part of the iterations that was saved.
+
+    Examples:
+      >>> iterations_saved([(182, 1000), (91, 500)], Plan(rounds=2), examples=1000)
+      0.375
     """
     return 1 - sum(epochs * size for epochs, size in costs) / (plan.rounds * plan.epochs * examples)

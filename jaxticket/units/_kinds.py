@@ -1,79 +1,36 @@
-"""The unit of pruning: weights that live or die together.
-
-A unit pools scores (one entry a unit), expands a mask of units back to one that broadcasts to the parameters, and
-tells what a unit costs. Units work on whole trees, so that a unit may span leaves. `reduce` says how the scores of a
-unit's weights become one: `mean`, `total`, `largest` or `l2`, always accumulated in float32 at least.
-"""
+"""The interface of a unit, and the kinds of units within one leaf."""
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_axis, check_count
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores
-
-__all__ = [
-    "Reduce",
-    "Unit",
-    "axis",
-    "block",
-    "element",
-    "heads",
-    "l2",
-    "largest",
-    "leaf",
-    "mean",
-    "normalise_axis",
-    "total",
-]
-
-Reduce = Callable[[jax.Array, tuple[int, ...], jax.Array | None], jax.Array]
-
-
-def mean(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """The mean score of a unit, which does not depend on its size (the default)."""
-    return jnp.mean(x, axes, keepdims=True, where=where)
-
-
-def total(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """The sum of a unit's scores; of magnitudes it is the l1 norm (Li et al., 2017)."""
-    return jnp.sum(x, axes, keepdims=True, where=where)
-
-
-def largest(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """The largest score of a unit."""
-    return jnp.max(x, axes, keepdims=True, where=where, initial=-jnp.inf)
-
-
-def l2(x: jax.Array, axes: tuple[int, ...], where: jax.Array | None = None) -> jax.Array:
-    """The Euclidean norm of a unit's scores."""
-    return jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True, where=where))
+from jaxticket.units._reduce import Reduce, largest, total
 
 
 class Unit(Protocol):
-    """What `select` needs to know of a unit. Implementations are hashable, because they are static under jit."""
+    """The interface that `select` uses. Implementations are hashable, because they are static under jit."""
 
     def pool(self, scores: Scores) -> Scores:
-        """One score a unit; each leaf's shape is that of its units."""
+        """Return one score a unit; each leaf has the shape of its units."""
 
     def expand(self, mask: Mask, like: Scores) -> Mask:
-        """The mask over weights of a mask over units; leaves broadcast to those of `like`."""
+        """Return the mask over weights of a mask over units; leaves broadcast to those of `like`."""
 
     def pool_mask(self, mask: Mask) -> Mask:
-        """Which units hold at least one weight that is alive in a mask of the weights' full shape."""
+        """Mark the units that hold at least one weight that is alive in a mask of the weights' full shape."""
 
     def cost(self, tree: PyTree) -> PyTree:
-        """How many weights each unit holds: float32, in the shape of the pooled scores."""
+        """Return the number of weights of each unit: float32, in the shape of the pooled scores."""
 
 
 class _PerLeaf:
-    """A unit within one leaf, given by how to pool and to expand one array with `reduce`."""
+    """A unit within one leaf, given by a way to pool and a way to expand one array with `reduce`."""
 
     reduce: Reduce
 
@@ -97,7 +54,7 @@ class _PerLeaf:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Element(_PerLeaf):
+class Element(_PerLeaf):
     def pool(self, scores: Scores) -> Scores:
         return scores
 
@@ -109,7 +66,7 @@ class _Element(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Axis(_PerLeaf):
+class Axis(_PerLeaf):
     axis: int
     reduce: Reduce
 
@@ -119,7 +76,7 @@ class _Axis(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Heads(_PerLeaf):
+class Heads(_PerLeaf):
     count: int
     axis: int
     reduce: Reduce
@@ -140,7 +97,7 @@ class _Heads(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Block(_PerLeaf):
+class Block(_PerLeaf):
     shape: tuple[int, ...]
     reduce: Reduce
 
@@ -153,7 +110,7 @@ class _Block(_PerLeaf):
         return reduce(tiles, inner, None if where is None else self._tiles(where, first)).squeeze(inner)
 
     def _tiles(self, x: jax.Array, first: int) -> jax.Array:
-        """Each axis as two, one by one: the types of arrays on Explicit meshes follow no other split."""
+        """Split each axis in two, axis by axis: the types of arrays on Explicit meshes follow no other split."""
         for axis, b in reversed([*enumerate(self.shape, first)]):
             x = x.reshape(*x.shape[:axis], x.shape[axis] // b, b, *x.shape[axis + 1 :])
         return x
@@ -174,83 +131,27 @@ class _Block(_PerLeaf):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Leaf(_PerLeaf):
+class Leaf(_PerLeaf):
     reduce: Reduce
 
     def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
         return reduce(x, tuple(range(x.ndim)), None)
 
 
-def element() -> Unit:
-    """Each weight by itself: unstructured sparsity.
-
-    >>> import jax.numpy as jnp
-    >>> element().pool({"w": jnp.array([1.0, 2.0])})
-    {'w': Array([1., 2.], dtype=float32)}
-    """
-    return _Element()
-
-
-def axis(axis: int = -1, *, reduce: Reduce = mean) -> Unit:
-    """The slices along one axis: output channels of flax kernels for −1, input channels for −2.
-
-    Its masks have size 1 on every other axis: a channel mask costs O(channels). Raises InputError for leaves without
-    that axis.
-
-    >>> import jax.numpy as jnp
-    >>> axis(-1, reduce=total).pool(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
-    Array([[4., 6.]], dtype=float32)
-    """
-    check_axis("axis", axis)
-    return _Axis(axis, reduce)
-
-
-def block(*shape: int, reduce: Reduce = mean) -> Unit:
-    """Tiles of the last axes: `block(4, 4)` tiles (in, out) of dense kernels, and of each tap of convolutions.
-
-    Tiles at an edge may be smaller; their mean counts their own weights only. Raises InputError for sizes below 1 or
-    leaves of fewer axes.
-
-    >>> import jax.numpy as jnp
-    >>> block(2, 2).pool(jnp.arange(6.0).reshape(2, 3))
-    Array([[2. , 3.5]], dtype=float32)
-    """
-    for size in shape:
-        check_count(0, shape=size)
-    if not shape or any(b < 1 for b in shape):
-        raise InputError(f"units.block{shape}: pass at least one size, each 1 or more, for example block(4, 4).")
-    return _Block(shape, reduce)
-
-
-def heads(count: int, *, axis: int = -1, reduce: Reduce = mean) -> Unit:
-    """Attention heads that lie side by side on one axis, as in fused (embed, heads · head size) kernels.
-
-    Where heads have an axis of their own, `units.axis` of it is the same. Raises InputError unless `count` divides
-    the axis.
-
-    >>> import jax.numpy as jnp
-    >>> heads(2).pool(jnp.array([[1.0, 3.0, 5.0, 7.0]]))
-    Array([[2., 6.]], dtype=float32)
-    """
-    check_count(0, count=count)
-    check_axis("axis", axis)
-    if count < 1:
-        raise InputError(f"units.heads(count={count}): pass the number of heads, 1 or more.")
-    return _Heads(count, axis, reduce)
-
-
-def leaf(*, reduce: Reduce = mean) -> Unit:
-    """Each leaf as a whole (layer pruning, with `scopes.tree`).
-
-    >>> import jax.numpy as jnp
-    >>> leaf().pool(jnp.array([[1.0, 3.0]]))
-    Array([[2.]], dtype=float32)
-    """
-    return _Leaf(reduce)
-
-
 def normalise_axis(axis: int, shape: tuple[int, ...], name: str) -> int:
-    """The axis counted from 0, or InputError if `shape` has no such axis."""
+    """Return an axis counted from 0.
+
+    Args:
+      axis: the axis, negative if counted from the end.
+      shape: the shape of the leaf.
+      name: the function that the error message names.
+
+    Returns:
+      The axis, in 0 … len(shape) − 1.
+
+    Raises:
+      InputError: a shape without such an axis.
+    """
     if not -len(shape) <= axis < len(shape):
         raise InputError(
             f"{name}: a leaf of shape {shape} has no axis {axis}; leave that leaf out with where=, or choose an "
@@ -264,6 +165,6 @@ def _accumulable(scores: jax.Array) -> jax.Array:
 
 
 def _repeat(x: jax.Array, axis: int, times: int) -> jax.Array:
-    """jnp.repeat by broadcasting, which stays local on a sharded axis where a gather would not."""
+    """Repeat like jnp.repeat, but by broadcasting, which stays local on a sharded axis where a gather would not."""
     wide = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*x.shape[: axis + 1], times, *x.shape[axis + 1 :]))
     return wide.reshape(*x.shape[:axis], math.prod(wide.shape[axis : axis + 2]), *x.shape[axis + 1 :])
