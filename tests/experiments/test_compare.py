@@ -21,6 +21,7 @@ from experiments.runs.records import CellRecord
 from experiments.studies.comparison import report
 from experiments.training import kinds, problems
 from experiments.training.cells import Cells
+from experiments.training.trainer import Trainer
 from jaxticket import tickets
 from jaxticket.training import Fitted
 from tests.cheap import cheap  # noqa: F401  # used by every test here
@@ -163,14 +164,14 @@ def test_a_seed_starts_from_the_same_weights_and_order_under_every_method():
 def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_checkpoints(tmp_path):
     began = []
 
-    def fit(params, state, mask, key, *, step, steps, opt_state):
+    def fit(params, state, mask, key, *, step, steps, opt_state, **others):
         began.append(step)
         return Fitted(params, state, opt_state, 0.0)
 
     trainer = Cells(Training(epochs=2, checkpoint_seconds=0), tmp_path, together=1)
     cells = [kinds.Cell(method, 0.5, 0) for method in ("ste", "top_kast")]
     for cell in cells:
-        trainer._compiled[cell.kind] = trainer._kind(cell)[0], fit
+        trainer._compiled[cell.kind] = trainer._kind(cell)[0], Trainer(fit, lanes=1, stacked=False)
     assert [record.method for record in trainer.train(cells)] == ["ste", "top_kast"]
     assert began == [0, 5, 0, 5]
 

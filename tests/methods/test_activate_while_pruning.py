@@ -99,7 +99,7 @@ def test_compiled_with_a_traced_density_it_prunes_as_by_levels():
         (lambda: activate_while_pruning(loops.prune_by(), FULL, share=1.5), InputError, "share=1.5"),
         (lambda: pruned(density={"a": 0.5, "b": 0.5}), InputError, "density="),
         (lambda: pruned(mask={"a": jnp.ones((1, 6), bool), "b": FULL["b"]}), StructureError, "full shape"),
-        (lambda: pruned(start={"a": 1.0}), StructureError, "start has not"),
+        (lambda: pruned(start={"a": 1.0}), StructureError, "start does not have"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

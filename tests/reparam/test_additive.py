@@ -185,7 +185,7 @@ def begun_of_shape(shape):
         (
             lambda: reparam.additive({}, rank=0, residual_density=0.0).init(make_params()),
             StructureError,
-            "mask has not",
+            "mask does not have",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_rerandomised_weights_are_pruned_ones_drawn_as_the_first_were():
     latent = make_latent()
     mask = POPUP.mask(latent, count=0)
     draw = jax.jit(functools.partial(rerandomise, mask=mask))
-    one, other = draw(latent, KEY), draw(latent, jax.random.key(4))
+    one, other = draw(latent, key=KEY), draw(latent, key=jax.random.key(4))
     kept = np.asarray(mask["kernel"])
     old, new = np.asarray(latent.weights["kernel"]), np.asarray(one.weights["kernel"])
     np.testing.assert_array_equal(new[kept], old[kept])

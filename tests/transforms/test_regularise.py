@@ -169,7 +169,7 @@ def test_scales_to_keep_at_the_edges(scales, kept):
         (lambda: transforms.prox_l1(1.0).update(GRADS, ()), InputError, "prox_l1: params=None"),
         (lambda: transforms.project_l0(0.5).update(GRADS, ()), InputError, "project_l0: params=None"),
         (lambda: updates_of(transforms.project_l0(1.5)), InputError, "density=1.5"),
-        (lambda: updates_of(transforms.add_l1(1.0, {"conv": None})), StructureError, "mask has not"),
+        (lambda: updates_of(transforms.add_l1(1.0, {"conv": None})), StructureError, "mask does not have"),
         (lambda: updates_of(transforms.add_l1(1.0, filters.match("nothing"))), NoMatchError, "where"),
         (lambda: transforms.scales_to_keep(PARAMS, energy=1.0), InputError, "energy=1.0"),
         (lambda: transforms.scales_to_keep({"w": jnp.ones(2)}), NoMatchError, "where"),
