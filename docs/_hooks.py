@@ -61,6 +61,6 @@ def _documented(function: Any) -> list[str]:
 
 def _shown(html: str, function: str, parameter: str) -> bool:
     """Whether the table of the function has a row of its own for the parameter."""
-    _, found, rest = html.partition(f'id="{function}"')
+    _, heading, rest = html.partition(f'id="{function}"')
     own = rest.partition('<h3 id="jaxticket')[0] if "<h3" in rest else rest
-    return bool(found) and any(f"<code>{stars}{parameter}</code>" in own for stars in ("", "*", "**"))
+    return bool(heading) and any(f"<code>{stars}{parameter}</code>" in own for stars in ("", "*", "**"))

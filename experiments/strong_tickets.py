@@ -48,8 +48,8 @@ def rows(config: Config) -> tuple[int, Rows]:
 def prepare(config: Config, watch: Watch) -> dict[int, Cells]:
     """The trainers of each width."""
     trainers = {width: trainer(config, width) for width in config.widths}
-    for each in trainers.values():
-        each.progress, each.compiling = watch.step, watch.compiling
+    for cells in trainers.values():
+        cells.progress, cells.compiling = watch.step, watch.compiling
     return trainers
 
 

@@ -38,16 +38,16 @@ def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -
     rows, turns = findings.summarise(records), findings.turns(config, records, [s.study for s in scored])
     columns = ("subset", *(f"{100 * f:g} %" for f in sorted(config.fractions)))
     text = f"{title}: accuracy in %, ± 95 % interval over {config.seeds} seeds, by the part of the examples kept\n"
-    for each in scored:
-        mine = [row for row in rows if row["size"] == each.study.size]
+    for outcome in scored:
+        mine = [row for row in rows if row["size"] == outcome.study.size]
         for what, show in _shown(config).items():
-            text += f"\n{tables.grid(columns, _table(config, mine, show), title=f'{what}, {each.there}')}"
-        if each.trust:
-            text += f"\n{tables.grid(*_trusted(config, each), title=f'scores of {each.there}')}"
-        suffix = "" if each is first else f"_{len(each.study.labels)}"
-        _curves(mine, folder / f"accuracy{suffix}.png", title=f"{title}\n{each.there}")
-        if each.study.changed.any() and each.scores:
-            _precision(each, folder / f"wrong_labels{suffix}.png", title=f"{title}\n{each.there}")
+            text += f"\n{tables.grid(columns, _table(config, mine, show), title=f'{what}, {outcome.there}')}"
+        if outcome.trust:
+            text += f"\n{tables.grid(*_trusted(config, outcome), title=f'scores of {outcome.there}')}"
+        suffix = "" if outcome is first else f"_{len(outcome.study.labels)}"
+        _curves(mine, folder / f"accuracy{suffix}.png", title=f"{title}\n{outcome.there}")
+        if outcome.study.changed.any() and outcome.scores:
+            _precision(outcome, folder / f"wrong_labels{suffix}.png", title=f"{title}\n{outcome.there}")
     mine = [row for row in rows if row["size"] == first.study.size]
     store.write(
         config,

@@ -60,12 +60,12 @@ def agreement(pretrained: models.Pretrained, texts: Sequence[str]) -> Callable[[
     def embed(matrices: Params) -> jax.Array:
         params = jax.tree.map(lambda m, p: m.reshape(p.shape), matrices, pretrained.params)
 
-        def one(batch: jax.Array) -> jax.Array:
+        def embed_batch(batch: jax.Array) -> jax.Array:
             hidden, _ = pretrained.model.apply(params, None, batch, train=False, key=None)
             return models.sentence_embeddings(hidden, batch)
 
-        whole = jax.lax.map(one, batches).reshape(-1, params["norm"]["scale"].shape[0])
-        return jnp.concatenate([whole, one(rest)]) if len(rest) else whole
+        whole = jax.lax.map(embed_batch, batches).reshape(-1, params["norm"]["scale"].shape[0])
+        return jnp.concatenate([whole, embed_batch(rest)]) if len(rest) else whole
 
     def neighbour(embeddings: jax.Array) -> jax.Array:
         return jnp.argmax(embeddings @ embeddings.T - 2 * jnp.eye(len(embeddings)), axis=1)

@@ -102,8 +102,8 @@ class Trainer:
         loss, accuracy = (float(np.mean([step[what] for step in seen])) for what in ("loss", "accuracy"))
         density = float(self._density(carry.params, jt.mask_of(carry.opt_state)))
         rate = float(self._program.learning_rate(at))
-        found = {"loss": loss, "accuracy": accuracy, "density": density, "learning_rate": rate}
-        self._journal.write({"training": name, "step": at, **found, "images_per_second": round(speed, 1)})
+        measured = {"loss": loss, "accuracy": accuracy, "density": density, "learning_rate": rate}
+        self._journal.write({"training": name, "step": at, **measured, "images_per_second": round(speed, 1)})
         shown = f"accuracy {100 * accuracy:.2f} %  density {density:.4f}  learning rate {rate:.3g}"
         self._say(name, at, f"loss {loss:.4f}  {shown}  {speed:,.0f} images/s")
 

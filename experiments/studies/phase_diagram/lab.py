@@ -141,7 +141,7 @@ class Lab:
 def masks(params: Params, densities: jax.Array) -> Mask:
     """Return masks of the largest weights of each layer: (densities, seeds, …), of parameters (seeds, …)."""
 
-    def one(params: Params, density: jax.Array) -> Mask:
+    def largest(params: Params, density: jax.Array) -> Mask:
         return jt.select(filters.only(scores.magnitude(params), filters.weights()), density)
 
-    return jax.vmap(jax.vmap(one, (0, None)), (None, 0))(params, densities)
+    return jax.vmap(jax.vmap(largest, (0, None)), (None, 0))(params, densities)

@@ -190,13 +190,13 @@ def _search(
         choose = sets.transferred(config.sets_from, seed.number, train)
     options = {"choose": choose, "key": seed.keys.search, "store": tickets.Store(seed.rounds(arm)), **shared.options}
     costs, free, classes = [], [examples], list[int]()
-    for each in prac.prac(shared.fit, seed.begin, plan, **options):
-        costs.append(each.cost)
-        free.append(int(prac.prac_set(each.outcome, threshold=config.threshold).sum()))
-        classes = np.bincount(np.asarray(train.y)[np.asarray(each.subset)]).tolist()
+    for round_ in prac.prac(shared.fit, seed.begin, plan, **options):
+        costs.append(round_.cost)
+        free.append(int(prac.prac_set(round_.outcome, threshold=config.threshold).sum()))
+        classes = np.bincount(np.asarray(train.y)[np.asarray(round_.subset)]).tolist()
         if arm == "prac":
-            file = sets.file(seed.run, seed.number, each.level.index)
-            sets.keep(file, each, train, {"seed": seed.number, "config": config.identity()})
+            file = sets.file(seed.run, seed.number, round_.level.index)
+            sets.keep(file, round_, train, {"seed": seed.number, "config": config.identity()})
     rounds = {
         "examples": [size for _, size in costs],
         "without_minimum": free[:-1],  # what a PrAC set would hold in each round if --minimum were 0
@@ -204,7 +204,7 @@ def _search(
         "saved": prac.iterations_saved(costs, plan, examples=examples),
         "classes": classes,
     }
-    return each.ticket, rounds
+    return round_.ticket, rounds
 
 
 def _trained(
