@@ -43,8 +43,8 @@ def _notebooks(config: Any) -> Iterator[File]:
 def on_post_build(*, config: Any) -> None:
     """Raises PluginError, naming them, for arguments of public functions that the reference does not show."""
     for page in (ROOT / "docs" / "api").glob("*.md"):
-        html = (pathlib.Path(config.site_dir) / "api" / page.stem / "index.html").read_text()
         for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE):
+            html = (pathlib.Path(config.site_dir) / "api" / page.stem / "index.html").read_text()
             module = importlib.import_module(name)
             for member in getattr(module, "__all__", ()):
                 function = getattr(module, member)
