@@ -62,7 +62,7 @@ def train(config: Config, shared: Shared, watch: Watch) -> Iterator[Record]:
     """The records of all cells, once the examples are scored."""
     progress, cells = watch.progress, config.cells()
     options = {**watch.looks, "until": functools.partial(setattr, progress, "steps")}
-    shared.scored += [score(config, study, finished=progress.finished, **options) for study in shared.studies]
+    shared.scored.extend(score(config, study, finished=progress.finished, **options) for study in shared.studies)
     for each, values, _ in shared.scored:
         students = Students(config, each, scores.averaged(values), **options)
         yield from students.train([cell for cell in cells if cell.size == each.size])

@@ -21,7 +21,7 @@ def mask_trees(draw, number=1, broadcast=True):
     params = {"w": draw(hnp.arrays(np.float32, shape, elements=st.integers(-9, 9).map(float))), "b": np.ones(2)}
 
     def one():
-        size = tuple(draw(st.sampled_from([1, n])) if broadcast else n for n in shape)
+        size = draw(st.sampled_from([shape, (1, *shape[1:])])) if broadcast and shape else shape
         return {"w": jnp.asarray(draw(hnp.arrays(bool, size))), "b": None}
 
     return jax.tree.map(jnp.asarray, params), *[one() for _ in range(number)]
@@ -204,7 +204,7 @@ def test_summary():
 
 # Sizes of every remainder by 8, in up to four dimensions; few shapes, since each is compiled.
 @hypothesis.given(
-    mask=hnp.arrays(bool, st.sampled_from([(), (0, 3), *((n,) for n in range(1, 18)), (3, 5), (2, 3, 4), (3, 1, 2, 5)]))
+    mask=hnp.arrays(bool, st.sampled_from([(), (0, 3), *((n,) for n in range(1, 10)), (17,), (3, 1, 2, 5)]))
 )
 @hypothesis.settings(max_examples=60)
 def test_packing_loses_nothing(mask):
