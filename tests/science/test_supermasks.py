@@ -59,7 +59,7 @@ def begin(init, draw, widths, seeds):
         layers = [
             {"kernel": jnp.zeros(shape), "bias": jnp.zeros((1, shape[1]))} for shape in itertools.pairwise(widths)
         ]
-        return init(draw(layers, draw_key), method_key)
+        return init(draw(layers, key=draw_key), key=method_key)
 
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), seeds))
 
