@@ -84,9 +84,8 @@ def test_what_is_forgotten_is_hard_for_another_network_early_in_its_training():
     correlations = []
     for seed, (rounds, _) in enumerate(searches()):
         key, everything = jax.random.key(300 + seed), jnp.ones(EXAMPLES, bool)
-        early = lab()[2](everything)(
-            digits.init(key), None, begin(seed).mask, key, step=0, steps=2 * EXAMPLES // digits.BATCH, opt_state=None
-        )
+        steps = 2 * EXAMPLES // digits.BATCH
+        early = lab()[2](digits.init(key), None, begin(seed).mask, key, step=0, steps=steps, subset=everything)
         hardness = data_pruning.el2n(digits.apply(early.params, TRAIN[0]), TRAIN[1])
         events = data_pruning.forgetting(rounds[0].outcome.statistics)
         correlations.append(float(stats.spearmanr(events, hardness).statistic))
