@@ -17,16 +17,16 @@ from experiments.studies.data_pruning.memorisation import Memorisation
 from experiments.training import problems, subsets
 from experiments.training.trainer import Lane, Trainer
 from jaxticket import data_pruning, training
-from jaxticket.data_pruning import Statistics, Tracked, _example_scores
+from jaxticket.data_pruning import Statistics, Tracked
 from jaxticket.methods.datasets import prototypes
 from jaxticket.tickets import fingerprint
 from jaxticket.typing import Params, PyTree
 
 _MEASURES = {
-    "el2n": _example_scores.el2n,
-    "margin": _example_scores.margin,
-    "entropy": _example_scores.entropy,
-    "loss": _example_scores.cross_entropy,
+    "el2n": data_pruning.el2n,
+    "margin": data_pruning.margin,
+    "entropy": data_pruning.entropy,
+    "loss": data_pruning.cross_entropy,
 }
 _GRADIENTS = 64  # of single examples, held at once
 _COMPONENTS = 50  # of the embeddings whose prototypes are found
@@ -198,7 +198,7 @@ def _gradients(model: Any, params: Params, state: PyTree, x: jax.Array, y: jax.A
     @jax.jit
     def norms(params: Params, state: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
         of_one = lambda params, example: loss(params, example, state)
-        return _example_scores.grand(params, of_one, (x, y), batch_size=_GRADIENTS)
+        return data_pruning.grand(params, of_one, (x, y), batch_size=_GRADIENTS)
 
     # From Python: convolutions are slow inside loops on CPU.
     parts = [slice(at, at + _GRADIENTS) for at in range(0, len(y), _GRADIENTS)]
