@@ -41,8 +41,13 @@ def no_failure(mine: CheckpointError | None) -> None:
 
 
 def on_first(act: Callable[[], None]) -> None:
-    """Let process 0 act once all processes arrived; all return when it is done. Raises its CheckpointError in every
-    process.
+    """Let the first process act, such as write a file, once all have arrived; all return when it is done.
+
+    Raises its CheckpointError in every process.
+
+    Examples:
+      >>> on_first(lambda: print("written once"))
+      written once
     """
     if jax.process_count() == 1:
         return act()

@@ -1,15 +1,18 @@
-"""Text files that are whole or absent, whatever happens to the process, in runs of one or several processes."""
+"""Files that are whole or absent, whatever happens to the process, in runs of one or several processes."""
 
 import contextlib
 import functools
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
-from jaxticket import _processes
+from jaxticket._processes import on_first
 from jaxticket.errors import CheckpointError
 
-__all__ = ["write_text", "write_together", "writing"]
+__all__ = ["on_first", "remove_partial", "write_text", "write_together", "writing"]
+
+PARTIAL = ".partial"  # suffix of what is still being written
 
 
 @contextlib.contextmanager
@@ -40,7 +43,7 @@ def write_text(file: pathlib.Path, text: str) -> None:
     Raises:
       CheckpointError: a file that cannot be written; the old text stays.
     """
-    temporary = file.with_name(f"{file.name}.partial")
+    temporary = file.with_name(f"{file.name}{PARTIAL}")
     with writing(file):
         try:
             temporary.write_text(text, encoding="utf-8")
@@ -61,10 +64,20 @@ def write_together(file: pathlib.Path, text: str) -> None:
     Raises:
       CheckpointError: a file that cannot be written, in every process.
     """
-    _processes.on_first(functools.partial(_write_in_folder, file, text))
+    on_first(functools.partial(_write_in_folder, file, text))
 
 
 def _write_in_folder(file: pathlib.Path, text: str) -> None:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
+
+
+def remove_partial(directory: pathlib.Path) -> None:
+    """Delete the tickets that dead processes left half written in a directory.
+
+    Examples:
+      >>> remove_partial(pathlib.Path("runs"))
+    """
+    for path in directory.glob(f".*{PARTIAL}"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runs import processes
 from jaxticket import files
 from jaxticket.errors import CheckpointError
 
@@ -40,7 +39,7 @@ def kept(
     if names <= stored.keys():
         return stored
     arrays = dict(make())
-    processes.on_main(functools.partial(_write, file, arrays, json.dumps({"data": origin, **(about or {})})))
+    files.on_first(functools.partial(_write, file, arrays, json.dumps({"data": origin, **(about or {})})))
     return arrays
 
 

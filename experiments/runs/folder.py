@@ -9,10 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from experiments.runs.processes import on_main
 from jaxticket.errors import CheckpointError
-from jaxticket.files import write_text, writing
-from jaxticket.tickets import _archive
+from jaxticket.files import on_first, remove_partial, write_text, writing
 
 
 @contextlib.contextmanager
@@ -23,7 +21,7 @@ def lock(directory: str | os.PathLike[str]) -> Iterator[None]:
     run holds it, or if the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
-        on_main(functools.partial(_lock, pathlib.Path(directory), held))
+        on_first(functools.partial(_lock, pathlib.Path(directory), held))
         yield
 
 
@@ -55,7 +53,7 @@ def claim(directory: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     Files that a killed process left half written are deleted. Raises CheckpointError if the folder holds the run of
     another configuration, naming the first value that differs, or files that no run wrote.
     """
-    on_main(functools.partial(_claim, pathlib.Path(directory), config))
+    on_first(functools.partial(_claim, pathlib.Path(directory), config))
 
 
 def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -83,7 +81,7 @@ def _claim(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
             )
         write_text(file, json.dumps(wanted, indent=1) + "\n")
     for folder in [directory, *(path for path in directory.rglob("*") if path.is_dir())]:
-        _archive.remove_partial(folder)
+        remove_partial(folder)
 
 
 class JsonLines:

@@ -2,11 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
 
 import jax
 
-from jaxticket import _processes
 from jaxticket.errors import InputError
 
 _START_TIMEOUT = 300  # seconds in which all processes must have come
@@ -59,12 +57,4 @@ def start(pod: Pod) -> None:
 
 def is_main() -> bool:
     """Whether this process writes the files and lines that only one may write: metrics, reports, progress."""
-    return _processes.is_first()
-
-
-def on_main(act: Callable[[], None]) -> None:
-    """Let the first process act, such as write a file, once all have come here; then all continue.
-
-    Raises the CheckpointError of that process in each of them.
-    """
-    _processes.on_first(act)
+    return jax.process_index() == 0

@@ -22,12 +22,11 @@ import numpy as np
 
 from jaxticket import _processes, _tree, masks
 from jaxticket.errors import CheckpointError, InputError, JaxticketError, MissingExtraError
+from jaxticket.files import PARTIAL
 from jaxticket.tickets import _record
 from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, spread, step_of
 from jaxticket.tickets._record import FORMAT, RECORD, VERSION
 from jaxticket.typing import PyTree
-
-PARTIAL = ".partial"  # suffix of a directory that is still being written
 
 
 def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
@@ -124,12 +123,6 @@ def read(
         else:
             trees[name] = rebuild([(entry, leaves[index]) for index, entry in numbered])
     return trees, record
-
-
-def remove_partial(directory: pathlib.Path) -> None:
-    """Delete the unfinished directories of dead processes in `directory`."""
-    for path in directory.glob(f".*{PARTIAL}"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _orbax() -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxticket import _processes
 from jaxticket.errors import CheckpointError, CheckpointWarning, StoppedError
+from jaxticket.files import PARTIAL
 from jaxticket.tickets import _archive
 from jaxticket.tickets._checkpoint import load_with, save_with
 from jaxticket.tickets._ticket import Ticket
@@ -114,7 +115,7 @@ class StepCheckpoint:
 
     def _remove(self, path: pathlib.Path) -> None:
         """Rename the folder before it is deleted, since half of a state, left by a kill, would look damaged."""
-        path = path.rename(path.with_name(f".{path.name}{_archive.PARTIAL}"))
+        path = path.rename(path.with_name(f".{path.name}{PARTIAL}"))
         shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, number: int) -> pathlib.Path:

@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from jaxticket.files import PARTIAL
 from jaxticket.tickets import _archive
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -124,7 +125,7 @@ def results(out):
     return {
         file.parent.relative_to(run).as_posix(): (file.stat().st_mtime_ns, file.read_bytes())
         for file in found
-        if "checkpoint" not in file.parts and _archive.PARTIAL not in file.parent.name
+        if "checkpoint" not in file.parts and PARTIAL not in file.parent.name
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from jaxticket import tickets
 from jaxticket.errors import CheckpointError, InputError, MissingExtraError
+from jaxticket.files import PARTIAL
 from jaxticket.tickets import Ticket, _archive
 
 
@@ -199,7 +200,7 @@ def remove_it(folder):
 def leave_it_half_written(folder):
     """What a process that was killed before the rename leaves."""
     remove_the_record(folder)
-    folder.rename(folder.with_name(f".{folder.name}.abc{_archive.PARTIAL}"))
+    folder.rename(folder.with_name(f".{folder.name}.abc{PARTIAL}"))
 
 
 @pytest.mark.parametrize(
