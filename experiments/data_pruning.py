@@ -28,7 +28,7 @@ from experiments.reports import study, tables
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs import command_line, processes
-from experiments.runs.records import Record
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning import findings, report, scores
 from experiments.studies.data_pruning.config import Config, Study
 from experiments.studies.data_pruning.plan import plan, prepare
@@ -49,16 +49,16 @@ class Shared(NamedTuple):
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each subset; networks that score count as trainings."""
 
-    def line(row: Sequence[Record]) -> str:
-        accuracies = "  ".join(f"{100 * r['test_accuracy']:5.1f}" for r in row if "test_accuracy" in r)
-        return f"{tables.plain(row[0]['name']):31} {row[0]['examples']:>6,} examples  {accuracies}"
+    def line(row: Sequence[SubsetRecord]) -> str:
+        accuracies = "  ".join(f"{100 * r.metrics['test_accuracy']:5.1f}" for r in row if r.metrics)
+        return f"{tables.plain(row[0].name):31} {row[0].examples:>6,} examples  {accuracies}"
 
     return len(config.sizes) * config.networks() + len(config.cells()), Rows(
-        lambda record: (record["size"], record["name"], record["fraction"]), config.seeds, line
+        lambda record: (record.size, record.name, record.fraction), config.seeds, line
     )
 
 
-def train(config: Config, shared: Shared, watch: Watch) -> Iterator[Record]:
+def train(config: Config, shared: Shared, watch: Watch) -> Iterator[SubsetRecord]:
     """The records of all cells, once the examples are scored."""
     progress, cells = watch.progress, config.cells()
     options = {**watch.looks, "until": functools.partial(setattr, progress, "steps")}

@@ -22,16 +22,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 
 from experiments.reports.progress import Progress, Rows, keep
 from experiments.runs import command_line, dry_run
-from experiments.runs.records import Record
+from experiments.runs.records import SweepRecord
 from experiments.studies.essential.config import Config
 from experiments.studies.essential.report import report
 from experiments.studies.essential.sweep import known, points, texts
 
 
-def run(config: Config) -> list[Record]:
+def run(config: Config) -> list[SweepRecord]:
     """Compute the points that are not there yet, and report."""
-    line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0])
-    rows = Rows(lambda record: (record["curve"], record["sparsity"], record["seed"]), 1, line)
+    line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0].line())
+    rows = Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
     with command_line.opened(config) as folder, Progress(len(config.cells()), rows) as progress:
         records = keep(points(config, known(config), progress.at), folder / "metrics.jsonl", progress)
     report(config, records)

@@ -24,7 +24,7 @@ from jax.sharding import AxisType
 from experiments.configs import imagenet_resnet50, imagenet_vit_small
 from experiments.runs import command_line, dry_run, processes
 from experiments.runs.config import require
-from experiments.runs.records import Record
+from experiments.runs.records import TrainingRecord
 from experiments.studies.imagenet import lowering, reading, training
 from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.program import Program
@@ -34,7 +34,7 @@ from experiments.studies.imagenet.search import search, train
 PRESETS = {"resnet50": imagenet_resnet50, "vit_small": imagenet_vit_small}
 
 
-def run(config: Config) -> list[Record]:
+def run(config: Config) -> list[TrainingRecord]:
     """Train what is not trained yet, and report. Returns the record of each training."""
     folder = config.folder().absolute()
     mesh = make_mesh(config)

@@ -18,7 +18,6 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -27,38 +26,35 @@ from experiments.reports import study
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.records import Record
+from experiments.runs.records import DiagramRecord
 from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
 from jaxticket import files
 from jaxticket.errors import CheckpointError
 
 
-def column(lab: Lab, temperature: int) -> list[dict[str, Any]]:
-    """Yield the records of one temperature, loaded or trained."""
+def column(lab: Lab, temperature: int) -> list[DiagramRecord]:
+    """Return the records of one temperature, loaded or trained."""
     config = lab.config
     file = config.folder() / "columns" / f"{config.temperature}_{temperature}.json"
     cells = list(itertools.product(config.densities, range(config.seeds)))
     if file.exists():
         try:
-            records = json.loads(file.read_text())
-            if [(record["density"], record["seed"]) for record in records] != cells:
+            records = [*map(DiagramRecord.parse, json.loads(file.read_text()))]
+            if [(record.density, record.seed) for record in records] != cells:
                 raise ValueError("other densities or seeds")
             return records
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is measured again") from error
     ends = iter(lab.retrained(lab.dense(temperature)))
-    records = [
-        {"temperature": temperature, "density": density, "seed": seed, **lab.measure(next(ends), next(ends))}
-        for density, seed in cells
-    ]
+    records = [DiagramRecord(lab.measure(next(ends), next(ends)), temperature, *cell) for cell in cells]
     if processes.is_main():
         file.parent.mkdir(exist_ok=True)
-        files.write_text(file, json.dumps(records))
+        files.write_text(file, json.dumps([record.line() for record in records]))
     return records
 
 
-def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[dict[str, Any]]:
+def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[DiagramRecord]:
     """Yield the records of all temperatures."""
     return itertools.chain.from_iterable(column(lab, temperature) for temperature in config.temperatures)
 
@@ -66,13 +62,13 @@ def columns(config: Config, lab: Lab, watch: Watch) -> Iterator[dict[str, Any]]:
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each cell."""
 
-    def line(row: Sequence[Record]) -> str:
-        mean = {name: 100 * statistics.fmean(r[name] for r in row) for name in PANELS}
+    def line(row: Sequence[DiagramRecord]) -> str:
+        mean = {name: 100 * statistics.fmean(r.metrics[name] for r in row) for name in PANELS}
         numbers = "  ".join(f"{name.replace('_', ' ')} {value:6.2f}" for name, value in mean.items())
-        return f"{config.temperature} {row[0]['temperature']:<4} density {row[0]['density']:<6g} {numbers}"
+        return f"{config.temperature} {row[0].temperature:<4} density {row[0].density:<6g} {numbers}"
 
     total = len(config.temperatures) * len(config.densities) * config.seeds
-    return total, Rows(lambda record: (record["temperature"], record["density"]), config.seeds, line)
+    return total, Rows(lambda record: (record.temperature, record.density), config.seeds, line)
 
 
 def plan(config: Config, lab: Lab) -> list[str]:

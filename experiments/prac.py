@@ -23,7 +23,7 @@ from experiments.configs import conv4_cifar, lenet_mnist5k, prac_fashion, resnet
 from experiments.reports import study, tables
 from experiments.reports.progress import Rows
 from experiments.runs import command_line, dry_run
-from experiments.runs.records import Record
+from experiments.runs.records import ArmRecord
 from experiments.studies.prac.report import report
 from experiments.studies.prac.search import ARMS, OTHERS, Config, Lab, lab, search
 
@@ -35,13 +35,13 @@ PRESETS = {
 def rows(config: Config) -> tuple[int, Rows]:
     """A line for each ticket."""
 
-    def line(row: Sequence[Record]) -> str:
-        first = row[0]
-        saved = f", {100 * first['saved']:.1f} % of the iterations saved" if "saved" in first else ""
-        name = tables.plain(first["branch"])
-        return f"seed {first['seed'] + 1}/{config.seeds}  {name:14} {100 * first['test_accuracy']:5.2f}{saved}"
+    def line(row: Sequence[ArmRecord]) -> str:
+        (record,) = row
+        saved = "" if record.saved is None else f", {100 * record.saved:.1f} % of the iterations saved"
+        accuracy = f"{100 * record.metrics['test_accuracy']:5.2f}"
+        return f"seed {record.seed + 1}/{config.seeds}  {tables.plain(record.branch):14} {accuracy}{saved}"
 
-    return config.seeds * len((*ARMS, *OTHERS)), Rows(lambda record: (record["seed"], record["branch"]), 1, line)
+    return config.seeds * len((*ARMS, *OTHERS)), Rows(lambda record: (record.seed, record.branch), 1, line)
 
 
 def plan(config: Config, shared: Lab) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Verdict
 from experiments.claims.record import Claim as Claim
-from experiments.runs.records import CellRecord, LevelRecord, Record
+from experiments.runs.records import LevelRecord, Record
 from jaxticket import diagnostics
 
 
@@ -86,13 +86,6 @@ def points(better: Mapping[int, float], worse: Mapping[int, float]) -> list[floa
     return [100 * (better[seed] - worse[seed]) for seed in sorted(better.keys() & worse.keys())]
 
 
-def by_cell(records: Iterable[CellRecord], *, method: str, density: float, **others: Any) -> dict[int, float]:
-    """The test accuracy of each seed of a method at a density, with these other values among its metrics."""
-    alike = [r for r in records if (r.method, r.density) == (method, density)]
-    mine = [r for r in alike if all(r.metrics[name] == value for name, value in others.items())]
-    return {r.seed: r.metrics["test_accuracy"] for r in mine}
-
-
 def by_replicate(records: Iterable[LevelRecord], *, branch: str, level: int) -> dict[int, float]:
     """The test accuracy of each replicate of a branch at a level."""
     mine = [record for record in records if (record.branch, record.level) == (branch, level)]
@@ -100,10 +93,7 @@ def by_replicate(records: Iterable[LevelRecord], *, branch: str, level: int) -> 
 
 
 def by_seed(records: Iterable[Record], **fields: Any) -> dict[int, float]:
-    """The test accuracy of each seed among the records with these fields.
-
-    >>> by_seed([{"seed": 0, "width": 8, "test_accuracy": 0.9}, {"seed": 0, "width": 9, "test_accuracy": 1}], width=8)
-    {0: 0.9}
-    """
-    mine = [r for r in records if all(r[name] == value for name, value in fields.items())]
-    return {r["seed"]: r["test_accuracy"] for r in mine}
+    """The test accuracy of each seed among the records with these fields and measurements."""
+    lines = [record.line() for record in records]
+    mine = [line for line in lines if all(line[name] == value for name, value in fields.items())]
+    return {line["seed"]: line["test_accuracy"] for line in mine}

@@ -18,15 +18,9 @@ def summarise(records: Sequence[CellRecord]) -> dict[str, list[dict[str, Any]]]:
             {
                 "density": density,
                 "kept": statistics.fmean(record.kept for record in members),
-                **tables.accuracies([record.metrics for record in members]),
+                **tables.accuracies(members),
             }
             for density, members in sorted(by_density.items(), reverse=True)
         ]
         for method, by_density in groups.items()
     }
-
-
-def collapse(records: Sequence[CellRecord]) -> str:
-    """Return a warning for each layer of which a method keeps nothing."""
-    named = [{**record.line(), "branch": record.method} for record in records]
-    return tables.collapse(named, advice="no signal passes it")

@@ -12,9 +12,9 @@ from experiments.runs.command_line import opened
 from experiments.runs.config import Training
 from experiments.runs.folder import JsonLines
 from experiments.runs.profile import Profile
-from experiments.runs.records import Record, Typed
+from experiments.runs.records import Record
 
-RecordT = TypeVar("RecordT", bound=Record | Typed)
+RecordT = TypeVar("RecordT", bound=Record)
 _LOG_EVERY = 15.0  # seconds between lines about steps, where no bar shows them
 
 
@@ -147,7 +147,7 @@ def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> 
     kept = []
     for record in records:
         if lines:
-            lines.append(record.line() if isinstance(record, Typed) else record)
+            lines.append(record.line())
         kept.append(record)
         progress.finished(record)
     if lines:

@@ -51,7 +51,7 @@ def summarise(records: Iterable[LevelRecord], branches: Sequence[str]) -> list[d
     for level, members in sorted(by_level.items()):
         row: dict[str, Any] = {"level": level, "density": statistics.fmean(m.density for m in members)}
         for branch in branches:
-            mine = [m.metrics for m in members if m.branch == branch]
+            mine = [member for member in members if member.branch == branch]
             row[branch] = {"replicates": len(mine), **tables.accuracies(mine)}
         rows.append(row)
     return rows
@@ -94,7 +94,7 @@ def write(
         results=rows,
         columns=columns,
         rows=cells,
-        warnings=tables.collapse([record.line() for record in records]),
+        warnings=tables.collapse(records, advice="--minimum keeps some of each"),
         page=functools.partial(page.page, title, config=config, command=command, layers=layers),
         others="metrics.jsonl, and the tickets of every level",
     )

@@ -8,14 +8,14 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.runs.records import Record
+from experiments.runs.records import ArmRecord, CellRecord, LevelRecord, Record
 from jaxticket import diagnostics, files, tickets
 
 
-def accuracies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+def accuracies(records: Iterable[Record]) -> dict[str, dict[str, float]]:
     """Return for each split the mean accuracy over replicates, and half its 95 % interval."""
-    splits = ("test_accuracy", "validation_accuracy")
-    return {split: diagnostics.interval(r[split] for r in records)._asdict() for split in splits}
+    metrics, splits = [record.metrics for record in records], ("test_accuracy", "validation_accuracy")
+    return {split: diagnostics.interval(m[split] for m in metrics)._asdict() for split in splits}
 
 
 def publish(
@@ -111,13 +111,13 @@ class Layers(NamedTuple):
         return grid(self.columns, self.rows(), title=self.title)
 
 
-def collapse(records: Iterable[Record], *, advice: str = "--minimum keeps some of each") -> str:
+def collapse(records: Iterable[ArmRecord | CellRecord | LevelRecord], *, advice: str = "no signal passes it") -> str:
     """Return a warning for each layer and branch that keeps no weight, with the density at which that began."""
     first: dict[tuple[str, str], float] = {}
     for record in records:
-        for layer in record.get("collapsed", ()):
-            where = (plain(record["branch"]), layer)
-            first[where] = max(first.get(where, 0.0), record["density"])
+        for layer in record.collapsed:
+            where = (plain(record.method if isinstance(record, CellRecord) else record.branch), layer)
+            first[where] = max(first.get(where, 0.0), record.density)
     return "".join(
         f"warning: {branch}: {layer} keeps no weight from density {density:.4g} on; {advice}\n"
         for (branch, layer), density in sorted(first.items())

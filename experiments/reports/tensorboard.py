@@ -4,9 +4,9 @@ import pathlib
 import shutil
 from collections.abc import Iterable, Mapping
 
-from experiments.runs.records import CellRecord, LevelRecord, Record
+from experiments.runs.records import CellRecord, LevelRecord, Line
 
-Curves = Mapping[str, Iterable[tuple[int, Record]]]  # by name: (step, the numbers there)
+Curves = Mapping[str, Iterable[tuple[int, Line]]]  # by name: (step, the numbers there)
 _SHOWN = ("density", "loss", "test_accuracy", "validation_accuracy", "skipped_steps")
 
 
@@ -25,7 +25,7 @@ def write(folder: pathlib.Path, curves: Curves) -> None:
 
 def over_levels(records: Iterable[LevelRecord]) -> Curves:
     """Return a curve for each replicate and branch of a search."""
-    curves: dict[str, list[tuple[int, Record]]] = {}
+    curves: dict[str, list[tuple[int, Line]]] = {}
     for record in records:
         name = f"replicate_{record.replicate}_{record.branch}"
         curves.setdefault(name, []).append((record.level, record.line()))

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from experiments.reports import methods, page, plots, tables, tensorboard
+from experiments.reports import page, plots, tables, tensorboard
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
 from experiments.runs.config import OwnProblem, require
@@ -78,7 +78,7 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
     columns = ("seed", "kept", "test", "validation")
     percent = lambda r, split: f"{100 * r.metrics[f'{split}_accuracy']:.2f}"
     rows = [(str(r.seed), f"{r.kept:.4f}", percent(r, "test"), percent(r, "validation")) for r in records]
-    accuracies = tables.accuracies([record.metrics for record in records])
+    accuracies = tables.accuracies(records)
     rows.append(("mean", "", *(tables.shown(accuracies[f"{split}_accuracy"]) for split in columns[2:])))
     layers = tables.Layers("Weights kept by layer: seed 0", config.cells()[0].path(folder))
     plots.history(records, folder / "accuracy.png", title=title)
@@ -89,7 +89,7 @@ def report(config: Config, cells: Cells, records: Sequence[CellRecord]) -> None:
         + "\n"
         + layers.text(),
         results={"seeds": [record.line() for record in records], "mean": accuracies},
-        warnings=methods.collapse(records),
+        warnings=tables.collapse(records),
         columns=columns,
         rows=rows,
         page=page.page_of(

@@ -1,5 +1,6 @@
 """Branches of a finished search: what is changed changes, what is not gives the ticket's own numbers."""
 
+import dataclasses
 import json
 
 import jax
@@ -164,7 +165,8 @@ def test_a_search_without_retrained_levels(run, capsys, monkeypatch):
 
 
 def test_collapsed_layers_are_told():
-    record = {"branch": "random_ticket", "density": 0.01, "collapsed": ["output/kernel"]}
-    told = tables.collapse([record, {**record, "density": 0.005}, {**record, "branch": "ticket", "collapsed": []}])
+    record = LevelRecord({}, 0, 1, "random_ticket", 0.01, ["output/kernel"])
+    others = [dataclasses.replace(record, density=0.005), dataclasses.replace(record, branch="ticket", collapsed=[])]
+    told = tables.collapse([record, *others], advice="--minimum keeps some of each")
     assert told.count("\n") == 1
     assert "random ticket: output/kernel keeps no weight from density 0.01 on; --minimum" in told

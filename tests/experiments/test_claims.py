@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED
-from experiments.runs.records import CellRecord, LevelRecord
+from experiments.runs.records import CellRecord, DiagramRecord, LevelRecord
 from experiments.studies.comparison import claims as comparison
 from experiments.studies.essential import claims as essential
 from experiments.studies.imp import claims as imp
@@ -133,9 +133,8 @@ def test_strong_tickets():
 def test_phase_diagram():
     config = PhaseDiagram(temperatures=(1, 16), densities=(0.5, 0.01))
     given = [(1, 0.5, 95), (16, 0.5, 94), (1, 0.01, 60), (16, 0.01, 70)]
-    of = lambda *regimes: found(
-        phase_diagram.claims(config, records(*given, temperature=..., density=...), list(regimes))
-    )
+    typed = [*map(DiagramRecord.parse, records(*given, temperature=..., density=...))]
+    of = lambda *regimes: found(phase_diagram.claims(config, typed, list(regimes)))
     paper = "Zhou et al. 2023, three regimes"
     hot, cold = (paper, 1.0, HOLDS), (paper, 10.0, HOLDS)
     assert of("I", "II-A", "II-B", "–") == [(paper, 3, HOLDS), hot, cold]

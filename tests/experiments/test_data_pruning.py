@@ -23,6 +23,7 @@ from sklearn.metrics import average_precision_score
 
 from experiments import data_pruning
 from experiments.runs import arrays, command_line
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning import claims, findings, keys, students
 from experiments.studies.data_pruning import memorisation as memorising
 from experiments.studies.data_pruning.config import Cell, Config, Study, noisy, studies
@@ -198,7 +199,7 @@ def invented(config):
         "el2n": {"hard": {0.1: 0.2, 0.5: 0.9}, "easy": {0.1: 0.6, 0.5: 0.7}}.get(cell.order, {}).get(cell.fraction),
     }[cell.score]
     wobbling = lambda cell: accuracy(cell) + 0.001 * cell.seed**2 * (cell.score == "el2n")
-    return [{**cell._asdict(), "name": cell.name, "test_accuracy": wobbling(cell)} for cell in config.cells()]
+    return [SubsetRecord({"test_accuracy": wobbling(cell)}, *cell, cell.name, 0) for cell in config.cells()]
 
 
 def test_leads_are_of_hard_first_and_paired_by_seed():
@@ -222,7 +223,7 @@ def test_claims_follow_the_numbers():
         "The hardest half of the data by el2n trains as well as all, within half a point": ("holds", 0),
         "Students on 10 % of the data": ("holds", 5),
     }
-    swapped = [{**r, "order": {"hard": "easy", "easy": "hard"}.get(r["order"], "")} for r in found]
+    swapped = [dataclasses.replace(r, order={"hard": "easy", "easy": "hard"}.get(r.order, "")) for r in found]
     assert [claim.verdict for claim in claims.claims(config, swapped, study, {})][:3] == ["fails"] * 3
 
 
@@ -389,8 +390,8 @@ def test_no_example_but_those_to_train_on_enters_a_score_or_a_subset(tmp_path):
         rows = choose(config, spoiling, cell, {name: values[0] for name, values in scores.items()})
         assert rows.shape == (len(dataset.train.y),)
     record = next(Students(config, spoiling, {}).train([Cell(0, "random", "", False, 0.5, 0)]))
-    assert math.isfinite(record["loss"])
-    assert record["test_accuracy"] < 0.3  # as often as it says the first class
+    assert math.isfinite(record.metrics["loss"])
+    assert record.metrics["test_accuracy"] < 0.3  # as often as it says the first class
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from experiments import report
 from experiments.claims import dashboard, outcomes, store
 from experiments.claims.judge import Contest, above, by_seed, points
 from experiments.claims.record import FAILS, HOLDS, UNDECIDED, Claim, load, slug
+from experiments.runs.records import CellRecord
 from experiments.studies.imp.config import Config
 from jaxticket.errors import InputError
 
@@ -73,9 +74,8 @@ def test_no_differences():
 
 
 def test_differences_are_paired_by_seed():
-    records = [
-        {"seed": s, "method": m, "test_accuracy": a} for s, m, a in [(1, "a", 0.5), (0, "a", 0.9), (1, "b", 0.4)]
-    ]
+    given = [(1, "a", 0.5), (0, "a", 0.9), (1, "b", 0.4)]
+    records = [CellRecord({"test_accuracy": a}, method, 0.1, seed, 0.1, []) for seed, method, a in given]
     first, second = (by_seed(records, method=method) for method in "ab")
     assert points(first, second) == pytest.approx([10.0])
     contest = Contest("P 2020, x", "a is above b.", "+5", "a", "b", 0.1)

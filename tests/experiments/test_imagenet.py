@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxticket as jt
 from experiments import imagenet
+from experiments.runs.records import StepRecord
 from experiments.studies.imagenet import reading, training
 from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.networks import NETWORKS, Network
@@ -340,11 +341,11 @@ def test_the_journal_forgets_what_came_after_a_checkpoint(tmp_path):
     journal = training.Journal(file)
     lines = [{"training": name, "step": step} for name in ("level 0", "level 1") for step in (1, 2, 3)]
     for line in lines:
-        journal.write(line)
+        journal.write(StepRecord.parse(line))
     with file.open("a") as stream:
         stream.write('{"training": "lev')  # torn by a kill
     journal.rewind("level 1", 2)
-    assert training.read(file) == lines[:5]
+    assert [record.line() for record in training.read(file)] == lines[:5]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 import jaxticket as jt
 from experiments import prac
+from experiments.runs.records import ArmRecord
 from experiments.studies.prac import claims, search, sets
 from jaxticket import data, data_pruning, tickets, training
 from jaxticket.methods.datasets import prac as method
@@ -217,19 +218,21 @@ def test_every_ticket_is_trained_alike_on_all_examples():
     lab = search.Lab(basis, types.SimpleNamespace(examples=50), None, train, {}, 33)
     ticket = jt.Ticket({"kernel": jnp.ones((2, 2))}, {"kernel": jnp.eye(2, dtype=bool)}, step=7)
     keys = search.keys_of(0, 0)
-    record = search._trained(search.Config(), lab, ticket, keys, {"branch": "prac"})
+    record = search._trained(lab, ticket, search._Seed(2, None, keys, None), branch="prac")
     ((size, params, key, others),) = calls
     assert size == 50
     assert jnp.array_equal(params["kernel"], jnp.eye(2))
     assert key == keys.final
     assert others == {"step": 0, "steps": 33}
-    assert record == {"branch": "prac", "density": 0.5, "collapsed": [], "loss": 0.5, "test_accuracy": 2.0}
+    measured = {"loss": 0.5, "test_accuracy": 2.0}
+    assert record.line() == {"seed": 2, "branch": "prac", "density": 0.5, "collapsed": [], **measured}
 
 
 def test_claims_follow_the_records():
     accuracies = {"prac": 0.88, "imp": 0.9, "random_subset": 0.88, "hard": 0.87, "random_mask": 0.8, "dense": 0.9}
+    accuracy = lambda seed, arm, value: {"test_accuracy": value + 1e-4 * np.sin(7 * seed + len(arm))}
     records = [
-        {"seed": seed, "branch": arm, "test_accuracy": value + 1e-4 * np.sin(7 * seed + len(arm)), "saved": 0.9}
+        ArmRecord(accuracy(seed, arm, value), seed=seed, branch=arm, saved=0.9, density=0.1, collapsed=[])
         for seed in range(3)
         for arm, value in accuracies.items()
     ]

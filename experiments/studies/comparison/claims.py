@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.claims.judge import Contest, by_cell
+from experiments.claims.judge import Contest, by_seed
 from experiments.claims.record import Claim
 from experiments.runs.records import CellRecord
 from experiments.training.kinds import DENSE
@@ -78,6 +78,6 @@ def claims(records: Sequence[CellRecord]) -> list[Claim]:
     judged = []
     for contest in _CONTESTS:
         other = 1.0 if contest.below == DENSE else contest.density
-        first = by_cell(records, method=contest.above, density=contest.density)
-        judged += contest.judged(first, by_cell(records, method=contest.below, density=other))
+        first = by_seed(records, method=contest.above, density=contest.density)
+        judged += contest.judged(first, by_seed(records, method=contest.below, density=other))
     return judged

@@ -58,7 +58,7 @@ def asking_for(config: Config, records: Sequence[CellRecord]) -> Config:
 
 def warnings(records: Sequence[CellRecord]) -> str:
     """Return a warning for each layer of which a method keeps nothing, and for each method that missed a density."""
-    lines = methods.collapse(records)
+    lines = tables.collapse(records)
     for method, rows in methods.summarise(records).items():
         for row in rows:
             if abs(row["kept"] - row["density"]) > 0.1 * row["density"]:

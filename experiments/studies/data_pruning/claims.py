@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.claims.judge import Finding, above, points
+from experiments.claims.judge import Finding, above, by_seed, points
 from experiments.claims.record import Claim
 from experiments.reports import tables
-from experiments.runs.records import Record
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning.config import ALL, RANDOM, Config, Study
-from experiments.studies.data_pruning.findings import by_seed
 
 _DATA_DIET = "Paul et al. 2021, Data Diet"
 _SCALING = "Sorscher et al. 2022, beyond neural scaling laws"
@@ -28,7 +27,7 @@ class _Run(NamedTuple):
     """The trainings on the examples of one study."""
 
     config: Config
-    records: Sequence[Record]
+    records: Sequence[SubsetRecord]
     study: Study
 
     def of(self, score: str, order: str = "", *, taught: bool = False, fraction: float) -> dict[int, float]:
@@ -51,7 +50,9 @@ class _Run(NamedTuple):
         return Claim(paper, f"{claim} ({on})", expected, **finding._asdict())
 
 
-def claims(config: Config, records: Sequence[Record], study: Study, scores: Mapping[str, np.ndarray]) -> list[Claim]:
+def claims(
+    config: Config, records: Sequence[SubsetRecord], study: Study, scores: Mapping[str, np.ndarray]
+) -> list[Claim]:
     """Return the claims that the trainings of one study decide; `scores` are (replicates, examples) each."""
     run = _Run(config, records, study)
     judged = [claim for score in config.scored() for claim in (_offset if config.label_noise else _pruned)(run, score)]

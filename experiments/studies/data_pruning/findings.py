@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.claims.judge import points
+from experiments.claims.judge import by_seed, points
 from experiments.reports import tables
-from experiments.runs.records import Record
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning.config import Config, Study
 from jaxticket import diagnostics
 
@@ -24,10 +24,10 @@ class Trust(NamedTuple):
     averaged: float  # the same of the score averaged over networks
 
 
-def summarise(records: Sequence[Record]) -> list[dict[str, Any]]:
+def summarise(records: Sequence[SubsetRecord]) -> list[dict[str, Any]]:
     """Return a row for each subset: accuracies with intervals over seeds, and its mean composition."""
     rows = []
-    for (size, name, fraction), group in itertools.groupby(records, lambda r: (r["size"], r["name"], r["fraction"])):
+    for (size, name, fraction), group in itertools.groupby(records, lambda r: (r.size, r.name, r.fraction)):
         members = list(group)
         held = ("rarest_class", "commonest_class", "class_entropy", "changed_labels")
         rows.append(
@@ -35,18 +35,12 @@ def summarise(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "size": size,
                 "name": name,
                 "fraction": fraction,
-                "examples": members[0]["examples"],
-                **{part: statistics.fmean(m[part] for m in members) for part in held},
+                "examples": members[0].examples,
+                **{part: statistics.fmean(m.metrics[part] for m in members) for part in held},
                 **tables.accuracies(members),
             }
         )
     return rows
-
-
-def by_seed(records: Sequence[Record], **wanted: Any) -> dict[int, float]:
-    """Return the test accuracy by seed of the trainings that have these values."""
-    alike = [r for r in records if all(r[name] == value for name, value in wanted.items())]
-    return {r["seed"]: r["test_accuracy"] for r in alike}
 
 
 class Lead(NamedTuple):
@@ -57,7 +51,7 @@ class Lead(NamedTuple):
     half_width: float
 
 
-def leads(config: Config, records: Sequence[Record], size: int, score: str) -> list[Lead]:
+def leads(config: Config, records: Sequence[SubsetRecord], size: int, score: str) -> list[Lead]:
     """Return the leads from the smallest fraction to the largest, of subsets without a teacher."""
     of = lambda order, f: by_seed(records, size=size, score=score, order=order, taught=False, fraction=f)
     differences = {f: points(of("hard", f), of("easy", f)) for f in sorted(config.fractions)}
@@ -81,7 +75,7 @@ def turn(leads: Sequence[Lead]) -> float | None:
     return round(f + (g - f) * before / (before - after), 6)
 
 
-def turns(config: Config, records: Sequence[Record], studies: Sequence[Study]) -> dict[str, dict[str, Any]]:
+def turns(config: Config, records: Sequence[SubsetRecord], studies: Sequence[Study]) -> dict[str, dict[str, Any]]:
     """Return for each score and size the fraction at which hard first overtakes easy first, and all leads."""
     if not {"hard", "easy"} <= {*config.kept()}:
         return {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.claims import store
 from experiments.reports import page, plots, tables
-from experiments.runs.records import Record
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning import claims, findings
 from experiments.studies.data_pruning.config import ALL, RANDOM, Config, Study
 from experiments.studies.data_pruning.findings import Trust
@@ -31,7 +31,7 @@ class Scored(NamedTuple):
         return f"{len(self.study.labels):,} training examples"
 
 
-def write(config: Config, records: Sequence[Record], scored: Sequence[Scored]) -> None:
+def write(config: Config, records: Sequence[SubsetRecord], scored: Sequence[Scored]) -> None:
     """Print the tables, and write them, the plots, the page, the numbers and the claims into the folder of the run."""
     folder, first = config.folder(), scored[0]
     title = f"data pruning, {config.model} on {config.data}, run {config.hash()}"

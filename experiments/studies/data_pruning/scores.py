@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from experiments.runs import arrays
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning.config import Config, Study
 from experiments.studies.data_pruning.keys import keys
 from experiments.studies.data_pruning.memorisation import Memorisation
@@ -49,7 +50,7 @@ class Scorer:
         *,
         model: Any,
         name: str,
-        finished: Callable[[Mapping[str, Any]], None] | None = None,
+        finished: Callable[[SubsetRecord], None] | None = None,
         **options: Any,
     ):
         self._config, self._study, self._model = config, study, model
@@ -72,8 +73,8 @@ class Scorer:
 
     def _tell(self, name: str) -> None:
         if self._finished:
-            record = {"name": f"{name}, {self._name}", "fraction": 1.0, "examples": len(self._study.labels)}
-            self._finished({"size": self._study.size, **record})
+            named = f"{name}, {self._name}", len(self._study.labels)
+            self._finished(SubsetRecord({}, self._study.size, "", "", False, 1.0, 0, *named))
 
     def _of_network(self, replicate: int, names: set[str]) -> dict[str, np.ndarray]:
         if not names:

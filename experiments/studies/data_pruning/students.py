@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.runs import arrays
+from experiments.runs.records import SubsetRecord
 from experiments.studies.data_pruning.config import ALL, RANDOM, Cell, Config, Study
 from experiments.studies.data_pruning.keys import cell_keys, keys
 from experiments.training import subsets
@@ -27,7 +28,7 @@ class Students:
         self._config, self._study, self._scores, self._options = config, study, scores, options
         self._trainers: dict[bool, Trainer] = {}
 
-    def train(self, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    def train(self, cells: Sequence[Cell]) -> Iterator[SubsetRecord]:
         """Yield the record of each cell of this study, as soon as its program has ended."""
         folder = self._config.folder()
         for program in self.programs(cells):
@@ -82,17 +83,15 @@ class Students:
             lanes, **clock(self._config, self._study, size, epochs=self._config.epochs)
         )
         for cell, rows, (lane, loss) in zip(cells, chosen, trained, strict=True):
-            record = {
-                **cell._asdict(),
-                "name": cell.name,
-                "examples": size,
+            measured = {
                 "loss": loss if math.isfinite(loss) else None,
                 **self._study.composition(np.asarray(rows)),
                 **basis.evaluate(lane.params, lane.state.model if taught else lane.state),
             }
             if cell.seed == 0 and cell.order and not taught:
                 self._keep_subset(cell, rows)
-            files.write_together(cell.path(self._config.folder()), json.dumps(record) + "\n")
+            record = SubsetRecord(measured, *cell, cell.name, size)
+            files.write_together(cell.path(self._config.folder()), json.dumps(record.line()) + "\n")
 
     def _keep_subset(self, cell: Cell, rows: jax.Array) -> None:
         """The subset of all seeds as a file, for other networks and programs to be trained on."""
@@ -130,14 +129,14 @@ def choose(config: Config, study: Study, cell: Cell, scores: Mapping[str, np.nda
     return {"hard": data_pruning.hardest, "easy": data_pruning.easiest}[cell.order](score, size, **options)
 
 
-def read(cell: Cell, config: Config) -> dict[str, Any]:
+def read(cell: Cell, config: Config) -> SubsetRecord:
     """The record of a finished cell. Raises CheckpointError if it is damaged."""
     file = cell.path(config.folder())
     try:
-        record = json.loads(file.read_text())
-        if Cell(*(record[name] for name in Cell._fields)) != cell:
+        record = SubsetRecord.parse(json.loads(file.read_text()))
+        if Cell(*(getattr(record, name) for name in Cell._fields)) != cell:
             raise ValueError("it is of another training")
-        return dict(record)
+        return record
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         fix = "delete it, and the same command trains it again"
         raise CheckpointError(f"{file} is damaged ({error}); {fix}") from error

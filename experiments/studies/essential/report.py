@@ -1,20 +1,20 @@
 """The report of a sweep: the table, the plot, the page and the claims."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.claims import store
 from experiments.reports import page, plots, tables
-from experiments.runs.records import Record
+from experiments.runs.records import SweepRecord
 from experiments.studies.essential import claims
 from experiments.studies.essential.config import CURVES, Config
 from jaxticket import diagnostics
 from jaxticket.methods.analysis import essential_sparsity
 
 
-def report(config: Config, records: Sequence[Record]) -> None:
+def report(config: Config, records: Sequence[SweepRecord]) -> None:
     """Write and print the table, the plot and the page."""
     folder, title = config.folder(), f"all-MiniLM-L6-v2 pruned in one shot, {config.sentences} sentences"
-    curves = {c: _curve(records, c) for c in dict.fromkeys(r["curve"] for r in records)}
+    curves = {c: _curve(records, c) for c in dict.fromkeys(r.curve for r in records)}
     with plots.figure(folder / "accuracy.png") as axes:
         for name, curve in curves.items():
             xs, means = [100 * p[0] for p in curve], [p[1] for p in curve]
@@ -54,12 +54,12 @@ def report(config: Config, records: Sequence[Record]) -> None:
     store.write(config, judged, command=config.command(), series=series, axes=axes)
 
 
-def _curve(records: Sequence[Record], name: str) -> list[tuple[float, float, float, float]]:
+def _curve(records: Sequence[SweepRecord], name: str) -> list[tuple[float, float, float, float]]:
     """Return (sparsity, mean cosine, half its interval, part of neighbours kept); several seeds are averaged."""
-    by_sparsity: dict[float, list[Record]] = {}
+    by_sparsity: dict[float, list[Mapping[str, float]]] = {}
     for record in records:
-        if record["curve"] == name:
-            by_sparsity.setdefault(record["sparsity"], []).append(record)
+        if record.curve == name:
+            by_sparsity.setdefault(record.sparsity, []).append(record.metrics)
     curve = []
     for sparsity, members in by_sparsity.items():
         mean, half = diagnostics.interval(r["cosine"] for r in members)

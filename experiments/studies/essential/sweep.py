@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 
-from experiments.runs.records import Record, whole
+from experiments.runs.records import Line, SweepRecord, whole
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
 from jaxticket import diagnostics, filters, loops, models, scopes
@@ -15,7 +15,7 @@ from jaxticket.methods.analysis import essential_sparsity
 from jaxticket.typing import Density
 
 
-def points(config: Config, finished: Sequence[Record], show: Callable[[str], None]) -> Iterator[Record]:
+def points(config: Config, finished: Sequence[SweepRecord], show: Callable[[str], None]) -> Iterator[SweepRecord]:
     """Yield a record for each cell; finished ones are yielded as they are. `show` gets the current work."""
     yield from finished
     missing = config.cells()[len(finished) :]
@@ -30,20 +30,15 @@ def points(config: Config, finished: Sequence[Record], show: Callable[[str], Non
         prune, density = _pruning(curve, sparsity)
         (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
         cosine, same = point.quality
-        yield {
-            "curve": curve,
-            "sparsity": sparsity,
-            "seed": seed,
-            "cosine": float(cosine.mean()),
-            "half_width": diagnostics.interval(cosine.tolist()).half_width,
-            "neighbours": float(same.mean()),
-        }
+        half_width = diagnostics.interval(cosine.tolist()).half_width
+        measured = {"cosine": float(cosine.mean()), "half_width": half_width, "neighbours": float(same.mean())}
+        yield SweepRecord(measured, curve, sparsity, seed)
 
 
-def known(config: Config) -> list[Record]:
+def known(config: Config) -> list[SweepRecord]:
     """Return the records of the first cells of a killed run, up to a torn or damaged one."""
     pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
-    return [record for record, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
+    return [SweepRecord.parse(line) for line, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
 
 
 def texts(config: Config) -> list[str]:
@@ -57,7 +52,7 @@ def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
     return loops.prune_by(scope=scopes.groups(m, axis=0)), n / m
 
 
-def _is_of(record: Record, cell: tuple[str, float, int]) -> bool:
-    """Whether this is the whole record of the cell."""
-    same = tuple(record.get(name) for name in ("curve", "sparsity", "seed")) == cell
-    return same and all(isinstance(record.get(name), float) for name in ("cosine", "half_width", "neighbours"))
+def _is_of(line: Line, cell: tuple[str, float, int]) -> bool:
+    """Whether this is the whole line of the cell."""
+    same = tuple(line.get(name) for name in ("curve", "sparsity", "seed")) == cell
+    return same and all(isinstance(line.get(name), float) for name in ("cosine", "half_width", "neighbours"))

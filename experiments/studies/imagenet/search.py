@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 
 import jaxticket as jt
-from experiments.runs.records import Record
+from experiments.runs.records import TrainingRecord
 from experiments.studies.imagenet import training
 from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.program import Program, seed_of
@@ -15,7 +15,9 @@ from jaxticket.tickets import rewinds
 from jaxticket.typing import Key, Mask, Params, PyTree, Trained
 
 
-def search(config: Config, program: Program, trainer: training.Trainer, folder: pathlib.Path) -> Iterator[Record]:
+def search(
+    config: Config, program: Program, trainer: training.Trainer, folder: pathlib.Path
+) -> Iterator[TrainingRecord]:
     """Yield the records of the levels of iterative magnitude pruning with late rewinding."""
     init_key, early_key, key = jax.random.split(jax.random.key(config.seed), 3)
     rewind_step = round(config.rewind_epochs * program.per_epoch)
@@ -43,7 +45,7 @@ def search(config: Config, program: Program, trainer: training.Trainer, folder: 
     )
     for level in levels:
         kept = float(jt.density(level.ticket.params, level.ticket.mask))
-        yield {"training": f"level {level.index}", "density": kept, **level.trained.metrics}
+        yield TrainingRecord(level.trained.metrics, f"level {level.index}", kept)
 
 
 def rewind_point(
@@ -69,18 +71,16 @@ def rewind_point(
     return point
 
 
-def train(config: Config, program: Program, trainer: training.Trainer, path: pathlib.Path) -> Record:
+def train(config: Config, program: Program, trainer: training.Trainer, path: pathlib.Path) -> TrainingRecord:
     """Return the record of one training by a plan; its ticket holds the trained weights and their mask."""
     if not path.exists():
         init_key, key = jax.random.split(jax.random.key(config.seed))
         carry = program.begin(*program.init(init_key), None)
         carry = trainer.fit(config.method, carry, key, first=0, last=program.steps)
         params, mask = program.evaluated(carry), jt.mask_of(carry.opt_state)
-        results = {
-            "density": float(jt.density(params, mask)),
-            "validation_accuracy": trainer.evaluate(config.method, program.steps, carry),
-        }
+        accuracy = trainer.evaluate(config.method, program.steps, carry)
+        results = {"density": float(jt.density(params, mask)), "validation_accuracy": accuracy}
         meta = {"config": config.identity(), **results}
         tickets.save(path, jt.Ticket(params, mask, program.steps, carry.state, meta=meta))
     meta = tickets.describe(path)["meta"]
-    return {"training": config.method, **{name: meta[name] for name in ("density", "validation_accuracy")}}
+    return TrainingRecord({"validation_accuracy": meta["validation_accuracy"]}, config.method, meta["density"])

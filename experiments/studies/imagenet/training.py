@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 import jaxticket as jt
 from experiments.runs import processes
+from experiments.runs.records import StepRecord
 from experiments.studies.imagenet import reading
 from experiments.studies.imagenet.config import Config
 from experiments.studies.imagenet.program import Carry, Program, seed_of
@@ -90,7 +91,7 @@ class Trainer:
             for batch, valid in reading.validation(self._config, self._photographs, like=program.batch)
         )
         accuracy = right / len(self._photographs.validation)
-        self._journal.write({"training": name, "step": at, "validation_accuracy": accuracy})
+        self._journal.write(StepRecord({"validation_accuracy": accuracy}, name, at))
         self._say(name, at, f"validation accuracy {100 * accuracy:.2f} %")
         return accuracy
 
@@ -103,7 +104,7 @@ class Trainer:
         density = float(self._density(carry.params, jt.mask_of(carry.opt_state)))
         rate = float(self._program.learning_rate(at))
         measured = {"loss": loss, "accuracy": accuracy, "density": density, "learning_rate": rate}
-        self._journal.write({"training": name, "step": at, **measured, "images_per_second": round(speed, 1)})
+        self._journal.write(StepRecord({**measured, "images_per_second": round(speed, 1)}, name, at))
         shown = f"accuracy {100 * accuracy:.2f} %  density {density:.4f}  learning rate {rate:.3g}"
         self._say(name, at, f"loss {loss:.4f}  {shown}  {speed:,.0f} images/s")
 
@@ -132,22 +133,22 @@ class Journal:
     def rewind(self, name: str, step: int) -> None:
         """Keep the lines of the training called `name` up to this step."""
         if processes.is_main() and self._file.exists():
-            kept = [record for record in read(self._file) if record["training"] != name or record["step"] <= step]
-            files.write_text(self._file, "".join(json.dumps(record) + "\n" for record in kept))
+            kept = [record for record in read(self._file) if record.training != name or record.step <= step]
+            files.write_text(self._file, "".join(json.dumps(record.line()) + "\n" for record in kept))
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: StepRecord) -> None:
         """Add a line."""
         if processes.is_main():
             with files.writing(self._file), self._file.open("a") as stream:
-                stream.write(json.dumps(record) + "\n")
+                stream.write(json.dumps(record.line()) + "\n")
 
 
-def read(file: pathlib.Path) -> list[dict[str, Any]]:
+def read(file: pathlib.Path) -> list[StepRecord]:
     """Read the records of a journal; a line that a kill has torn is skipped."""
     records = []
     for line in file.read_text().splitlines() if file.exists() else []:
         with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
+            records.append(StepRecord.parse(json.loads(line)))
     return records
 
 

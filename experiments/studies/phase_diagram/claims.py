@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from experiments.claims.judge import Contest, by_seed
 from experiments.claims.record import FAILS, HOLDS, Claim
-from experiments.runs.records import Record
+from experiments.runs.records import DiagramRecord
 from experiments.studies.phase_diagram.lab import Config
 from jaxticket.methods.analysis.three_regimes import Regime
 
 _PAPER = "Zhou et al. 2023, three regimes"
 
 
-def claims(config: Config, records: Sequence[Record], regimes: Sequence[str]) -> list[Claim]:
+def claims(config: Config, records: Sequence[DiagramRecord], regimes: Sequence[str]) -> list[Claim]:
     """Return the claims of Zhou et al. (2023) about temperatures, from the records and the regime of each cell."""
     seen = sorted(set(regimes) & {kind.value for kind in Regime})
     judged = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.claims import store
 from experiments.reports import page, plots, tables
-from experiments.runs.records import Record
+from experiments.runs.records import DiagramRecord
 from experiments.studies.phase_diagram.claims import claims
 from experiments.studies.phase_diagram.lab import Config, Lab
 from jaxticket import diagnostics
@@ -20,12 +20,12 @@ PANELS = {
 }
 
 
-def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]:
+def summarise(config: Config, records: Sequence[DiagramRecord]) -> list[dict[str, Any]]:
     """Return for each cell the intervals over seeds, and the regime of their means."""
     cells = []
     for temperature, density in itertools.product(config.temperatures, config.densities):
-        mine = [r for r in records if (r["temperature"], r["density"]) == (temperature, density)]
-        intervals = {name: diagnostics.interval(r[name] for r in mine)._asdict() for name in PANELS}
+        mine = [r.metrics for r in records if (r.temperature, r.density) == (temperature, density)]
+        intervals = {name: diagnostics.interval(metrics[name] for metrics in mine)._asdict() for name in PANELS}
         kind = regime(intervals["train_error"]["mean"], intervals["mode_connectivity"]["mean"])
         cells.append(
             {"temperature": temperature, "density": density, "regime": kind.value if kind else "–", **intervals}
@@ -33,7 +33,7 @@ def summarise(config: Config, records: Sequence[Record]) -> list[dict[str, Any]]
     return cells
 
 
-def report(config: Config, lab: Lab, records: Sequence[Record]) -> None:
+def report(config: Config, lab: Lab, records: Sequence[DiagramRecord]) -> None:
     """Write and print the tables, the heat maps and the page."""
     folder, cells = config.folder(), summarise(config, records)
     rows = [cells[at : at + len(config.densities)] for at in range(0, len(cells), len(config.densities))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.claims.judge import Contest, above, by_seed
 from experiments.claims.record import Claim
-from experiments.runs.records import Record
+from experiments.runs.records import ArmRecord
 
 _PAPER = "Zhang et al. 2021, PrAC sets"
 SAVED = (82.85, 92.77)  # % of the iterations, networks on CIFAR-10
@@ -47,9 +47,9 @@ _CONTESTS = (
 )
 
 
-def claims(records: Sequence[Record]) -> list[Claim]:
+def claims(records: Sequence[ArmRecord]) -> list[Claim]:
     """Return the claims of the paper, tested by the records of all seeds and arms."""
-    saved = above([100 * r["saved"] for r in records if r["branch"] == "prac"], least=SAVED[0], unit="%")
+    saved = above([100 * r.saved for r in records if r.branch == "prac"], least=SAVED[0], unit="%")
     words = f"A search on PrAC sets saves more than {SAVED[0]} % of its training iterations."
     judged = [Claim(_PAPER, words, f"{SAVED[0]} to {SAVED[1]} %, networks on CIFAR-10", *saved)]
     for contest in _CONTESTS:

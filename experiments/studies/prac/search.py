@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.runs.config import Rewinding, require
+from experiments.runs.records import ArmRecord
 from experiments.studies.prac import sets
 from experiments.training import problems
 from experiments.training.subsets import evaluation, logits, recipe, steps
@@ -129,7 +130,7 @@ def lab(config: Config, **looks: Any) -> Lab:
     return Lab(basis, shared, fit, train, options, whole)
 
 
-def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+def search(config: Config, shared: Lab, folder: pathlib.Path) -> Iterator[ArmRecord]:
     """Yield the records of all seeds and arms, each as soon as its ticket is trained on all examples."""
     for seed in range(config.seeds):
         keys = keys_of(config.seed, seed)
@@ -156,26 +157,25 @@ class _Seed(NamedTuple):
         return self.folder / "rounds" / arm
 
 
-def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[dict[str, Any]]:
+def _arms(config: Config, shared: Lab, seed: _Seed) -> Iterator[ArmRecord]:
     by_arm, sizes = dict[str, tickets.Ticket](), list[int]()
     for arm in ("prac", *(arm for arm in (*ARMS, *OTHERS) if arm != "prac")):
         path = seed.folder / arm
         if not path.exists():
-            identity = {"seed": seed.number, "branch": arm}
+            rounds = dict[str, Any]()
             if arm in ARMS:
-                ticket, of_rounds = _search(config, shared, seed, arm, sizes)
-                identity |= of_rounds
+                ticket, rounds = _search(config, shared, seed, arm, sizes)
             elif arm == "random_mask":
                 ticket = loops.branches.random_ticket(by_arm["prac"], key=seed.keys.shuffle)
             else:  # dense, from the weights that the tickets start from
                 ticket = dataclasses.replace(by_arm["prac"], mask=seed.begin.mask)
-            record = _trained(config, shared, ticket, seed.keys, identity)
+            record = _trained(shared, ticket, seed, branch=arm, **rounds)
             seed.folder.mkdir(parents=True, exist_ok=True)
-            tickets.save(path, dataclasses.replace(ticket, meta=record))
+            tickets.save(path, dataclasses.replace(ticket, meta=record.line()))
         shutil.rmtree(seed.rounds(arm), ignore_errors=True)  # also what a killed process left of it
         by_arm[arm] = tickets.load(path, like=seed.begin)
-        record = dict(by_arm[arm].meta)
-        sizes = record["examples"] if arm == "prac" else sizes
+        record = ArmRecord.parse(by_arm[arm].meta)
+        sizes = record.examples if arm == "prac" else sizes
         yield record
 
 
@@ -207,19 +207,18 @@ def _search(
     return round_.ticket, rounds
 
 
-def _trained(
-    config: Config, shared: Lab, ticket: tickets.Ticket, keys: Keys, identity: dict[str, Any]
-) -> dict[str, Any]:
+def _trained(shared: Lab, ticket: tickets.Ticket, seed: _Seed, **about: Any) -> ArmRecord:
     """Return the record of a ticket that is trained on all examples."""
     everything = jnp.ones(shared.recipe.examples, bool)
     state, mask = jax.tree.map(jnp.copy, (ticket.state, ticket.mask))
     fitted = shared.train(
-        tickets.rewind(ticket), state, mask, keys.final, step=0, steps=shared.steps, subset=everything
+        tickets.rewind(ticket), state, mask, seed.keys.final, step=0, steps=shared.steps, subset=everything
     )
-    return {
-        **identity,
-        "density": masks.summary(ticket.params, ticket.mask).maskable.density,
-        "collapsed": sorted(diagnostics.layer_collapse([ticket.mask])),
-        "loss": fitted.loss if math.isfinite(fitted.loss) else None,
-        **shared.basis.evaluate(fitted.params, fitted.state),
-    }
+    loss = fitted.loss if math.isfinite(fitted.loss) else None
+    return ArmRecord(
+        {"loss": loss, **shared.basis.evaluate(fitted.params, fitted.state)},
+        seed=seed.number,
+        **about,
+        density=masks.summary(ticket.params, ticket.mask).maskable.density,
+        collapsed=sorted(diagnostics.layer_collapse([ticket.mask])),
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.claims.judge import Contest, by_cell
+from experiments.claims.judge import Contest, by_seed
 from experiments.claims.record import Claim
 from experiments.runs.records import CellRecord
 from experiments.studies.strong.search import Config
@@ -74,7 +74,7 @@ def claims(config: Config, records: Sequence[CellRecord]) -> list[Claim]:
 
     def accuracies(method: str, density: float, width: int) -> dict[int, float]:
         density = 1.0 if method == DENSE else density
-        return by_cell(records, method=method, density=density, width=width)
+        return by_seed(records, method=method, density=density, width=width)
 
     judged = []
     if narrow < wide:

@@ -32,7 +32,7 @@ def report(config: Config, records: Sequence[CellRecord]) -> None:
         "(where another part was kept in the end than at first, it stands behind)\n\n"
         + "\n".join(tables.grid(columns, cells, title=f"on {split}") for split, cells in by_split.items()),
         results=results,
-        warnings=methods.collapse(by_name),
+        warnings=tables.collapse(by_name),
         columns=columns,
         rows=rows,
         page=page.page_of(config, title),
