@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     with command_line.one_line_errors():
         config = command_line.parse(variants.Config, argv, description=__doc__)
-        command_line.require_extras("experiments", "models", "io", "data", "plots")
+        command_line.require_extras(*command_line.EXTRAS)
         processes.start(config)
         run(config)
     return 0

@@ -82,12 +82,7 @@ STUDY = study.Study(
     report=report,
     plan=plan,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     processes.host_devices()  # cells side by side, one a core

@@ -88,12 +88,7 @@ STUDY = study.Study(
     report=lambda config, shared, records: report.write(config, records, shared.scored),
     plan=lambda config, shared: plan(config, shared.studies),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     processes.host_devices()  # trainings side by side, one a core

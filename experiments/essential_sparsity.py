@@ -13,57 +13,44 @@ finetuned on tasks afterwards; here nothing is trained.
 """
 
 import pathlib
-import re
 import sys
-from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
 
-from experiments.reports.progress import Progress, Rows, keep
-from experiments.runs import command_line, dry_run
+from experiments.reports import study
+from experiments.reports.progress import Rows
+from experiments.runs import command_line
 from experiments.runs.records import SweepRecord
 from experiments.studies.essential.config import Config
 from experiments.studies.essential.report import report
 from experiments.studies.essential.sweep import known, points, texts
 
 
-def run(config: Config) -> list[SweepRecord]:
-    """Compute the points that are not there yet, and report."""
+def rows(config: Config) -> tuple[int, Rows]:
+    """A line for each point."""
     line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0].line())
-    rows = Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
-    with command_line.opened(config) as folder, Progress(len(config.cells()), rows) as progress:
-        records = keep(points(config, known(config), progress.at), folder / "metrics.jsonl", progress)
-    report(config, records)
-    return records
+    return len(config.cells()), Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
 
 
-def plan(config: Config) -> str:
+def plan(config: Config, finished: list[SweepRecord]) -> list[str]:
     """Return the lines of --dry-run."""
-    return (
-        f"{dry_run.folder(config.folder())}\n"
-        f"points       {len(config.cells())}, of which {len(known(config))} are there\n"
-        f"each         {len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores"
-    )
+    return [
+        f"points       {len(config.cells())}, of which {len(finished)} are there",
+        f"each         {len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
+    ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    with command_line.one_line_errors():
-        given = [part for word in (sys.argv[1:] if argv is None else argv) for part in _split(word)]
-        config = command_line.parse(Config, given, description=__doc__)
-        command_line.require_extras("experiments", "models", "plots", "text")
-        if config.dry_run:
-            print(plan(config))
-        else:
-            run(config)
-    return 0
-
-
-def _split(word: str) -> list[str]:
-    """Split lists that are written with commas."""
-    return word.split(",") if re.fullmatch(r"[0-9.]+(,[0-9.]+)+", word) else [word]
-
+STUDY = study.Study(
+    configure=lambda argv: command_line.parse(Config(), argv, description=__doc__),
+    rows=rows,
+    prepare=lambda config, watch: known(config),
+    records=lambda config, finished, watch: points(config, finished, watch.progress.at),
+    report=lambda config, finished, records: report(config, records),
+    plan=plan,
+    extras=("experiments", "models", "plots", "text"),
+)
+main = STUDY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,6 @@ command resumes a killed run, to the same bits.
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -74,12 +73,7 @@ STUDY = study.Study(
     report=report,
     plan=plan,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     processes.host_devices()  # replicates side by side, one a core

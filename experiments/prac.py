@@ -68,12 +68,7 @@ STUDY = study.Study(
     report=lambda config, shared, records: report(config, records, examples=shared.recipe.examples),
     plan=plan,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     sys.exit(main())

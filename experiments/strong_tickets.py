@@ -80,12 +80,7 @@ STUDY = study.Study(
     report=lambda config, trainers, records: report(config, records),
     plan=plan,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     processes.host_devices()  # cells side by side, one a core

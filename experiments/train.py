@@ -19,7 +19,6 @@ The function that --problem names takes no arguments. It returns a data set and 
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
@@ -38,12 +37,7 @@ STUDY = study.Study(
     report=method.report,
     plan=method.plan,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
-    return study.main(STUDY, argv)
-
+main = STUDY.main
 
 if __name__ == "__main__":
     processes.host_devices()  # seeds side by side, one a core

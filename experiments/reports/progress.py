@@ -4,12 +4,10 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from experiments.runs import processes
-from experiments.runs.command_line import opened
-from experiments.runs.config import Training
 from experiments.runs.folder import JsonLines
 from experiments.runs.profile import Profile
 from experiments.runs.records import Record
@@ -153,12 +151,3 @@ def keep(records: Iterable[RecordT], file: pathlib.Path, progress: Progress) -> 
     if lines:
         lines.close()
     return kept
-
-
-@contextlib.contextmanager
-def run_folder(config: Training, progress: Progress) -> Iterator[pathlib.Path]:
-    """Open the folder of a run that `progress` follows and that may be profiled."""
-    with opened(config) as folder:
-        if config.profile and processes.is_main():
-            progress.profile = Profile(folder / "profile")
-        yield folder

@@ -1,18 +1,18 @@
 """The course of every experiment: from the command line to records that are kept, shown and reported."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from experiments.reports.progress import Progress, Rows, keep, run_folder
+from experiments.reports.progress import Progress, Rows, keep
 from experiments.runs import command_line, dry_run, processes
-from experiments.runs.config import Training
+from experiments.runs.config import Run, Training
+from experiments.runs.profile import Profile
 from experiments.runs.records import Record
 from jaxticket import tickets
 from jaxticket.typing import ProgressFn
 
-ConfigT = TypeVar("ConfigT", bound=Training)
+ConfigT = TypeVar("ConfigT", bound=Run)
 LabT = TypeVar("LabT")
 
 
@@ -69,6 +69,7 @@ class Study(Generic[ConfigT, LabT]):
       records: (configuration, shared values, watch) -> the record of each training, as soon as it is trained.
       report: (configuration, shared values, records) -> shows and writes the results.
       plan: (configuration, shared values) -> the lines of --dry-run.
+      extras: the extras of the package that must be installed.
     """
 
     configure: Callable[[Sequence[str] | None], ConfigT]
@@ -77,34 +78,35 @@ class Study(Generic[ConfigT, LabT]):
     records: Callable[[ConfigT, LabT, Watch], Iterable[Record]]
     report: Callable[[ConfigT, LabT, Sequence[Record]], None]
     plan: Callable[[ConfigT, LabT], Iterable[str]]
+    extras: tuple[str, ...] = command_line.EXTRAS
 
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command line, or with --dry-run print the plan. Returns the exit code."""
+        with command_line.one_line_errors():
+            command_line.run_or_plan(self.configure(argv), plan=self.describe, run=self.conduct, extras=self.extras)
+        return 0
 
-def main(study: Study[Any, Any], argv: Sequence[str] | None) -> int:
-    """Run a study, or with --dry-run print its plan. Returns the exit code."""
-    with command_line.one_line_errors():
-        command_line.run_or_plan(
-            study.configure(argv), plan=functools.partial(plan, study), run=functools.partial(conduct, study)
-        )
-    return 0
+    def conduct(self, config: ConfigT) -> list[Record]:
+        """Train what is not trained yet, and report. Returns the records of all trainings."""
+        folder = config.folder()
+        checkpoint, trains = None, isinstance(config, Training)
+        if trains:
+            checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
+        with Progress(*self.rows(config)) as progress:
+            watch = Watch(checkpoint, progress)
+            shared = self.prepare(config, watch)
+            with command_line.opened(config):
+                if trains and config.profile and processes.is_main():
+                    progress.profile = Profile(folder / "profile")
+                if not (folder / "metrics.jsonl").exists():  # else it may be that nothing is left to train
+                    watch.compiling()
+                records = keep(self.records(config, shared, watch), folder / "metrics.jsonl", progress)
+                if checkpoint:
+                    checkpoint.clear()
+        if processes.is_main():
+            self.report(config, shared, records)
+        return records
 
-
-def conduct(study: Study[ConfigT, Any], config: ConfigT) -> list[Record]:
-    """Train what is not trained yet, and report. Returns the records of all trainings."""
-    folder = config.folder()
-    checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
-    with Progress(*study.rows(config)) as progress:
-        watch = Watch(checkpoint, progress)
-        shared = study.prepare(config, watch)
-        with run_folder(config, progress):
-            if not (folder / "metrics.jsonl").exists():  # else it may be that nothing is left to train
-                watch.compiling()
-            records = keep(study.records(config, shared, watch), folder / "metrics.jsonl", progress)
-            checkpoint.clear()
-    if processes.is_main():
-        study.report(config, shared, records)
-    return records
-
-
-def plan(study: Study[ConfigT, Any], config: ConfigT) -> str:
-    """Return the text of --dry-run."""
-    return "\n".join([dry_run.folder(config.folder()), *study.plan(config, study.prepare(config, Watch()))])
+    def describe(self, config: ConfigT) -> str:
+        """Return the text of --dry-run."""
+        return "\n".join([dry_run.folder(config.folder()), *self.plan(config, self.prepare(config, Watch()))])

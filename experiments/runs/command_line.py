@@ -27,7 +27,8 @@ PresetT = TypeVar("PresetT")
 RunT = TypeVar("RunT", bound=Run)
 TrainingT = TypeVar("TrainingT", bound=Training)
 
-_EXTRAS = {
+EXTRAS = ("experiments", "models", "io", "data", "plots")  # of a training
+_PACKAGES = {
     "experiments": ("tyro", "rich"),
     "models": ("flax",),
     "io": ("orbax.checkpoint",),
@@ -112,7 +113,7 @@ def opened(config: Opened) -> Iterator[pathlib.Path]:
 
 
 def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, description: str | None) -> ConfigT:
-    """Return the configuration that the flags make of the defaults.
+    """Return the configuration that the flags make of the defaults. Lists may be written with commas.
 
     Args:
       config: a dataclass, or an instance that holds other defaults.
@@ -130,7 +131,7 @@ def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, descri
 
     kind = config if isinstance(config, type) else type(config)
     given = {} if isinstance(config, type) else {"default": config}
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _spread(kind, sys.argv[1:] if argv is None else argv)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), _own_flags_first(kind):
@@ -140,6 +141,19 @@ def parse(config: ConfigT | type[ConfigT], argv: Sequence[str] | None, *, descri
             raise
         hint = _sparsity_hint(kind, arguments)
         raise InputError(f"{_message(printed.getvalue())}{hint} (--help lists all flags)") from None
+
+
+def _spread(kind: Any, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments, in which the values of lists stand apart that were written with commas."""
+    lists = {f"--{field.name}" for field in dataclasses.fields(kind) if isinstance(field.default, tuple)}
+    spread, listed = [], False
+    for argument in arguments:
+        flag, equals, values = argument.partition("=")
+        if flag.startswith("--"):
+            listed = flag in lists
+            argument = f"{flag},{values}" if listed and equals else argument
+        spread += argument.replace(",", " ").split() if listed else [argument]
+    return spread
 
 
 @contextlib.contextmanager
@@ -206,29 +220,21 @@ def training_config(
 ) -> TrainingT:
     """Return the configuration of an experiment that trains: flags over a preset over the default.
 
-    Lists may be written with commas, and --data as --dataset. Raises InputError for bad flags.
+    --data may be written as --dataset. Raises InputError for bad flags.
     """
     preset, others = take_preset(argv, presets)
     recipe = {field.name: getattr(preset.CONFIG, field.name) for field in dataclasses.fields(Training)}
     recipe = {name: value for name, value in recipe.items() if name not in Training.NOT_HASHED}
-    lists = {f"--{field.name}" for field in dataclasses.fields(default) if isinstance(field.default, tuple)}
-    flags: list[str] = []
-    listed = False
-    for argument in others:
-        flag, equals, value = argument.partition("=")
-        if flag.startswith("--"):
-            listed = flag in lists
-            flags.append("--data" if flag == "--dataset" else flag)
-            argument = value if equals else ""
-        flags += argument.replace(",", " ").split() if listed else [argument] * bool(argument)
+    flags = [re.sub(r"^--dataset(?==|$)", "--data", argument) for argument in others]
     about = f"{description}\nPresets: {', '.join(presets)}."
     return parse(dataclasses.replace(default, **recipe), flags, description=about)
 
 
-def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any]) -> None:
+def run_or_plan(
+    config: RunT, *, plan: Callable[[RunT], str], run: Callable[[RunT], Any], extras: Sequence[str] = EXTRAS
+) -> None:
     """Run an experiment, or with --dry-run print its plan. Raises MissingExtraError if an extra is not installed."""
-    events = ["tensorboard"] * getattr(config, "tensorboard", False)
-    require_extras("experiments", "models", "io", "data", "plots", *events)
+    require_extras(*extras, *["tensorboard"] * getattr(config, "tensorboard", False))
     processes.start(config)
     if config.dry_run:
         print(plan(config))
@@ -239,7 +245,7 @@ def run_or_plan(config: RunT, *, plan: Callable[[RunT], str], run: Callable[[Run
 def require_extras(*names: str) -> None:
     """Raise MissingExtraError now, not after hours, if a package of these extras is not installed."""
     for extra in names:
-        for package in _EXTRAS[extra]:
+        for package in _PACKAGES[extra]:
             try:
                 spec = importlib.util.find_spec(package)
             except ModuleNotFoundError:  # of a parent package

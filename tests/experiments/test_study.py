@@ -9,7 +9,6 @@ import pytest
 from experiments.claims import levels
 from experiments.claims.judge import Contest, by_replicate
 from experiments.configs import PRESETS
-from experiments.reports import study
 from experiments.runs import command_line
 from experiments.runs.config import Training
 from experiments.runs.records import LevelRecord
@@ -61,7 +60,7 @@ STUDY = levels.study_of(
 
 def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     flags = ["--epochs", "2", "--batch-size", "20", "--learning-rate", "0.01", "--out", str(tmp_path)]
-    assert study.main(STUDY, flags) == 0
+    assert STUDY.main(flags) == 0
     (run,) = tmp_path.iterdir()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["replicate"], line["branch"]) for line in lines] == [(s, b) for s in range(2) for b in BRANCHES]
@@ -71,7 +70,7 @@ def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     assert "trained" in (run / "table.txt").read_text()
     assert (run / "report.html").exists()
     capsys.readouterr()
-    assert study.main(STUDY, [*flags, "--dry-run"]) == 0
+    assert STUDY.main([*flags, "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert f"{run} (exists: would resume)" in printed
     assert "4 at most, of" in printed

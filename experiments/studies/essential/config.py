@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any, ClassVar
 
-from experiments.runs.config import changed_flags
+from experiments.runs.config import Run
 from jaxticket import loops, scopes, scores
 from jaxticket.errors import InputError
 from jaxticket.loops import PruneFn
@@ -22,10 +22,10 @@ PATTERNS = ((7, 8), (3, 4), (2, 4), (4, 8), (1, 4), (1, 8))  # N of M inputs of 
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Run):
     """Prune a pretrained sentence encoder in one shot, at many sparsities."""
 
-    EXPERIMENT: ClassVar[str] = "essential_sparsity"
+    EXPERIMENT = "essential_sparsity"
     setting: ClassVar[str] = "all-MiniLM-L6-v2 on sentences"
 
     weights: pathlib.Path | None = None
@@ -38,16 +38,9 @@ class Config:
     """The parts of the weights to remove, rising from 0, with spaces or commas between them."""
     seeds: int = 3
     """Repetitions of random pruning."""
-    seed: int = 0
-    """The seed of the choice of sentences and of random pruning."""
-    out: pathlib.Path = pathlib.Path("runs")
-    """The folder in which the run gets its own, named by a hash of its settings."""
-    evidence: pathlib.Path | None = None
-    """Also store the claims that the run tests in this folder, such as docs/evidence, for `make report`."""
-    dry_run: bool = False
-    """Print the plan and stop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rising = all(a < b for a, b in zip(self.sparsities, self.sparsities[1:], strict=False))
         if len(self.sparsities) < 3 or self.sparsities[0] != 0 or self.sparsities[-1] >= 1 or not rising:
             raise InputError(f"--sparsities is {self.sparsities}, but must be three or more, rising from 0, below 1")
@@ -56,21 +49,13 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """The values that define the numbers of the run."""
-        values = dataclasses.asdict(self).items()
-        numbers = {name: value for name, value in values if name not in ("out", "dry_run", "evidence")}
-        return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in numbers.items()}
+        values = super().identity()
+        values["seed"] = values.pop("seed")  # the last, as in the folders of all runs
+        return {name: str(v) if isinstance(v, pathlib.Path) else v for name, v in values.items()}
 
     def hash(self) -> str:
-        """Hash the identity."""
+        """Hash the identity, the defaults among it."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:10]
-
-    def command(self) -> list[str]:
-        """The command that a user types to run this configuration."""
-        return ["python", f"experiments/{self.EXPERIMENT}.py", *changed_flags(self)]
-
-    def folder(self) -> pathlib.Path:
-        """The folder of the run."""
-        return self.out / f"{self.EXPERIMENT}-{self.hash()}"
 
     def cells(self) -> list[tuple[str, float, int]]:
         """Return (curve or pattern, sparsity, seed) of every point."""
