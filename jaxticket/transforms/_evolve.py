@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from jaxticket.scopes import Scope
 from jaxticket.selection import _redistribution, drop_and_grow
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.transforms._start import Allocate, best, full_mask
-from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
+from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
 from jaxticket.units import Unit
 
 _DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
@@ -64,19 +65,33 @@ def prune(
         )
     check_minimum(minimum, scope)
 
+    def densities(params: Params, mask: Mask, count: jax.Array) -> Density:
+        if allocate is None or not isinstance(schedule, DensitySchedule):
+            return schedule(count)
+        final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
+        return dataclasses.replace(schedule, final=final)(count)
+
+    return prune_to(score, densities, unit=unit, scope=scope, minimum=minimum, where=where)
+
+
+def prune_to(
+    score: ScoreFn,
+    densities: Callable[[Params, Mask, jax.Array], Density],
+    *,
+    unit: Unit,
+    scope: Scope,
+    minimum: int = 0,
+    where: Filter,
+) -> MaskTransform:
+    """Keep, at each refresh, the best-scored survivors at the densities that are due: (params, mask, count) -> them."""
+
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del key
         return full_mask(params, where, unit) if mask is None else mask, ()
 
-    def update(
-        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
-    ) -> tuple[Mask, PyTree]:
-        shared = schedule
-        if allocate is not None and isinstance(schedule, DensitySchedule):
-            final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
-            shared = dataclasses.replace(schedule, final=final)
-        signals = {"grads": grads, "key": key, "aux": aux}
-        return best(score, params, shared(count), unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
+    def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        due = densities(params, mask, count)
+        return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
     return MaskTransform(init, update)
 

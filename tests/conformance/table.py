@@ -24,11 +24,13 @@ class Plan(NamedTuple):
     """A plan by its density, and the law of densities it promises: (params, density, count) -> density by leaf.
 
     A number in place of a tree of them is the density of all leaves together. `count` is that of the last step.
+    `reborn`: a weight may be newborn although it was alive before, since a refresh drops it for good and grows it.
     """
 
     make: Callable[[float], jt.Plan]
     density: Callable[[Any, float, int], Any]
     regrows: bool = False
+    reborn: bool = False
 
 
 def _same(params: Any, density: float, count: int) -> Any:
@@ -54,6 +56,10 @@ def _cubic_total(initial: float) -> Callable[[Any, float, int], Any]:
         return density + (max(initial, density) - density) * (1 - done) ** 3
 
     return law
+
+
+def _cubic_of_each(initial: float) -> Callable[[Any, float, int], Any]:
+    return lambda params, density, count: _same(params, _cubic_total(initial)(params, density, count), count)
 
 
 def _phases(params: Any, density: float, count: int) -> Any:
@@ -83,6 +89,13 @@ RECOMBINED = {
         lambda d: jt.granet(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
         _cubic_total(0.75),
         regrows=True,
+        reborn=True,
+    ),
+    "granet_uniform": Plan(
+        lambda d: jt.granet_uniform(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
+        _cubic_of_each(0.75),
+        regrows=True,
+        reborn=True,
     ),
     "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True),
     "ac_dc": Plan(lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True),

@@ -85,6 +85,8 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
         run.step(grads)
 
         old, mask = mask, subject.mask(run)
+        # A living weight moves at each step, so that a zero shows a newborn one; its moments must agree.
+        old = jax.tree.map(lambda o, p: o & (p != 0), old, run.params) if subject.reborn else old
         born = jax.tree.map(lambda new, old: new & ~old, mask, old)
         born_now = any(b.any() for b in jax.tree.leaves(born))
         born_ever |= born_now
@@ -128,6 +130,7 @@ class Subject(NamedTuple):
     lands_on_zeros: bool = True
     masks_gradients: bool = False
     regrows: bool = False
+    reborn: bool = False
     restarts_all: bool = False  # moments of all weights, when some are born
     check_density: Callable[[Any], None] = lambda run: None
 
@@ -190,6 +193,7 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
         lambda run: _filled(jt.mask_of(run.opt_state), run.params),
         masks_gradients=True,
         regrows=entry.regrows,
+        reborn=entry.reborn,
         restarts_all=plan.newborn == "reset_all",
         check_density=check_density,
     )
