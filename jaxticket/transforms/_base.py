@@ -37,8 +37,8 @@ class Plan(NamedTuple):
       refresh: the mask transform.
       when: step count -> whether a refresh is due. None keeps the mask that `refresh.init` makes.
       newborn: the optimizer's memory of weights that a refresh brings (back). "zero_moments" gives them the state that
-        a zero parameter starts with; "keep" is for plans that never grow; "reset_all" restarts the moments of all
-        weights at each refresh that brings any.
+        a zero parameter starts with. "keep" leaves it as it is. "reset_all" restarts the moments of all weights, and
+        the step counts of bias corrections, at each refresh that brings any weight; these then take part in its step.
       after: the transform that follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
 

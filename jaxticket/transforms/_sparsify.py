@@ -15,7 +15,7 @@ from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
-from jaxticket.transforms._surgery import reset_moments
+from jaxticket.transforms._surgery import reset_moments, restart_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
@@ -196,7 +196,7 @@ def _for_newborn(
     chosen = _tree.map_present(lambda new, stayed: new & ~stayed, mask, kept)
     if plan.newborn == "reset_all":
         born = functools.reduce(jnp.logical_or, map(jnp.any, jax.tree.leaves(chosen)), jnp.bool_(False))
-        chosen = jax.tree.map(lambda p: jnp.broadcast_to(born, (1,) * p.ndim), params)
+        return restart_moments(inner, state.inner, apply_mask(params, mask), born)
     return reset_moments(inner, state.inner, params, chosen)
 
 
