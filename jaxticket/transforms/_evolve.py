@@ -137,9 +137,10 @@ def redistribute(
     """Drop, at each refresh, a fraction of each leaf and grow as many units where the growth score is high (SNFS).
 
     The number of dropped units, over all leaves, is shared in proportion to the mean growth score of each leaf's living
-    units. Within a leaf units grow by that score. A leaf whose share is above average drops at most the fraction of it
-    that is dead. Units that a full leaf cannot take go to the others evenly. The total is exact, also where the
-    authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
+    units. Within a leaf units grow by that score. A leaf that is less than a fifth dead, and whose share is above
+    average, drops at most the fraction of it that is dead. Units that a full leaf cannot take go to the others evenly;
+    a leaf is full when 1 % of the places it could grow in are left. The total is exact, also where the authors' code,
+    which never uses that 1 %, would lose some (Dettmers & Zettlemoyer, 2019).
 
     Args:
       drop: the score of the units in the mask, of which the lowest are dropped.
@@ -157,10 +158,11 @@ def redistribute(
       >>> import jax.numpy as jnp
       >>> from jaxticket import scores
       >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
-      >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
-      >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
-      >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
-      {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
+      >>> mask = {"a": jnp.arange(4) < 2, "b": jnp.arange(4) < 2}
+      >>> params, grads = {"a": jnp.arange(4.0), "b": jnp.arange(4.0)}, {"a": jnp.ones(4), "b": jnp.full(4, 9.0)}
+      >>> new, _ = t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)
+      >>> [int(new[name].sum()) for name in ("a", "b")]
+      [1, 3]
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:

@@ -233,8 +233,8 @@ def _plain(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
 def _reset(state: Any, fresh: Any, born: Any, anew: Any) -> Any:
     """Fresh entries for the newborn, in every leaf that lies at a parameter's path and has its shape.
 
-    Where all are `anew`, so is the only whole number beside them, which counts their steps. Goes by paths, and so shares
-    nothing with the library, which goes by `optax.tree_map_params`.
+    Where all are `anew`, so is the only whole number beside them, which counts their steps. Goes by paths, and so
+    shares nothing with the library, which goes by `optax.tree_map_params`.
     """
     births = jax.tree_util.tree_leaves_with_path(born)
 

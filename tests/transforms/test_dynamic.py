@@ -147,7 +147,8 @@ def test_snfs_goes_by_averages_of_dense_gradients():
     keep = {}
     for name, s in zip(SHAPES, share, strict=True):
         mask = before[name][1]
-        rate = min(1 - mask.mean(), fraction) if s > 0.5 else fraction
+        dead = 1 - mask.mean()
+        rate = min(dead, fraction) if s > 0.5 and dead < 0.2 else fraction
         keep[name] = int(mask.sum()) - int(np.ceil(rate * mask.sum()))
     removed = sum(int(before[n][1].sum()) - keep[n] for n in SHAPES)
     for name, s in zip(SHAPES, share, strict=True):
@@ -388,3 +389,15 @@ def test_global_pruning_with_a_floor_empties_no_leaf():
             _, state = update(make_grads(i), state, params)
         found = {name: int(m["kernel"].sum()) for name, m in jt.mask_of(state).items()}
         assert found == {"a": kept, "b": 14 - kept}
+
+
+@pytest.mark.parametrize("case", GOLDEN["redistribute"], ids=lambda case: case["name"])
+def test_golden_redistribution(case):
+    """By the authors' code: the cap of nearly dense leaves, and the 1 % of a leaf that stays dead."""
+    n = case["size"]
+    params = {name: jnp.arange(float(n), 0, -1)[None] for name in "ab"}
+    grads = {name: jnp.full((1, n), mean, jnp.float32) for name, mean in zip("ab", case["momentum"], strict=True)}
+    mask = {name: (jnp.arange(n) < case["alive"])[None] for name in "ab"}
+    evolve = jt.redistribute(scores.magnitude, scores.gradient, case["drop_fraction"])
+    new, _ = evolve.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)
+    assert [int(new[name].sum()) for name in "ab"] == case["kept"]

@@ -130,3 +130,18 @@ def test_granet_uniform_holds_the_last_layer_at_a_fifth():
     assert count(101) == [round(1000 * (1 - 0.76016)), round(200 * (1 - 0.76016))]
     for t, total in ((201, 0.10625 * 1200), (301, (1 - 0.94296875) * 1200), (401, 60), (501, 60)):
         assert count(t) == [round(total - 40), 40], t
+
+
+def test_the_first_step_of_a_newborn_of_snfs_is_that_of_one_gradient():
+    """Stated as a deviation: with the momentum that selected it, as in the authors' code, it would be 6.86 rates."""
+    plan = jt.snfs(0.5, stop=100, every=10, drop_fraction=0.5)
+    mask = {"kernel": jnp.asarray([[1, 1, 0, 0]], bool)}
+    tx = jt.sparsify(optax.sgd(0.1, momentum=0.9), plan, mask=mask)
+    params, state = jt.init(tx, one_leaf([40, 10, 0, 0]))
+    for _ in range(12):
+        before = params
+        updates, state = tx.update(one_leaf([0, 0, 1, 0]), state, params)
+        params = optax.apply_updates(params, updates)
+    assert bool(jt.mask_of(state)["kernel"][0, 2])
+    assert before["kernel"][0, 2] == 0
+    np.testing.assert_allclose(params["kernel"][0, 2], -0.1, rtol=1e-6)
