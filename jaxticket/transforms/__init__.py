@@ -5,10 +5,11 @@ from jaxticket.transforms._alternate import alternate
 from jaxticket.transforms._averaged import average_gradients
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._constraints import freeze, keep_params_sparse
-from jaxticket.transforms._dynamic import itop, mest, rigl, sparse_evolutionary
+from jaxticket.transforms._dynamic import itop, rigl, sparse_evolutionary
 from jaxticket.transforms._evolve import prune, redistribute, regrow
 from jaxticket.transforms._exploring import Explored, explored_of, track_explored
 from jaxticket.transforms._granet import granet, granet_uniform
+from jaxticket.transforms._mest import mest
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs

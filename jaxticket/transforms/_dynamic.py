@@ -2,7 +2,7 @@
 
 from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket._checks import check_fraction, known
-from jaxticket.allocate import erk, uniform
+from jaxticket.allocate import erk
 from jaxticket.scopes import Scope
 from jaxticket.transforms import _start
 from jaxticket.transforms._base import MaskTransform, Plan, chain
@@ -141,54 +141,6 @@ def itop(
     first = random_start(density, allocate, unit, scope, where)
     evolve = regrow(scores.magnitude, grow, fraction, unit=unit, scope=scope)
     return Plan(chain(first, evolve), schedules.every(every, start=every))
-
-
-def mest(
-    density: Density,
-    *,
-    steps: int | None = None,
-    stop: int | None = None,
-    every: int | None = None,
-    gradient_weight: float = 0.01,
-    drop_fraction: float = 0.3,
-    allocate: Allocate | None = uniform,
-    unit: Unit = units.element(),
-    scope: Scope = scopes.leaf(),
-    where: Filter = filters.weights(),
-) -> Plan:
-    """Drop where |w| + λ |g| is smallest and grow at random (MEST; Yuan et al., 2021).
-
-    The drop fraction (elastic mutation) falls by a straight line to 0 at `stop`. Needs `sparsify(..., key=)`.
-
-    Args:
-      density: the fraction kept.
-      steps: the length of the training. Refreshes then come at every 32nd part of it and stop after three quarters.
-      stop: the step after which the mask stays.
-      every: steps between refreshes. Without `steps` it is 100.
-      gradient_weight: λ.
-      drop_fraction: the part of the mask that the first refresh replaces.
-      allocate: a function that shares the density among leaves; None gives each leaf the same.
-      unit: weights that live or die together.
-      scope: units that compete with each other.
-      where: the leaves that are sparsified.
-
-    Returns:
-      The plan.
-
-    Raises:
-      InputError: neither `steps` nor `stop`.
-
-    Examples:
-      >>> bool(mest(0.1, steps=3200).when(100))
-      True
-    """
-    stop, every = derive(steps, 0.75, stop=stop), derive(steps, 1 / 32, otherwise=100, every=every)
-    keep = scores.weighted_sum((scores.magnitude, 1.0), (scores.gradient, gradient_weight))
-    evolve = regrow(keep, scores.random, schedules.power(drop_fraction, stop=stop), unit=unit, scope=scope)
-    return Plan(
-        chain(random_start(density, allocate, unit, scope, where), evolve),
-        schedules.every(every, start=every, stop=stop),
-    )
 
 
 def fall_to_last(drop_fraction: float, stop: int) -> Schedule:

@@ -1,6 +1,7 @@
 """Mask transforms by which a mask evolves: prune, regrow and redistribute."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,21 @@ def prune_to(
     return MaskTransform(init, update)
 
 
+def grow_to(
+    score: ScoreFn, densities: Callable[[Params, Mask, jax.Array], Density], *, unit: Unit, scope: Scope
+) -> MaskTransform:
+    """Fill the mask up, at each refresh, with the best-scored dead units, to the densities that are due."""
+
+    def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
+        due = densities(params, mask, count)
+        return drop_and_grow(
+            mask, drop=scored, grow=scored, density=due, drop_fraction=0.0, unit=unit, scope=scope
+        ), state
+
+    return MaskTransform(functools.partial(_require_mask, "grow_to"), update)
+
+
 def regrow(
     drop: ScoreFn,
     grow: ScoreFn,
@@ -181,12 +197,6 @@ def _drop_then_grow(
     if not callable(drop_fraction):
         check_fraction("drop_fraction", drop_fraction)
 
-    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
-        del params, key
-        if mask is None:
-            raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
-        return mask, ()
-
     def update(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
@@ -200,4 +210,11 @@ def _drop_then_grow(
         scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
         return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state
 
-    return MaskTransform(init, update)
+    return MaskTransform(functools.partial(_require_mask, name), update)
+
+
+def _require_mask(name: str, params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+    del params, key
+    if mask is None:
+        raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
+    return mask, ()

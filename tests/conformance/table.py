@@ -97,7 +97,13 @@ RECOMBINED = {
         regrows=True,
         reborn=True,
     ),
-    "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True),
+    "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True, reborn=True),
+    "mest_soft": Plan(
+        lambda d: jt.mest(d, **_long, drop_fraction=0.0, excess=0.5),
+        lambda params, density, count: _same(params, min(1.5 * density, 1.0), count),
+        regrows=True,
+        reborn=True,
+    ),
     "ac_dc": Plan(lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True),
     "iss_p": Plan(lambda d: jt.iss_p(d, stop=2 * EVERY), _at_the_end),
     "n_m_set": Plan(

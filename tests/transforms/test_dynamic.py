@@ -223,7 +223,7 @@ def test_granet_at_the_published_midpoint():
 def test_mest_weighs_gradients_when_it_drops():
     plan = jt.mest(0.3, stop=100, every=2, gradient_weight=3.0, drop_fraction=0.5)
     seen = trajectory(plan, 3)
-    fraction = float(schedules.power(0.5, stop=100)(2))
+    fraction = 0.5
     for name in SHAPES:
         weights, mask = seen[2][name]
         importance = np.abs(weights) + np.float32(3) * np.abs(np.asarray(make_grads(2)[name]["kernel"]))

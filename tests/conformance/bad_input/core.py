@@ -262,6 +262,11 @@ CORE: dict[str, Call] = {
         stop=N,
         final=Fraction(0.1),
     ),
+    "schedules.staircase": on_host(
+        lambda initial, first: schedules.staircase(initial, steps=[first, 20])(jnp.int32(3)),
+        initial=Fraction(0.3),
+        first=Count(10),
+    ),
     "schedules.power": on_host(
         lambda initial, stop, exponent: schedules.power(initial, stop=stop, exponent=exponent)(jnp.int32(3)),
         initial=Fraction(0.3),
