@@ -1,12 +1,16 @@
 """Published plans of dynamic sparse training with a fixed number of weights in each leaf: start and regrow."""
 
+from typing import Literal
+
 from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket._checks import check_fraction, known
 from jaxticket.allocate import erk
+from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms import _start
 from jaxticket.transforms._base import MaskTransform, Plan, chain
-from jaxticket.transforms._evolve import regrow
+from jaxticket.transforms._evolve import regrow, regrow_by_sign
+from jaxticket.transforms._exploring import track_explored
 from jaxticket.transforms._lengths import derive
 from jaxticket.transforms._start import Allocate
 from jaxticket.typing import Density, Filter, Schedule, ScoreFn
@@ -22,12 +26,16 @@ def sparse_evolutionary(
     stop: int | None = None,
     every: int | None = None,
     drop_fraction: float | Schedule = 0.3,
+    removal: Literal["magnitude", "sign"] = "magnitude",
     allocate: Allocate | None = erk,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Plan:
     """Drop the smallest weights and grow at random (SET; Mocanu et al., 2018). Needs `sparsify(..., key=)`.
+
+    The first refresh is due after one period. A weight that is dropped and grown at once keeps its value, as in the
+    comparison of Evci et al. (2020), unless removal is by sign.
 
     Args:
       density: the fraction kept.
@@ -36,6 +44,9 @@ def sparse_evolutionary(
       stop: the step after which the mask stays. Without `steps` refreshes never stop.
       every: steps between refreshes. Without `steps` it is 100.
       drop_fraction: the part of the mask that a refresh replaces, or a schedule of it.
+      removal: "magnitude" drops the smallest weights, whatever their sign. "sign" drops this part of the positive and
+        of the negative weights, those closest to zero, and weights that are zero. All dropped weights then restart
+        from zero, as in the code of Mocanu et al. A dense leaf stays.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
       scope: units that compete with each other.
@@ -44,6 +55,9 @@ def sparse_evolutionary(
     Returns:
       The plan.
 
+    Raises:
+      InputError: another removal, or removal by sign of units that are not single weights.
+
     Examples:
       >>> bool(sparse_evolutionary(0.1, steps=1000).when(740))
       True
@@ -51,8 +65,15 @@ def sparse_evolutionary(
     stop = stop if steps is None else derive(steps, 0.75, stop=stop)
     every = derive(steps, 0.01, otherwise=100, every=every)
     first = random_start(density, allocate, unit, scope, where)
-    evolve = regrow(scores.magnitude, scores.random, drop_fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop))
+    if removal not in ("magnitude", "sign"):
+        raise InputError(f'removal={removal!r} must be "magnitude" or "sign".')
+    if removal == "sign" and unit != units.element():
+        raise InputError(f'unit={unit} has no sign; removal="sign" is for units.element().')
+    if removal == "sign":
+        evolve = regrow_by_sign(scores.random, drop_fraction, scope=scope)
+    else:
+        evolve = regrow(scores.magnitude, scores.random, drop_fraction, unit=unit, scope=scope)
+    return Plan(chain(first, evolve), schedules.every(every, start=every, stop=stop))
 
 
 def rigl(
@@ -116,13 +137,18 @@ def itop(
     """Refresh rarely and much over the whole training, so that many weights are tried (ITOP; Liu et al., 2021).
 
     The drop fraction falls by a cosine to 0.005 at `steps`, and refreshes never stop. The part of the weights that was
-    ever alive is the in-time over-parametrisation rate (`transforms.track_explored`). Needs `sparsify(..., key=)`.
+    ever alive is the in-time over-parametrisation rate (`transforms.track_explored`). A weight that is dropped and
+    grown at once keeps its value. Needs `sparsify(..., key=)`.
+
+    As in the authors' code, the number of dropped weights is rounded up, and a refresh comes after each period. As many
+    grow, exactly; there the number of random ones varies, and its mean is the number of dropped ones.
 
     Args:
       density: the fraction kept.
       steps: the length of the training.
       every: steps between refreshes; by default there are 65 in the training, as in 250 epochs on CIFAR.
-      grow: the score by which weights grow: `scores.random` as in SET, or `scores.gradient` as in RigL.
+      grow: the score by which weights grow: `scores.random` as in SET, `scores.gradient` as in RigL, or
+        `scores.unfired`, at random where no weight was before. With the last the plan tracks what it explored.
       drop_fraction: the part of the mask that the first refresh replaces.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
@@ -139,8 +165,9 @@ def itop(
     every = derive(steps, 1 / 65, every=every)
     fraction = fall_to_last(drop_fraction, steps)
     first = random_start(density, allocate, unit, scope, where)
-    evolve = regrow(scores.magnitude, grow, fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, start=every))
+    evolve = chain(first, regrow(scores.magnitude, grow, fraction, rounding="up", unit=unit, scope=scope))
+    refresh = track_explored(evolve) if grow is scores.unfired else evolve
+    return Plan(refresh, schedules.every(every, start=every))
 
 
 def fall_to_last(drop_fraction: float, stop: int) -> Schedule:

@@ -13,7 +13,9 @@ from jaxticket.errors import InputError
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
 from jaxticket.selection import _redistribution, drop_and_grow
-from jaxticket.transforms._base import MaskTransform
+from jaxticket.selection._select import Rounding
+from jaxticket.selection._signs import exchange_by_sign
+from jaxticket.transforms._base import MaskTransform, from_exchange
 from jaxticket.transforms._start import Allocate, best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
 from jaxticket.units import Unit
@@ -117,6 +119,7 @@ def regrow(
     grow: ScoreFn,
     drop_fraction: float | Schedule,
     *,
+    rounding: Rounding = "nearest",
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> MaskTransform:
@@ -126,6 +129,7 @@ def regrow(
       drop: the score of the units in the mask, of which the lowest are dropped.
       grow: the score of all other units, of which the highest grow.
       drop_fraction: the part of the mask that is dropped, or a schedule of it (`schedules.cosine`, …).
+      rounding: how the number of dropped units is rounded: to the "nearest", or "up", to at least one (ITOP, GraNet).
       unit: weights that live or die together.
       scope: units that compete with each other.
 
@@ -142,9 +146,31 @@ def regrow(
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
-        return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
+        drop, grow = scores
+        return drop_and_grow(
+            mask, drop=drop, grow=grow, drop_fraction=fraction, rounding=rounding, unit=unit, scope=scope
+        )
 
     return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve)
+
+
+def regrow_by_sign(grow: ScoreFn, drop_fraction: float | Schedule, *, scope: Scope) -> MaskTransform:
+    """Drop, at each refresh, a fraction of the positive and of the negative weights, and grow as many elsewhere.
+
+    All that is dropped is zeroed, also where it grows again (the code of Mocanu et al., 2018).
+    """
+    if not callable(drop_fraction):
+        check_fraction("drop_fraction", drop_fraction)
+
+    def exchange(
+        mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any
+    ) -> tuple[Mask, Mask, PyTree]:
+        scored = _tree.tree_map(lambda s, m: None if m is None else s, grow(params, mask=mask, **signals), mask)
+        fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
+        new, kept = exchange_by_sign(mask, params, scored, fraction, scope=scope)
+        return new, kept, state
+
+    return from_exchange(functools.partial(_require_mask, "regrow_by_sign"), exchange, None, exchanges=True)
 
 
 def redistribute(
@@ -198,14 +224,14 @@ def _drop_then_grow(
         check_fraction("drop_fraction", drop_fraction)
 
     def update(
-        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+        mask: Mask, state: PyTree, *, params: Params, count: jax.Array, key: Key | None, **signals: Any
     ) -> tuple[Mask, PyTree]:
         check_fits(params, mask)
         # Almost always one of the two draws no random numbers, so that one key is enough.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (
-            drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
-            grow(params, grads=grads, mask=mask, key=key, aux=aux),
+            drop(params, mask=mask, key=drop_key, **signals),
+            grow(params, mask=mask, key=key, **signals),
         )
         scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
         return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state

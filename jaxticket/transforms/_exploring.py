@@ -23,7 +23,7 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
     """Remember which weights were ever alive under `transform`, at one byte a weight; `explored_of` returns them.
 
     Their density is the in-time over-parametrisation rate R_s, which is said to decide the success of dynamic sparse
-    training (Liu et al., 2021, ITOP). In a plan it is
+    training (Liu et al., 2021, ITOP). Scores see them as the signal `explored` (`scores.unfired`). In a plan it is
     plan._replace(refresh=track_explored(plan.refresh)). Its `init` raises InputError without a mask: wrap the whole
     chain, including its start(...).
 
@@ -43,7 +43,7 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
         return mask, Explored(_tree.map_present(lambda m: jnp.array(m, copy=True), mask), state)
 
     def exchange(mask: Mask, state: Explored, **signals: Any) -> tuple[Mask, Mask, PyTree]:
-        mask, kept, inner = refresh(transform, mask, state.inner, **signals)
+        mask, kept, inner = refresh(transform, mask, state.inner, explored=state.ever, **signals)
         check_mask("mask", mask)
         return mask, kept, Explored(_tree.map_present(jnp.logical_or, state.ever, mask), inner)
 

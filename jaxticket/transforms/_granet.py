@@ -142,7 +142,7 @@ def _granet(
     stop, every = derive(steps, 11 / 16, stop=stop), derive(steps, 1 / 60, every=every)
     target = schedules.cubic(density, start=start, stop=stop, initial=initial)
     fraction = fall_to_last(drop_fraction, steps)
-    evolve = [prune_first(target), regrow(scores.magnitude, scores.gradient, fraction, unit=unit)]
+    evolve = [prune_first(target), regrow(scores.magnitude, scores.gradient, fraction, rounding="up", unit=unit)]
     check_fraction("initial", initial)
     if known(initial) < 1:
         evolve.insert(0, random_start(initial, allocate, unit, scopes.leaf(), where))

@@ -85,6 +85,15 @@ RECOMBINED = {
     ),
     "snfs": Plan(lambda d: jt.snfs(d, **_long), _total, regrows=True),
     "itop": Plan(lambda d: jt.itop(d, steps=10 * STEPS, every=EVERY), _erk, regrows=True),
+    "itop_unfired": Plan(
+        lambda d: jt.itop(d, steps=10 * STEPS, every=EVERY, grow=jt.scores.unfired), _erk, regrows=True
+    ),
+    "set_by_sign": Plan(
+        lambda d: jt.sparse_evolutionary(d, every=EVERY, removal="sign", allocate=None),
+        _same,
+        regrows=True,
+        reborn=True,
+    ),
     "granet": Plan(
         lambda d: jt.granet(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
         _cubic_total(0.75),

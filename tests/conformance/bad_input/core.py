@@ -96,6 +96,12 @@ CORE: dict[str, Call] = {
     ),
     "scores.magnitude": call(scores.magnitude, params=ALONE),
     "scores.random": call(scores.random, params=ALONE, key=K),
+    "scores.unfired": call(
+        lambda params, explored, key: scores.unfired(params, key=key, explored=explored),
+        params=P,
+        explored=M,
+        key=K,
+    ),
     "scores.gradient": call(scores.gradient, params=P, grads=G),
     "scores.saliency": call(scores.saliency, params=P, grads=G),
     "scores.movement": call(scores.movement, params=P, grads=G),
