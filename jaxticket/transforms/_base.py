@@ -39,6 +39,8 @@ class Plan(NamedTuple):
       newborn: the optimizer's memory of weights that a refresh brings (back). "zero_moments" gives them the state that
         a zero parameter starts with. "keep" leaves it as it is. "reset_all" restarts the moments of all weights, and
         the step counts of bias corrections, at each refresh that brings any weight; these then take part in its step.
+      grow_init: (params, *, grads, key) -> the values at which newborn weights start, with the shapes of the parameters,
+        or None for zeros.
       after: the transform that follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
 
@@ -46,6 +48,7 @@ class Plan(NamedTuple):
     when: Period | None
     newborn: Literal["zero_moments", "keep", "reset_all"] = "zero_moments"
     after: optax.GradientTransformation | None = None
+    grow_init: Callable[..., Params] | None = None
 
 
 def chain(*transforms: MaskTransform) -> MaskTransform:

@@ -1,5 +1,6 @@
 """Published plans of dynamic sparse training with a fixed number of weights in each leaf: start and regrow."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from jaxticket import filters, schedules, scopes, scores, units
@@ -13,7 +14,7 @@ from jaxticket.transforms._evolve import regrow, regrow_by_sign
 from jaxticket.transforms._exploring import track_explored
 from jaxticket.transforms._lengths import derive
 from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, Schedule, ScoreFn
+from jaxticket.typing import Density, Filter, Params, Schedule, ScoreFn
 from jaxticket.units import Unit
 
 _LAST_FRACTION = 0.005  # to which the drop fractions of SNFS, ITOP and GraNet fall
@@ -80,9 +81,11 @@ def rigl(
     density: Density,
     *,
     steps: int | None = None,
+    start: int = 0,
     stop: int | None = None,
     every: int | None = None,
-    drop_fraction: float = 0.3,
+    drop_fraction: float | Schedule = 0.3,
+    grow_init: Callable[..., Params] | None = None,
     allocate: Allocate | None = erk,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
@@ -90,16 +93,23 @@ def rigl(
 ) -> Plan:
     """Drop the smallest weights and grow where the dense gradient is largest (RigL; Evci et al., 2020).
 
-    The drop fraction falls by a cosine from `drop_fraction` to 0 at `stop`. Needs `sparsify(..., key=)` for its random
-    start.
+    A weight that is dropped and grown at once keeps its value. Needs `sparsify(..., key=)` for its random start.
+
+    A refresh step is an ordinary step for the weights that stay, so that 1,000 calls are 1,000 updates and the learning
+    rate's schedule ends. In the authors' code the weights rest at a refresh, and the count of steps with them. Their
+    number of dropped weights is truncated, and here it is rounded: the two differ by one at most.
 
     Args:
       density: the fraction kept.
       steps: the length of the training. Refreshes then come at every hundredth part of it and stop after three
         quarters (published for ImageNet: every 100 steps until 25,000 of 32,000).
+      start: the step of the first refresh.
       stop: the step after which the mask stays.
       every: steps between refreshes. Without `steps` it is 100.
-      drop_fraction: the part of the mask that the first refresh replaces.
+      drop_fraction: the part of the mask that the first refresh replaces, which falls by a cosine to 0 at `stop`, or a
+        schedule of this part: `schedules.fixed(0.3)`, `schedules.power(0.3, stop=750, exponent=3)`.
+      grow_init: the values at which newborn weights start, as in `Plan`; None for zeros. The authors also tried
+        gradients over a number (`lambda params, *, grads, key: ...`), their signs, and noise.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
       scope: units that compete with each other.
@@ -109,17 +119,18 @@ def rigl(
       The plan.
 
     Raises:
-      InputError: neither `steps` nor `stop`.
+      InputError: neither `steps` nor `stop`, or a start that is not before `stop`.
 
     Examples:
       >>> bool(rigl(0.1, steps=1000).when(740)), bool(rigl(0.1, steps=1000).when(760))
       (True, False)
     """
     stop, every = derive(steps, 0.75, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
+    when = schedules.every(every, start=start, stop=stop)
+    fraction = drop_fraction if callable(drop_fraction) else _fall_from(start, drop_fraction, stop)
     first = random_start(density, allocate, unit, scope, where)
-    fraction = schedules.cosine(drop_fraction, stop=stop)
     evolve = regrow(scores.magnitude, scores.gradient, fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop))
+    return Plan(chain(first, evolve), when, grow_init=grow_init)
 
 
 def itop(
@@ -168,6 +179,11 @@ def itop(
     evolve = chain(first, regrow(scores.magnitude, grow, fraction, rounding="up", unit=unit, scope=scope))
     refresh = track_explored(evolve) if grow is scores.unfired else evolve
     return Plan(refresh, schedules.every(every, start=every))
+
+
+def _fall_from(start: int, drop_fraction: float, stop: int) -> Schedule:
+    fraction = schedules.cosine(drop_fraction, stop=stop - start)
+    return lambda count: fraction(count - start)
 
 
 def fall_to_last(drop_fraction: float, stop: int) -> Schedule:

@@ -145,3 +145,47 @@ def test_the_first_step_of_a_newborn_of_snfs_is_that_of_one_gradient():
     assert bool(jt.mask_of(state)["kernel"][0, 2])
     assert before["kernel"][0, 2] == 0
     np.testing.assert_allclose(params["kernel"][0, 2], -0.1, rtol=1e-6)
+
+
+def fractions_dropped(plan, steps):
+    """The part of ten living weights that each refresh replaces; all gradients of dead ones are larger."""
+    mask = {"kernel": (jnp.arange(100) < 10)[None]}
+    tx = jt.sparsify(optax.sgd(0.0), plan, mask=mask, key=jax.random.key(0))
+    params, state = jt.init(tx, one_leaf(np.arange(100.0, 0, -1)))
+    update, seen = jax.jit(tx.update), {}
+    for t in range(steps):
+        old = jt.mask_of(state)["kernel"]
+        grads = {"kernel": jnp.where(old, 0, 1 + jnp.cos(t + jnp.arange(100.0)) ** 2)}
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        seen[t] = int((old & ~jt.mask_of(state)["kernel"]).sum())
+    return {t: n for t, n in seen.items() if n}
+
+
+def test_rigl_begins_at_its_start_and_anneals_as_told():
+    cosine = schedules.cosine(0.5, stop=40)
+    plan = jt.rigl(0.1, start=20, stop=60, every=10, drop_fraction=0.5)
+    assert fractions_dropped(plan, 70) == {20 + t: round(10 * float(cosine(t))) for t in (0, 10, 20, 30)}
+    plan = jt.rigl(0.1, stop=30, every=10, drop_fraction=schedules.fixed(0.2))
+    assert fractions_dropped(plan, 50) == {0: 2, 10: 2, 20: 2, 30: 2}
+    plan = jt.rigl(0.1, stop=30, every=10, drop_fraction=schedules.power(0.9, stop=30, exponent=3))
+    assert fractions_dropped(plan, 50) == {0: 9, 10: round(9 * (2 / 3) ** 3)}
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_newborn_weights_start_where_grow_init_says(vmapped):
+    """The signs of their gradients over ten, through the step that grows them; what stays and what is dead does not."""
+    signs = lambda params, *, grads, key: jax.tree.map(lambda g: jnp.sign(g) / 10, grads)
+    plan = jt.rigl(0.5, stop=4, every=4, drop_fraction=0.5, grow_init=signs)
+    tx = jt.sparsify(optax.sgd(0.5), plan, mask={"kernel": jnp.asarray([[1, 1, 0, 0]], bool)})
+    params, state = jt.init(tx, one_leaf([4, 1, 0, 0]))
+    step = lambda state, params: tx.update(one_leaf([2, 0, 0, -9]), state, params)
+    if vmapped:
+        state, params = jax.tree.map(lambda x: jnp.stack([x, x]), (state, params))
+        state = state._replace(count=jnp.array([0, 1]))
+        updates, _ = jax.jit(jax.vmap(step))(state, params)
+        moved = optax.apply_updates(params, updates)["kernel"][:, 0]
+        np.testing.assert_allclose(moved, [[3, 0, 0, -0.1], [3, 1, 0, 0]], rtol=1e-6)
+    else:
+        updates, _ = step(state, params)
+        np.testing.assert_allclose(optax.apply_updates(params, updates)["kernel"][0], [3, 0, 0, -0.1], rtol=1e-6)
