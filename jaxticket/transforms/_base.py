@@ -39,7 +39,7 @@ class Plan(NamedTuple):
       newborn: the optimizer's memory of weights that a refresh brings (back). "zero_moments" gives them the state that
         a zero parameter starts with. "keep" leaves it as it is. "reset_all" restarts the moments of all weights, and
         the step counts of bias corrections, at each refresh that brings any weight; these then take part in its step.
-      grow_init: (params, *, grads, key) -> the values at which newborn weights start, with the shapes of the parameters,
+      grow_init: (params, *, grads, key) -> the values at which newborn weights start, shaped like the parameters,
         or None for zeros.
       after: the transform that follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
