@@ -22,6 +22,7 @@ from jaxticket.transforms import (
     ac_dc,
     gradual,
     granet,
+    granet_uniform,
     iss_p,
     itop,
     mest,
@@ -38,6 +39,8 @@ _BOTH = _KEY | _GRADIENTS
 _AT_INIT = ("tests/scores/test_probe.py", "tests/science/test_at_init.py")
 _ITERATED = ("tests/scores/test_probe.py", "tests/transforms/test_start.py")
 _PLANS = ("tests/transforms/test_dynamic.py", "tests/conformance")
+_GRANET = ("tests/transforms/test_newborn.py", "tests/transforms/test_dynamic.py", "tests/conformance")
+_MEST = ("tests/transforms/test_mest.py", "tests/conformance")
 _STRONG = ("tests/reparam/test_supermask.py", "tests/golden/supermask.json", "tests/science/test_supermasks.py")
 _LATENT = ("tests/reparam/test_reparam.py", "tests/golden/reparam.json")
 
@@ -143,8 +146,13 @@ _ROWS = (
     ),
     _by_gradient("snfs", "Dettmers & Zettlemoyer 2019, SNFS", *_plan(snfs), _PLANS, scope="tree"),
     _evolving("itop", "Liu et al. 2021, ITOP (with SET)", *_plan(itop), _PLANS, needs=_KEY),
-    _by_gradient("granet", "Liu et al. 2021, GraNet (sparse to sparse)", *_plan(granet), _PLANS, scope="tree"),
-    _by_gradient("mest", "Yuan et al. 2021, MEST", *_plan(mest), _PLANS),
+    _by_gradient("granet", "Liu et al. 2021, GraNet (sparse to sparse)", *_plan(granet), _GRANET, scope="tree"),
+    _by_gradient("granet_uniform", "Liu et al. 2021, GraNet (each leaf apart)", *_plan(granet_uniform), _GRANET),
+    _evolving("mest", "Yuan et al. 2021, MEST (EM)", *_plan(mest), _MEST, needs=_KEY),
+    _evolving(
+        "mest_soft", "Yuan et al. 2021, MEST (EM&S)",
+        *_plan(mest, ", drop_fraction=0.0, excess=0.5", drop_fraction=0.0, excess=0.5), _MEST, needs=_KEY,
+    ),
     _evolving("ste", "Bengio et al. 2013, straight-through estimator", *_latent(reparam.straight_through), _LATENT),
     _evolving("sr_ste", "Zhou et al. 2021, SR-STE (N of 4)", *_latent(reparam.sr_ste), _LATENT, scope="groups"),
     _evolving(

@@ -1,7 +1,7 @@
 """Schedules of density, drop fraction and refreshes: functions of the count of updates, traced or not."""
 
 from jaxticket.schedules._density import DensitySchedule, constant, cubic, levels, one_shot
-from jaxticket.schedules._drop import cosine, fixed, power
+from jaxticket.schedules._drop import cosine, fixed, power, staircase
 from jaxticket.schedules._period import at, either, every
 from jaxticket.schedules._steps import Count
 
@@ -18,4 +18,5 @@ __all__ = [
     "levels",
     "one_shot",
     "power",
+    "staircase",
 ]

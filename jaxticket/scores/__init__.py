@@ -3,7 +3,7 @@
 from jaxticket.scores._activation import activation_norm, activation_taylor, apoz, hrank, mean_activation, wanda
 from jaxticket.scores._combine import weighted_sum
 from jaxticket.scores._normalise import lamp, layer_mean, module, unit_norm
-from jaxticket.scores._pointwise import gradient, magnitude, momentum, movement, random, saliency
+from jaxticket.scores._pointwise import gradient, magnitude, momentum, movement, random, saliency, unfired
 from jaxticket.scores._probe import fisher, grasp, snip, synflow, taylor
 from jaxticket.scores._structured import fpgm, slimming
 
@@ -29,6 +29,7 @@ __all__ = [
     "snip",
     "synflow",
     "taylor",
+    "unfired",
     "unit_norm",
     "wanda",
     "weighted_sum",

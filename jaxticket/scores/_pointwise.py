@@ -10,7 +10,7 @@ import optax
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_key, check_shapes
 from jaxticket.errors import InputError
-from jaxticket.typing import Key, Params, PyTree, Scores
+from jaxticket.typing import Key, Mask, Params, PyTree, Scores
 
 # The first moment's field in optax states: adam and its family (lion, nadam, muon, …), and sgd with momentum.
 _MOMENT_FIELDS = ("mu", "trace")
@@ -57,6 +57,36 @@ def random(params: Params, *, key: Key | None = None, **_: Any) -> Scores:
     floats = _floats(params)
     seeds = jax.random.bits(key, (_tree.structure(floats).num_leaves, 2), jnp.uint32)
     return _tree.map_present(_noise, floats, jax.tree.unflatten(_tree.structure(floats), list(seeds)))
+
+
+def unfired(params: Params, *, key: Key | None = None, explored: Mask | None = None, **_: Any) -> Scores:
+    """Score weights by noise, those that were never alive above all others (Liu et al., 2021, ITOP: random_unfired).
+
+    Args:
+      params: weights; only shapes and dtypes are used.
+      key: a typed PRNG key.
+      explored: the mask of the weights that were ever alive, which `transforms.track_explored` gives to the scores of
+        its transform.
+
+    Returns:
+      Scores in float32, in [1, 2) for weights that were never alive and in [0, 1) for others.
+
+    Raises:
+      InputError: no key, or no `explored`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> scored = unfired({"w": jnp.ones(2)}, key=jax.random.key(0), explored={"w": jnp.array([True, False])})
+      >>> scored["w"] >= 1
+      Array([False,  True], dtype=bool)
+    """
+    if explored is None:
+        raise InputError(
+            "scores.unfired needs the weights that were ever alive, got explored=None; wrap the transforms, from their "
+            "start(...) on, in transforms.track_explored."
+        )
+    noise = random(params, key=key)
+    return _tree.tree_map(lambda n, e: n if n is None or e is None else n + ~e, noise, explored)
 
 
 def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:

@@ -48,6 +48,18 @@ def scale(count: Count, fraction: float | jax.Array) -> Count:
     return of_float(jnp.round(fraction * value), len(count))
 
 
+def scale_down(count: Count, fraction: float | jax.Array) -> Count:
+    """Return count − ceil(fraction · count), for a fraction in [0, 1]; the product is in float32.
+
+    A product that only the rounding of the fraction to float32 lifts above a whole number counts as that number.
+    """
+    value = count[0].astype(jnp.float32)
+    if len(count) == 2:
+        value = value * _DIGIT + count[1].astype(jnp.float32)
+    taken = of_float(jnp.ceil(fraction * value * (1 - 2.0**-22)), len(count))
+    return subtract(count, minimum(taken, count))
+
+
 def at_least(a: Count, b: Count) -> jax.Array:
     """Return a ≥ b."""
     if len(a) == 1:

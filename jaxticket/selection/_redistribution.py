@@ -15,14 +15,15 @@ from jaxticket.typing import Mask, Scores
 from jaxticket.units import Unit
 
 _MOST = 2**31 - 1  # the largest int32
+_NEARLY_DENSE = 0.2  # the dead part of a leaf, below which it may drop less than the others
 
 
 def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float | jax.Array, unit: Unit) -> Mask:
     """Drop a fraction of each leaf and grow as many units in all, shared by the leaves' mean growth scores.
 
-    The mean is over the units that live (Dettmers & Zettlemoyer, 2019). A leaf whose share is above average drops at
-    most as large a fraction as the part of it that is dead. A leaf that fills up passes the rest on, evenly. Raises
-    InputError for 2^31 units or more.
+    The mean is over the units that live (Dettmers & Zettlemoyer, 2019). A leaf of which less than a fifth is dead, and
+    whose share is above average, drops at most as large a fraction as is dead. A leaf that fills up, to 1 % of its
+    room, passes the rest on, evenly. Raises InputError for 2^31 units or more.
     """
     sizes = [math.prod(u.shape) for u in jax.tree.leaves(jax.eval_shape(unit.pool, drop))]
     if sum(sizes) > _MOST:
@@ -45,9 +46,10 @@ def _redistribute(mask: Mask, drop: Scores, grow: Scores, drop_fraction: Any, *,
     )
     share = shares(jnp.stack(jax.tree.leaves(means)))
     dead = 1 - living / jnp.maximum(sizes, 1)
-    fraction = jnp.where(share > 1 / len(share), jnp.minimum(dead, drop_fraction), drop_fraction)
+    grows_while_dense = (dead < _NEARLY_DENSE) & (share > 1 / len(share))
+    fraction = jnp.where(grows_while_dense, jnp.minimum(dead, drop_fraction), drop_fraction)
     keep = living - jnp.clip(jnp.ceil(fraction * living), 0, living).astype(jnp.int32)
-    total = keep + deal(share, jnp.sum(living - keep), sizes - keep)
+    total = keep + _deal_with_reserve(share, jnp.sum(living - keep), sizes - keep)
     return drop_and_grow_counts(mask, drop, grow, keep=[(keep,)], total=[(total,)], unit=unit, scope=scopes.leaf())
 
 
@@ -57,6 +59,13 @@ def shares(strengths: jax.Array) -> jax.Array:
     scaled = strengths / jnp.where(jnp.max(strengths) > 0, jnp.max(strengths), 1)
     total = jnp.sum(scaled)
     return jnp.where(total > 0, scaled / jnp.where(total > 0, total, 1), 1 / len(strengths))
+
+
+def _deal_with_reserve(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
+    """Deal as `deal`, and use the last hundredth of each room only if the total fits nowhere else."""
+    most = room - (room + 99) // 100
+    dealt = deal(share, jnp.minimum(total, jnp.sum(most)), most)
+    return dealt + deal(jnp.full(share.shape, 1 / len(share)), total - jnp.sum(dealt), room - dealt)
 
 
 def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 import functools
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from jaxticket.selection._group_counts import group_counts, present
 from jaxticket.selection._threshold import keep_top
 from jaxticket.typing import Density, Filter, Mask, Scores
 from jaxticket.units import Unit
+
+Rounding = Literal["nearest", "up"]
 
 
 def select(
@@ -75,6 +77,7 @@ def drop_and_grow(
     grow: Scores,
     density: Density | None = None,
     drop_fraction: float | jax.Array,
+    rounding: Rounding = "nearest",
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> Mask:
@@ -90,6 +93,7 @@ def drop_and_grow(
       grow: scores with the structure of the mask, by which units are grown.
       density: the fraction to keep, as in `select`; None for that of the mask, unit for unit.
       drop_fraction: a fraction in [0, 1], may be traced.
+      rounding: how the number of dropped units is rounded: to the "nearest", or "up", to at least one.
       unit: weights that live or die together.
       scope: units that compete with each other.
 
@@ -97,7 +101,7 @@ def drop_and_grow(
       A mask with the structure of `mask`.
 
     Raises:
-      InputError: a density or drop_fraction outside [0, 1].
+      InputError: a density or drop_fraction outside [0, 1], or another rounding.
       StructureError: trees of different structure.
 
     Examples:
@@ -110,6 +114,8 @@ def drop_and_grow(
       Array([ True, False, False,  True], dtype=bool)
     """
     _check_fraction("drop_fraction", drop_fraction)
+    if rounding not in get_args(Rounding):
+        raise InputError(f"rounding={rounding!r} must be one of {', '.join(get_args(Rounding))}.")
     drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
@@ -121,11 +127,11 @@ def drop_and_grow(
         shapes = _pooled_shapes(unit, drop)
         total = group_counts(densities, shapes, scope, floor=1)
         kept_densities = _tree.map_present(lambda d: d * (1 - drop_fraction), densities)
-        keep = group_counts(kept_densities, shapes, scope, floor=0)
-    return _drop_and_grow(drop, grow, keep, total, drop_fraction, mask, unit=unit, scope=scope)
+        keep = group_counts(kept_densities, shapes, scope, floor=0) if rounding == "nearest" else None
+    return _drop_and_grow(drop, grow, keep, total, drop_fraction, mask, rounding=rounding, unit=unit, scope=scope)
 
 
-@functools.partial(jax.jit, static_argnames=("unit", "scope"))
+@functools.partial(jax.jit, static_argnames=("rounding", "unit", "scope"))
 def _drop_and_grow(
     drop: Scores,
     grow: Scores,
@@ -134,16 +140,30 @@ def _drop_and_grow(
     drop_fraction: float | jax.Array,
     mask: Mask,
     *,
+    rounding: Rounding,
     unit: Unit,
     scope: Scope,
 ) -> Mask:
-    alive = present(living_units(mask, drop, unit))
-    contest = _contest(alive, scope, _keys.of(alive))
-    living = contest.tally([[a] for a in contest.scores])[0]
-    if total is None or keep is None:
-        total, keep = living, [_counting.scale(n, 1 - drop_fraction) for n in living]
+    living = count_living(mask, drop, unit, scope)
+    total = living if total is None else total
+    if keep is None:
+        keep = keep_after(total, drop_fraction, rounding)
     keep = [functools.reduce(_counting.minimum, counts) for counts in zip(keep, total, living, strict=True)]
     return drop_and_grow_counts(mask, drop, grow, keep=keep, total=total, unit=unit, scope=scope)
+
+
+def count_living(mask: Mask, like: Scores, unit: Unit, scope: Scope) -> list[Count]:
+    """Count the living units of each group, as `drop_and_grow_counts` takes them."""
+    alive = present(living_units(mask, like, unit))
+    contest = _contest(alive, scope, _keys.of(alive))
+    return contest.tally([[a] for a in contest.scores])[0]
+
+
+def keep_after(living: Sequence[Count], drop_fraction: float | jax.Array, rounding: Rounding) -> list[Count]:
+    """Return how many units of each group remain when a fraction is dropped."""
+    if rounding == "up":
+        return [_counting.scale_down(n, drop_fraction) for n in living]
+    return [_counting.scale(n, 1 - drop_fraction) for n in living]
 
 
 def living_units(mask: Mask, like: Scores, unit: Unit) -> Mask:

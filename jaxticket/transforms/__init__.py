@@ -1,16 +1,18 @@
 """Mask transforms, by which a mask starts and evolves, and the optax transforms that train under a mask."""
 
-from jaxticket.transforms._across import granet, snfs
 from jaxticket.transforms._aliases import ac_dc, gradual, iss_p, static
 from jaxticket.transforms._alternate import alternate
 from jaxticket.transforms._averaged import average_gradients
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._constraints import freeze, keep_params_sparse
-from jaxticket.transforms._dynamic import itop, mest, rigl, sparse_evolutionary
+from jaxticket.transforms._dynamic import itop, rigl, sparse_evolutionary
 from jaxticket.transforms._evolve import prune, redistribute, regrow
 from jaxticket.transforms._exploring import Explored, explored_of, track_explored
+from jaxticket.transforms._granet import granet, granet_uniform
+from jaxticket.transforms._mest import mest
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
 from jaxticket.transforms._shrink import shrink
+from jaxticket.transforms._snfs import snfs
 from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
 from jaxticket.transforms._start import start
 from jaxticket.transforms._surgery import reset_moments
@@ -29,6 +31,7 @@ __all__ = [
     "freeze",
     "gradual",
     "granet",
+    "granet_uniform",
     "init",
     "iss_p",
     "itop",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxticket._checks import check_arrays, check_number, known
 from jaxticket.errors import InputError
-from jaxticket.transforms._base import MaskTransform
+from jaxticket.transforms._base import MaskTransform, from_exchange, refresh
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
@@ -43,15 +43,15 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
         mask, state = transform.init(params, mask, key=key)
         return mask, (state, jax.tree.map(jnp.zeros_like, params))
 
-    def update(mask: Mask, states: PyTree, *, grads: Params, **signals: Any) -> tuple[Mask, PyTree]:
+    def exchange(mask: Mask, states: PyTree, *, grads: Params, **signals: Any) -> tuple[Mask, Mask, PyTree]:
         del grads
         state, average = states
-        mask, state = transform.update(mask, state, grads=average, **signals)
-        return mask, (state, average)
+        mask, kept, state = refresh(transform, mask, state, grads=average, **signals)
+        return mask, kept, (state, average)
 
     def observe(states: PyTree, *, params: Params, grads: Params) -> PyTree:
         del params
         state, average = states
         return state, jax.tree.map(lambda a, g: decay * a + (1 - decay) * g.astype(a.dtype), average, grads)
 
-    return MaskTransform(init, update, observe)
+    return from_exchange(init, exchange, observe, exchanges=transform.exchange is not None)

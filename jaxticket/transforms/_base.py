@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import optax
 
+from jaxticket import masks
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, Period, PyTree
 
@@ -18,11 +19,15 @@ class MaskTransform(NamedTuple):
       update: (mask, state, *, params, grads, count, key, aux) -> (mask, state), called at a refresh. `grads` are the
         raw gradients of that step, `count` the steps before it, `aux` the inner optimizer's state.
       observe: (state, *, params, grads) -> state, called at every step, or None.
+      exchange: (mask, state, **signals) -> (mask, kept, state), as `update`, with the weights that keep their value and
+        their moments. All others of the new mask are newborn, also where the old mask had them. None where the weights
+        of both masks keep theirs.
     """
 
     init: Callable[..., tuple[Mask | None, PyTree]]
     update: Callable[..., tuple[Mask, PyTree]]
     observe: Callable[..., PyTree] | None = None
+    exchange: Callable[..., tuple[Mask, Mask, PyTree]] | None = None
 
 
 class Plan(NamedTuple):
@@ -32,8 +37,10 @@ class Plan(NamedTuple):
       refresh: the mask transform.
       when: step count -> whether a refresh is due. None keeps the mask that `refresh.init` makes.
       newborn: the optimizer's memory of weights that a refresh brings (back). "zero_moments" gives them the state that
-        a zero parameter starts with; "keep" is for plans that never grow; "reset_all" restarts the moments of all
-        weights at each refresh that brings any.
+        a zero parameter starts with. "keep" leaves it as it is. "reset_all" restarts the moments of all weights, and
+        the step counts of bias corrections, at each refresh that brings any weight; these then take part in its step.
+      grow_init: (params, *, grads, key) -> the values at which newborn weights start, shaped like the parameters,
+        or None for zeros.
       after: the transform that follows the inner optimizer in its chain, inside the mask (ISS-P's shrinkage), or None.
     """
 
@@ -41,10 +48,15 @@ class Plan(NamedTuple):
     when: Period | None
     newborn: Literal["zero_moments", "keep", "reset_all"] = "zero_moments"
     after: optax.GradientTransformation | None = None
+    grow_init: Callable[..., Params] | None = None
 
 
 def chain(*transforms: MaskTransform) -> MaskTransform:
     """Apply mask transforms one after the other, as `optax.chain` does with gradient transforms.
+
+    What one of them drops is dead for the next. If that grows it in the same refresh, it is newborn: its value is 0 and
+    its moments restart (GraNet). What a single transform drops and grows keeps both, unless that transform says
+    otherwise (RigL).
 
     Args:
       *transforms: the mask transforms, in order. Each gets a key of its own.
@@ -71,12 +83,13 @@ def chain(*transforms: MaskTransform) -> MaskTransform:
             states.append(state)
         return mask, tuple(states)
 
-    def update(mask: Mask, states: PyTree, *, key: Key | None, **signals: Any) -> tuple[Mask, PyTree]:
-        updated = []
+    def exchange(mask: Mask, states: PyTree, *, key: Key | None, **signals: Any) -> tuple[Mask, Mask, PyTree]:
+        kept, updated = mask, []
         for i, (transform, state) in enumerate(zip(transforms, states, strict=True)):
-            mask, state = transform.update(mask, state, key=_fold(key, i), **signals)
+            mask, stayed, state = refresh(transform, mask, state, key=_fold(key, i), **signals)
+            kept = masks.intersection(kept, stayed)
             updated.append(state)
-        return mask, tuple(updated)
+        return mask, kept, tuple(updated)
 
     def observe(states: PyTree, **signals: Any) -> PyTree:
         return tuple(
@@ -84,7 +97,41 @@ def chain(*transforms: MaskTransform) -> MaskTransform:
             for t, state in zip(transforms, states, strict=True)
         )
 
-    return MaskTransform(init, update, observe if any(t.observe for t in transforms) else None)
+    watches = observe if any(t.observe for t in transforms) else None
+    evolving = [t for t in transforms if t.update is not keep_mask]
+    # With one transform that evolves, the masks before and after say what stays, unless that transform knows better.
+    exchanges = len(evolving) > 1 or any(t.exchange for t in evolving)
+    return from_exchange(init, exchange, watches, exchanges=exchanges)
+
+
+def from_exchange(
+    init: Callable[..., Any], exchange: Callable[..., Any], observe: Callable[..., Any] | None, *, exchanges: bool
+) -> MaskTransform:
+    """Return the mask transform whose `update` follows from `exchange`.
+
+    Where a transform `exchanges` nothing that its two masks do not show, the account is left out: it would pass through
+    the conditional of every step.
+    """
+
+    def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
+        mask, _, state = exchange(mask, state, **signals)
+        return mask, state
+
+    return MaskTransform(init, update, observe, exchange if exchanges else None)
+
+
+def refresh(transform: MaskTransform, mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, Mask, PyTree]:
+    """Return the next mask, the weights that keep their value and moments, and the next state."""
+    if transform.exchange is not None:
+        return transform.exchange(mask, state, **signals)
+    new, state = transform.update(mask, state, **signals)
+    return new, mask if new is mask else masks.intersection(mask, new), state
+
+
+def keep_mask(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
+    """Keep the mask: the `update` of transforms that only make the first one."""
+    del signals
+    return mask, state
 
 
 def _fold(key: Key | None, index: int) -> Key | None:

@@ -1,15 +1,20 @@
 """Published plans of dynamic sparse training with a fixed number of weights in each leaf: start and regrow."""
 
+from collections.abc import Callable
+from typing import Literal
+
 from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket._checks import check_fraction, known
-from jaxticket.allocate import erk, uniform
+from jaxticket.allocate import erk
+from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms import _start
 from jaxticket.transforms._base import MaskTransform, Plan, chain
-from jaxticket.transforms._evolve import regrow
+from jaxticket.transforms._evolve import regrow, regrow_by_sign
+from jaxticket.transforms._exploring import track_explored
 from jaxticket.transforms._lengths import derive
 from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, Schedule, ScoreFn
+from jaxticket.typing import Density, Filter, Params, Schedule, ScoreFn
 from jaxticket.units import Unit
 
 _LAST_FRACTION = 0.005  # to which the drop fractions of SNFS, ITOP and GraNet fall
@@ -22,12 +27,16 @@ def sparse_evolutionary(
     stop: int | None = None,
     every: int | None = None,
     drop_fraction: float | Schedule = 0.3,
+    removal: Literal["magnitude", "sign"] = "magnitude",
     allocate: Allocate | None = erk,
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
 ) -> Plan:
     """Drop the smallest weights and grow at random (SET; Mocanu et al., 2018). Needs `sparsify(..., key=)`.
+
+    The first refresh is due after one period. A weight that is dropped and grown at once keeps its value, as in the
+    comparison of Evci et al. (2020), unless removal is by sign.
 
     Args:
       density: the fraction kept.
@@ -36,49 +45,9 @@ def sparse_evolutionary(
       stop: the step after which the mask stays. Without `steps` refreshes never stop.
       every: steps between refreshes. Without `steps` it is 100.
       drop_fraction: the part of the mask that a refresh replaces, or a schedule of it.
-      allocate: a function that shares the density among leaves; None gives each leaf the same.
-      unit: weights that live or die together.
-      scope: units that compete with each other.
-      where: the leaves that are sparsified.
-
-    Returns:
-      The plan.
-
-    Examples:
-      >>> bool(sparse_evolutionary(0.1, steps=1000).when(740))
-      True
-    """
-    stop = stop if steps is None else derive(steps, 0.75, stop=stop)
-    every = derive(steps, 0.01, otherwise=100, every=every)
-    first = random_start(density, allocate, unit, scope, where)
-    evolve = regrow(scores.magnitude, scores.random, drop_fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop))
-
-
-def rigl(
-    density: Density,
-    *,
-    steps: int | None = None,
-    stop: int | None = None,
-    every: int | None = None,
-    drop_fraction: float = 0.3,
-    allocate: Allocate | None = erk,
-    unit: Unit = units.element(),
-    scope: Scope = scopes.leaf(),
-    where: Filter = filters.weights(),
-) -> Plan:
-    """Drop the smallest weights and grow where the dense gradient is largest (RigL; Evci et al., 2020).
-
-    The drop fraction falls by a cosine from `drop_fraction` to 0 at `stop`. Needs `sparsify(..., key=)` for its random
-    start.
-
-    Args:
-      density: the fraction kept.
-      steps: the length of the training. Refreshes then come at every hundredth part of it and stop after three
-        quarters (published for ImageNet: every 100 steps until 25,000 of 32,000).
-      stop: the step after which the mask stays.
-      every: steps between refreshes. Without `steps` it is 100.
-      drop_fraction: the part of the mask that the first refresh replaces.
+      removal: "magnitude" drops the smallest weights, whatever their sign. "sign" drops this part of the positive and
+        of the negative weights, those closest to zero, and weights that are zero. All dropped weights then restart
+        from zero, as in the code of Mocanu et al. A dense leaf stays.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
       scope: units that compete with each other.
@@ -88,17 +57,80 @@ def rigl(
       The plan.
 
     Raises:
-      InputError: neither `steps` nor `stop`.
+      InputError: another removal, or removal by sign of units that are not single weights.
+
+    Examples:
+      >>> bool(sparse_evolutionary(0.1, steps=1000).when(740))
+      True
+    """
+    stop = stop if steps is None else derive(steps, 0.75, stop=stop)
+    every = derive(steps, 0.01, otherwise=100, every=every)
+    first = random_start(density, allocate, unit, scope, where)
+    if removal not in ("magnitude", "sign"):
+        raise InputError(f'removal={removal!r} must be "magnitude" or "sign".')
+    if removal == "sign" and unit != units.element():
+        raise InputError(f'unit={unit} has no sign; removal="sign" is for units.element().')
+    if removal == "sign":
+        evolve = regrow_by_sign(scores.random, drop_fraction, scope=scope)
+    else:
+        evolve = regrow(scores.magnitude, scores.random, drop_fraction, unit=unit, scope=scope)
+    return Plan(chain(first, evolve), schedules.every(every, start=every, stop=stop))
+
+
+def rigl(
+    density: Density,
+    *,
+    steps: int | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    every: int | None = None,
+    drop_fraction: float | Schedule = 0.3,
+    grow_init: Callable[..., Params] | None = None,
+    allocate: Allocate | None = erk,
+    unit: Unit = units.element(),
+    scope: Scope = scopes.leaf(),
+    where: Filter = filters.weights(),
+) -> Plan:
+    """Drop the smallest weights and grow where the dense gradient is largest (RigL; Evci et al., 2020).
+
+    A weight that is dropped and grown at once keeps its value. Needs `sparsify(..., key=)` for its random start.
+
+    A refresh step is an ordinary step for the weights that stay, so that 1,000 calls are 1,000 updates and the learning
+    rate's schedule ends. In the authors' code the weights rest at a refresh, and the count of steps with them. Their
+    number of dropped weights is truncated, and here it is rounded: the two differ by one at most.
+
+    Args:
+      density: the fraction kept.
+      steps: the length of the training. Refreshes then come at every hundredth part of it and stop after three
+        quarters (published for ImageNet: every 100 steps until 25,000 of 32,000).
+      start: the step of the first refresh.
+      stop: the step after which the mask stays.
+      every: steps between refreshes. Without `steps` it is 100.
+      drop_fraction: the part of the mask that the first refresh replaces, which falls by a cosine to 0 at `stop`, or a
+        schedule of this part: `schedules.fixed(0.3)`, `schedules.power(0.3, stop=750, exponent=3)`.
+      grow_init: the values at which newborn weights start, as in `Plan`; None for zeros. The authors also tried
+        gradients over a number (`lambda params, *, grads, key: ...`), their signs, and noise.
+      allocate: a function that shares the density among leaves; None gives each leaf the same.
+      unit: weights that live or die together.
+      scope: units that compete with each other.
+      where: the leaves that are sparsified.
+
+    Returns:
+      The plan.
+
+    Raises:
+      InputError: neither `steps` nor `stop`, or a start that is not before `stop`.
 
     Examples:
       >>> bool(rigl(0.1, steps=1000).when(740)), bool(rigl(0.1, steps=1000).when(760))
       (True, False)
     """
     stop, every = derive(steps, 0.75, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
+    when = schedules.every(every, start=start, stop=stop)
+    fraction = drop_fraction if callable(drop_fraction) else _fall_from(start, drop_fraction, stop)
     first = random_start(density, allocate, unit, scope, where)
-    fraction = schedules.cosine(drop_fraction, stop=stop)
     evolve = regrow(scores.magnitude, scores.gradient, fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, stop=stop))
+    return Plan(chain(first, evolve), when, grow_init=grow_init)
 
 
 def itop(
@@ -116,13 +148,18 @@ def itop(
     """Refresh rarely and much over the whole training, so that many weights are tried (ITOP; Liu et al., 2021).
 
     The drop fraction falls by a cosine to 0.005 at `steps`, and refreshes never stop. The part of the weights that was
-    ever alive is the in-time over-parametrisation rate (`transforms.track_explored`). Needs `sparsify(..., key=)`.
+    ever alive is the in-time over-parametrisation rate (`transforms.track_explored`). A weight that is dropped and
+    grown at once keeps its value. Needs `sparsify(..., key=)`.
+
+    As in the authors' code, the number of dropped weights is rounded up, and a refresh comes after each period. As many
+    grow, exactly; there the number of random ones varies, and its mean is the number of dropped ones.
 
     Args:
       density: the fraction kept.
       steps: the length of the training.
       every: steps between refreshes; by default there are 65 in the training, as in 250 epochs on CIFAR.
-      grow: the score by which weights grow: `scores.random` as in SET, or `scores.gradient` as in RigL.
+      grow: the score by which weights grow: `scores.random` as in SET, `scores.gradient` as in RigL, or
+        `scores.unfired`, at random where no weight was before. With the last the plan tracks what it explored.
       drop_fraction: the part of the mask that the first refresh replaces.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
@@ -139,56 +176,14 @@ def itop(
     every = derive(steps, 1 / 65, every=every)
     fraction = fall_to_last(drop_fraction, steps)
     first = random_start(density, allocate, unit, scope, where)
-    evolve = regrow(scores.magnitude, grow, fraction, unit=unit, scope=scope)
-    return Plan(chain(first, evolve), schedules.every(every, start=every))
+    evolve = chain(first, regrow(scores.magnitude, grow, fraction, rounding="up", unit=unit, scope=scope))
+    refresh = track_explored(evolve) if grow is scores.unfired else evolve
+    return Plan(refresh, schedules.every(every, start=every))
 
 
-def mest(
-    density: Density,
-    *,
-    steps: int | None = None,
-    stop: int | None = None,
-    every: int | None = None,
-    gradient_weight: float = 0.01,
-    drop_fraction: float = 0.3,
-    allocate: Allocate | None = uniform,
-    unit: Unit = units.element(),
-    scope: Scope = scopes.leaf(),
-    where: Filter = filters.weights(),
-) -> Plan:
-    """Drop where |w| + λ |g| is smallest and grow at random (MEST; Yuan et al., 2021).
-
-    The drop fraction (elastic mutation) falls by a straight line to 0 at `stop`. Needs `sparsify(..., key=)`.
-
-    Args:
-      density: the fraction kept.
-      steps: the length of the training. Refreshes then come at every 32nd part of it and stop after three quarters.
-      stop: the step after which the mask stays.
-      every: steps between refreshes. Without `steps` it is 100.
-      gradient_weight: λ.
-      drop_fraction: the part of the mask that the first refresh replaces.
-      allocate: a function that shares the density among leaves; None gives each leaf the same.
-      unit: weights that live or die together.
-      scope: units that compete with each other.
-      where: the leaves that are sparsified.
-
-    Returns:
-      The plan.
-
-    Raises:
-      InputError: neither `steps` nor `stop`.
-
-    Examples:
-      >>> bool(mest(0.1, steps=3200).when(100))
-      True
-    """
-    stop, every = derive(steps, 0.75, stop=stop), derive(steps, 1 / 32, otherwise=100, every=every)
-    keep = scores.weighted_sum((scores.magnitude, 1.0), (scores.gradient, gradient_weight))
-    evolve = regrow(keep, scores.random, schedules.power(drop_fraction, stop=stop), unit=unit, scope=scope)
-    return Plan(
-        chain(random_start(density, allocate, unit, scope, where), evolve),
-        schedules.every(every, start=every, stop=stop),
-    )
+def _fall_from(start: int, drop_fraction: float, stop: int) -> Schedule:
+    fraction = schedules.cosine(drop_fraction, stop=stop - start)
+    return lambda count: fraction(count - start)
 
 
 def fall_to_last(drop_fraction: float, stop: int) -> Schedule:

@@ -1,7 +1,9 @@
 """Mask transforms by which a mask evolves: prune, regrow and redistribute."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -11,9 +13,11 @@ from jaxticket.errors import InputError
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
 from jaxticket.selection import _redistribution, drop_and_grow
-from jaxticket.transforms._base import MaskTransform
+from jaxticket.selection._select import Rounding
+from jaxticket.selection._signs import exchange_by_sign
+from jaxticket.transforms._base import MaskTransform, from_exchange
 from jaxticket.transforms._start import Allocate, best, full_mask
-from jaxticket.typing import Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
+from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, Schedule, ScoreFn, Scores
 from jaxticket.units import Unit
 
 _DROP = 0x64726F70  # "drop": far from the small numbers that scores fold into their key
@@ -64,21 +68,50 @@ def prune(
         )
     check_minimum(minimum, scope)
 
+    def densities(params: Params, mask: Mask, count: jax.Array) -> Density:
+        if allocate is None or not isinstance(schedule, DensitySchedule):
+            return schedule(count)
+        final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
+        return dataclasses.replace(schedule, final=final)(count)
+
+    return prune_to(score, densities, unit=unit, scope=scope, minimum=minimum, where=where)
+
+
+def prune_to(
+    score: ScoreFn,
+    densities: Callable[[Params, Mask, jax.Array], Density],
+    *,
+    unit: Unit,
+    scope: Scope,
+    minimum: int = 0,
+    where: Filter,
+) -> MaskTransform:
+    """Keep, at each refresh, the best-scored survivors at the densities that are due: (params, mask, count) -> them."""
+
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         del key
         return full_mask(params, where, unit) if mask is None else mask, ()
 
-    def update(
-        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
-    ) -> tuple[Mask, PyTree]:
-        shared = schedule
-        if allocate is not None and isinstance(schedule, DensitySchedule):
-            final = allocate(params, schedule.final, where=lambda _: _tree.tree_map(lambda m: m is not None, mask))
-            shared = dataclasses.replace(schedule, final=final)
-        signals = {"grads": grads, "key": key, "aux": aux}
-        return best(score, params, shared(count), unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
+    def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        due = densities(params, mask, count)
+        return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
     return MaskTransform(init, update)
+
+
+def grow_to(
+    score: ScoreFn, densities: Callable[[Params, Mask, jax.Array], Density], *, unit: Unit, scope: Scope
+) -> MaskTransform:
+    """Fill the mask up, at each refresh, with the best-scored dead units, to the densities that are due."""
+
+    def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
+        due = densities(params, mask, count)
+        return drop_and_grow(
+            mask, drop=scored, grow=scored, density=due, drop_fraction=0.0, unit=unit, scope=scope
+        ), state
+
+    return MaskTransform(functools.partial(_require_mask, "grow_to"), update)
 
 
 def regrow(
@@ -86,6 +119,7 @@ def regrow(
     grow: ScoreFn,
     drop_fraction: float | Schedule,
     *,
+    rounding: Rounding = "nearest",
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
 ) -> MaskTransform:
@@ -95,6 +129,7 @@ def regrow(
       drop: the score of the units in the mask, of which the lowest are dropped.
       grow: the score of all other units, of which the highest grow.
       drop_fraction: the part of the mask that is dropped, or a schedule of it (`schedules.cosine`, …).
+      rounding: how the number of dropped units is rounded: to the "nearest", or "up", to at least one (ITOP, GraNet).
       unit: weights that live or die together.
       scope: units that compete with each other.
 
@@ -111,9 +146,31 @@ def regrow(
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
-        return drop_and_grow(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit, scope=scope)
+        drop, grow = scores
+        return drop_and_grow(
+            mask, drop=drop, grow=grow, drop_fraction=fraction, rounding=rounding, unit=unit, scope=scope
+        )
 
     return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve)
+
+
+def regrow_by_sign(grow: ScoreFn, drop_fraction: float | Schedule, *, scope: Scope) -> MaskTransform:
+    """Drop, at each refresh, a fraction of the positive and of the negative weights, and grow as many elsewhere.
+
+    All that is dropped is zeroed, also where it grows again (the code of Mocanu et al., 2018).
+    """
+    if not callable(drop_fraction):
+        check_fraction("drop_fraction", drop_fraction)
+
+    def exchange(
+        mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any
+    ) -> tuple[Mask, Mask, PyTree]:
+        scored = _tree.tree_map(lambda s, m: None if m is None else s, grow(params, mask=mask, **signals), mask)
+        fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
+        new, kept = exchange_by_sign(mask, params, scored, fraction, scope=scope)
+        return new, kept, state
+
+    return from_exchange(functools.partial(_require_mask, "regrow_by_sign"), exchange, None, exchanges=True)
 
 
 def redistribute(
@@ -122,9 +179,10 @@ def redistribute(
     """Drop, at each refresh, a fraction of each leaf and grow as many units where the growth score is high (SNFS).
 
     The number of dropped units, over all leaves, is shared in proportion to the mean growth score of each leaf's living
-    units. Within a leaf units grow by that score. A leaf whose share is above average drops at most the fraction of it
-    that is dead. Units that a full leaf cannot take go to the others evenly. The total is exact, also where the
-    authors' code, which leaves 1 % of a leaf dead, would lose some (Dettmers & Zettlemoyer, 2019).
+    units. Within a leaf units grow by that score. A leaf that is less than a fifth dead, and whose share is above
+    average, drops at most the fraction of it that is dead. Units that a full leaf cannot take go to the others evenly;
+    a leaf is full when 1 % of the places it could grow in are left. The total is exact, also where the authors' code,
+    which never uses that 1 %, would lose some (Dettmers & Zettlemoyer, 2019).
 
     Args:
       drop: the score of the units in the mask, of which the lowest are dropped.
@@ -142,10 +200,11 @@ def redistribute(
       >>> import jax.numpy as jnp
       >>> from jaxticket import scores
       >>> t = redistribute(scores.magnitude, scores.gradient, 0.5)
-      >>> mask = {"a": jnp.array([True, True, False]), "b": jnp.array([True, True, False])}
-      >>> params, grads = {"a": jnp.arange(3.0), "b": jnp.arange(3.0)}, {"a": jnp.ones(3), "b": jnp.full(3, 9.0)}
-      >>> t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)[0]
-      {'a': Array([False,  True, False], dtype=bool), 'b': Array([ True,  True,  True], dtype=bool)}
+      >>> mask = {"a": jnp.arange(4) < 2, "b": jnp.arange(4) < 2}
+      >>> params, grads = {"a": jnp.arange(4.0), "b": jnp.arange(4.0)}, {"a": jnp.ones(4), "b": jnp.full(4, 9.0)}
+      >>> new, _ = t.update(mask, (), params=params, grads=grads, count=0, key=None, aux=None)
+      >>> [int(new[name].sum()) for name in ("a", "b")]
+      [1, 3]
     """
 
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
@@ -164,23 +223,24 @@ def _drop_then_grow(
     if not callable(drop_fraction):
         check_fraction("drop_fraction", drop_fraction)
 
-    def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
-        del params, key
-        if mask is None:
-            raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
-        return mask, ()
-
     def update(
-        mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
+        mask: Mask, state: PyTree, *, params: Params, count: jax.Array, key: Key | None, **signals: Any
     ) -> tuple[Mask, PyTree]:
         check_fits(params, mask)
         # Almost always one of the two draws no random numbers, so that one key is enough.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (
-            drop(params, grads=grads, mask=mask, key=drop_key, aux=aux),
-            grow(params, grads=grads, mask=mask, key=key, aux=aux),
+            drop(params, mask=mask, key=drop_key, **signals),
+            grow(params, mask=mask, key=key, **signals),
         )
         scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
         return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state
 
-    return MaskTransform(init, update)
+    return MaskTransform(functools.partial(_require_mask, name), update)
+
+
+def _require_mask(name: str, params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
+    del params, key
+    if mask is None:
+        raise InputError(f"{name} needs a mask: chain(start(...), {name}(...)), or sparsify(..., mask=mask).")
+    return mask, ()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxticket import _tree
 from jaxticket._checks import check_mask
 from jaxticket.errors import InputError
-from jaxticket.transforms._base import MaskTransform
+from jaxticket.transforms._base import MaskTransform, from_exchange, refresh
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 
@@ -23,7 +23,7 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
     """Remember which weights were ever alive under `transform`, at one byte a weight; `explored_of` returns them.
 
     Their density is the in-time over-parametrisation rate R_s, which is said to decide the success of dynamic sparse
-    training (Liu et al., 2021, ITOP). In a plan it is
+    training (Liu et al., 2021, ITOP). Scores see them as the signal `explored` (`scores.unfired`). In a plan it is
     plan._replace(refresh=track_explored(plan.refresh)). Its `init` raises InputError without a mask: wrap the whole
     chain, including its start(...).
 
@@ -42,15 +42,16 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
         check_mask("mask", mask)
         return mask, Explored(_tree.map_present(lambda m: jnp.array(m, copy=True), mask), state)
 
-    def update(mask: Mask, state: Explored, **signals: Any) -> tuple[Mask, PyTree]:
-        mask, inner = transform.update(mask, state.inner, **signals)
+    def exchange(mask: Mask, state: Explored, **signals: Any) -> tuple[Mask, Mask, PyTree]:
+        mask, kept, inner = refresh(transform, mask, state.inner, explored=state.ever, **signals)
         check_mask("mask", mask)
-        return mask, Explored(_tree.map_present(jnp.logical_or, state.ever, mask), inner)
+        return mask, kept, Explored(_tree.map_present(jnp.logical_or, state.ever, mask), inner)
 
     def observe(state: Explored, **signals: Any) -> PyTree:
         return state if transform.observe is None else state._replace(inner=transform.observe(state.inner, **signals))
 
-    return MaskTransform(init, update, None if transform.observe is None else observe)
+    watches = None if transform.observe is None else observe
+    return from_exchange(init, exchange, watches, exchanges=transform.exchange is not None)
 
 
 def explored_of(opt_state: PyTree) -> Mask:

@@ -9,13 +9,16 @@ import optax
 
 from jaxticket import _tree, masks
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_fits, check_key, check_leaves, check_updates
+from jaxticket._checks import check_fits, check_key, check_leaves, check_shapes, check_updates
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
+from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
-from jaxticket.transforms._surgery import reset_moments
+from jaxticket.transforms._surgery import reset_moments, restart_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
+
+_VALUES = 0x76616C75  # "valu": far from the small numbers that scores fold into their key
 
 
 class SparseState(NamedTuple):
@@ -84,12 +87,14 @@ def sparsify(
     ) -> tuple[Params, SparseState]:
         params = require_params(params, "sparsify")
         check_updates("grads", grads, params)
-        mask, refresh_state, due = _refresh(plan, state, params, grads)
-        inner_state = _for_newborn(plan, inner, state, params, mask, due)
+        mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads)
+        inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
         # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
-        trained = masks.intersection(state.mask, mask) if due is not None and plan.newborn == "zero_moments" else mask
+        trained = mask if due is None or plan.newborn == "reset_all" else kept
         updates, stepped = masked_update(inner, grads, inner_state, apply_mask(params, trained), trained, **extra)
         updates = land_on_zeros(updates, params, trained)
+        if born_at is not None:
+            updates = _tree.tree_map(_land_at, mask, kept, updates, params, born_at)
         count = optax.safe_increment(state.count)
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
 
@@ -140,29 +145,52 @@ def mask_of(opt_state: PyTree) -> Mask:
     return jax.tree.map(first, *held, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
 
 
-def _refresh(plan: Plan, state: SparseState, params: Params, grads: Params) -> tuple[Mask, PyTree, jax.Array | None]:
-    """Return the mask of this step, the transform's state, and whether a refresh was due (None: never)."""
+def _refresh(
+    plan: Plan, state: SparseState, params: Params, grads: Params
+) -> tuple[Mask, Mask, Params | None, PyTree, jax.Array | None]:
+    """Return the mask of this step, the weights that stay, the values of newborn ones (None: zeros), the transform's
+    state, and whether a refresh was due (None: never).
+    """
     watched = state.refresh
     if plan.refresh.observe is not None:
         watched = plan.refresh.observe(watched, params=params, grads=grads)
     if plan.when is None:
-        return state.mask, watched, None
+        return state.mask, state.mask, None, watched, None
     due = plan.when(state.count)
+    # Where the two masks say what stays, nothing but the new one passes through the conditional.
+    exchanges = plan.refresh.exchange is not None
 
-    def refresh() -> tuple[Mask, PyTree]:
+    def refresh() -> tuple[Mask, Mask | None, Params | None, PyTree]:
         key = None if state.key is None else jax.random.fold_in(state.key, state.count)
-        mask, evolved = plan.refresh.update(
-            state.mask, watched, params=params, grads=grads, count=state.count, key=key, aux=state.inner
-        )
-        mask = _tree.map_present(_as_wide_as, mask, state.mask)
+        signals = {"params": params, "grads": grads, "count": state.count, "key": key, "aux": state.inner}
+        new, kept, evolved = refresh_mask(plan.refresh, state.mask, watched, **signals)
+        new, kept = (_tree.map_present(_as_wide_as, m, state.mask) for m in (new, kept))
         # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
         # it was (a running average, say) passes by the cond, which would copy it.
         return jax.tree.map(
-            lambda new, old: old if new is old else jnp.where(due, new, old), (mask, evolved), (state.mask, watched)
+            lambda new, old: old if new is old else jnp.where(due, new, old),
+            (new, kept if exchanges else None, _values(plan, params, grads, key), evolved),
+            rest(),
         )
 
-    mask, evolved = jax.lax.cond(any_replicate(due), refresh, lambda: (state.mask, watched))
-    return mask, evolved, due
+    def rest() -> tuple[Mask, Mask | None, Params | None, PyTree]:
+        values = None if plan.grow_init is None else jax.tree.map(jnp.zeros_like, params)
+        return state.mask, state.mask if exchanges else None, values, watched
+
+    mask, kept, values, evolved = jax.lax.cond(any_replicate(due), refresh, rest)
+    return mask, masks.intersection(state.mask, mask) if kept is None else kept, values, evolved, due
+
+
+def _values(plan: Plan, params: Params, grads: Params, key: Key | None) -> Params | None:
+    if plan.grow_init is None:
+        return None
+    values = plan.grow_init(params, grads=grads, key=None if key is None else jax.random.fold_in(key, _VALUES))
+    check_shapes("the values of grow_init", values, "params", params)
+    return jax.tree.map(lambda v, p: v.astype(p.dtype), values, params)
+
+
+def _land_at(new: jax.Array | None, kept: jax.Array | None, u: jax.Array, p: jax.Array, value: jax.Array) -> jax.Array:
+    return u if new is None or kept is None else jnp.where(new & ~kept, (value - p).astype(u.dtype), u)
 
 
 def _for_newborn(
@@ -171,14 +199,15 @@ def _for_newborn(
     state: SparseState,
     params: Params,
     mask: Mask,
+    kept: Mask,
     due: jax.Array | None,
 ) -> PyTree:
     if due is None or plan.newborn == "keep":
         return state.inner
-    chosen = _tree.map_present(lambda new, old: new & ~old, mask, state.mask)
+    chosen = _tree.map_present(lambda new, stayed: new & ~stayed, mask, kept)
     if plan.newborn == "reset_all":
         born = functools.reduce(jnp.logical_or, map(jnp.any, jax.tree.leaves(chosen)), jnp.bool_(False))
-        chosen = jax.tree.map(lambda p: jnp.broadcast_to(born, (1,) * p.ndim), params)
+        return restart_moments(inner, state.inner, apply_mask(params, mask), born)
     return reset_moments(inner, state.inner, params, chosen)
 
 

@@ -12,7 +12,7 @@ from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
-from jaxticket.transforms._base import MaskTransform
+from jaxticket.transforms._base import MaskTransform, keep_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
 from jaxticket.units import Unit
 
@@ -86,11 +86,7 @@ def start(
         # The last round is separate, since only a density that is a Python float is exact for leaves of any size.
         return prune_to(mask, densities), ()
 
-    def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
-        del signals
-        return mask, state
-
-    return MaskTransform(init, update)
+    return MaskTransform(init, keep_mask)
 
 
 def full_mask(params: Params, where: Filter, unit: Unit) -> Mask:

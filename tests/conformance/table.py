@@ -24,11 +24,13 @@ class Plan(NamedTuple):
     """A plan by its density, and the law of densities it promises: (params, density, count) -> density by leaf.
 
     A number in place of a tree of them is the density of all leaves together. `count` is that of the last step.
+    `reborn`: a weight may be newborn although it was alive before, since a refresh drops it for good and grows it.
     """
 
     make: Callable[[float], jt.Plan]
     density: Callable[[Any, float, int], Any]
     regrows: bool = False
+    reborn: bool = False
 
 
 def _same(params: Any, density: float, count: int) -> Any:
@@ -56,6 +58,10 @@ def _cubic_total(initial: float) -> Callable[[Any, float, int], Any]:
     return law
 
 
+def _cubic_of_each(initial: float) -> Callable[[Any, float, int], Any]:
+    return lambda params, density, count: _same(params, _cubic_total(initial)(params, density, count), count)
+
+
 def _phases(params: Any, density: float, count: int) -> Any:
     return density if 2 <= count < 4 or count >= 6 else 1.0
 
@@ -79,12 +85,34 @@ RECOMBINED = {
     ),
     "snfs": Plan(lambda d: jt.snfs(d, **_long), _total, regrows=True),
     "itop": Plan(lambda d: jt.itop(d, steps=10 * STEPS, every=EVERY), _erk, regrows=True),
+    "itop_unfired": Plan(
+        lambda d: jt.itop(d, steps=10 * STEPS, every=EVERY, grow=jt.scores.unfired), _erk, regrows=True
+    ),
+    "set_by_sign": Plan(
+        lambda d: jt.sparse_evolutionary(d, every=EVERY, removal="sign", allocate=None),
+        _same,
+        regrows=True,
+        reborn=True,
+    ),
     "granet": Plan(
         lambda d: jt.granet(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
         _cubic_total(0.75),
         regrows=True,
+        reborn=True,
     ),
-    "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True),
+    "granet_uniform": Plan(
+        lambda d: jt.granet_uniform(d, initial=max(d, 0.75), stop=2 * EVERY, steps=10 * STEPS, every=EVERY),
+        _cubic_of_each(0.75),
+        regrows=True,
+        reborn=True,
+    ),
+    "mest": Plan(lambda d: jt.mest(d, **_long), _total, regrows=True, reborn=True),
+    "mest_soft": Plan(
+        lambda d: jt.mest(d, **_long, drop_fraction=0.0, excess=0.5),
+        lambda params, density, count: _same(params, min(1.5 * density, 1.0), count),
+        regrows=True,
+        reborn=True,
+    ),
     "ac_dc": Plan(lambda d: jt.ac_dc(d, steps=STEPS, compress=(0.25, 0.75), decompress=(0.5,)), _phases, regrows=True),
     "iss_p": Plan(lambda d: jt.iss_p(d, stop=2 * EVERY), _at_the_end),
     "n_m_set": Plan(

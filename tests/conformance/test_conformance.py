@@ -85,10 +85,13 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
         run.step(grads)
 
         old, mask = mask, subject.mask(run)
+        # A living weight moves at each step, so that a zero shows a newborn one; its moments must agree.
+        old = jax.tree.map(lambda o, p: o & (p != 0), old, run.params) if subject.reborn else old
         born = jax.tree.map(lambda new, old: new & ~old, mask, old)
         born_now = any(b.any() for b in jax.tree.leaves(born))
         born_ever |= born_now
-        restarted = _full(params) if subject.restarts_all and born_now else born
+        anew = subject.restarts_all and born_now
+        restarted = _full(params) if anew else born
         if subject.lands_on_zeros:
             _assert_zeros(f"law 4: masked weights are exact zeros (step {count})", run.params, mask)
         else:
@@ -104,11 +107,11 @@ def check(transform: str, framework: str, optimizer: str, dtype: str, density: f
             jax.tree.map(lambda m, s: s | ~m, mask, stayed),
         )
         seen = stayed if subject.masks_gradients else _full(params)
-        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, restarted)
+        expected, expected_state = oracle(grads, _inner(state), params, seen, seen, restarted, anew)
         _assert_same_bits(f"law 4: kept weights move as under {optimizer} (step {count})", run.params, expected, stayed)
         _assert_same_bits(f"laws 5, 6: the state of {optimizer} (step {count})", _inner(run.opt_state), expected_state)
         if opt.elementwise:
-            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, restarted)
+            expected, _ = oracle(grads, _inner(state), params, _full(params), seen, restarted, anew)
             _assert_same_bits(f"law 4: … fed the dense gradient (step {count})", run.params, expected, stayed)
         if density == 1:
             expected = plain(grads, _inner(state), params)
@@ -128,6 +131,7 @@ class Subject(NamedTuple):
     lands_on_zeros: bool = True
     masks_gradients: bool = False
     regrows: bool = False
+    reborn: bool = False
     restarts_all: bool = False  # moments of all weights, when some are born
     check_density: Callable[[Any], None] = lambda run: None
 
@@ -190,19 +194,21 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
         lambda run: _filled(jt.mask_of(run.opt_state), run.params),
         masks_gradients=True,
         regrows=entry.regrows,
+        reborn=entry.reborn,
         restarts_all=plan.newborn == "reset_all",
         check_density=check_density,
     )
 
 
 def _oracle(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
-    """One step, jitted: grads, state, params, mask of grads, mask of params, born -> params, state."""
+    """One step, jitted: grads, state, params, mask of grads, mask of params, born, all anew -> params, state."""
     inner = optax.with_extra_args_support(optimizer.inner())
 
     @partial(jax.jit, compiler_options=COMPILER)
-    def step(grads: Any, state: Any, params: Any, grad_mask: Any, mask: Any, born: Any) -> Any:
+    def step(grads: Any, state: Any, params: Any, grad_mask: Any, mask: Any, born: Any, anew: Any) -> Any:
         def update(grads: Any, state: Any, params: Any) -> Any:
-            state = _reset(state, inner.init(jax.tree.map(jnp.zeros_like, params)), born)
+            start = jax.tree.map(lambda p: jnp.where(anew, p, 0), _where(mask, params))
+            state = _reset(state, inner.init(start), born, anew)
             updates, stepped = inner.update(_where(grad_mask, grads), state, _where(mask, params))
             return updates, stepped
 
@@ -224,17 +230,25 @@ def _plain(optimizer: table.Optimizer) -> Callable[..., tuple[Any, Any]]:
     return step
 
 
-def _reset(state: Any, fresh: Any, born: Any) -> Any:
+def _reset(state: Any, fresh: Any, born: Any, anew: Any) -> Any:
     """Fresh entries for the newborn, in every leaf that lies at a parameter's path and has its shape.
 
-    Goes by paths, and so shares nothing with the library, which goes by `optax.tree_map_params`.
+    Where all are `anew`, so is the only whole number beside them, which counts their steps. Goes by paths, and so
+    shares nothing with the library, which goes by `optax.tree_map_params`.
     """
     births = jax.tree_util.tree_leaves_with_path(born)
+
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    # The places of the nodes that hold moments, and of the whole numbers in a node: field names end their paths.
+    holders = {path[: -len(name) - 1] for path, _ in leaves for name, _ in births if path[-len(name) :] == name}
+    numbers = [path for path, leaf in leaves if jnp.shape(leaf) == () and jnp.issubdtype(leaf.dtype, jnp.integer)]
 
     def one(path: tuple[Any, ...], leaf: Any, new: Any) -> Any:
         for name, entries in births:
             if path[-len(name) :] == name and jnp.shape(leaf) == entries.shape:
                 return jnp.where(entries, new, leaf)
+        if path in numbers and path[:-1] in holders and [p[:-1] for p in numbers].count(path[:-1]) == 1:
+            return jnp.where(anew, new, leaf)
         return leaf
 
     return jax.tree_util.tree_map_with_path(one, state, fresh)

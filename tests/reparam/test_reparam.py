@@ -78,6 +78,41 @@ def test_top_kast_holds_weights_and_moments_outside_the_backward_set():
         assert (new["bias"] != old["bias"]).all()
 
 
+@pytest.mark.parametrize("replicates", [False, True])
+def test_top_kast_keeps_its_sets_for_several_updates(replicates):
+    """Chosen at the start and after each third update; between them nothing outside B moves, nor its moments."""
+    kast = reparam.top_kast(0.2, backward=0.4, weight_decay=0.01, every=3)
+    tx = kast.wrap(optax.adam(0.3))
+    latent = kast.init(make_latent())
+    state = tx.init(latent)
+    loss = lambda latent: jnp.sum(jnp.sin(3 * kast.realise(latent, count=0)["kernel"]))
+
+    def step(latent, state):
+        updates, state = tx.update(jax.grad(loss)(latent), state, latent)
+        return optax.apply_updates(latent, updates), state
+
+    run = jax.jit(jax.vmap(step)) if replicates else jax.jit(step)
+    if replicates:
+        latent, state = jax.tree.map(lambda x: jnp.stack([x, x]), (latent, state))
+        state = state._replace(count=jnp.array([0, 1]))
+    changed = []
+    for _ in range(9):
+        before, (latent, state) = latent, run(latent, state)
+        first, old = (jax.tree.map(lambda x: x[0], t) if replicates else t for t in (latent, before))
+        used, trained = (np.asarray(old.constants["kernel"], np.float32) > t for t in (1.5, 0.5))
+        assert (used.sum(), trained.sum()) == (12, 24)
+        moved = np.asarray(first.weights["kernel"] != old.weights["kernel"])
+        np.testing.assert_array_equal(moved, trained)
+        changed.append(bool((first.constants["kernel"] != old.constants["kernel"]).any()))
+        params = kast.realise(first, count=0)["kernel"]
+        mask = kast.mask(first, count=0)["kernel"]
+        np.testing.assert_array_equal(params, jnp.where(mask, first.weights["kernel"], 0))
+        if changed[-1]:
+            np.testing.assert_array_equal(mask, jt.select(jnp.abs(first.weights["kernel"]), 0.2))
+    assert not any(c for i, c in enumerate(changed) if i % 3 != 2)
+    assert any(changed)
+
+
 def test_top_kast_decays_the_explored_weights_faster():
     """The gradient of the regulariser: θ on A, θ / D on B without A, nothing elsewhere."""
     kast = reparam.top_kast(0.25, backward=0.5, weight_decay=0.1)
@@ -171,6 +206,7 @@ def test_a_step_on_a_mesh_moves_counts_only(name):
     [
         (lambda: reparam.top_kast(0.5, backward=0.3), InputError, "backward=0.3"),
         (lambda: reparam.top_kast(0.5, backward=0.6, weight_decay=-1), InputError, "weight_decay=-1"),
+        (lambda: reparam.top_kast(0.5, backward=0.6, every=0), InputError, "every=0"),
         (lambda: reparam.sr_ste(0.5, decay=-1), InputError, "decay=-1"),
         (lambda: reparam.straight_through(1.5).mask(make_latent(), count=0), InputError, "density=1.5"),
         (lambda: reparam.straight_through(0.5).init({"bias": jnp.ones(2)}), NoMatchError, "where"),

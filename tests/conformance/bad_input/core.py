@@ -96,6 +96,12 @@ CORE: dict[str, Call] = {
     ),
     "scores.magnitude": call(scores.magnitude, params=ALONE),
     "scores.random": call(scores.random, params=ALONE, key=K),
+    "scores.unfired": call(
+        lambda params, explored, key: scores.unfired(params, key=key, explored=explored),
+        params=P,
+        explored=M,
+        key=K,
+    ),
     "scores.gradient": call(scores.gradient, params=P, grads=G),
     "scores.saliency": call(scores.saliency, params=P, grads=G),
     "scores.movement": call(scores.movement, params=P, grads=G),
@@ -261,6 +267,11 @@ CORE: dict[str, Call] = {
         initial=Fraction(0.3),
         stop=N,
         final=Fraction(0.1),
+    ),
+    "schedules.staircase": on_host(
+        lambda initial, first: schedules.staircase(initial, steps=[first, 20])(jnp.int32(3)),
+        initial=Fraction(0.3),
+        first=Count(10),
     ),
     "schedules.power": on_host(
         lambda initial, stop, exponent: schedules.power(initial, stop=stop, exponent=exponent)(jnp.int32(3)),

@@ -152,6 +152,15 @@ PLANS: dict[str, Call] = {
         fraction=Fraction(0.3),
         params=P,
     ),
+    "transforms.granet_uniform": call(
+        lambda density, initial, fraction, params: step(
+            transforms.granet_uniform(density, stop=10, steps=20, initial=initial, drop_fraction=fraction), params
+        ),
+        density=Fraction(0.3),
+        initial=Fraction(0.5),
+        fraction=Fraction(0.3),
+        params=P,
+    ),
     "transforms.ac_dc": call(
         lambda density, steps, params: step(transforms.ac_dc(density, steps=steps), params),
         density=D,
