@@ -14,7 +14,7 @@ from jaxticket.reparam._learned import (
     threshold_decay,
 )
 from jaxticket.reparam._recycle import recycle, rerandomise
-from jaxticket.reparam._signed import sign_mask, signed_supermask
+from jaxticket.reparam._signed import sgdw, sign_mask, signed_supermask
 from jaxticket.reparam._soft import pdp
 from jaxticket.reparam._straight_through import sr_ste, straight_through
 from jaxticket.reparam._supermask import biprop, edge_popup
@@ -41,6 +41,7 @@ __all__ = [
     "pdp",
     "recycle",
     "rerandomise",
+    "sgdw",
     "sign_mask",
     "signed_constant",
     "signed_supermask",
