@@ -1,4 +1,4 @@
-"""What the walk that finds products carries along a jaxpr: arrays, and what they still are."""
+"""The values that a walk for products carries along a jaxpr."""
 
 from typing import Any, NamedTuple
 
