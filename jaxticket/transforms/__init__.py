@@ -10,6 +10,7 @@ from jaxticket.transforms._dynamic import itop, mest, rigl, sparse_evolutionary
 from jaxticket.transforms._evolve import prune, redistribute, regrow
 from jaxticket.transforms._exploring import Explored, explored_of, track_explored
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
+from jaxticket.transforms._remake import remake, soft_prune
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
 from jaxticket.transforms._start import start
@@ -40,12 +41,14 @@ __all__ = [
     "prune",
     "redistribute",
     "regrow",
+    "remake",
     "reset_moments",
     "rigl",
     "scales_to_keep",
     "shrink",
     "smooth_sign",
     "snfs",
+    "soft_prune",
     "sparse_evolutionary",
     "sparsify",
     "start",
