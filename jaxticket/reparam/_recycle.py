@@ -24,10 +24,11 @@ Redraw = Callable[..., Params]  # (params, *, key) -> params
 def recycle(latent: Latent, fraction: float, *, mask: Mask | None = None) -> Latent:
     """Give the lowest-scored weights the values of the highest-scored (weight recycling; Gorbett & Whitley, 2023).
 
-    In each leaf it changes a `fraction` of the weights: the i-th lowest takes the value of the i-th among as many of
-    the highest. Scores and mask stay. It sorts each leaf, and so gathers it on a mesh: call it only when it is due. The
-    authors' configurations differ: every 10 epochs with 0.2 for Biprop, ResNet-18 and Conv-6; every 3 epochs with 0.1
-    for edge-popup on Conv-2, 4 and 8 with signed constants. All last until the end, but for the last epoch.
+    In each leaf it changes a `fraction` of the weights, rounded down. The i-th lowest takes the value of the i-th among
+    as many of the highest. Scores and mask stay. It sorts each leaf, and so gathers it on a mesh: call it only when it
+    is due. The authors' configurations differ: every 10 epochs with 0.2 for Biprop, ResNet-18 and Conv-6; every 3
+    epochs with 0.1 for edge-popup on Conv-2, 4 and 8 with signed constants. All last until the end, but for the last
+    epoch.
 
     Args:
       latent: the latent parameters.
@@ -108,7 +109,7 @@ def _recycle_leaf(w: jax.Array, s: jax.Array, fraction: float) -> jax.Array:
     explicit = AxisType.Explicit in layout.mesh.axis_types  # a sort then needs whole leaves
     if explicit:
         w, s = (jax.sharding.reshard(x, PartitionSpec()) for x in (w, s))
-    count = round(fraction * s.size)
+    count = int(fraction * s.size)
     order = jnp.argsort(-jnp.abs(s.ravel()), stable=True)  # of equal scores the lower index ranks higher
     flat = w.ravel()
     new = flat.at[order[s.size - count :]].set(flat[order[:count]]).reshape(w.shape)
@@ -131,7 +132,7 @@ def _check_room(weights: Params, mask: Mask, fraction: float) -> None:
     if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
         return
     for row in summary(weights, mask).rows:
-        wanted, pruned = round(fraction * row.size), row.size - row.kept
+        wanted, pruned = int(fraction * row.size), row.size - row.kept
         if row.density is not None and wanted > pruned:
             raise InputError(
                 f"fraction={fraction} of {row.path!r} is {wanted} weights, but only {pruned} of its {row.size} are "
