@@ -50,8 +50,9 @@ class ScoreFn(Protocol):
     """The importance of each weight: higher scores are more worth keeping. Leaves that cannot be scored are None.
 
     A score takes the parameters and names, keyword-only, the signals it needs; `**_` takes the others. The signals are
-    `grads` (the raw gradients), `mask` (the weights that are kept), `key` (a typed PRNG key) and `aux` (the state of
-    the inner optimizer). A score that you write yourself is therefore just its formula.
+    `grads` (the raw gradients), `mask` (the weights that are kept), `key` (a typed PRNG key), `aux` (the state of the
+    inner optimizer) and, for first masks, `round` (its number). A score that you write yourself is therefore just its
+    formula.
 
     Examples:
       >>> import jax, jax.numpy as jnp

@@ -57,6 +57,13 @@ def setting(batches, *, steps=STEPS, apply=apply, criterion=criterion):
     return Setting(DENSITY, steps, apply, criterion, lambda batch: batch.x, batches)
 
 
+def normalised(params, x, *, train):
+    """With a batch norm, whose running statistics are those of the start."""
+    x = x @ params["a"]["kernel"]
+    mean, std = (jnp.mean(x, 0, keepdims=True), jnp.std(x, 0, keepdims=True)) if train else (0.0, 1.0)
+    return jax.nn.relu((x - mean) / std) @ params["b"]["kernel"]
+
+
 A = setting([batch(0)])
 
 
@@ -286,6 +293,19 @@ def test_every_public_method_is_registered():
     code = " ".join(method.arguments for method in METHODS.values())
     assert {"rigl", "straight_through"} <= makers
     assert {name for name in makers if f"{name}(" not in code} == UNREGISTERED
+
+
+@pytest.mark.parametrize("name", ["grasp", "force", "iterative_snip", "snip"])
+def test_batch_norms_are_scored_in_training_mode_where_the_authors_do(name):
+    """SNIP alone scores in evaluation mode, as everything does without `apply_train`."""
+    modes = {mode: functools.partial(normalised, train=mode == "train") for mode in ("train", "eval")}
+    both = setting([batch(0)], apply=modes["eval"])._replace(apply_train=modes["train"])
+    made = {"both": both, **{mode: setting([batch(0)], apply=apply) for mode, apply in modes.items()}}
+    masks = {key: jax.jit(lambda s=s: registry.get(name).make(s).refresh.init(params_at(0), None, key=KEY)[0])()
+             for key, s in made.items()}  # fmt: skip
+    same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(masks[a]), jax.tree.leaves(masks[b])))
+    assert not same("train", "eval")
+    assert same("both", "eval" if name == "snip" else "train")
 
 
 def test_an_unknown_name_is_answered_with_its_neighbours():

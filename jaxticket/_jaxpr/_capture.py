@@ -6,24 +6,20 @@ results of `measure`.
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, Literal, jaxpr_as_fun
 
 from jaxticket import _tree
-from jaxticket._jaxpr._layout import Layout, whole
+from jaxticket._jaxpr._layout import whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, move, scan_sizes, shape_of, trace, walk
+from jaxticket._jaxpr._values import Value, layer_slice, output_after, scanned_axis, weight_after
+from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, scan_sizes, trace, walk
 from jaxticket.typing import Params, PyTree
-
-# Operations on a weight and on arrays that do not depend on data (masks, scales, …) that leave entries in place.
-_ELEMENTWISE = ("add", "add_any", "sub", "mul", "div", "select_n")
-# Operations that add a bias and a norm in evaluation mode to a layer's output.
-_AFFINE = ("add", "add_any", "sub", "mul", "div")
-
 
 Measure = Callable[[Product], PyTree | None]  # arrays to be summed over all products; their first axes are the leaf's
 Tap = Callable[[Product, jax.Array], jax.Array]  # (product, the leaf's slot) -> its output
@@ -46,7 +42,8 @@ def captured(
       x: the inputs.
       measure: product -> pytree of arrays, or None. The first axes of an array are the leaf's, full or 1; along the
         axis over which a scan runs it is 1, and full in the result.
-      tap: takes the place of each product, given the slot of its leaf: an array laid out as measures are.
+      tap: takes the place of each product's output, with its biases and norms, given the slot of its leaf: an array
+        laid out as measures are.
       slots: pytree with the structure of the parameters, None for leaves whose products stay as they are.
 
     Returns:
@@ -63,11 +60,11 @@ def captured(
     given = [None] * len(leaves) if slots is None else _slots(params, slots)
     jaxpr, outputs = trace(apply, params, x)
     values = [
-        _Value(leaf, weight=Weight(i, jnp.ndim(leaf), whole(jnp.shape(leaf)), i, slot))
+        Value(leaf, weight=Weight(i, jnp.ndim(leaf), whole(jnp.shape(leaf)), i, slot))
         for i, (leaf, slot) in enumerate(zip(leaves, given, strict=True))
     ]
     run = _Run(measure, tap)
-    out = run.walk(jaxpr, [*values, *(_Value(leaf, data=True) for leaf in jax.tree.leaves(x))])
+    out = run.finish(run.walk(jaxpr, [*values, *(Value(leaf, data=True) for leaf in jax.tree.leaves(x))]))
     totals = run.totals()
     return (
         jax.tree.unflatten(outputs, [v.array for v in out]),
@@ -92,30 +89,24 @@ def _slots(params: Params, slots: PyTree) -> list[Any]:
     return [slot for leaf, slot in pairs if leaf is not None]
 
 
-class _Value(NamedTuple):
-    """An array on its way: whether it depends on data, and the weight or the output of a product that it is."""
-
-    array: Any
-    data: bool = False
-    weight: Any = None  # a Weight, or None
-    output: Any = None  # (index of the product, layout of the output), or None
-
-
 class _Run:
     """One evaluation of a jaxpr, or of a loop's body."""
 
     def __init__(self, measure: Measure, tap: Tap | None):
         self._measure, self._tap = measure, tap
         self._products: list[Product] = []
+        self._shared: set[Any] = set()  # variables that are read several times
         self._totals: dict[Hashable, PyTree] = {}
 
-    def walk(self, jaxpr: ClosedJaxpr, values: Sequence[_Value]) -> list[_Value]:
-        return walk(jaxpr, values, self._step, lift=_Value)
+    def walk(self, jaxpr: ClosedJaxpr, values: Sequence[Value]) -> list[Value]:
+        inner = jaxpr.jaxpr
+        reads = Counter(x for eqn in inner.eqns for x in eqn.invars if not isinstance(x, Literal))
+        reads.update(x for x in inner.outvars if not isinstance(x, Literal))
+        self._shared.update(x for x, n in reads.items() if n > 1)
+        return walk(jaxpr, self._share(inner.invars, values), self._step, lift=Value)
 
     def totals(self) -> dict[Hashable, PyTree]:
-        """Return the sums of all measures, by key. Outputs are complete only now, when biases and norms have been
-        added.
-        """
+        """Return the sums of all measures, by key. Outputs have their biases and norms only after the walk."""
         for product in self._products:
             self._add(product.weight.key, self._measure(product))
         return self._totals
@@ -125,78 +116,78 @@ class _Run:
             old = self._totals.get(key)
             self._totals[key] = measures if old is None else jax.tree.map(jnp.add, old, measures)
 
-    def _step(self, eqn: JaxprEqn, values: list[_Value]) -> Sequence[_Value]:
+    def _step(self, eqn: JaxprEqn, values: list[Value]) -> Sequence[Value]:
         name = eqn.primitive.name
         if any(v.weight is not None for v in values):
             # A call without weights stays whole, so that it keeps its own derivative.
             if (body := body_of(eqn)) is not None:
-                return self.walk(body, values)
+                return self._share(eqn.outvars, self.walk(body, values))
             loop = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
             if loop is not None:
-                return loop(eqn, values)
+                return loop(eqn, self.finish(values))
+        output = output_after(eqn, values)
+        if output is None:
+            values = self.finish(values)
         arrays = evaluate(eqn, [v.array for v in values])
         data = any(v.data for v in values)
         if len(arrays) > 1:
-            return [_Value(array, data) for array in arrays]
+            return [Value(array, data) for array in arrays]
         at = next((i for i, v in enumerate(values) if v.weight is not None), None)
-        if at is not None and data:
-            return [self._multiply(eqn, values, at, arrays[0])]
-        return [_Value(arrays[0], data, None if data else _weight(eqn, values), self._output(eqn, values, arrays[0]))]
+        if output is not None:
+            index, layout = output
+            self._products[index] = self._products[index]._replace(output=arrays[0], output_layout=layout)
+            value = Value(arrays[0], data, output=output)
+        elif at is not None and data:
+            value = self._multiply(eqn, values, at, arrays[0])
+        else:
+            value = Value(arrays[0], data, None if data else weight_after(eqn, values))
+        return self._share(eqn.outvars, [value])
 
-    def _multiply(self, eqn: JaxprEqn, values: list[_Value], at: int, output: jax.Array) -> _Value:
-        weight = values[at].weight
+    def _multiply(self, eqn: JaxprEqn, values: list[Value], at: int, output: jax.Array) -> Value:
         others = [v.array for i, v in enumerate(values) if i != at]
-        product = product_of(eqn, at, weight, others[0], output)
+        product = product_of(eqn, at, values[at].weight, others[0], output)
         if product is None:
-            return _Value(output, data=True, output=self._output(eqn, values, output))
-        if self._tap is not None and weight.slot is not None:
-            product = product._replace(output=self._tap(product, weight.slot))
+            return Value(output, data=True)
         self._products.append(product)
-        return _Value(product.output, data=True, output=(len(self._products) - 1, product.output_layout))
+        return Value(output, data=True, output=(len(self._products) - 1, product.output_layout))
 
-    def _output(self, eqn: JaxprEqn, values: list[_Value], array: jax.Array) -> tuple[int, Layout] | None:
-        """Return the product whose output this still is, updated to include its biases and norms."""
-        at = next((i for i, v in enumerate(values) if v.output is not None), None)
-        if at is None:
-            return None
-        index, layout = values[at].output
+    def finish(self, values: Sequence[Value]) -> list[Value]:
+        """Return values that something other than a bias or norm reads: outputs of products end there."""
+        return [v if v.output is None else self._finish(v.output[0]) for v in values]
+
+    def _finish(self, index: int) -> Value:
         product = self._products[index]
-        fixed = [v for i, v in enumerate(values) if i != at]
-        affine = (
-            eqn.primitive.name in _AFFINE
-            and not any(v.data or jnp.size(v.array) == 1 for v in fixed)  # a scalar belongs to an activation
-            and jnp.shape(values[at].array) == array.shape
-            and (at == 0 or eqn.primitive.name not in ("sub", "div"))
-        )
-        after = layout if affine else move(eqn, layout)
-        if after is None or values[at].array is not product.output:
-            return None
-        self._products[index] = product._replace(output=array, output_layout=after)
-        return index, after
+        if self._tap is not None and product.weight.slot is not None:
+            product = product._replace(output=self._tap(product, product.weight.slot))
+            self._products[index] = product
+        return Value(product.output, data=True)
 
-    def _inside(self, jaxpr: ClosedJaxpr, values: list[_Value]) -> tuple[list[Any], dict[Hashable, PyTree]]:
+    def _share(self, variables: Sequence[Any], values: Sequence[Value]) -> list[Value]:
+        """Finish outputs that are read several times, as an activation does; a bias or norm is the only reader."""
+        return [self.finish([v])[0] if x in self._shared else v for x, v in zip(variables, values, strict=True)]
+
+    def _inside(self, jaxpr: ClosedJaxpr, values: list[Value]) -> tuple[list[Any], dict[Hashable, PyTree]]:
         """Return the outputs and totals of a loop's body; weights go by their position among the arguments."""
         run = _Run(self._measure, self._tap)
         keyed = [
-            v._replace(output=None, weight=None if v.weight is None else v.weight._replace(key=i))
-            for i, v in enumerate(values)
+            v._replace(weight=None if v.weight is None else v.weight._replace(key=i)) for i, v in enumerate(values)
         ]
-        return [v.array for v in run.walk(jaxpr, keyed)], run.totals()
+        return [v.array for v in run.finish(run.walk(jaxpr, keyed))], run.totals()
 
-    def _scan(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
+    def _scan(self, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
         body = eqn.params["jaxpr"]
         constants, carried = scan_sizes(eqn)
         first = constants + carried
         data = any(v.data for v in values)
         state, stacked = [v.array for v in values[constants:first]], values[first:]
-        axes = [_scanned_axis(v) for v in stacked]
+        axes = [scanned_axis(v) for v in stacked]
         slots = [
             None if a is None or (s := v.weight.slot) is None else jnp.moveaxis(s, a, 0) for v, a in zip(stacked, axes)
         ]
 
         def iterate(state: list[Any], slices: Any) -> Any:
-            layers = [_layer(v, x, axis, slot) for v, x, axis, slot in zip(stacked, slices[0], axes, slices[1])]
-            arrays, totals = self._inside(body, [*values[:constants], *(_Value(s, data) for s in state), *layers])
+            layers = [layer_slice(v, x, axis, slot) for v, x, axis, slot in zip(stacked, slices[0], axes, slices[1])]
+            arrays, totals = self._inside(body, [*values[:constants], *(Value(s, data) for s in state), *layers])
             return arrays[: first - constants], (arrays[first - constants :], totals)
 
         slices = ([v.array for v in stacked], slots)
@@ -205,15 +196,15 @@ class _Run:
         for i, total in totals.items():
             merge = _sum if i < constants else _stack_on(axes[i - first])
             self._add(values[i].weight.key, jax.tree.map(merge, total))
-        return [_Value(array, data) for array in (*state, *out)]
+        return [Value(array, data) for array in (*state, *out)]
 
-    def _while(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
+    def _while(self, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
         skipped = eqn.params["cond_nconsts"]
         start = skipped + eqn.params["body_nconsts"]
         fixed, data = values[skipped:start], any(v.data for v in values)
 
         def iterate(state: list[Any]) -> Any:
-            return self._inside(eqn.params["body_jaxpr"], [*fixed, *(_Value(s, data) for s in state)])
+            return self._inside(eqn.params["body_jaxpr"], [*fixed, *(Value(s, data) for s in state)])
 
         def step(carry: Any) -> Any:
             state, totals = iterate(carry[0])
@@ -227,9 +218,9 @@ class _Run:
         state, totals = jax.lax.while_loop(resumes, step, (state, zeros))
         for i, total in totals.items():
             self._add(fixed[i].weight.key, total)
-        return [_Value(array, data) for array in state]
+        return [Value(array, data) for array in state]
 
-    def _cond(self, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
+    def _cond(self, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
         chosen, *operands = values
 
         def take(jaxpr: ClosedJaxpr) -> Any:
@@ -248,35 +239,7 @@ class _Run:
         for i, total in totals.items():
             self._add(operands[i].weight.key, total)
         data = any(v.data for v in values)
-        return [_Value(array, data) for array in arrays]
-
-
-def _weight(eqn: JaxprEqn, values: list[_Value]) -> Weight | None:
-    """Return the weight that the output of an equation still is, entry by entry."""
-    shape = shape_of(eqn.outvars[0])
-    for v in values:
-        if v.weight is None or (len(values) > 1 and (eqn.primitive.name not in _ELEMENTWISE or v.array.shape != shape)):
-            continue
-        layout = v.weight.layout if len(values) > 1 else move(eqn, v.weight.layout)
-        return None if layout is None else v.weight._replace(layout=layout)
-    return None
-
-
-def _scanned_axis(stacked: _Value) -> int | None:
-    """Return the leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
-    if stacked.weight is None or len(stacked.weight.layout[0]) != 1:
-        return None
-    (part,) = stacked.weight.layout[0]
-    others = [p.axis for axis in stacked.weight.layout[1:] for p in axis]
-    return None if part.stride != 1 or part.axis in others else int(part.axis)
-
-
-def _layer(stacked: _Value, x: jax.Array, axis: int | None, slot: jax.Array | None) -> _Value:
-    """Return the part of a stacked leaf that the body of a scan sees."""
-    if axis is None:
-        return _Value(x, stacked.data)
-    slot = None if slot is None else jnp.expand_dims(slot, axis)
-    return _Value(x, stacked.data, stacked.weight._replace(layout=stacked.weight.layout[1:], slot=slot))
+        return [Value(array, data) for array in arrays]
 
 
 def _sum(measure: jax.Array) -> jax.Array:

@@ -3,12 +3,21 @@
 Scores are (examples,) arrays, higher = harder; a subset is a (examples,) mask.
 """
 
-from jaxticket.data_pruning._example_scores import cross_entropy, el2n, entropy, grand, grand_last_layer, margin
+from jaxticket.data_pruning._example_scores import (
+    cross_entropy,
+    el2n,
+    entropy,
+    grand,
+    grand_last_layer,
+    logit_margin,
+    margin,
+)
 from jaxticket.data_pruning._statistics import (
     NEVER_LEARNED,
     Statistics,
     Tracked,
     forgetting,
+    forgetting_over_runs,
     init,
     means,
     statistics_of,
@@ -25,11 +34,13 @@ __all__ = [
     "el2n",
     "entropy",
     "forgetting",
+    "forgetting_over_runs",
     "grand",
     "grand_last_layer",
     "hardest",
     "init",
     "load_subset",
+    "logit_margin",
     "margin",
     "means",
     "middle",

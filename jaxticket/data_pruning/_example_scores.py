@@ -48,7 +48,8 @@ def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Score examples by the probability of the likeliest wrong class less that of the label, between −1 and 1.
 
-    Above 0 the network is mistaken. This is the max_margin of Data Diet's code (Paul et al., 2021).
+    Above 0 the network is mistaken. This is the max_margin of Data Diet's code (Paul et al., 2021). The area under the
+    margin is of logits: use `logit_margin`.
 
     Args:
       logits: (batch, classes), at least two classes.
@@ -67,6 +68,32 @@ def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
     logits, own = _check_logits(logits, labels)
     p = jax.nn.softmax(logits)
     return _nan_unless_labelled(own, jnp.max(jnp.where(own, -1, p), -1) - jnp.sum(jnp.where(own, p, 0), -1))
+
+
+def logit_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Score examples by the largest logit of a wrong class less that of the label.
+
+    Its mean over the presentations of a training (`means`) is minus the area under the margin of Pleiss et al. (2020):
+    here, as everywhere, higher = harder. The authors measure in training mode, before the update, and their replication
+    leaves out the first epoch. For that, begin with fresh statistics after it.
+
+    Args:
+      logits: (batch, classes), at least two classes.
+      labels: (batch,) integers; a traced one out of range scores NaN.
+
+    Returns:
+      Scores (batch,).
+
+    Raises:
+      InputError: other shapes or types, or labels out of range.
+
+    Examples:
+      >>> logit_margin(jnp.array([[2.0, 1.0, 0.0]]), jnp.array([1]))
+      Array([1.], dtype=float32)
+    """
+    logits, own = _check_logits(logits, labels)
+    others, label = jnp.where(own, -jnp.inf, logits), jnp.where(own, logits, 0)
+    return _nan_unless_labelled(own, jnp.max(others, -1) - jnp.sum(label, -1))
 
 
 def entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -116,10 +116,38 @@ def forgetting(statistics: Statistics) -> jax.Array:
     """Return the forgetting events of each example (Toneva et al., 2019): (examples,) int32, higher = harder.
 
     An event is a presentation in which the example is wrong, after it was right when last seen. The value is 200,000 if
-    it was never right, −1 if it was never seen.
+    it was never right, −1 if it was never seen. For several trainings use `forgetting_over_runs`.
     """
     never = jnp.where(statistics.seen > 0, NEVER_LEARNED, UNSEEN)
     return jnp.where(statistics.correct > 0, statistics.forgotten, never).astype(jnp.int32)
+
+
+def forgetting_over_runs(statistics: Statistics) -> jax.Array:
+    """Return the forgetting events of each example, summed over several trainings (Toneva et al., 2019).
+
+    A training in which the example was never right counts as its presentations there, not as a sentinel: an example
+    that a single training missed does not rank above all others.
+
+    Args:
+      statistics: those of all trainings, stacked along a leading axis.
+
+    Returns:
+      (examples,) int32, higher = harder; −1 for examples that no training saw.
+
+    Raises:
+      InputError: statistics without a leading axis of runs.
+
+    Examples:
+      >>> runs = [init(1), init(1)]
+      >>> for right in ([True, False], [False, False], [True, False]):
+      ...     runs = [update(s, jnp.array([0]), {"correct": jnp.array([r])}) for s, r in zip(runs, right)]
+      >>> forgetting_over_runs(jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs))  # 1 and 3
+      Array([4], dtype=int32)
+    """
+    if statistics.seen.ndim != 2:
+        raise InputError(f"statistics have counts of shape {statistics.seen.shape}; pass (runs, examples), stacked")
+    events = jnp.where(statistics.correct > 0, statistics.forgotten, statistics.seen)
+    return jnp.where(jnp.any(statistics.seen > 0, 0), jnp.sum(events, 0), UNSEEN).astype(jnp.int32)
 
 
 def means(statistics: Statistics, measure: str) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 from jaxticket import _tree, filters, masks
 from jaxticket._checks import check_count, check_number
 from jaxticket.errors import InputError
-from jaxticket.typing import Filter, Mask, Params
+from jaxticket.typing import Filter, Mask, Params, PyTree
 
 
 class Budget(NamedTuple):
@@ -25,19 +25,24 @@ def flops(
     params: Params,
     *,
     positions: Mapping[str, int] | None = None,
+    costs: Mapping[str, int] | None = None,
     mask: Mask | None = None,
     where: Filter = filters.weights(),
 ) -> int:
     """Return the FLOPs of one example's forward pass through the layers with weights.
 
     Each weight costs two FLOPs at each output position: a multiplication and an addition. Biases, normalisation,
-    pooling and products of activations (attention scores) are not counted, as in Liu et al., "Rethinking the Value of
-    Network Pruning" (2019).
+    activations and pooling count only by `costs`. The code of Liu et al., "Rethinking the Value of Network Pruning"
+    (2019), counts 1 for each output of a bias, 2 for each of a batch norm, 1 for each of a ReLU module, and k² for each
+    output of k × k pooling. Products of activations (attention scores) are not counted.
 
     Args:
       params: parameters, or only their shapes (`jax.eval_shape`).
       positions: regular expression on path names -> output positions of the layer: height × width for a convolution,
         the length of the sequence for a layer on tokens. First match wins; 1 for layers that no rule names.
+      costs: regular expression on path names -> FLOPs of each entry of a leaf that is not a kernel, at each output
+        position. {"bias": 1, "scale": 2} counts biases, and norms with a ReLU each. First match wins; 0 for leaves that
+        no rule names.
       mask: if given, only the weights it keeps are counted (None leaves in full).
       where: the leaves that are kernels.
 
@@ -45,7 +50,7 @@ def flops(
       A Python int.
 
     Raises:
-      InputError: positions below 1.
+      InputError: positions or costs below 1.
       NoMatchError: a rule or `where` that matches nothing.
       StructureError: a mask that does not fit.
 
@@ -54,6 +59,8 @@ def flops(
       >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
       >>> flops(params, positions={"conv": 28 * 28})
       56528
+      >>> flops(params | {"bias": jnp.ones(10)}, positions={"conv": 28 * 28}, costs={"bias": 1})
+      56538
     """
     kernels = filters.only(params, where)
     places = _tree.resolve(positions or {}, params, default=1)
@@ -61,8 +68,16 @@ def flops(
     everything = _tree.tree_map(lambda _: None, params)
     rows = masks.summary(params, everything if mask is None else mask).rows
     kept = {row.path: row.kept for row in rows}
-    counts = _tree.map_present(lambda _, name, n: 2 * kept[name] * n, kernels, _tree.names(params), places)
-    return sum(jax.tree.leaves(counts))
+    each = _tree.resolve(costs or {}, params, default=0)
+    _check_positive(**{f"costs[{rule!r}]": n for rule, n in (costs or {}).items()})
+
+    names = _tree.names(params)
+    of_kernels = set(jax.tree.leaves(_tree.map_present(lambda name, _: name, names, kernels)))
+
+    def count(name: str, _: PyTree, positions: int, cost: int) -> int:
+        return (2 if name in of_kernels else cost) * kept[name] * positions
+
+    return sum(jax.tree.leaves(_tree.map_present(count, names, params, places, each)))
 
 
 def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] = (0.5, 0.75)) -> Budget:
@@ -71,8 +86,8 @@ def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] 
     Args:
       epochs: the epochs of the large network's training.
       steps_per_epoch: the number of steps in an epoch.
-      milestones: the fractions of the training after which the learning rate drops; they are returned as steps,
-        rounded.
+      milestones: the fractions of the training after which the learning rate drops. They are returned as steps, after
+        ⌊fraction · epochs⌋ whole epochs.
 
     Returns:
       A Budget.
@@ -92,7 +107,7 @@ def scratch_e(epochs: int, *, steps_per_epoch: int, milestones: Sequence[float] 
     if any(not low < high for low, high in itertools.pairwise([0.0, *milestones, 1.0])):
         raise InputError(f"milestones={tuple(milestones)} must be fractions of the training that rise between 0 and 1")
     steps = epochs * steps_per_epoch
-    return Budget(epochs, steps, tuple(round(fraction * steps) for fraction in milestones))
+    return Budget(epochs, steps, tuple(int(fraction * epochs) * steps_per_epoch for fraction in milestones))
 
 
 def scratch_b(
@@ -106,7 +121,7 @@ def scratch_b(
 ) -> Budget:
     """Return the budget Scratch-B: fresh weights, for the FLOPs of the large network's training (Liu et al., 2019).
 
-    It has ⌈epochs · dense_flops / pruned_flops⌉ epochs, with the learning rate dropping at the same fractions of these.
+    It has ⌊epochs · dense_flops / pruned_flops⌋ epochs, with the learning rate dropping at the same fractions of these.
 
     Args:
       epochs: the epochs of the large network's training.
@@ -114,7 +129,8 @@ def scratch_b(
       pruned_flops: the FLOPs of one example for the pruned network.
       steps_per_epoch: the number of steps in an epoch.
       milestones: the fractions of the training after which the learning rate drops.
-      cap: at most this many times `epochs`, rounded down; the authors stop at 2 on ImageNet.
+      cap: at most this many times `epochs`, rounded down. The authors have none on CIFAR. On ImageNet they stop at 2,
+        except for network slimming and weight-level pruning.
 
     Returns:
       A Budget.
@@ -134,7 +150,7 @@ def scratch_b(
         check_number(cap=cap)
     if cap is not None and not cap >= 1:
         raise InputError(f"cap={cap} must be at least 1, the training of scratch_e")
-    longer = -(-epochs * dense_flops // pruned_flops)  # ⌈·⌉ of a ratio of integers, without rounding it first
+    longer = epochs * dense_flops // pruned_flops  # of integers, without rounding their ratio first
     allowed = longer if cap is None else int(min(longer, cap * epochs))
     return scratch_e(allowed, steps_per_epoch=steps_per_epoch, milestones=milestones)
 

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scipy.special import stdtrit
+
 from jaxticket._checks import check_number
 from jaxticket.diagnostics._intervals import interval
 from jaxticket.errors import InputError
@@ -81,10 +83,13 @@ def verdict(
 ) -> Verdict:
     """Classify a sparse network by the definition of "Sanity Checks for Lottery Tickets" (Ma et al., 2021).
 
-    All networks were trained by one recipe for as many epochs. A difference counts if it exceeds max(margin, 2 ·
-    √(s_a²/n_a + s_b²/n_b)). The rules apply in this order. A dense network clearly below `best` means a bad recipe. A
-    reinit that is not clearly below the dense network means a trivial sparsity. A ticket not clearly above the reinit
-    means no ticket. Otherwise the mean decides: at or above the dense network's it is the jackpot.
+    All networks were trained by one recipe for as many epochs. A difference counts if it exceeds max(margin, t ·
+    √(s_a²/n_a + s_b²/n_b)), where t is the 97.5 % quantile of Student's t with n_a + n_b − 2 degrees of freedom. The
+    names, margins and order of the rules are a reading of the paper, whose wording was not seen.
+
+    The rules apply in this order. A dense network clearly below `best` means a bad recipe. A reinit that is not clearly
+    below the dense network means a trivial sparsity. A ticket not clearly above the reinit means no ticket. Otherwise
+    the mean decides: at or above the dense network's it is the jackpot.
 
     Args:
       dense: test accuracies of the dense network, one a replicate, in [0, 1].
@@ -135,7 +140,8 @@ def _sample(values: Sequence[float]) -> Sample:
 
 def _compare(a: Sample, b: Sample, least: float) -> Comparison:
     noise = math.sqrt(a.deviation**2 / a.n + b.deviation**2 / b.n)
-    return Comparison(a.mean - b.mean, max(least, 2 * noise))
+    quantile = float(stdtrit(a.n + b.n - 2, 0.975))
+    return Comparison(a.mean - b.mean, max(least, quantile * noise))
 
 
 def _check_accuracies(name: str, values: Sequence[float]) -> None:

@@ -19,7 +19,10 @@ class Setting(NamedTuple):
       apply: (params, x) -> outputs, logits of a classifier, in evaluation mode.
       criterion: (outputs, batch) -> scalar.
       inputs: batch -> x.
-      batches: the data of data-driven scores: pytrees, which each score iterates over again.
+      batches: the data of data-driven scores: pytrees, which each score iterates over again. FORCE and iterative SNIP
+        read the next one in each round.
+      apply_train: (params, x) -> outputs in training mode, in which batch norms use the statistics of the batch. GraSP,
+        FORCE and iterative SNIP then score with it, as their authors do; None for `apply`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -36,10 +39,16 @@ class Setting(NamedTuple):
     criterion: Callable[[jax.Array, Any], jax.Array]
     inputs: Callable[[Any], Any]
     batches: Sequence[Any]
+    apply_train: Callable[[Params, Any], jax.Array] | None = None
 
     def loss(self, params: Params, batch: Any) -> jax.Array:
         """Return the criterion of the outputs for a batch."""
         return self.criterion(self.apply(params, self.inputs(batch)), batch)
+
+    def train_loss(self, params: Params, batch: Any, *, temperature: float = 1.0) -> jax.Array:
+        """Return the criterion of the outputs in training mode, if there is one, divided by a temperature."""
+        apply = self.apply if self.apply_train is None else self.apply_train
+        return self.criterion(apply(params, self.inputs(batch)) / temperature, batch)
 
 
 class Method(NamedTuple):

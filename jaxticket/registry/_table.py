@@ -60,11 +60,16 @@ def _latent(method: Callable[..., Any], shown: str = "", **options: Callable[[An
 
 def _at_temperature_200(s: Setting) -> Callable[[Params, Any], jax.Array]:
     """The loss at temperature 200, at which the outputs of an untrained network are near uniform (GraSP's code)."""
-    return lambda params, batch: s.criterion(s.apply(params, s.inputs(batch)) / 200, batch)
+    return functools.partial(s.train_loss, temperature=200.0)
 
 
 def _snip(s: Setting) -> ScoreFn:
     return scores.snip(s.loss, s.batches)
+
+
+def _snip_in_rounds(s: Setting) -> ScoreFn:
+    """In training mode, on the next batch in each round (de Jorge et al., 2021)."""
+    return scores.snip(s.train_loss, s.batches, each_round=1)
 
 
 def _synflow(s: Setting) -> ScoreFn:
@@ -119,13 +124,13 @@ _ROWS = (
     ),
     _probe(
         "iterative_snip", "de Jorge et al. 2021, iterative SNIP",
-        "static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60)",
-        lambda s: static(s.density, score=_snip(s), scope=_tree, rounds=60), _ITERATED,
+        "static(density, score=scores.snip(loss, batches, each_round=1), scope=scopes.tree(), rounds=60)",
+        lambda s: static(s.density, score=_snip_in_rounds(s), scope=_tree, rounds=60), _ITERATED,
     ),
     _probe(
         "force", "de Jorge et al. 2021, FORCE",
-        "static(density, score=scores.snip(loss, batches), scope=scopes.tree(), rounds=60, revive=True)",
-        lambda s: static(s.density, score=_snip(s), scope=_tree, rounds=60, revive=True), _ITERATED,
+        "static(density, score=scores.snip(loss, batches, each_round=1), scope=scopes.tree(), rounds=60, revive=True)",
+        lambda s: static(s.density, score=_snip_in_rounds(s), scope=_tree, rounds=60, revive=True), _ITERATED,
     ),
     Method("gradual", "Zhu & Gupta 2017, gradual pruning", *_plan(gradual), ("tests/transforms/test_plans.py",)),
     Method(

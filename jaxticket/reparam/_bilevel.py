@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_number
+from jaxticket._checks import check_count, check_number
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
 from jaxticket.scopes import Scope
@@ -32,6 +32,7 @@ class BilevelState(NamedTuple):
 def bip(
     density: Density | Schedule,
     *,
+    steps: int | None = None,
     upper: optax.GradientTransformation | None = None,
     implicit_rate: float = 1e-4,
     rule: Rule = "paper",
@@ -51,11 +52,17 @@ def bip(
 
     Args:
       density: the fraction kept, or a schedule of it.
-      upper: the scores' optimizer, by default sgd(0.1), as published.
+      steps: the steps of the training, of both levels together, from which the default of `upper` derives its schedule;
+        None for a constant learning rate.
+      upper: the optimizer of the upper level. The default is that of the authors' code without its weight decay of
+        1e-4: SGD with momentum 0.9 and a learning rate of 0.1, of which a tenth is left after half of the training, and
+        a hundredth after three quarters.
       implicit_rate: η = 1 / γ, the learning rate that the implicit gradient assumes of the lower level; 0 leaves that
         term out.
-      rule: "paper", with s ≥ 0; or "code", the authors' code as we read it: s starts at θ, with its sign, and ∇s = q −
-        η q², q = sign(s) θ g.
+      rule: "paper", with s ≥ 0; or "code", that of the authors' repository. There s and θ are one tensor, which both
+        optimizers move: the mask keeps the largest |θ|, and upper steps follow q − η q², q = |θ| g, for all weights.
+        Leaves without a mask train on both kinds of steps. Here `Latent.learned` is a second copy of θ. Each optimizer
+        applies its weight decay once a step; in the repository it acts through both names of the tensor.
       unit: weights that live or die together.
       scope: units that compete with each other. The authors select channels (`units.axis(-1, reduce=units.l2)`) leaf by
         leaf.
@@ -65,7 +72,7 @@ def bip(
       The reparametrisation.
 
     Raises:
-      InputError: another rule, or a negative rate.
+      InputError: another rule, a negative rate, or steps below 1.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -79,7 +86,9 @@ def bip(
         raise InputError(f"rule={rule!r} must be one of {[*_RULES]}.")
     check_number(implicit_rate=implicit_rate)
     if not implicit_rate >= 0:
-        raise InputError(f"implicit_rate={implicit_rate} must not be negative; it is 1 / γ, 1e-4 is published.")
+        raise InputError(f"implicit_rate={implicit_rate} must not be negative; it is 1 / γ, 1e-4 in the authors' code.")
+    if steps is not None:
+        check_count(1, steps=steps)
     use = functools.partial(_product, functools.partial(_RULES[rule], rate=implicit_rate))
     signed = rule == "code"
 
@@ -102,7 +111,8 @@ def bip(
         )
 
     def wrap(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-        return _take_turns(inner, optax.sgd(0.1) if upper is None else upper, land=None if signed else _above_zero)
+        chosen = _default_upper(steps) if upper is None else upper
+        return _take_turns(inner, chosen, _CODE if signed else _PAPER)
 
     return Reparam(init, realise, mask, wrap)
 
@@ -114,7 +124,7 @@ def implicit_gradient(theta: jax.Array, scores: jax.Array, mask: jax.Array, g: j
 
 
 def squared_gradient(theta: jax.Array, scores: jax.Array, mask: jax.Array, g: jax.Array, *, rate: float) -> jax.Array:
-    """Return the gradient of the authors' code: the product of two gradients also meets the scores' own gradient."""
+    """Return the gradient of the authors' code: the product of two gradients also includes the scores' own."""
     del mask
     q = jnp.sign(scores) * theta * g
     return q - rate * q * q
@@ -141,21 +151,56 @@ def _backward(rule: Any, kept: tuple[jax.Array, jax.Array, jax.Array], g: jax.Ar
 _product.defvjp(_forward, _backward)
 
 
+class _Levels(NamedTuple):
+    """The parts of a latent that each level moves, and how the updates of both become those of the latent."""
+
+    lower: Callable[[Latent], Latent]
+    upper: Callable[[Latent], Latent]
+    join: Callable[[Latent, Latent, Latent, jax.Array], Latent]  # (params, lower, upper updates, whether upper is due)
+
+
+def _join_apart(params: Latent, lower: Latent, upper: Latent, upper_turn: jax.Array) -> Latent:
+    """Weights and scores are apart; scores end at 0."""
+    del upper_turn
+    return Latent(lower.weights, jax.tree.map(_above_zero, params.learned, upper.learned))
+
+
+def _join_tied(params: Latent, lower: Latent, upper: Latent, upper_turn: jax.Array) -> Latent:
+    """Scores and weights are one tensor, of which the learned copy has all of its bits."""
+    weights = jax.tree.map(lambda low, up: jnp.where(upper_turn, up, low), lower.weights, upper.weights)
+    learned = _tree.map_present(lambda s, u: u.astype(s.dtype), params.learned, weights)
+    return Latent(weights, learned)
+
+
+def _scores_for_weights(latent: Latent) -> Latent:
+    """Return all weights, where scores take the place of those that have a mask."""
+    weights = _tree.tree_map(lambda p, s: p if s is None else s.astype(p.dtype), latent.weights, latent.learned)
+    return Latent(weights, None)
+
+
+# Both optimizers see a Latent, so that the paths in their states are those of the latent parameters (state_shardings).
+_WEIGHTS = lambda latent: latent._replace(learned=None, constants=())
+_PAPER = _Levels(_WEIGHTS, lambda latent: latent._replace(weights=None, constants=()), _join_apart)
+_CODE = _Levels(_WEIGHTS, _scores_for_weights, _join_tied)
+
+
+def _default_upper(steps: int | None) -> optax.GradientTransformation:
+    if steps is None:
+        return optax.sgd(0.1, momentum=0.9)
+    own = int(steps) // 2
+    falling = optax.piecewise_constant_schedule(0.1, {own // 2: 0.1, 3 * own // 4: 0.1})
+    return optax.sgd(falling, momentum=0.9)
+
+
 def _take_turns(
-    inner: optax.GradientTransformation,
-    upper: optax.GradientTransformation,
-    *,
-    land: Callable[[jax.Array, jax.Array], jax.Array] | None,
+    inner: optax.GradientTransformation, upper: optax.GradientTransformation, levels: _Levels
 ) -> optax.GradientTransformationExtraArgs:
-    """Use `inner` for weights on even steps, `upper` for scores on odd ones; `land`: (scores, updates) -> updates."""
+    """Use `inner` for the lower level on even steps, `upper` for the upper level on odd ones."""
     inner, upper = optax.with_extra_args_support(inner), optax.with_extra_args_support(upper)
-    # Both see a Latent, so that the paths in their states are those of the latent parameters (state_shardings).
-    lower_part = lambda latent: latent._replace(learned=None, constants=())
-    upper_part = lambda latent: latent._replace(weights=None, constants=())
 
     def init(latent: Latent) -> BilevelState:
         count = jnp.zeros((), jnp.int32)
-        return BilevelState(count, inner.init(lower_part(latent)), upper.init(upper_part(latent)))
+        return BilevelState(count, inner.init(levels.lower(latent)), upper.init(levels.upper(latent)))
 
     def update(
         grads: Latent, state: BilevelState, params: Latent | None = None, **extra: Any
@@ -168,11 +213,10 @@ def _take_turns(
             held = jax.tree.map(jnp.zeros_like, moved[0]), state
             return jax.tree.map(lambda h, m: jnp.where(rest, h, m), held, moved)
 
-        moved, lower_state = step(inner, upper_turn, lower_part, state.lower)
-        scored, upper_state = step(upper, ~upper_turn, upper_part, state.upper)
-        learned = scored.learned if land is None else jax.tree.map(land, params.learned, scored.learned)
-        count = optax.safe_increment(state.count)
-        return Latent(moved.weights, learned), BilevelState(count, lower_state, upper_state)
+        lower_updates, lower_state = step(inner, upper_turn, levels.lower, state.lower)
+        upper_updates, upper_state = step(upper, ~upper_turn, levels.upper, state.upper)
+        updates = levels.join(params, lower_updates, upper_updates, upper_turn)
+        return updates, BilevelState(optax.safe_increment(state.count), lower_state, upper_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -26,8 +26,9 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
         p = a · arctan(v / b)
 
     It does not prune but opposes pruning: where a > b, small weights are spread out and large ones pressed together.
-    The function is that of the abstract; the authors' values of a and b are not known. Both are learned, one pair a
-    leaf, without weight decay (hold them with the group "learned"). Zeros stay zeros. A mask on `Latent.weights`, such
+    This form is a recollection of the paper: its abstract has no formula, and no code of the authors was found. What is
+    learned, its first values and their schedule are a reading, too. Here a and b are learned, one pair a leaf, without
+    weight decay (hold them with the group "learned"). Zeros stay zeros. A mask on `Latent.weights`, such
     as that of `sparsify` for that group, is therefore a mask on the parameters.
 
     Args:

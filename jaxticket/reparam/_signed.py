@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number, known
@@ -25,9 +26,9 @@ def signed_supermask(
 
     s is `Latent.learned`, trained alone by `wrap(inner)`. τ, a `Latent.constants` of each leaf, is `threshold` times
     the largest |s| at the start. A uniform s begins with 1 − threshold of the weights; training decides how many are
-    left. Decoupled weight decay drives s below τ: optax.chain(optax.trace(0.9, nesterov=True),
-    optax.add_decayed_weights(3e-4), optax.scale_by_learning_rate(0.005)). The paper uses ELU and
-    `signed_constant(…, scale=3)`.
+    left. The decay of `sgdw` drives s below τ. The authors train 100 epochs of 390 steps with ELU and
+    `signed_constant(…, scale=3)` (two of their files differ in this factor). Their `sgdw` has a learning rate of 0.005
+    and a decay of 3e-4, which both fall by a tenth every 10 epochs.
 
     Args:
       threshold: τ as a part of the largest first |s|.
@@ -70,6 +71,39 @@ def signed_supermask(
         return _tree.tree_map(apply_sign, latent.weights, latent.learned, sign_mask(latent))
 
     return Reparam(init, realise, mask, trains("learned"))
+
+
+def sgdw(
+    learning_rate: optax.ScalarOrSchedule, *, weight_decay: optax.ScalarOrSchedule, momentum: float = 0.9
+) -> optax.GradientTransformation:
+    """Return SGD with Nesterov's momentum and a decay that is not times the learning rate (Koster et al., 2022).
+
+        v ← μ v − η ∇,   s ← (1 − λ) s + μ v − η ∇
+
+    This is the SGDW of TensorFlow Addons. optax.adamw and its like multiply the decay by the learning rate: at 0.005
+    two hundred times too little for signed supermasks. As in Keras, η is in the velocity.
+
+    Args:
+      learning_rate: η, or a schedule of it.
+      weight_decay: λ, or a schedule of it.
+      momentum: μ.
+
+    Returns:
+      The optax transform.
+
+    Examples:
+      >>> tx = sgdw(0.005, weight_decay=3e-4)
+      >>> score = jnp.float32(1.0)
+      >>> updates, _ = tx.update(jnp.float32(0.0), tx.init(score), score)
+      >>> round(float(score + updates), 7)
+      0.9997
+    """
+    shrink = (lambda count: -weight_decay(count)) if callable(weight_decay) else -weight_decay
+    return optax.chain(
+        optax.scale_by_learning_rate(learning_rate),
+        optax.trace(momentum, nesterov=True),
+        optax.add_decayed_weights(shrink),
+    )
 
 
 def sign_mask(latent: Latent) -> SignMask:

@@ -68,7 +68,7 @@ def sr_ste(
 
     Args:
       density: the fraction kept, or a schedule of it.
-      decay: λ; 2e-4 is published for SGD.
+      decay: λ; 2e-4 for SGD, as the paper is recalled.
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
@@ -88,7 +88,7 @@ def sr_ste(
     """
     check_number(decay=decay)
     if not decay >= 0:
-        raise InputError(f"decay={decay} must not be negative; 2e-4 is published.")
+        raise InputError(f"decay={decay} must not be negative; 2e-4 is usual.")
     use = functools.partial(_pass_and_decay, decay)
     return _mask_best(density, use, score=scores.magnitude, unit=unit, scope=scope, where=where)
 

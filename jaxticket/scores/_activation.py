@@ -33,7 +33,8 @@ def wanda(apply: Apply, batches: Iterable[PyTree]) -> ScoreFn:
     """Score weights by |w| · ‖x‖₂, their size times the norm of their input over all positions (Sun et al., 2024).
 
     With `scopes.slices(-1)`, as published, the weights of each output compete. Inputs of convolutions are those under
-    each tap of the kernel.
+    each tap of the kernel. Every leaf is scored by its inputs in the model as given, masked where a mask is given.
+    The authors' code prunes a transformer block by block: later blocks see what the pruned earlier ones put out.
 
     Args:
       apply: (params, x) -> outputs.
@@ -169,9 +170,10 @@ def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity
 def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
     """Score output channels by |mean over positions of y · ∂L/∂y|, averaged over examples (Molchanov et al., 2017).
 
-    To first order this is the change of an example's loss when the channel's filter is removed. A gate g on the
-    filter's contribution (before bias and norm) has ∂L/∂g = Σ y · ∂L/∂y = Σ w · ∂L/∂w.
-    `unit_norm(activation_taylor(…))` compares channels across layers, as published.
+    To first order this is the change of an example's loss when the channel is removed. y is the layer's output with its
+    bias and, in evaluation mode, its batch norm. A gate g on it has ∂L/∂g = Σ y · ∂L/∂y, as in Molchanov et al. (2019);
+    under ReLU it is that of the activation. `unit_norm(activation_taylor(…))` compares channels across layers, as
+    published.
 
     Args:
       loss: (params, batch) -> mean over the examples, which lie on the first axis of each layer's inputs.

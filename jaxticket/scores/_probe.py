@@ -5,7 +5,8 @@ given. So a dead weight has the score that it would have if it came back, which 
 ones. Selection among the survivors alone makes of the same score iterative SNIP (`transforms.start`).
 
 Only float leaves are scored, and only those that the mask sparsifies, in float32 at least. Model state, such as batch
-statistics, is closed over by the loss, in evaluation mode and without dropout.
+statistics, is closed over by the loss, without dropout. Its mode decides the scores of networks with batch norm: SNIP's
+code scores in evaluation mode, GraSP's and FORCE's in training mode, by the statistics of each batch.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from jaxticket.scores._probing import (
     join,
     mean_over,
     probe,
+    reader,
     scalar_loss,
     wide,
 )
@@ -36,7 +38,7 @@ Apply = Callable[[Params, PyTree], PyTree]  # (params, x) -> outputs
 _LARGEST_FLOW = 2.0**120  # beyond it the reciprocal is a denormal, which XLA may flush to 0
 
 
-def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
+def snip(loss: Loss, batches: Iterable[PyTree], *, each_round: int | None = None) -> ScoreFn:
     """Score weights by |p · g|, the first-order change of the loss when a weight is removed (Lee et al., 2019, SNIP).
 
     Batches accumulate on the device by a function that compiles once; a batch that is sharded over a mesh stays so.
@@ -45,12 +47,14 @@ def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
       loss: (params, batch) -> scalar.
       batches: pytrees, read again at each call; g is the mean over them of the gradient at the masked parameters. Each
         counts the same, so give them one size, and let them cover the classes.
+      each_round: the number of batches that a round of `transforms.start` reads, each the next ones, from the first
+        again at the end; None for all in every round. The code of FORCE and iterative SNIP reads 1.
 
     Returns:
       A ScoreFn.
 
     Raises:
-      InputError: batches that are empty or an iterator, or a loss that is not a scalar.
+      InputError: batches that are empty, fewer than `each_round` or an iterator, or a loss that is not a scalar.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -59,11 +63,10 @@ def snip(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
       >>> score({"w": jnp.array([1.0, -4.0])})
       {'w': Array([2., 4.], dtype=float32)}
     """
-    check_batches(batches)
-    gradient = gradient_of(loss)
+    gradient, read = gradient_of(loss), reader(batches, each_round)
 
     def measure(at: Point) -> Scores:
-        return _snip(at.weights, mean_over(batches, lambda batch: gradient(at.masked, at.others, batch)))
+        return _snip(at.weights, mean_over(read(at), lambda batch: gradient(at.masked, at.others, batch)))
 
     return probe(measure)
 
@@ -73,7 +76,7 @@ def _snip(weights: Params, gradient: Params) -> Scores:
     return _tree.map_present(lambda p, g: jnp.abs(wide(p) * g), weights, gradient)
 
 
-def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
+def grasp(loss: Loss, batches: Iterable[PyTree], *, each_round: int | None = None) -> ScoreFn:
     """Score weights by p · (H g): those whose removal would lower the gradient's norm rank high (Wang et al., 2020,
     GraSP).
 
@@ -85,12 +88,13 @@ def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
     Args:
       loss: (params, batch) -> scalar.
       batches: pytrees, read again at each call, as in `snip`.
+      each_round: as in `snip`.
 
     Returns:
       A ScoreFn.
 
     Raises:
-      InputError: batches that are empty or an iterator, or a loss that is not a scalar.
+      InputError: as `snip`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -100,8 +104,7 @@ def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
       >>> grasp(loss, [{"x": jnp.ones((1, 2)), "y": jnp.array([0])}])({"w": jnp.ones((2, 2))})["w"].shape
       (2, 2)
     """
-    check_batches(batches)
-    gradient = gradient_of(loss)
+    gradient, read = gradient_of(loss), reader(batches, each_round)
 
     @jax.jit
     def product(masked: Params, others: Params, batch: PyTree, along: Params) -> Params:
@@ -109,8 +112,8 @@ def grasp(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
         return all_wide(jax.jvp(lambda p: jax.grad(scalar_loss(loss))(p, others, batch), (masked,), (tangent,))[1])
 
     def measure(at: Point) -> Scores:
-        along = at.survivors(mean_over(batches, lambda batch: gradient(at.masked, at.others, batch)))
-        return _grasp(at.weights, mean_over(batches, lambda batch: product(at.masked, at.others, batch, along)))
+        along = at.survivors(mean_over(read(at), lambda batch: gradient(at.masked, at.others, batch)))
+        return _grasp(at.weights, mean_over(read(at), lambda batch: product(at.masked, at.others, batch, along)))
 
     return probe(measure)
 

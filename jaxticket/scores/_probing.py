@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_structure
+from jaxticket._checks import check_arrays, check_batches, check_count, check_structure
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
@@ -25,6 +25,7 @@ class Point(NamedTuple):
     masked: Params  # the same, zero where the mask is False
     others: Params
     mask: Mask | None
+    round: Any = 0  # of `transforms.start`, which may be traced
 
     def survivors(self, tree: Params) -> Params:
         return tree if self.mask is None else apply_mask(tree, self.mask)
@@ -33,7 +34,7 @@ class Point(NamedTuple):
 def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
     """Return the ScoreFn that measures at the masked parameters."""
 
-    def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
+    def score(params: Params, *, mask: Mask | None = None, round: Any = 0, **_: Any) -> Scores:
         check_arrays("params", params)
         if mask is not None:
             check_structure("mask", mask, "params", params)
@@ -44,7 +45,7 @@ def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
         others = _tree.tree_map(lambda p, w: p if w is None else None, params, weights)
         if mask is not None:
             mask = _tree.tree_map(lambda m, w: None if w is None else m, mask, weights)
-        return measure(Point(weights, weights if mask is None else apply_mask(weights, mask), others, mask))
+        return measure(Point(weights, weights if mask is None else apply_mask(weights, mask), others, mask, round))
 
     return score
 
@@ -69,6 +70,27 @@ def scalar_loss(loss: Loss) -> Callable[[Params, Params, PyTree], jax.Array]:
 def join(scored: Params, others: Params) -> Params:
     """Put together the parameters that a Point holds apart."""
     return _tree.tree_map(lambda s, o: o if s is None else s, scored, others)
+
+
+def reader(batches: Iterable[PyTree], each_round: int | None) -> Callable[[Point], Iterable[PyTree]]:
+    """Return at -> the batches of its round: all, or the next `each_round` of them, from the first again at the end."""
+    check_batches(batches)
+    if each_round is None:
+        return lambda at: batches
+    listed = list(batches)
+    check_count(1, each_round=each_round)
+    if each_round > len(listed):
+        raise InputError(f"each_round={each_round} is more than the {len(listed)} batches; pass more batches.")
+
+    def read(at: Point) -> list[PyTree]:
+        places = [(at.round * each_round + i) % len(listed) for i in range(each_round)]
+        if not isinstance(at.round, jax.core.Tracer):
+            return [listed[int(place)] for place in places]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *listed)
+        pick = lambda place: jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False), stacked)
+        return [pick(place) for place in places]
+
+    return read
 
 
 def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) -> PyTree:

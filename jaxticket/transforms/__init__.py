@@ -11,6 +11,7 @@ from jaxticket.transforms._exploring import Explored, explored_of, track_explore
 from jaxticket.transforms._granet import granet, granet_uniform
 from jaxticket.transforms._mest import mest
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
+from jaxticket.transforms._remake import remake, soft_prune
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs
 from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
@@ -43,12 +44,14 @@ __all__ = [
     "prune",
     "redistribute",
     "regrow",
+    "remake",
     "reset_moments",
     "rigl",
     "scales_to_keep",
     "shrink",
     "smooth_sign",
     "snfs",
+    "soft_prune",
     "sparse_evolutionary",
     "sparsify",
     "start",

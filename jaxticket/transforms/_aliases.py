@@ -28,6 +28,7 @@ def static(
     where: Filter = filters.weights(),
     rounds: int = 1,
     revive: bool = False,
+    spacing: _start.Spacing = "exponential",
 ) -> Plan:
     """Keep one mask for the whole training: the best-scored `density` of the first parameters, or the mask you give.
 
@@ -44,6 +45,7 @@ def static(
       where: the leaves that are sparsified.
       rounds: how many times the weights are scored, on the way to `density`; see `start`.
       revive: whether a round may keep what an earlier one pruned (FORCE).
+      spacing: the densities of the rounds; see `start`.
 
     Returns:
       The plan, which never refreshes.
@@ -53,7 +55,15 @@ def static(
       True
     """
     first = _start.start(
-        score, density, allocate=allocate, unit=unit, scope=scope, where=where, rounds=rounds, revive=revive
+        score,
+        density,
+        allocate=allocate,
+        unit=unit,
+        scope=scope,
+        where=where,
+        rounds=rounds,
+        revive=revive,
+        spacing=spacing,
     )
     return Plan(first, None, newborn="keep")
 

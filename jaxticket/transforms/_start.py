@@ -1,7 +1,7 @@
 """The first mask of a plan."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxticket.transforms._base import MaskTransform, keep_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
 from jaxticket.units import Unit
 
+Spacing = Literal["exponential", "linear"]
 Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
 
 
@@ -29,13 +30,15 @@ def start(
     where: Filter = filters.weights(),
     rounds: int = 1,
     revive: bool = False,
+    spacing: Spacing = "exponential",
 ) -> MaskTransform:
     """Make the first mask of the `density` best-scored units, unless `sparsify` was given a mask.
 
-    In several rounds it prunes at initialisation step by step: round i of T keeps density^(i/T), by scores of the
-    network under the mask so far. With `scores.synflow` that is SynFlow (Tanaka et al., 2020), with `scores.snip`
-    iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). For any number of rounds it is one
-    compiled loop under jit, and one compiled round called from Python otherwise.
+    In several rounds it prunes at initialisation step by step, by scores of the network under the mask so far. Round i
+    of T keeps density^(i/T), in linear rounds 1 − (1 − density) i/T. With `scores.synflow` that is SynFlow (Tanaka et
+    al., 2020), with `scores.snip` iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). For
+    any number of rounds it is one compiled loop under jit, and one compiled round called from Python otherwise. Scores
+    get the number of the round as `round`.
 
     Args:
       score: the importance of a weight, called without gradients.
@@ -47,12 +50,13 @@ def start(
       rounds: T, the number of times that units are scored and pruned.
       revive: whether each round chooses among all units. If not, it chooses among the survivors, so that the masks
         nest.
+      spacing: "exponential", or "linear", which the authors of FORCE also offer.
 
     Returns:
       The mask transform.
 
     Raises:
-      InputError: rounds below 1; when it starts, as `select` or the score.
+      InputError: rounds below 1, or another spacing; when it starts, as `select` or the score.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -62,6 +66,8 @@ def start(
     """
     if not isinstance(rounds, int) or rounds < 1:
         raise InputError(f"rounds={rounds!r} must be an int of 1 or more; SynFlow takes 100.")
+    if spacing not in ("exponential", "linear"):
+        raise InputError(f"spacing={spacing!r} must be 'exponential' or 'linear'.")
 
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:
         if mask is not None:
@@ -69,13 +75,14 @@ def start(
         densities = density if allocate is None else allocate(params, density, where=where)
         full = full_mask(params, where, unit)
 
-        def prune_to(mask: Mask, density: Density) -> Mask:
-            candidates = full if revive else mask
-            return best(score, params, density, unit=unit, scope=scope, mask=mask, candidates=candidates, key=key)
+        def prune_to(mask: Mask, density: Density, index: Any) -> Mask:
+            among = {"mask": mask, "candidates": full if revive else mask}
+            return best(score, params, density, unit=unit, scope=scope, key=key, round=index, **among)
 
         def prune_by_step(i: jax.Array, mask: Mask) -> Mask:
             step = (i + 1) / rounds
-            return prune_to(mask, _tree.map_present(lambda d: jnp.asarray(d, jnp.float32) ** step, densities))
+            due = lambda d: d**step if spacing == "exponential" else 1 - (1 - d) * step
+            return prune_to(mask, _tree.map_present(lambda d: due(jnp.asarray(d, jnp.float32)), densities), i)
 
         mask = full
         if rounds > 1 and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, densities, key))):
@@ -84,7 +91,7 @@ def start(
             for i in range(rounds - 1):
                 mask = prune_by_step(jnp.int32(i), mask)
         # The last round is separate, since only a density that is a Python float is exact for leaves of any size.
-        return prune_to(mask, densities), ()
+        return prune_to(mask, densities, rounds - 1), ()
 
     return MaskTransform(init, keep_mask)
 

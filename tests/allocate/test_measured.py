@@ -110,6 +110,29 @@ def test_the_change_of_the_outputs():
     assert change(full) == 0
 
 
+def test_the_worst_change_is_that_of_an_example():
+    """Max over examples of the mean over classes: the authors' commands all choose by it."""
+    params = {"a": jnp.array([[3.0, 1.0], [2.0, 4.0]])}
+    x = jnp.array([[1.0, 0.0], [2.0, 2.0], [0.0, 1.0]])
+    options = {"where": filters.everything()}
+    changed = np.square([[0, 1], [0, 2], [0, 0]])  # without the smallest weight
+    for over, expected in (("mean", changed.mean()), ("worst", changed.mean(1).max())):
+        change = _distortion.output_change(params, lambda p, x: x @ p["a"], x, over=over, **options)
+        np.testing.assert_allclose(change({"a": 0.75}), expected, rtol=1e-6)
+    # A leaf of small changes to all examples, and one that changes a single example much: which is pruned turns.
+    rare = {"all": jnp.full((1, 1), 1.2), "rare": jnp.full((1, 1), 2.0)}
+
+    def apply_both(params, x):
+        return x[:, :1] @ params["all"] + x[:, 1:] @ params["rare"]
+
+    inputs = jnp.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    found = {
+        over: allocate.rate_distortion(rare, apply_both, inputs, 0.5, levels=3, over=over, **options)
+        for over in ("mean", "worst")
+    }
+    assert found == {"mean": {"all": 1.0, "rare": 0.0}, "worst": {"all": 0.0, "rare": 1.0}}
+
+
 def test_rate_distortion_changes_the_outputs_least_and_compiles_once():
     traced = []
 
@@ -132,6 +155,8 @@ def test_rate_distortion_changes_the_outputs_least_and_compiles_once():
 
 
 def test_rate_distortion_errors():
+    with pytest.raises(InputError, match="over='median'"):
+        allocate.rate_distortion(PARAMS, apply, INPUTS, 0.5, over="median")
     with pytest.raises(InputError, match="levels=11 are too coarse"):
         allocate.rate_distortion(PARAMS, apply, INPUTS, 0.05, levels=11)
     with pytest.raises(InputError, match="traced"):

@@ -35,6 +35,8 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
     "tickets.load": "a file: tests/trust",
     "tickets.describe": "a file: tests/trust",
     "reparam.expected_l0": "takes what hard_concrete gives",
+    "reparam.expected_l2": "takes what hard_concrete gives",
+    "reparam.sgdw": "takes what optax takes",
     "reparam.sign_mask": "takes what signed_supermask gives",
     "reparam.threshold_decay": "takes what soft_threshold gives",
     "transforms.mask_of": "takes what sparsify gives: tests/transforms",

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from scipy.special import logsumexp, softmax
 
+from jaxticket import data_pruning
 from jaxticket.data_pruning import _example_scores
 from jaxticket.errors import InputError
 
@@ -20,7 +21,7 @@ LOGITS[:3, 0] += [40, 60, -60]  # sure, surer, and surely mistaken
 LABELS = np.concatenate([np.zeros(3, int), RNG.integers(0, 6, 37)])
 WIDTHS = (5, 7, 6)
 EXAMPLES = 21
-NAMES = ("el2n", "margin", "entropy", "cross_entropy")
+NAMES = ("el2n", "margin", "logit_margin", "entropy", "cross_entropy")
 X, Y = RNG.normal(size=(EXAMPLES, WIDTHS[0])), RNG.integers(0, WIDTHS[-1], EXAMPLES)
 PARAMS = [
     {"kernel": RNG.normal(size=shape), "bias": RNG.normal(size=shape[1:])} for shape in itertools.pairwise(WIDTHS)
@@ -29,13 +30,14 @@ STATE = {"mean": RNG.normal(size=WIDTHS[1]), "scale": 1 + RNG.random(WIDTHS[1])}
 
 
 def by_hand(logits, label):
-    """EL2N, margin, entropy and cross-entropy of one example, in float64, with nothing cancelled."""
+    """EL2N, margins, entropy and cross-entropy of one example, in float64, with nothing cancelled."""
     p = softmax(logits)
     others = np.delete(np.arange(len(p)), label)
     loss = np.logaddexp(0, logsumexp(logits[others]) - logits[label])
     return {
         "el2n": np.sqrt(np.sum(p[others] ** 2) + np.sum(p[others]) ** 2),
         "margin": p[others].max() - p[label],
+        "logit_margin": logits[others].max() - logits[label],
         "entropy": -np.sum(p * np.log(p)),
         "cross_entropy": loss,
     }
@@ -74,6 +76,22 @@ def grand(params=PARAMS, examples=EXAMPLES, batch_size=8):
     return np.asarray(jax.jit(score)(single(params), data))
 
 
+def test_the_area_under_the_margin_is_of_logits():
+    """Pleiss et al. (2020): AUM 3.5 and 1.5, where mean probability margins rank the examples the other way round."""
+    logits = jnp.array([[[8.0, 0.0], [-1.0, 0.0]], [[1.5, 0.0], [1.5, 0.0]]])
+    labels = jnp.zeros(2, jnp.int32)
+    means = {
+        name: np.mean([getattr(data_pruning, name)(z, labels) for z in logits], 1)
+        for name in ("margin", "logit_margin")
+    }
+    np.testing.assert_allclose(means["logit_margin"], [-3.5, -1.5])
+    np.testing.assert_allclose(means["margin"], [-0.26861, -0.63515], atol=1e-5)
+    z, y = jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]]), jnp.ones(3, jnp.int32)
+    areas = -np.cumsum(data_pruning.logit_margin(z, y)) / np.arange(1, 4)
+    np.testing.assert_allclose(areas, [-1, 0.5, -2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(data_pruning.logit_margin(3 * z + 5, y), 3 * data_pruning.logit_margin(z, y), rtol=1e-6)
+
+
 @jax.jit
 def all_scores(logits, labels):
     return {name: getattr(_example_scores, name)(logits, labels) for name in NAMES}
@@ -85,7 +103,7 @@ def test_float64():
     expected = [by_hand(np.asarray(row, np.float64), label) for row, label in zip(logits, LABELS, strict=True)]
     for name, found in all_scores(logits, labels).items():
         np.testing.assert_allclose(found, [scores[name] for scores in expected], rtol=2e-5, err_msg=name)
-        assert min(abs(found)) < 1e-15 or name == "margin"
+        assert min(abs(found)) < 1e-15 or name in ("margin", "logit_margin")
 
 
 def test_goldens():

@@ -40,6 +40,26 @@ def test_forgetting_events_of_the_papers(history, events):
     assert (int(statistics.seen[1]), int(statistics.correct[1])) == (len(history), sum(history))
 
 
+def test_forgetting_over_runs_counts_a_run_that_never_learned_by_its_presentations():
+    """Toneva's rule: an example that one of three runs never got right is easier than one forgotten in each."""
+    first = [[0] * 7, [1] * 7, [1] * 7]
+    second = [[1, 0, 1, 0, 1, 0, 1]] * 3
+
+    def run(*histories):
+        statistics = data_pruning.init(3)
+        for rights in zip(*histories, strict=True):
+            correct = jnp.array(rights, bool)
+            statistics = data_pruning.update(statistics, jnp.arange(2), {"correct": correct})
+        return statistics
+
+    runs = [run(a, b) for a, b in zip(first, second, strict=True)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    assert np.sum([data_pruning.forgetting(r)[:2] for r in runs], 0).tolist() == [200_000, 9]  # a sentinel in a sum
+    assert data_pruning.forgetting_over_runs(stacked).tolist() == [7, 9, -1]
+    with pytest.raises(InputError, match="runs"):
+        data_pruning.forgetting_over_runs(runs[0])
+
+
 EXAMPLES, BATCH, EPOCHS = 12, 4, 5
 step = jax.jit(data_pruning.update)
 

@@ -30,6 +30,22 @@ def test_convolutions_by_hand():
     assert flops(PARAMS, positions=POSITIONS) == by_hand == 2_065_024
 
 
+def test_the_authors_count():
+    """Hooks on their modules count biases, norms, ReLU and pooling; convolution and linear layer alone cost 15,114."""
+    params = {
+        "conv": {"kernel": jnp.ones((3, 3, 3, 4))},
+        "norm": {"scale": jnp.ones(4), "bias": jnp.ones(4)},
+        "output": {"kernel": jnp.ones((64, 10)), "bias": jnp.ones(10)},
+    }
+    positions = {"conv|norm": 8 * 8}
+    assert flops(params, positions=positions) == 13_824 + 1_280
+    assert flops(params, positions=positions, costs={"output/bias": 1}) == 15_114
+    costs = {"scale": 1 + 1 + 1, "bias": 1}  # a product, ReLU, and 2 × 2 pooling of a quarter of the positions
+    assert flops(params, positions=positions, costs=costs) == 13_824 + 512 + 256 + 256 + 1_290 == 16_138
+    with pytest.raises(InputError, match=r"costs\['bias'\]=0"):
+        flops(params, costs={"bias": 0})
+
+
 def test_masked_weights_do_not_count():
     mask = jax.tree.map(lambda p: None, PARAMS)
     mask["conv1"]["kernel"] = jnp.arange(16).reshape(1, 1, 1, 16) < 4  # channels
@@ -64,7 +80,8 @@ def test_scratch_e_is_the_training_of_the_large_network():
         (300, 100, None, 480),
         (300, 100, 2, 320),
         (300, 200, 2, 240),
-        (1000, 999, None, 161),  # rounded up
+        (1000, 999, None, 160),  # rounded down
+        (1507, 1000, None, 241),
         (3, 1, 1, 160),
         (3, 1, 1.01, 161),  # the cap rounds down
         (3 * 10**20, 10**20, None, 480),  # exact integers, no rounded ratio
@@ -73,9 +90,19 @@ def test_scratch_e_is_the_training_of_the_large_network():
 def test_scratch_b_is_as_many_flops(dense, pruned, cap, epochs):
     budget = scratch_b(160, dense_flops=dense, pruned_flops=pruned, steps_per_epoch=10, cap=cap)
     assert (budget.epochs, budget.steps) == (epochs, 10 * epochs)
-    assert budget.milestones == (5 * epochs, round(7.5 * epochs))  # at 50 and 75 % of the actual training
+    # After whole epochs, at 50 and 75 % of the actual training: 120 and 180 of 241.
+    assert budget.milestones == (10 * int(0.5 * epochs), 10 * int(0.75 * epochs))
     if cap is None:
-        assert 0 <= budget.epochs * pruned - 160 * dense < pruned  # the least epochs of at least equal FLOPs
+        assert 0 <= 160 * dense - budget.epochs * pruned < pruned  # the most epochs of at most equal FLOPs
+
+
+@pytest.mark.parametrize(("ratio", "cap", "epochs"), [(1.43, 2, 128), (2.5, 2, 180), (2.5, None, 225)])
+def test_scratch_b_on_imagenet(ratio, cap, epochs):
+    budget = scratch_b(
+        90, dense_flops=round(100 * ratio), pruned_flops=100, steps_per_epoch=1, cap=cap, milestones=(1 / 3, 2 / 3)
+    )
+    assert budget.epochs == epochs
+    assert budget.milestones[0] == epochs // 3
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,22 @@ def test_the_evidence():
     assert found.outcome is Outcome.JACKPOT
     assert found.ticket[:2] == diagnostics.interval(ticket)
     assert (found.ticket.deviation, found.ticket.n) == (pytest.approx(0.01), 3)
-    # 2 · √(0.01² / 3 + 0.00707² / 2)
-    assert found.gap.margin == pytest.approx(2 * math.sqrt(1e-4 / 3 + 5e-5 / 2))
-    assert found.recipe == (pytest.approx(0.005), pytest.approx(0.01))
+    # t · √(0.01² / 3 + 0.00707² / 2), where t is Student's 97.5 % quantile at 3 + 2 − 2 degrees of freedom
+    assert found.gap.margin == pytest.approx(3.182446 * math.sqrt(1e-4 / 3 + 5e-5 / 2))
+    assert found.recipe == (pytest.approx(0.005), pytest.approx(12.7062 * 0.005))
     assert found.gap.difference == pytest.approx(0.065)
     assert found.gap.clear
     assert found.prize.difference == pytest.approx(0.015)
     assert found.gain.difference == pytest.approx(0)
     assert not found.gain.clear
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(2, 4.30), (3, 2.78), (5, 2.31)])
+def test_margins_are_students_t(n, quantile):
+    """97.5 % at 2n − 2 degrees of freedom; a fixed 2 would err one-sided in 9.2, 5.8 and 4.0 % of the cases."""
+    values = [0.9 + 0.01 * i for i in range(n)]
+    found = verdict(values, values, values, values, best=0.95, margin=0.0)
+    assert found.gap.margin / math.sqrt(2 * found.dense.deviation**2 / n) == pytest.approx(quantile, abs=0.005)
 
 
 def test_noisy_replicates_widen_the_margin_and_the_argument_is_its_least():

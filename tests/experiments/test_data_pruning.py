@@ -319,7 +319,7 @@ def test_scores_are_read_early_and_statistics_at_the_end(monkeypatch):
     scorer = Scorer(config, study, model=None, name="same")
     counts = [jnp.array(values) for values in ([7, 7, 7], [0, 4, 7])]
     others = [jnp.array(values) for values in ([False, True, True], [0, 3, 0], [-1, 34, 2])]
-    sums = {name: jnp.array([7.0, 3.5, 0.0]) for name in ("el2n", "margin", "entropy", "loss")}
+    sums = {name: jnp.array([7.0, 3.5, 0.0]) for name in ("el2n", "margin", "logit_margin", "entropy", "loss")}
     statistics = Statistics(jnp.int32(35), *counts, *others, sums)
 
     def train(lanes, *, step=0, steps, stretch):

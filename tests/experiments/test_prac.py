@@ -202,8 +202,9 @@ def test_what_each_arm_leaves_for_the_next_round():
 def test_arms_differ_only_in_when_rounds_end():
     config = search.Config(tolerance=0.1, rewind_fraction=0.25)
     plans = {arm: config.plan(arm, 10) for arm in search.ARMS}
-    assert plans.pop("imp") == (16, 0.2, 16, 0.0, 3)
-    assert set(plans.values()) == {(16, 0.2, 16, 0.1, 3)}
+    assert plans.pop("imp") == (16, 0.2, 16, 0.0, 3, 0)
+    assert set(plans.values()) == {(16, 0.2, 16, 0.1, 3, 0)}
+    assert search.Config(warmup=25, epochs=16).plan("prac", 160).warmup == 2  # whole epochs of ten steps
     assert search.Config(rewind_step=7).plan("prac", 10).rewind_step == 7
 
 

@@ -4,6 +4,7 @@ Whole runs are in the slow tier: compiling, plots and checkpoints take them seco
 """
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,13 @@ def finished(tmp_path_factory):
 
 def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_networks_are_evaluated_with_statistics_that_are_computed_again(monkeypatch):
+    monkeypatch.setattr(lab.problems, "recalibration", lambda config, basis: lambda params, state: params + 10 * state)
+    basis = types.SimpleNamespace(evaluate=lambda params, state: {"validation_accuracy": (params, state)})
+    evaluate = lab.recalibrated(lab.Config(), basis)
+    assert evaluate(2, 3) == {"validation_accuracy": (2, 32)}
 
 
 @pytest.mark.slow

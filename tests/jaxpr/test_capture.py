@@ -294,6 +294,34 @@ def test_outputs_end_with_bias_and_batch_norm_and_before_the_nonlinearity():
     close(totals["layers_3"]["kernel"], squares(apply(params, X))[None])
 
 
+@pytest.mark.parametrize("features", [1, 2])
+@pytest.mark.parametrize("activation", [nn.leaky_relu, nn.PReLU(), nn.gelu, nn.elu, lambda x: 0.5 * x])
+def test_scalars_of_an_activation_are_not_of_the_layer(activation, features):
+    """With one output a bias has the size of a scalar: a constant or a slope that follows is still not one."""
+    model = nn.Sequential([nn.Conv(features, (2, 2)), nn.BatchNorm(use_running_average=True), activation])
+    variables = filled(jax.eval_shape(model.init, jax.random.key(0), IMAGES))
+    params, stats = variables["params"], jax.tree.map(jnp.square, variables["batch_stats"])
+    linear = nn.Sequential(model.layers[:2])
+    totals = found(
+        lambda p, x: model.apply({"params": p, "batch_stats": stats}, x), params, IMAGES,
+        lambda p: jnp.sum(outputs(p), range(len(p.positions))),
+    )  # fmt: skip
+    expected = linear.apply({"params": params, "batch_stats": stats}, IMAGES)
+    close(totals["layers_0"]["kernel"].ravel(), np.sum(expected, (0, 1, 2)))
+
+
+def test_a_slope_for_each_channel_is_not_a_norm():
+    params = {"w": jnp.eye(4), "slope": jnp.full((1, 4), -2.0)}
+    for activation in (
+        lambda x, slope: jnp.where(x > 0, x, slope * x),
+        lambda x, slope: jnp.maximum(x, 0) + slope * jnp.minimum(x, 0),
+    ):
+        totals = found(
+            lambda p, x, f=activation: f(x @ p["w"], p["slope"]), params, X, lambda p: jnp.sum(outputs(p), 0)
+        )
+        close(totals["w"], np.sum(X, 0)[None])
+
+
 def test_a_residual_is_not_the_output_of_the_layer():
     totals = found(lambda p, x: x @ p + x, jnp.eye(4), X, lambda p: jnp.sum(outputs(p), 0))
     close(totals, np.sum(X, 0)[None])

@@ -122,6 +122,19 @@ def test_greedy(evaluate, weights):
     np.testing.assert_allclose(found.params["w"], [np.dot(weights, [1, 2, 4])], rtol=1e-6)
 
 
+def test_greedy_ranks_members_by_their_recalibrated_selves():
+    """A and B score 0.5 and 0.6 by their own statistics, 0.9 and 0.6 recalibrated, their mixture 0.7: A stays alone."""
+    trained = Trained({"w": jnp.array([[0.0], [1.0]])}, {"mean": jnp.zeros((2, 1))}, {})
+    recalibrated = lambda params, averaged: {"mean": jnp.ones(1)}
+
+    def evaluate(params, state):
+        own, new = {0.0: 0.5, 1.0: 0.6}, {0.0: 0.9, 1.0: 0.6, 0.5: 0.7}
+        return (new if float(state["mean"][0]) else own)[float(params["w"][0])]
+
+    found = soups.greedy(evaluate, state=recalibrated)(trained, {"w": jnp.array([True])})
+    assert found.weights == [1, 0]
+
+
 def moving(momentum):
     """Batch statistics of x · params, as a network in train mode keeps them, beside a count that is no statistic."""
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxticket as jt
 from jaxticket.errors import InputError
 from jaxticket.methods.finetune import sparsegpt as module
 from jaxticket.methods.finetune.sparsegpt import sparsegpt
@@ -44,14 +45,14 @@ def edges_of(case, inputs):
     return (BLOCKS if case == "blocks" else GROUPS) if inputs == 22 else [0, inputs]
 
 
-def oracle(x, w, density, case):
+def oracle(x, w, density, case, edges=None):
     """The paper's algorithm, weight by weight, in float64."""
     x, w = np.asarray(x, np.float64), np.array(w, np.float64)
     hessian = x.T @ x
     hessian += 0.01 * np.mean(np.diag(hessian)) * np.eye(len(w))
     upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
     mask = np.zeros(w.shape, bool)
-    for start, stop in itertools.pairwise(edges_of(case, len(w))):
+    for start, stop in itertools.pairwise(edges or edges_of(case, len(w))):
         mask[start:stop] = best(np.square(w / np.diag(upper)[:, None])[start:stop], density, case)
         for i in range(start, stop):
             for j in range(w.shape[1]):
@@ -107,6 +108,29 @@ def test_orthogonal_inputs_give_magnitude_and_leave_survivors_alone():
         expected = np.concatenate(parts)
         np.testing.assert_array_equal(mask["w"], expected)
         np.testing.assert_array_equal(pruned["w"], np.where(expected, params["w"], 0))
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_groups_lie_within_a_tap_of_a_kernel(group):
+    """Three input channels: groups start again at each tap, as those of `scopes.groups`."""
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(rng.normal(size=(2, 2, 3, 5)), jnp.float32)}
+    x = jnp.asarray(rng.normal(size=(16, 6, 6, 3)), jnp.float32)
+
+    def conv(params, x):
+        return jax.lax.conv_general_dilated(x, params["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    pruned, mask = sparsegpt(params, conv, [x], 0.5, group=group)
+    expected = jt.select({"w": jnp.abs(params["w"])}, 0.5, scope=jt.scopes.groups(group))
+    per_group = [[1, 1]] if group == 2 else [[2]]
+    for kept in (mask, expected):
+        sums = np.add.reduceat(np.asarray(kept["w"], int), range(0, 3, group), axis=2)
+        np.testing.assert_array_equal(sums, np.broadcast_to(np.array(per_group)[0][:, None], sums.shape))
+    patches = np.stack([x[:, h : h + 5, w : w + 5] for h in range(2) for w in range(2)], 3).reshape(-1, 12)
+    matrix = np.asarray(params["w"]).reshape(12, 5)
+    w, kept = oracle(patches, matrix, 0.5, "groups", [a + b for a in (0, 3, 6, 9) for b in range(0, 3, group)] + [12])
+    np.testing.assert_array_equal(mask["w"].reshape(12, 5), kept)
+    np.testing.assert_allclose(pruned["w"].reshape(12, 5), w, rtol=1e-3, atol=1e-4)
 
 
 def test_counts_are_exact_in_each_block_and_group_and_densities_do_not_recompile():

@@ -130,7 +130,7 @@ def test_levels_take_turns_and_rest_with_their_states():
 
 
 @pytest.mark.parametrize("rule", ["paper", "code"])
-def test_scores_of_the_paper_end_at_zero_those_of_the_code_go_through_it(rule):
+def test_scores_of_the_paper_end_at_zero_those_of_the_code_are_the_weights(rule):
     subject = reparam.bip(0.5, upper=optax.sgd(5.0), rule=rule)
     states = trained(subject, subject.wrap(optax.sgd(0.0)), 4)
     scores = states[-1][0].learned["kernel"]
@@ -140,8 +140,63 @@ def test_scores_of_the_paper_end_at_zero_those_of_the_code_go_through_it(rule):
         np.testing.assert_array_equal(first.learned["kernel"], jnp.abs(first.weights["kernel"]))
     else:
         assert bool((jnp.sign(scores) != jnp.sign(first.weights["kernel"])).any())
+        np.testing.assert_array_equal(scores, states[-1][0].weights["kernel"])
         np.testing.assert_array_equal(first.learned["kernel"], first.weights["kernel"])
     assert first.learned["bias"] is None
+
+
+def test_the_rule_of_the_code_moves_one_tensor_by_both_optimizers():
+    """Golden: theta after a lower and an upper step. The mask is that of the current theta, and a bias trains in both.
+
+    With momentum of the lower level alone, the upper step still moves what the mask drops.
+    """
+    theta, slope = jnp.array([[2.0, -1.0, 0.5, 0.1]]), jnp.array([[0.1, 0.2, -0.3, 0.4]])
+    subject = reparam.bip(0.5, upper=optax.sgd(0.1), rule="code")
+    latent = subject.init({"w": theta, "bias": jnp.zeros(1)})
+    tx = subject.wrap(optax.sgd(0.1))
+    state, found = tx.init(latent), []
+    for count in range(2):
+        grads = gradients(subject, latent, {"w": slope, "bias": jnp.ones(1)}, count)[1]
+        updates, state = tx.update(grads, state, latent)
+        latent = optax.apply_updates(latent, updates)
+        np.testing.assert_array_equal(latent.learned["w"], latent.weights["w"])
+        found.append(np.asarray(latent.weights["w"][0]))
+    np.testing.assert_allclose(found[0], [1.99, -1.02, 0.5, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(found[1], [1.9701004, -1.04039958, 0.51500022, 0.09600002], rtol=1e-6)
+    np.testing.assert_allclose(latent.weights["bias"], [-0.2], rtol=1e-6)
+
+
+def test_the_rule_of_the_paper_moves_scores_alone_in_the_upper_step():
+    theta, slope = jnp.array([[2.0, -1.0, 0.5, 0.1]]), jnp.array([[0.1, 0.2, -0.3, 0.4]])
+    subject = reparam.bip(0.5, upper=optax.sgd(0.1))
+    latent = subject.init({"w": theta})
+    tx = subject.wrap(optax.sgd(0.1))
+    state = tx.init(latent)
+    updates, state = tx.update(gradients(subject, latent, {"w": slope})[1], state, latent)
+    latent = optax.apply_updates(latent, updates)._replace(learned={"w": jnp.array([[1.0, 1.0, 0.0, 0.0]])})
+    grads = gradients(subject, latent, {"w": slope}, 1)[1]
+    np.testing.assert_allclose(grads.learned["w"][0], [0.198999, -0.204004, -0.15, 0.04], rtol=1e-5)
+    updates, _ = tx.update(grads, state, latent)
+    moved = optax.apply_updates(latent, updates)
+    # The paper's fourth score is -0.004 there; here scores end at 0.
+    np.testing.assert_allclose(moved.learned["w"][0], [0.9801001, 1.0204004, 0.015, 0.0], rtol=1e-5)
+    np.testing.assert_array_equal(moved.weights["w"], latent.weights["w"])
+
+
+def test_the_upper_optimizer_is_the_authors():
+    """SGD 0.1 with momentum 0.9, a tenth of it from half of the training on, a hundredth in the last quarter."""
+    subject = reparam.bip(0.5, steps=80)
+    latent = subject.init({"w": jnp.ones((1, 2))})
+    tx, zero = subject.wrap(optax.sgd(0.0)), jax.tree.map(jnp.zeros_like, latent)
+    state, sizes = tx.init(latent), []
+    for count in range(80):
+        grads = zero._replace(learned={"w": jnp.full((1, 2), -1.0 if count % 2 else 0.0)})
+        updates, state = tx.update(grads, state, latent)
+        if count % 2:
+            sizes.append(float(updates.learned["w"][0, 0]))
+    velocity = (1 - 0.9 ** np.arange(1, 41)) / 0.1
+    rate = np.repeat([0.1, 0.01, 0.001], [20, 10, 10])
+    np.testing.assert_allclose(sizes, rate * velocity, rtol=1e-5)
 
 
 def test_channels_by_the_norm_of_their_scores():

@@ -122,6 +122,44 @@ def test_hard_concrete_golden():
     np.testing.assert_allclose(jax.grad(reparam.expected_l0)(latent).learned["w"][0], slopes, rtol=1e-4)
 
 
+def test_gates_stay_within_the_authors_bounds():
+    """log α between log 0.01 and log 100 after each update: from there a gate can still turn."""
+    subject = METHODS["hard_concrete"]
+    latent = subject.init({"w": jnp.ones((1, 3)), "b": jnp.ones(1)})
+    tx = subject.wrap(optax.sgd(1.0))
+    state = tx.init(latent)
+    grads = jax.tree.map(jnp.zeros_like, latent)._replace(learned={"w": jnp.array([[-9.0, 9.0, 1.0]]), "b": None})
+    grads.weights["b"] += 9
+    updates, _ = tx.update(grads, state, latent)
+    moved = optax.apply_updates(latent, updates)
+    np.testing.assert_allclose(moved.learned["w"][0], [math.log(100), -math.log(100), -1.0], rtol=1e-6)
+    np.testing.assert_array_equal(moved.weights["b"], [-8.0])
+
+
+def test_the_l2_penalty_of_a_weight_is_times_the_probability_that_its_gate_is_open():
+    """As the authors weigh it; weights without a gate count in full."""
+    case = GOLDEN["hard_concrete"]
+    subject = reparam.hard_concrete(stop=10)
+    latent = subject.init({"w": jnp.asarray([case["weights"]]), "b": jnp.array([3.0]), "none": None})
+    latent = latent._replace(learned={**latent.learned, "w": jnp.log(jnp.asarray([case["alpha"]]))})
+    expected = np.dot(case["open"], np.square(case["weights"])) / 2 + 4.5
+    np.testing.assert_allclose(reparam.expected_l2(latent), expected, rtol=1e-5)
+    columns = Latent({"w": jnp.array([[1.0, 2.0], [3.0, 4.0]])}, {"w": jnp.log(jnp.array([[1.0, 9.0]]))})
+    gated = case["open"][0] * 10 + case["open"][1] * 20
+    np.testing.assert_allclose(reparam.expected_l2(columns, unit=units.axis(-1)), gated / 2, rtol=1e-5)
+
+
+def test_rounds_of_continuous_sparsification_keep_what_is_pruned_and_reopen_the_rest():
+    """s ← min(β s, s₀): what was suppressed stays so at the first, soft step of the next round."""
+    latent = METHODS["continuous"].init({"w": jnp.ones((1, 4)), "b": jnp.ones(1)})
+    latent = latent._replace(learned={"w": jnp.array([[-0.1, -0.001, 0.02, 3.0]]), "b": None})
+    again = reparam.next_round(latent, initial=0.1, temperature=200.0)
+    np.testing.assert_allclose(again.learned["w"], [[-20.0, -0.2, 0.1, 0.1]], rtol=1e-6)
+    assert again.learned["b"] is None
+    jax.tree.map(np.testing.assert_array_equal, again.weights, latent.weights)
+    np.testing.assert_allclose(reparam.next_round(latent, temperature=1.0).learned["w"], [[-0.1, -0.001, 0, 0]])
+
+
 def test_hard_concrete_noise_opens_gates_as_often_as_the_penalty_says():
     """40,000 gates at each of two α: open within 4 standard deviations, some exactly 1, gradients finite; then none."""
     case, n = GOLDEN["hard_concrete"], 40_000
@@ -287,6 +325,7 @@ def test_a_step_on_a_mesh_moves_no_weights():
         (lambda: reparam.continuous_sparsification(stop=5, temperature=0.5), InputError, "temperature=0.5"),
         (lambda: reparam.hard_concrete(stop=0), InputError, "stop=0"),
         (lambda: reparam.hard_concrete(stop=1, drop_rate=1.0), InputError, "drop_rate=1.0"),
+        (lambda: reparam.next_round(METHODS["continuous"].init(make_params()), temperature=0.5), InputError, "0.5"),
         (lambda: reparam.weight_compander(height=0.0), InputError, "height=0.0"),
         (lambda: reparam.weight_compander(width=-1.0), InputError, "width=-1.0"),
         (lambda: reparam.weight_compander().init({"w": jnp.full((1, 2), 1.6)}), InputError, "'w' holds 1.6"),

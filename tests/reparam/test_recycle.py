@@ -57,7 +57,7 @@ def test_every_low_weight_takes_the_value_of_a_high_one(scores, fraction):
     """Also where scores tie, which a sort by numpy breaks alike: by the lower index."""
     latent = Latent({"w": jnp.arange(10.0)}, {"w": jnp.float32(scores)})
     order = sorted(range(10), key=lambda i: (-abs(scores[i]), i))
-    count = round(10 * fraction)
+    count = int(10 * fraction)
     expected = np.arange(10.0)
     for low, high in zip(order[::-1][:count], order[:count][::-1], strict=True):
         expected[low] = high
@@ -96,6 +96,12 @@ def test_recycling_is_due_now_and_then_for_all_replicates_at_once():
     for replicate in np.asarray(history):
         changed = [t for t in range(1, 10) if (replicate[t] != replicate[t - 1]).any()]
         assert changed == [3, 6]
+
+
+def test_the_part_that_changes_is_rounded_down():
+    """As the authors' int(r · n): two of nine at 0.3."""
+    latent = Latent({"w": jnp.arange(9.0)}, {"w": jnp.arange(9.0) + 1})
+    np.testing.assert_array_equal(recycle(latent, 0.3).weights["w"], [7, 8, 2, 3, 4, 5, 6, 7, 8])
 
 
 def test_rerandomised_weights_are_pruned_ones_drawn_as_the_first_were():

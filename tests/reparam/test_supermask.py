@@ -210,6 +210,27 @@ def test_what_is_drawn():
     assert float(scores.std()) == pytest.approx((3 * fan_in) ** -0.5, rel=0.02)
 
 
+def decayed(optimizer, score, gradients):
+    """The scores after each of these gradients."""
+    state, found = optimizer.init(score), []
+    for gradient in gradients:
+        updates, state = optimizer.update(jnp.float32(gradient), state, score)
+        score = optax.apply_updates(score, updates)
+        found.append(float(score))
+    return found
+
+
+def test_the_authors_optimizer_of_signed_supermasks():
+    """Goldens of tfa.SGDW on Keras' SGD: the decay is not times the learning rate, and that is in the velocity."""
+    one = jnp.float32(1)
+    chain = reparam.sgdw(0.005, weight_decay=3e-4)
+    np.testing.assert_allclose(decayed(chain, one, [0.0]), [0.9997], rtol=1e-7)
+    np.testing.assert_allclose(decayed(chain, one, [1.0, 1.0]), [0.9902, 0.97635294], rtol=1e-6)
+    both = [optax.exponential_decay(value, 2, 0.9) for value in (0.005, 3e-4)]
+    falling = reparam.sgdw(both[0], weight_decay=both[1])
+    np.testing.assert_allclose(decayed(falling, one, [1.0, -2.0, 3.0, 0.5])[-1], 0.97040469, rtol=1e-6)
+
+
 @pytest.mark.parametrize("make", [reparam.biprop, reparam.signed_supermask], ids=["density", "threshold"])
 def test_a_new_density_does_not_recompile_and_replicates_have_their_own(make):
     traces = []

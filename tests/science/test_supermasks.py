@@ -44,10 +44,9 @@ def sgd(epochs):
 
 
 def sgdw(epochs):
-    """Decoupled weight decay, as published for signed supermasks."""
-    decayed = optax.exponential_decay(0.05, 10 * STEPS, 0.9)
-    steps = optax.chain(optax.trace(0.9, nesterov=True), optax.add_decayed_weights(3e-4))
-    return optax.chain(steps, optax.scale_by_learning_rate(decayed))
+    """The authors' optimizer of signed supermasks, at ten times their learning rate: learning rate and decay fall."""
+    rate, decay = (optax.exponential_decay(value, 10 * STEPS, 0.9) for value in (0.05, 3e-4))
+    return reparam.sgdw(rate, weight_decay=decay)
 
 
 @functools.cache
@@ -176,6 +175,17 @@ def binary():
         return [{**w, "kernel": kernel} for w, kernel in zip(latent.weights, kernels)]
 
     return SIGNED._replace(realise=realise, mask=mask)
+
+
+@pytest.mark.science
+def test_the_decay_of_signed_supermasks_makes_them_sparser():
+    """At the authors' threshold of 0.4, of the largest first score, over 100 epochs."""
+    method = reparam.signed_supermask(0.4)
+    latents = begin(method.init, functools.partial(reparam.signed_constant, scale=3.0), FCN, SEEDS)
+    found = Search(method, latents, epochs=100, optimizer=sgdw, activation=jax.nn.elu)
+    print(f"signed, 0.4: {found}")
+    assert found.accuracy.mean() >= 97
+    assert (found.density < 0.45).all()  # of 0.6 at the start
 
 
 @pytest.mark.science

@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 
+import flax.linen as nn
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -127,25 +128,62 @@ def test_apoz_golden_and_range():
     np.testing.assert_array_equal(silent, np.zeros((1, 3)))  # APoZ 1
 
 
+def test_apoz_of_a_layer_with_one_output_sees_its_bias():
+    """The bias of a single output has the size of a scalar, and is a bias all the same."""
+    inputs = [jnp.ones((4, 2))]
+    silent = scores.apoz(lambda p, x: x @ p["w"] + p["b"], inputs)
+    for shape in ((), (1,), (1, 1)):
+        with jax.numpy_rank_promotion("allow"):
+            found = silent({"w": jnp.ones((2, 1)), "b": jnp.full(shape, -100.0)})["w"]
+        np.testing.assert_array_equal(found, [[0.0]])
+
+
 def test_taylor_sums_effects_over_positions_before_it_averages_over_examples():
     found = scores.activation_taylor(loss, BATCHES)(PARAMS)
-    patches, maps, _, logits = layers(PARAMS)
+    _, maps, _, logits = layers(PARAMS)
     outer = 2 * logits / (3 * 8)  # of the mean over 8 examples and 3 outputs
-    y = patches @ np.asarray(PARAMS["conv"]["kernel"], np.float64).reshape(8, 5)
     inner = (outer @ np.asarray(PARAMS["out"]["kernel"]).T)[:, None] / 12 * (maps > 0)
-    close(found["conv"]["kernel"].ravel(), np.abs((y * inner).mean(1)).sum(0) / 2)
+    close(found["conv"]["kernel"].ravel(), np.abs((maps * inner).mean(1)).sum(0) / 2)
     close(found["out"]["kernel"].ravel(), np.abs(logits * outer).sum(0) / 2)
 
 
 def test_taylor_gate_identity():
-    """∂L/∂g = Σ w · ∂L/∂w over the filter: for one example the score is its size, over the number of positions."""
+    """∂L/∂g = Σ w · ∂L/∂w over the filter and its bias: for one example, that over the number of positions."""
     x = BATCHES[0][:1]
     found = scores.activation_taylor(loss, [x])(PARAMS)
     grads = jax.jit(jax.grad(loss), compiler_options=COMPILER)(PARAMS, x)
     for name, positions in (("conv", 12), ("out", 1)):
         kernel, grad = PARAMS[name]["kernel"], grads[name]["kernel"]
         gate = np.sum(np.asarray(kernel * grad).reshape(-1, kernel.shape[-1]), 0)
+        gate += np.asarray(PARAMS[name]["bias"] * grads[name]["bias"]).ravel()
         close(found[name]["kernel"].ravel(), np.abs(gate) / positions)
+
+
+def test_taylor_golden():
+    """Activations 1 and 2 at two positions with gradients 3 and −1: |mean| is 0.5."""
+    x = jnp.array([0.5, 1.5]).reshape(1, 2, 1)
+
+    def of(params, x):
+        return jnp.sum(jax.nn.relu(x @ params["w"] + params["b"]) * jnp.array([3.0, -1.0]).reshape(1, 2, 1))
+
+    found = scores.activation_taylor(of, [x])({"w": jnp.ones((1, 1)), "b": jnp.full((1, 1, 1), 0.5)})
+    np.testing.assert_array_equal(found["w"], [[0.5]])
+
+
+@pytest.mark.parametrize("features", [1, 3])
+def test_taylor_is_the_effect_of_the_gate_after_batch_norm(features):
+    """Molchanov et al. (2019) multiply what the norm gives by a gate; with ReLU that is the gate on the activation."""
+    x = integers(8, (1, 4))
+    model = nn.Sequential([nn.Dense(features), nn.BatchNorm(use_running_average=True)])
+    variables = jax.tree.map(lambda p: p + 0.25, model.init(jax.random.key(0), x))
+
+    def gated(gate, params, x):
+        y = jax.nn.relu(model.apply(variables | {"params": params}, x) * gate)
+        return jnp.mean(jnp.square(y - 1))
+
+    found = scores.activation_taylor(lambda p, x: gated(1, p, x), [x])(variables["params"])
+    expected = jax.grad(gated)(jnp.ones((1, features)), variables["params"], x)
+    close(found["layers_0"]["kernel"], np.abs(expected))
 
 
 def test_taylor_of_layers_in_a_scan_is_that_of_each():

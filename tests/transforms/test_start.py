@@ -62,18 +62,21 @@ def top(flat, k):
     return kept
 
 
-def rounds64(gradient, rounds, *, revive, densities=None):
+def rounds64(gradient, rounds, *, revive, densities=None, parts=None):
     """Pruning in rounds as the papers state it, with sorts; over the tree, or leaf by leaf at `densities`."""
     masks, seen = [np.ones(k.shape, bool) for k in KERNELS], []
     for i in range(1, rounds + 1):
         found = [abs(k) * g for k, g in zip(KERNELS, gradient([k * m for k, m in zip(KERNELS, masks)]))]
         found = [f if revive else np.where(m, f, -1) for f, m in zip(found, masks)]
         if densities is None:
-            kept = top(np.concatenate([f.ravel() for f in found]), round(DENSITY ** (i / rounds) * sum(SIZES)))
-            parts = np.split(kept, np.cumsum(SIZES)[:-1])
+            kept = top(
+                np.concatenate([f.ravel() for f in found]),
+                round((parts[i - 1] if parts else DENSITY ** (i / rounds)) * sum(SIZES)),
+            )
+            split = np.split(kept, np.cumsum(SIZES)[:-1])
         else:
-            parts = [top(f.ravel(), round(d ** (i / rounds) * f.size)) for f, d in zip(found, densities)]
-        masks = [part.reshape(k.shape) for part, k in zip(parts, KERNELS)]
+            split = [top(f.ravel(), round(d ** (i / rounds) * f.size)) for f, d in zip(found, densities)]
+        masks = [part.reshape(k.shape) for part, k in zip(split, KERNELS)]
         seen.append(masks)
     return seen
 
@@ -132,6 +135,55 @@ def test_units_in_rounds_are_exact():
 def program(score, **options):
     transform = jt.start(score, DENSITY, scope=scopes.tree(), **options)
     return str(jax.make_jaxpr(lambda p: transform.init(p, None, key=None)[0])(PARAMS)).splitlines()
+
+
+def test_linear_rounds_of_force():
+    """1 − (i + 1)(1 − ρ) / T: .82, .64, .46, .28, .1 of all weights, and another mask than exponential rounds make."""
+    exponential = first_mask(SNIP, scope=scopes.tree(), rounds=5, revive=True)
+    linear = first_mask(SNIP, scope=scopes.tree(), rounds=5, revive=True, spacing="linear")
+    parts = [1 - (i + 1) * (1 - DENSITY) / 5 for i in range(5)]
+    seen = rounds64(snip64, 5, revive=True, parts=parts)
+    for a, b in zip(linear, seen[-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(linear, exponential, strict=True))
+    with pytest.raises(InputError, match="spacing="):
+        jt.start(scores.magnitude, 0.5, rounds=2, spacing="cubic")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_each_round_reads_a_fresh_batch(compiled):
+    """FORCE's loader is shuffled: round i reads its own batch, and starts again after the last."""
+    rng = np.random.default_rng(2)
+    batches = [(rng.normal(size=(16, 6)), rng.normal(size=(16, 4))) for _ in range(3)]
+    rounds = iter(range(5))
+
+    def gradient(kernels):
+        global INPUTS, TARGETS
+        kept = INPUTS, TARGETS
+        INPUTS, TARGETS = batches[next(rounds) % 3]
+        found = snip64(kernels)
+        INPUTS, TARGETS = kept
+        return found
+
+    seen = rounds64(gradient, 5, revive=True)
+    single = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), batch) for batch in batches]
+    fresh = scores.snip(loss, single, each_round=1)
+    transform = jt.start(fresh, DENSITY, scope=scopes.tree(), rounds=5, revive=True)
+    make = lambda params: transform.init(params, None, key=None)[0]
+    found = (jax.jit(make) if compiled else make)(PARAMS)
+    for a, b in zip(found, seen[-1], strict=True):
+        np.testing.assert_array_equal(a["kernel"], b)
+    same = jt.start(scores.snip(loss, single), DENSITY, scope=scopes.tree(), rounds=5, revive=True)
+    assert any((a["kernel"] != b["kernel"]).any() for a, b in zip(found, same.init(PARAMS, None, key=None)[0]))
+    # Two of three in each round: 0, 1, then 2, 0, then 1, 2. Outside of rounds it is the first.
+    two = scores.snip(loss, single, each_round=2)
+    for round_, chosen in ((None, [0, 1]), (1, [2, 0]), (2, [1, 2])):
+        signals = {} if round_ is None else {"round": round_}
+        expected = scores.snip(loss, [single[i] for i in chosen])(PARAMS)
+        jax.tree.map(np.testing.assert_array_equal, two(PARAMS, **signals), expected)
+    for bad in (0, 4):
+        with pytest.raises(InputError, match="each_round"):
+            scores.grasp(loss, single, each_round=bad)
 
 
 def test_the_program_does_not_grow_with_rounds():

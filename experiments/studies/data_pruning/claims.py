@@ -17,7 +17,7 @@ _DISTILLED = "Ben-Baruch et al. 2024, distilling the knowledge in data pruning"
 _PAPERS = {  # of scores; of all others the Data Diet
     "forgetting": "Toneva et al. 2019, forgetting events",
     "first_learned": "Toneva et al. 2019, forgetting events",
-    "mean_margin": "Pleiss et al. 2020, area under the margin",
+    "mean_logit_margin": "Pleiss et al. 2020, area under the margin",
     "prototypes": _SCALING,
     "memorisation": "Feldman & Zhang 2020, memorisation and influence",
 }

@@ -14,8 +14,10 @@ from jaxticket import data
 from jaxticket.training.nonfinite import OnNan
 
 RANDOM, ALL = "random", "all"  # subsets that no score chooses
-POINT_IN_TIME = ("el2n", "grand", "margin", "entropy", "loss")
-STREAMED = ("forgetting", "first_learned", "mean_el2n", "mean_margin", "mean_entropy", "mean_loss")
+POINT_IN_TIME = ("el2n", "grand", "margin", "logit_margin", "entropy", "loss")
+STREAMED = (
+    *("forgetting", "first_learned", "mean_el2n", "mean_margin", "mean_logit_margin", "mean_entropy", "mean_loss"),
+)
 SCORES = (*POINT_IN_TIME, *STREAMED, "prototypes", "memorisation")
 
 
@@ -29,8 +31,9 @@ class Config(Training):
     on_nan: OnNan = "record"
     """At a loss that is not finite: record the result, which suits a comparison, or stop."""
     scores: tuple[Literal[*SCORES, RANDOM], ...] = ("el2n", "forgetting", RANDOM)
-    """Scores of how hard an example is. The first five are read once, after --score-epochs.
+    """Scores of how hard an example is. The first six are read once, after --score-epochs.
     first_learned, forgetting and the means watch a whole training; prototypes need no labels.
+    mean_logit_margin is minus the area under the margin (AUM).
     memorisation needs many networks, trained with and without an example; random is the control."""
     orders: tuple[Literal["hard", "easy", "middle"], ...] = ()
     """The examples of a score to keep; middle is the hardest without the very hardest (--skip).

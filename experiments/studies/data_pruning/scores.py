@@ -26,6 +26,7 @@ from jaxticket.typing import Params, PyTree
 _MEASURES = {
     "el2n": data_pruning.el2n,
     "margin": data_pruning.margin,
+    "logit_margin": data_pruning.logit_margin,
     "entropy": data_pruning.entropy,
     "loss": data_pruning.cross_entropy,
 }
@@ -178,11 +179,10 @@ def averaged(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _streamed(watched: Statistics) -> dict[str, np.ndarray]:
     """Return scores; an example that was never learned counts as forgotten, and as learned at the end."""
-    seen = np.asarray(watched.seen)
     never = np.asarray(watched.correct) == 0
     scores = {
         # Not the 200,000 of `forgetting`, which would be all that is left of a mean over replicates.
-        "forgetting": np.where(never, seen, np.asarray(watched.forgotten)),
+        "forgetting": np.asarray(data_pruning.forgetting_over_runs(jax.tree.map(lambda x: x[None], watched))),
         "first_learned": np.where(never, int(watched.step), np.asarray(watched.first_learned)),
         **{f"mean_{name}": np.asarray(data_pruning.means(watched, name)) for name in _MEASURES},
     }

@@ -73,6 +73,7 @@ class Config(Rewinding):
             epochs=self.epochs,
             tolerance=0.0 if arm == "imp" else self.tolerance,
             rewind_step=self.rewound_to(steps),
+            warmup=self.warmup * self.epochs // steps,
         )
 
 

@@ -12,7 +12,7 @@ import optax
 
 from experiments.runs.config import Training, require
 from experiments.training import problems
-from experiments.training.levels import Start, TrainAllFn, train_all
+from experiments.training.levels import EvaluateFn, Start, TrainAllFn, train_all
 from experiments.training.trainer import Trainer
 from jaxticket import filters, tickets, training
 from jaxticket.loops import soups
@@ -64,6 +64,7 @@ class Lab(NamedTuple):
     placement: training.Placement
     varied: soups.Varied  # the members; then one retrained as long as a member, as long as all of them, and the dense
     steps: dict[str, int]  # of these trainings
+    evaluate: EvaluateFn  # of one network, with batch statistics that are computed again
     ensemble: Any  # (stacked parameters, stacked model state) -> accuracies
 
 
@@ -85,7 +86,18 @@ def lab(config: Config) -> Lab:
         return jnp.log(soups.ensemble(logits)), state
 
     ensemble = problems.evaluation(basis.model._replace(apply=together), basis.dataset)
-    return Lab(basis, problems.place(config, basis.model, config.seeds), varied, steps, ensemble)
+    place = problems.place(config, basis.model, config.seeds)
+    return Lab(basis, place, varied, steps, recalibrated(config, basis), ensemble)
+
+
+def recalibrated(config: Config, basis: problems.Basis) -> EvaluateFn:
+    """Return the evaluation of a network with batch statistics that are computed again.
+
+    The authors evaluate members, before they are ranked, and single networks so; the ensemble of predictions has its
+    members' own statistics.
+    """
+    state_of = problems.recalibration(config, basis)
+    return lambda params, state: basis.evaluate(params, state_of(params, state))
 
 
 def train_dense(
@@ -114,6 +126,6 @@ def train_dense(
 
 def train_varied(shared: Lab, trainer: Trainer, name: str, number: int) -> TrainAllFn:
     """Return the function that trains with the setting number `number` of the recipe."""
-    train = train_all(trainer, steps=shared.steps[name], evaluate=shared.basis.evaluate)
+    train = train_all(trainer, steps=shared.steps[name], evaluate=shared.evaluate)
     fresh = shared.varied.fresh
     return lambda starts: train([start._replace(opt_state=fresh(start.params, number)) for start in starts])

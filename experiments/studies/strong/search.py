@@ -120,8 +120,8 @@ def trainer(config: Config, width: int) -> Cells:
 def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:
     """Return the changes of untrained weights between epochs.
 
-    The papers train 100 epochs. Recycling of a fifth comes every 10 epochs, here after every tenth of the training and
-    not in its last third; IteRand every 300 steps, some 130 times, here after every epoch.
+    Recycling of a fifth comes every 10 of some 250 epochs in the authors' configurations, here after every tenth of the
+    training but its end; IteRand every 300 steps of 100 epochs, some 130 times, here after every epoch.
     """
     epoch = basis.recipe.steps_per_epoch
     tenth = epoch * max(1, round(config.epochs / 10))
@@ -135,7 +135,7 @@ def renewals(config: Config, basis: problems.Basis) -> Mapping[str, Renew]:
 
     return {
         "edge_popup+recycling": functools.partial(
-            _renew, recycling, schedules.every(tenth, start=tenth, stop=max(tenth, basis.steps * 2 // 3))
+            _renew, recycling, schedules.every(tenth, start=tenth, stop=max(tenth, basis.steps - 1))
         ),
         "edge_popup+iterand": functools.partial(_renew, iterand, schedules.every(epoch)),
     }

@@ -78,25 +78,24 @@ def greedy(evaluate: Callable[[Params, PyTree], Any], *, state: StateFn | None =
     """Average the best member with each next one that does not make the average worse (Wortsman et al., 2022).
 
     Members come from the best to the worst, equals in their order. A member joins if the average with it evaluates at
-    least as well as the one without.
+    least as well as the one without. Every member is ranked with the state that `state` makes for it, as the authors of
+    sparse model soups recalibrate each candidate: its own batch statistics are not used.
 
     Args:
       evaluate: evaluate(params, state) -> accuracy on validation examples; compile it with jax.jit.
-      state: as for `uniform`; used on every average that is tried.
+      state: as for `uniform`; used on every member and every average that is tried.
 
     Returns:
       The merge function.
     """
 
     def merge(trained: Trained, mask: Mask) -> Soup:
-        member_of = lambda tree, index: jax.tree.map(lambda x: x[index], tree)
         count = count_members(trained.params)
-        alone = [float(evaluate(*member_of((trained.params, trained.state), index))) for index in range(count)]
-        best, *others = sorted(range(count), key=lambda index: -alone[index])
-        chosen = np.zeros(count, np.float32)
-        chosen[best] = 1
-        kept = _soup(trained, mask, chosen, state)
-        accuracy = float(evaluate(kept.params, kept.state))
+        alone = [_soup(trained, mask, np.eye(count, dtype=np.float32)[index], state) for index in range(count)]
+        accuracies = [float(evaluate(member.params, member.state)) for member in alone]
+        best, *others = sorted(range(count), key=lambda index: -accuracies[index])
+        kept, accuracy = alone[best], accuracies[best]
+        chosen = np.eye(count, dtype=np.float32)[best]
         for index in others:
             tried = chosen.copy()
             tried[index] = 1

@@ -46,9 +46,11 @@ def sparsegpt(
       apply: (params, x) -> outputs.
       batches: inputs x, read once for each leaf.
       density: the fraction kept, exactly round-half-even(density · n) of the n weights of each block of inputs.
-      group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`.
+      group: m of N:M sparsity: of each m inputs every output keeps density · m, as with `scopes.groups`. Groups lie
+        along the last axis of inputs: for a convolution's kernel they start again at each tap.
       block: the inputs whose weights are chosen together, without groups.
-      damping: added to the diagonal of XᵀX, as a fraction of its mean. Weights of inputs that are always 0 are pruned
+      damping: added to the diagonal of XᵀX, as a fraction of its mean over inputs that are not always 0 (the authors'
+        code counts 1 for each of those, whatever the inputs' scale). Weights of inputs that are always 0 are pruned
         first.
       where: the leaves that are pruned.
 
@@ -123,7 +125,9 @@ def _prune_leaf(
     order = [*layers, *inputs, *(a for a in range(weight.ndim) if a not in (*layers, *inputs))]
     width = math.prod(weight.shape[a] for a in inputs)
     stack = math.prod(weight.shape[a] for a in layers)
-    size = max(1, min(size, width))
+    # Groups stay within a tap: those of different taps do not lie side by side.
+    run = weight.shape[inputs[-1]] if grouped and inputs else width
+    size = max(1, min(size, run))
     matrices = jnp.transpose(weight, order).reshape(stack, width, -1)
     both = jnp.transpose(squares, (*order, *(weight.ndim + a for a in order))).reshape(stack, width, width)
 
@@ -133,7 +137,7 @@ def _prune_leaf(
         return jnp.float32(kept / n if n else 0)  # its product with n rounds to the count, which is traced like it
 
     pruned, mask = _prune(
-        wide(matrices), both, fraction(size), fraction(width % size), damping, size=size, grouped=grouped
+        wide(matrices), both, fraction(size), fraction(run % size), damping, size=size, run=run, grouped=grouped
     )
     shape, back = [weight.shape[a] for a in order], [order.index(a) for a in range(weight.ndim)]
     return (
@@ -142,7 +146,7 @@ def _prune_leaf(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("size", "grouped"))
+@functools.partial(jax.jit, static_argnames=("size", "run", "grouped"))
 def _prune(
     matrices: jax.Array,
     squares: jax.Array,
@@ -151,20 +155,29 @@ def _prune(
     damping: float,
     *,
     size: int,
+    run: int,
     grouped: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """Matrices (stack, inputs, outputs) in blocks of `size` inputs; `rest` is the density of a last, smaller one."""
+    """Prune matrices (stack, inputs, outputs) in blocks of `size` inputs.
+
+    Each `run` of inputs is split into blocks; `rest` is the density of a last, smaller one.
+    """
     scope = scopes.groups(size, axis=0) if grouped else scopes.leaf()
 
     def prune_matrix(matrix: jax.Array, squares: jax.Array) -> tuple[jax.Array, jax.Array]:
         matrix, factor = _factor(matrix, squares, damping)
-        blocks, last = divmod(matrix.shape[0], size)
+        blocks, last = divmod(run, size)
 
-        def block(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            return _prune_block(carry, factor, density, start=i * size, size=size, scope=scope)
+        def prune_run(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            def block(j: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+                return _prune_block(carry, factor, density, start=i * run + j * size, size=size, scope=scope)
 
-        carry = jax.lax.fori_loop(0, blocks, block, (matrix, jnp.ones(matrix.shape, bool)))
-        return _prune_block(carry, factor, rest, start=blocks * size, size=last, scope=scope) if last else carry
+            carry = jax.lax.fori_loop(0, blocks, block, carry)
+            start = i * run + blocks * size
+            return _prune_block(carry, factor, rest, start=start, size=last, scope=scope) if last else carry
+
+        runs = matrix.shape[0] // run if run else 0
+        return jax.lax.fori_loop(0, runs, prune_run, (matrix, jnp.ones(matrix.shape, bool)))
 
     return jax.vmap(prune_matrix)(matrices, squares)
 

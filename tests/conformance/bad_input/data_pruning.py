@@ -17,6 +17,7 @@ SEEN: Statistics = data_pruning.update(
 DATA_PRUNING: dict[str, Call] = {
     "data_pruning.el2n": call(data_pruning.el2n, logits=LOGITS, labels=LABELS),
     "data_pruning.margin": call(data_pruning.margin, logits=LOGITS, labels=LABELS),
+    "data_pruning.logit_margin": call(data_pruning.logit_margin, logits=LOGITS, labels=LABELS),
     "data_pruning.entropy": call(data_pruning.entropy, logits=LOGITS, labels=LABELS),
     "data_pruning.cross_entropy": call(data_pruning.cross_entropy, logits=LOGITS, labels=LABELS),
     "data_pruning.grand_last_layer": call(
@@ -48,6 +49,7 @@ DATA_PRUNING: dict[str, Call] = {
 }
 EXEMPT_DATA_PRUNING = {
     "data_pruning.forgetting": "takes what init and update give",
+    "data_pruning.forgetting_over_runs": "takes what init and update give, stacked: tests/data_pruning",
     "data_pruning.means": "takes what init and update give: tests/data_pruning",
     "data_pruning.statistics_of": "takes what a training gives: tests/data_pruning",
     "training.mean": "takes two arrays, inside a loss",

@@ -58,6 +58,18 @@ PLANS: dict[str, Call] = {
         mask=M,
         grads=G,
     ),
+    "transforms.remake": call(
+        lambda density, params, mask: evolve(transforms.remake(scores.magnitude, density), params, mask),
+        density=D,
+        params=P,
+        mask=OPTIONAL,
+    ),
+    "transforms.soft_prune": call(
+        lambda density, params, grads: optimize(transforms.soft_prune(density, when=schedules.every(1)), params, grads),
+        density=D,
+        params=P,
+        grads=G,
+    ),
     "transforms.alternate": call(
         lambda density, params, mask: evolve(
             transforms.alternate(scores.magnitude, density, compress=schedules.at([0]), decompress=schedules.at([5])),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import loops, reparam, training
-from tests.conformance.bad_input.roles import Array, Count, Fraction, MaskTree, Numbers, Positive, Tree
+from tests.conformance.bad_input.roles import Array, Count, Fraction, MaskTree, Number, Numbers, Positive, Tree
 from tests.conformance.bad_input.values import (
     ALONE,
     HALF,
@@ -204,6 +204,13 @@ TRAINING: dict[str, Call] = {
             latent_of(reparam.continuous_sparsification(stop=10)), count=3, stop=stop
         ),
         stop=N,
+    ),
+    "reparam.next_round": call(
+        lambda initial, temperature: reparam.next_round(
+            latent_of(reparam.continuous_sparsification(stop=10)), initial=initial, temperature=temperature
+        ),
+        initial=Number(0.1),
+        temperature=Positive(200.0),
     ),
     "reparam.recycle": on_host(
         lambda fraction, mask: reparam.recycle(latent_of(PDP), fraction, mask=mask),

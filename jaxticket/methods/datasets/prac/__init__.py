@@ -9,6 +9,7 @@ from jaxticket.methods.datasets.prac._stopping import (
     init_settling,
     iterations_saved,
     mask_distance,
+    readme_plan,
     settle,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "most_forgotten",
     "prac",
     "prac_set",
+    "readme_plan",
     "settle",
 ]

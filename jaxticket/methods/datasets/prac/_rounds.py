@@ -193,6 +193,7 @@ def _train(
     steps = _stopping.epoch_steps(search.recipe, size)
     whole = search.plan.epochs * _stopping.epoch_steps(search.recipe, examples)
     allowed = _stopping.allowed_epochs(search.plan.epochs, size, examples)
+    warmup = search.plan.warmup * size // examples
     fit = functools.partial(search.fit, subset=carried.subset, stretch=whole / (allowed * steps))
     at, distances, best, loss = 0, list[float](), -math.inf, math.nan
     origin = fingerprint(params, carried, mask, key, allowed, whole) if search.checkpoint else ""
@@ -201,7 +202,7 @@ def _train(
         reached, values = saved
         params, carried, opt_state, at = reached.params, reached.state, reached.opt_state, reached.step
         distances, best, loss = values["distances"], values["best"], values["loss"]
-    while at < allowed and (at < least or not _has_settled(distances, search.plan.tolerance)):
+    while at < allowed and (at < least or not _has_settled(distances, search.plan.tolerance, warmup)):
         fitted = fit(params, carried.tracked, mask, key, step=at * steps, steps=steps, opt_state=opt_state)
         params, tracked, opt_state, loss = fitted
         candidate, accuracy = prune(params, mask), search.evaluate(params, tracked.model)
@@ -219,8 +220,8 @@ def _train(
     return Trained(params, carried, metrics)
 
 
-def _has_settled(distances: list[float], tolerance: float) -> bool:
+def _has_settled(distances: list[float], tolerance: float, warmup: int) -> bool:
     state, settled = _stopping.init_settling(), jnp.zeros((), bool)
-    for distance in distances:
-        state, settled = _stopping.settle(state, distance, tolerance=tolerance)
+    for epoch, distance in enumerate(distances, 1):
+        state, settled = _stopping.settle(state, distance, tolerance=tolerance, keep=epoch > warmup)
     return bool(settled)

@@ -16,7 +16,9 @@ _QUEUE = 5  # distances that must be small
 
 
 class Plan(NamedTuple):
-    """The length and the end of rounds; the defaults are those of the paper for CIFAR-10.
+    """The length and the end of rounds; the defaults are those of the authors' command line for CIFAR-10.
+
+    The commands of their README rewind to the end of the third epoch: see `readme_plan`.
 
     Attributes:
       rounds: the number of prunings.
@@ -25,6 +27,8 @@ class Plan(NamedTuple):
       tolerance: a round ends once its mask settled within this distance; 0 lets each run to its end.
       rewind_step: all later rounds, and the ticket, start from the weights that round 0 has after so many steps, and
         round 0 ends no earlier. With 0 they start from the first weights.
+      warmup: the epochs of a training on all examples before the distances of its masks count; a round on a part p of
+        them has ⌊p · warmup⌋. It is that of the recipe's learning rate, which has its own schedule.
     """
 
     rounds: int = 16
@@ -32,6 +36,19 @@ class Plan(NamedTuple):
     epochs: int = 182
     tolerance: float = 0.08
     rewind_step: int = 0
+    warmup: int = 0
+
+
+def readme_plan(recipe: Recipe) -> Plan:
+    """Return the plan of the README of Zhang et al. (2021): weights are rewound to the end of the third epoch.
+
+    Args:
+      recipe: the recipe of the search, whose examples and batches make the epochs.
+
+    Returns:
+      A Plan.
+    """
+    return Plan(rewind_step=3 * epoch_steps(recipe, recipe.examples))
 
 
 def check_plan(plan: Plan, recipe: Recipe) -> Plan:
@@ -39,7 +56,7 @@ def check_plan(plan: Plan, recipe: Recipe) -> Plan:
     if not isinstance(plan, Plan):
         raise InputError(f"plan is a {type(plan).__name__}, not a Plan; pass prac.Plan(rounds=16, epochs=182)")
     check_count(1, rounds=plan.rounds, epochs=plan.epochs)
-    check_count(0, rewind_step=plan.rewind_step)
+    check_count(0, rewind_step=plan.rewind_step, warmup=plan.warmup)
     check_number(rate=plan.rate, tolerance=plan.tolerance)
     if not 0 < known(plan.rate) < 1:
         raise InputError(f"rate={plan.rate} must lie between 0 and 1; 0.2 prunes a fifth of the survivors in a round")
@@ -48,7 +65,7 @@ def check_plan(plan: Plan, recipe: Recipe) -> Plan:
     steps = int(plan.epochs) * epoch_steps(recipe, recipe.examples)
     if plan.rewind_step >= steps:
         raise InputError(f"rewind_step={plan.rewind_step} must be below the {steps} steps of round 0")
-    return plan._replace(**{name: int(getattr(plan, name)) for name in ("rounds", "epochs", "rewind_step")})
+    return plan._replace(**{name: int(getattr(plan, name)) for name in ("rounds", "epochs", "rewind_step", "warmup")})
 
 
 def epoch_steps(recipe: Recipe, size: int) -> int:
@@ -68,7 +85,9 @@ def init_settling() -> Settling:
     return Settling(jnp.ones(_QUEUE), jnp.zeros((), bool))
 
 
-def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[Settling, jax.Array]:
+def settle(
+    state: Settling, distance: Any, *, tolerance: float = 0.08, keep: bool | jax.Array = True
+) -> tuple[Settling, jax.Array]:
     """Add a distance, and return whether the mask has settled: the last five lie below the tolerance.
 
     It is pure, for jit and vmap. Distances count from the first one above the tolerance on, that one included.
@@ -77,6 +96,7 @@ def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[
       state: the distances so far.
       distance: the distance of the newest mask from the one before.
       tolerance: the bound of distances between settled masks.
+      keep: False for the distance of an epoch of the warm-up, which is not one of the last five.
 
     Returns:
       The new state, and a bool scalar.
@@ -91,7 +111,7 @@ def settle(state: Settling, distance: Any, *, tolerance: float = 0.08) -> tuple[
     """
     distance = jnp.asarray(distance, jnp.float32)
     recording = state.recording | (distance > tolerance)
-    queue = jnp.where(recording, jnp.append(state.queue[1:], distance), state.queue)
+    queue = jnp.where(recording & keep, jnp.append(state.queue[1:], distance), state.queue)
     return Settling(queue, recording), queue.max() < tolerance
 
 

@@ -1,0 +1,74 @@
+"""The values that a walk for products carries along a jaxpr."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
+
+from jaxticket._jaxpr._layout import Layout
+from jaxticket._jaxpr._products import Weight
+from jaxticket._jaxpr._walk import move, shape_of
+
+# Operations on a weight and on arrays that do not depend on data (masks, scales, …) that leave entries in place.
+_ELEMENTWISE = ("add", "add_any", "sub", "mul", "div", "select_n")
+# Operations that add a bias and a norm in evaluation mode to a layer's output.
+_AFFINE = ("add", "add_any", "sub", "mul", "div")
+
+
+class Value(NamedTuple):
+    """An array on its way: whether it depends on data, and the weight or the output of a product that it is."""
+
+    array: Any
+    data: bool = False
+    weight: Any = None  # a Weight, or None
+    output: Any = None  # (index of the product, layout of the output), or None
+
+
+def output_after(eqn: JaxprEqn, values: list[Value]) -> tuple[int, Layout] | None:
+    """Return the product of whose output an equation moves entries, or to which it adds a bias or norm; its layout."""
+    at = next((i for i, v in enumerate(values) if v.output is not None), None)
+    if at is None or len(eqn.outvars) != 1:
+        return None
+    index, layout = values[at].output
+    affine = (
+        eqn.primitive.name in _AFFINE
+        and not any(v.data or _belongs_to_activation(v) for i, v in enumerate(values) if i != at)
+        and jnp.shape(values[at].array) == shape_of(eqn.outvars[0])
+        and (at == 0 or eqn.primitive.name not in ("sub", "div"))
+    )
+    after = layout if affine else move(eqn, layout)
+    return None if after is None else (index, after)
+
+
+def _belongs_to_activation(v: Value) -> bool:
+    """Whether an array is a constant without axes; biases and norms are leaves or have axes, if of size 1."""
+    return v.weight is None and jnp.ndim(v.array) == 0
+
+
+def weight_after(eqn: JaxprEqn, values: list[Value]) -> Weight | None:
+    """Return the weight that the output of an equation still is, entry by entry."""
+    shape = shape_of(eqn.outvars[0])
+    for v in values:
+        if v.weight is None or (len(values) > 1 and (eqn.primitive.name not in _ELEMENTWISE or v.array.shape != shape)):
+            continue
+        layout = v.weight.layout if len(values) > 1 else move(eqn, v.weight.layout)
+        return None if layout is None else v.weight._replace(layout=layout)
+    return None
+
+
+def scanned_axis(stacked: Value) -> int | None:
+    """Return the leaf's axis over which a scan runs, if it is one whole axis of a leaf."""
+    if stacked.weight is None or len(stacked.weight.layout[0]) != 1:
+        return None
+    (part,) = stacked.weight.layout[0]
+    others = [p.axis for axis in stacked.weight.layout[1:] for p in axis]
+    return None if part.stride != 1 or part.axis in others else int(part.axis)
+
+
+def layer_slice(stacked: Value, x: jax.Array, axis: int | None, slot: jax.Array | None) -> Value:
+    """Return the part of a stacked leaf that the body of a scan sees."""
+    if axis is None:
+        return Value(x, stacked.data)
+    slot = None if slot is None else jnp.expand_dims(slot, axis)
+    return Value(x, stacked.data, stacked.weight._replace(layout=stacked.weight.layout[1:], slot=slot))
