@@ -1,6 +1,7 @@
 """Hold the library against transcriptions of the published procedures: masks, weights, momentum, counts by step."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -104,9 +105,20 @@ def test_the_stored_trace_is_that_of_the_transcription(path):
 
 
 def test_every_transcription_has_a_trace_and_says_what_it_was_read_from():
-    assert [p.stem for p in FILES] == write.methods()
+    assert [p.stem for p in FILES] == write.transcriptions()
     for path in FILES:
         trace = read(path)
         assert trace["paper"]
         assert (trace["repository"] is None) <= (trace["commit"] is None)
         assert all(sentence.endswith(".") for sentence in trace["deviations"])
+
+
+def test_the_table_of_methods_says_what_each_row_is_held_against():
+    page = (write.HERE.parents[1] / "docs" / "methods.md").read_text()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in re.findall(r"^\|.*\|$", page, re.M)]
+    assert rows[0][-1] == "held against"
+    cells = [row[-1] for row in rows[2:]]
+    named = {cell for cell in cells if cell not in ("paper", "spec only")}
+    traces = [read(path) for path in FILES]
+    assert named == {f"`{trace['repository']}@{trace['commit']}`" for trace in traces if trace["commit"]}
+    assert all("`tests/reference`" in row[2] for row in rows[2:] if row[-1] in named)

@@ -10,15 +10,15 @@ HERE = pathlib.Path(__file__).parent
 TRACES = HERE / "traces"
 
 
-def methods() -> list[str]:
-    """Return the names of the methods that have a transcription."""
+def transcriptions() -> list[str]:
+    """Return the names of the transcriptions: of a method, or of a form of it."""
     return sorted(p.stem for p in (HERE / "published").glob("[a-z]*.py"))
 
 
-def make(method: str) -> dict:
-    """Return the trace of a method as its JSON file holds it."""
-    module = importlib.import_module(f"tests.reference.published.{method}")
-    return {"method": method, **module.ABOUT, "steps": plain(module.run(**module.ABOUT["settings"]))}
+def make(name: str) -> dict:
+    """Return the trace of a transcription as its JSON file holds it."""
+    module = importlib.import_module(f"tests.reference.published.{name}")
+    return {"method": name, **module.ABOUT, "steps": plain(module.run(**module.ABOUT["settings"]))}
 
 
 def plain(value):
@@ -39,5 +39,5 @@ def to_text(trace: dict) -> str:
 
 
 if __name__ == "__main__":
-    for method in methods():
-        (TRACES / f"{method}.json").write_text(to_text(make(method)))
+    for name in transcriptions():
+        (TRACES / f"{name}.json").write_text(to_text(make(name)))
