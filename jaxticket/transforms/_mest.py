@@ -43,7 +43,8 @@ def mest(
 
     No leaf drops more weights than are dead in it. Needs `sparsify(..., key=)`.
 
-    In the authors' code, counts may differ by one, and newborn weights keep the momentum of an earlier life:
+    Newborn weights rest in the step that grows them; in the authors' code a refresh comes before the first batch of an
+    epoch, which moves them. There, counts may differ by one, and newborn weights keep the momentum of an earlier life:
     `plan._replace(newborn="keep")`.
 
     Args:

@@ -1,0 +1,124 @@
+"""Hold the library against transcriptions of the published procedures: masks, weights, momentum, counts by step."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxticket as jt
+from jaxticket import reparam, scores, transforms
+from tests.reference import write
+from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
+
+FILES = sorted(write.TRACES.glob("*.json"))
+STARTS_AT_RANDOM = {"sparse_evolutionary", "rigl", "itop", "snfs", "granet", "granet_uniform"}
+INNER = optax.sgd(lambda count: RATE, momentum=MOMENTUM)  # its state counts, by which the given numbers are found
+
+
+def to_jax(tree: dict) -> dict:
+    return {name: jnp.asarray(leaf, bool if leaf.dtype == bool else jnp.float32) for name, leaf in tree.items()}
+
+
+def read(path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def given_numbers(monkeypatch):
+    """A score that takes the numbers of the problem in the place of random ones."""
+    numbers = Problem(0.5).numbers
+    table = {name: jnp.asarray(np.stack([n[name] for n in numbers]), jnp.float32) for name in numbers[0]}
+
+    def given(params, *, aux, **signals):
+        return {name: table[name][aux[1].count] for name in params}
+
+    monkeypatch.setattr(scores, "random", given)
+    return given
+
+
+def train(method: str, settings: dict, given) -> list[dict]:
+    """The steps of the library's own training."""
+    problem = Problem(settings.get("initial", settings["density"]))
+    extra = {"grow": given} if method == "itop" else {}
+    plan = getattr(transforms, method)(**settings, **extra)
+    mask = to_jax(problem.mask) if method in STARTS_AT_RANDOM else None
+    tx = jt.sparsify(INNER, plan, mask=mask, key=jax.random.key(0))
+    params, state = jt.init(tx, to_jax(problem.weights))
+    update, steps = jax.jit(tx.update), []
+    for gradients in problem.gradients:
+        updates, state = update(to_jax(gradients), state, params)
+        params = optax.apply_updates(params, updates)
+        mask, inner = jt.mask_of(state), state.inner if plan.after is None else state.inner[0]
+        assert int(inner[1].count) == len(steps) + 1
+        momentum = {name: m * mask[name] for name, m in inner[0].trace.items()}
+        living = {name: int(m.sum()) for name, m in mask.items()}
+        steps.append({"mask": mask, "weights": params, "momentum": momentum, "living": living})
+    return steps
+
+
+def train_top_kast(settings: dict) -> list[dict]:
+    kast = reparam.top_kast(**settings)
+    tx, problem = kast.wrap(INNER), Problem(settings["density"])
+    latent = kast.init(to_jax(problem.weights))
+    state, steps = tx.init(latent), []
+
+    @jax.jit
+    def update(latent, state, gradients):
+        _, pull = jax.vjp(lambda p: kast.realise(p, count=0), latent)
+        updates, state = tx.update(pull(gradients)[0], state, latent)
+        return optax.apply_updates(latent, updates), state
+
+    for gradients in problem.gradients:
+        mask = kast.mask(latent, count=0)
+        latent, state = update(latent, state, to_jax(gradients))
+        living = {name: int(m.sum()) for name, m in mask.items()}
+        steps.append({"mask": mask, "weights": latent, "momentum": state[0].trace, "living": living})
+    return steps
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_library_follows_the_published_procedure(path, given_numbers):
+    trace = read(path)
+    method, settings = trace["method"], trace["settings"]
+    steps = train_top_kast(settings) if method == "top_kast" else train(method, settings, given_numbers)
+    assert len(steps) == len(trace["steps"]) == STEPS
+    for t, (ours, published) in enumerate(zip(steps, trace["steps"], strict=True)):
+        assert ours["living"] == published["living"], f"counts of step {t}"
+        for name in published["mask"]:
+            np.testing.assert_array_equal(ours["mask"][name], published["mask"][name], f"mask of step {t}, {name}")
+            for what in ("weights", "momentum"):
+                np.testing.assert_allclose(
+                    ours[what][name], published[what][name], rtol=1e-5, atol=2e-6, err_msg=f"{what} of step {t}, {name}"
+                )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_stored_trace_is_that_of_the_transcription(path):
+    stored, made = read(path), write.make(path.stem)
+    assert {k: v for k, v in stored.items() if k != "steps"} == {k: v for k, v in made.items() if k != "steps"}
+    for old, new in zip(stored["steps"], made["steps"], strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-9), old, new)
+
+
+def test_every_transcription_has_a_trace_and_says_what_it_was_read_from():
+    assert [p.stem for p in FILES] == write.transcriptions()
+    for path in FILES:
+        trace = read(path)
+        assert trace["paper"]
+        assert (trace["repository"] is None) <= (trace["commit"] is None)
+        assert all(sentence.endswith(".") for sentence in trace["deviations"])
+
+
+def test_the_table_of_methods_says_what_each_row_is_held_against():
+    page = (write.HERE.parents[1] / "docs" / "methods.md").read_text()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in re.findall(r"^\|.*\|$", page, re.M)]
+    assert rows[0][-1] == "held against"
+    cells = [row[-1] for row in rows[2:]]
+    named = {cell for cell in cells if cell not in ("paper", "spec only")}
+    traces = [read(path) for path in FILES]
+    assert named == {f"`{trace['repository']}@{trace['commit']}`" for trace in traces if trace["commit"]}
+    assert all("`tests/reference`" in row[2] for row in rows[2:] if row[-1] in named)
