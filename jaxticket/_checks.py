@@ -165,12 +165,7 @@ def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
       >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
     """
     check_broadcast(name, mask, params)
-
-    def check_dtype(path: str, m: Any) -> None:
-        if m is not None and m.dtype != jnp.bool_:
-            raise InputError(f"{name} at {path!r} has dtype {m.dtype}, not bool; gate() takes soft masks.")
-
-    _tree.tree_map(check_dtype, _tree.names(mask), mask)
+    check_mask(name, mask)
 
 
 def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
