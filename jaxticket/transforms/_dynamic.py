@@ -98,6 +98,7 @@ def rigl(
     A refresh step is an ordinary step for the weights that stay, so that 1,000 calls are 1,000 updates and the learning
     rate's schedule ends. In the authors' code the weights rest at a refresh, and the count of steps with them. Their
     number of dropped weights is truncated, and here it is rounded: the two differ by one at most.
+    Their cosine reads the count of all steps, and here it begins at `start`.
 
     Args:
       density: the fraction kept.

@@ -53,7 +53,8 @@ def restart_moments(inner: optax.GradientTransformation, state: PyTree, params: 
     """Return the state of `inner` with all moments, and the counts of their steps, as `inner.init` makes them.
 
     A count belongs to moments if it is the only scalar integer of a node of the state that also holds, next to it, a
-    tree shaped like the parameters: Adam's count for its bias correction, not that of a schedule.
+    tree shaped like the parameters: Adam's count for its bias correction, not that of a schedule. An optimizer that
+    reads its schedule from the count of its moments restarts both.
 
     Args:
       inner: the optimizer.
