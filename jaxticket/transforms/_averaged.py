@@ -54,4 +54,4 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
         state, average = states
         return state, jax.tree.map(lambda a, g: decay * a + (1 - decay) * g.astype(a.dtype), average, grads)
 
-    return from_exchange(init, exchange, observe, exchanges=transform.exchange is not None)
+    return from_exchange(init, exchange, observe, narrows=transform.narrows)

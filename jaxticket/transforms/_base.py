@@ -22,12 +22,14 @@ class MaskTransform(NamedTuple):
       exchange: (mask, state, **signals) -> (mask, kept, state), as `update`, with the weights that keep their value and
         their moments. All others of the new mask are newborn, also where the old mask had them. None where the weights
         of both masks keep theirs.
+      narrows: whether each new mask lies within the old one, so that nothing is ever newborn. It saves time.
     """
 
     init: Callable[..., tuple[Mask | None, PyTree]]
     update: Callable[..., tuple[Mask, PyTree]]
     observe: Callable[..., PyTree] | None = None
     exchange: Callable[..., tuple[Mask, Mask, PyTree]] | None = None
+    narrows: bool = False
 
 
 class Plan(NamedTuple):
@@ -98,26 +100,19 @@ def chain(*transforms: MaskTransform) -> MaskTransform:
         )
 
     watches = observe if any(t.observe for t in transforms) else None
-    evolving = [t for t in transforms if t.update is not keep_mask]
-    # With one transform that evolves, the masks before and after say what stays, unless that transform knows better.
-    exchanges = len(evolving) > 1 or any(t.exchange for t in evolving)
-    return from_exchange(init, exchange, watches, exchanges=exchanges)
+    return from_exchange(init, exchange, watches, narrows=all(t.narrows for t in transforms))
 
 
 def from_exchange(
-    init: Callable[..., Any], exchange: Callable[..., Any], observe: Callable[..., Any] | None, *, exchanges: bool
+    init: Callable[..., Any], exchange: Callable[..., Any], observe: Callable[..., Any] | None, *, narrows: bool = False
 ) -> MaskTransform:
-    """Return the mask transform whose `update` follows from `exchange`.
-
-    Where a transform `exchanges` nothing that its two masks do not show, the account is left out: it would pass through
-    the conditional of every step.
-    """
+    """Return the mask transform whose `update` follows from `exchange`."""
 
     def update(mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, PyTree]:
         mask, _, state = exchange(mask, state, **signals)
         return mask, state
 
-    return MaskTransform(init, update, observe, exchange if exchanges else None)
+    return MaskTransform(init, update, observe, exchange, narrows)
 
 
 def refresh(transform: MaskTransform, mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, Mask, PyTree]:

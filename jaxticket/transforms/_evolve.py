@@ -96,7 +96,7 @@ def prune_to(
         due = densities(params, mask, count)
         return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
-    return MaskTransform(init, update)
+    return MaskTransform(init, update, narrows=True)
 
 
 def grow_to(
@@ -170,7 +170,7 @@ def regrow_by_sign(grow: ScoreFn, drop_fraction: float | Schedule, *, scope: Sco
         new, kept = exchange_by_sign(mask, params, scored, fraction, scope=scope)
         return new, kept, state
 
-    return from_exchange(functools.partial(_require_mask, "regrow_by_sign"), exchange, None, exchanges=True)
+    return from_exchange(functools.partial(_require_mask, "regrow_by_sign"), exchange, None)
 
 
 def redistribute(

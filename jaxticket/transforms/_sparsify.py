@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree, masks
+from jaxticket import _tree
 from jaxticket._batching import any_replicate
 from jaxticket._checks import check_fits, check_key, check_leaves, check_shapes, check_updates
 from jaxticket.errors import InputError, StructureError
@@ -157,8 +157,8 @@ def _refresh(
     if plan.when is None:
         return state.mask, state.mask, None, watched, None
     due = plan.when(state.count)
-    # Where the two masks say what stays, nothing but the new one passes through the conditional.
-    exchanges = plan.refresh.exchange is not None
+    # Only where weights can be newborn does a second mask pass through the conditional: cheaper than to compare two.
+    grows = not plan.refresh.narrows
 
     def refresh() -> tuple[Mask, Mask | None, Params | None, PyTree]:
         key = None if state.key is None else jax.random.fold_in(state.key, state.count)
@@ -169,16 +169,16 @@ def _refresh(
         # it was (a running average, say) passes by the cond, which would copy it.
         return jax.tree.map(
             lambda new, old: old if new is old else jnp.where(due, new, old),
-            (new, kept if exchanges else None, _values(plan, params, grads, key), evolved),
+            (new, kept if grows else None, _values(plan, params, grads, key), evolved),
             rest(),
         )
 
     def rest() -> tuple[Mask, Mask | None, Params | None, PyTree]:
         values = None if plan.grow_init is None else jax.tree.map(jnp.zeros_like, params)
-        return state.mask, state.mask if exchanges else None, values, watched
+        return state.mask, state.mask if grows else None, values, watched
 
     mask, kept, values, evolved = jax.lax.cond(any_replicate(due), refresh, rest)
-    return mask, masks.intersection(state.mask, mask) if kept is None else kept, values, evolved, due
+    return mask, mask if kept is None else kept, values, evolved, due
 
 
 def _values(plan: Plan, params: Params, grads: Params, key: Key | None) -> Params | None:
@@ -202,7 +202,7 @@ def _for_newborn(
     kept: Mask,
     due: jax.Array | None,
 ) -> PyTree:
-    if due is None or plan.newborn == "keep":
+    if due is None or plan.newborn == "keep" or plan.refresh.narrows:
         return state.inner
     chosen = _tree.map_present(lambda new, stayed: new & ~stayed, mask, kept)
     if plan.newborn == "reset_all":
