@@ -189,6 +189,9 @@ def test_when(method):
 def test_regrows(method):
     born = any((masks[1:] & ~masks[:-1]).any() for masks in told(method.name).values())
     assert born == method.regrows
+    plan = method.make(A)
+    if not isinstance(plan, reparam.Reparam):  # `sparsify` then looks for no newborn weights
+        assert plan.refresh.narrows == (not method.regrows)
 
 
 @EACH
