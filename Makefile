@@ -16,7 +16,7 @@ PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))
 SOURCES := $(shell find jaxticket experiments -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test lab pairwise science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
+.PHONY: help demo report test lab breadth science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,14 +27,14 @@ demo: $(VENV)/demo.stamp ## search for winning tickets on real digits: live prog
 report: $(VENV)/demo.stamp ## the dashboard of claims, build/report/index.html, of all that is stored in docs/evidence
 	$(BIN)/python experiments/report.py $(ARGS)
 
-test: $(VENV)/test.stamp ## the tests of the library and the doctests
-	$(PYTEST) --ignore tests/experiments --ignore tests/project $(ARGS)
+test: $(VENV)/test.stamp ## the tests of the library
+	$(PYTEST) tests --ignore tests/experiments --ignore tests/project $(ARGS)
 
-lab: $(VENV)/test.stamp ## the tests of experiments/, of the README and docs, and of what CI runs
-	$(PYTEST) tests/experiments tests/project experiments $(ARGS)
+lab: $(VENV)/test.stamp ## the tests of experiments/, of the README, docs and docstrings, and of what CI runs
+	$(PYTEST) tests/experiments tests/project experiments jaxticket $(ARGS)
 
-pairwise: $(VENV)/test.stamp ## every pair of values of the conformance matrix, of which `make test` takes each value
-	$(PYTEST) -m pairwise tests/conformance $(ARGS)
+breadth: $(VENV)/test.stamp ## the cases of which `make test` takes a sample, and every pair of the conformance matrix
+	$(PYTEST) -m breadth tests $(ARGS)
 
 science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)

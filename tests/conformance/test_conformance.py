@@ -48,7 +48,7 @@ def test_every_value(case: Case) -> None:
     check(**case)
 
 
-@pytest.mark.pairwise
+@pytest.mark.breadth
 @pytest.mark.parametrize(
     "case", [*covering(KINDS, _valid, together=2), *covering(OTHERS, _valid, together=2)], ids=_name
 )

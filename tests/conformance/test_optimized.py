@@ -13,6 +13,7 @@ import pytest
 
 import jaxticket as jt
 from tests.conformance import table
+from tests.tiers import sample
 
 SHAPES = {"a": {"kernel": (37, 53), "bias": (1, 53)}, "b": {"kernel": (53, 8)}}
 
@@ -24,11 +25,13 @@ def noise(seed):
     )
 
 
-SAMPLE = ("momentum", "adamw_schedule", "lamb", "multi_transform", "multi_steps", "schedule_free")  # others: slow
-
-
 @pytest.mark.parametrize(
-    "optimizer", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in table.OPTIMIZERS]
+    "optimizer",
+    sample(
+        table.OPTIMIZERS,
+        ("momentum", "multi_transform"),
+        breadth=("adamw_schedule", "lamb", "multi_steps", "schedule_free"),
+    ),
 )
 def test_density_one_gives_the_updates_of_the_inner_optimizer(optimizer):
     entry = table.OPTIMIZERS[optimizer]

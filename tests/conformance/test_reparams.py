@@ -131,7 +131,7 @@ def test_every_value(case: dict[str, Any]) -> None:
     check(**case)
 
 
-@pytest.mark.pairwise
+@pytest.mark.breadth
 @pytest.mark.parametrize("case", covering(FACTORS, _sampled, together=2), ids=_name)
 def test_every_pair(case: dict[str, Any]) -> None:
     check(**case)

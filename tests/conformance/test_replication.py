@@ -12,6 +12,7 @@ import pytest
 import jaxticket as jt
 from tests.conformance import table
 from tests.conformance.drivers import COMPILER
+from tests.tiers import sample
 
 PLANS = table.PLANS | table.RECOMBINED
 OUTER, INNER = 2, 2
@@ -27,10 +28,7 @@ def _start(plan: jt.Plan, key: jax.Array) -> tuple[Any, Any]:
     return jt.init(jt.sparsify(optax.adam(1e-2), plan, key=plan_key), params)
 
 
-DEFAULT = ("sparse_evolutionary", "rigl", "ac_dc")  # others: slow
-
-
-@pytest.mark.parametrize("name", [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in PLANS])
+@pytest.mark.parametrize("name", sample(PLANS, ("rigl",), breadth=("sparse_evolutionary", "ac_dc")))
 def test_replicates_are_runs_of_their_own(name: str) -> None:
     plan = PLANS[name].make(0.5)
     tx = jt.sparsify(optax.adam(1e-2), plan)

@@ -12,6 +12,7 @@ from jaxticket import loops, schedules, scopes, training
 from jaxticket.errors import InputError
 from jaxticket.tickets import Ticket, rewinds
 from jaxticket.typing import Trained
+from tests.tiers import sample
 
 X = jax.random.normal(jax.random.key(0), (64, 8))
 Y = X @ jax.random.normal(jax.random.key(1), (8, 4))
@@ -53,7 +54,7 @@ POLICIES = {
 }
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", sample(POLICIES, ("weights", "everything")))
 def test_its_levels_are_those_of_imp(policy):
     rewind, options = POLICIES[policy]
     ticket = make_ticket(**options)

@@ -1,6 +1,5 @@
 """Counts beyond 2^31, checked against Python integers."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,13 +54,11 @@ def test_selection_with_two_digit_counts_is_still_exact(monkeypatch, scope):
     """With the limit lowered, whole selections count in two digits; ties on equal scores need both bisections."""
     monkeypatch.setattr(_counting, "_INT32", 128)
     rng = np.random.default_rng(1)
-    scores = {
+    scores = {  # of shapes that no other test has: no program compiled under the real limit may serve here
         "a": rng.integers(0, 5, (6, 9, 11)).astype(np.float32),
         "b": rng.integers(0, 5, (17, 13)).astype(np.float32),
     }
-    jax.clear_caches()  # no program compiled under the real limit may serve here, nor one of these elsewhere
     mask = select(scores, jnp.float32(0.37), scope=scope)
-    jax.clear_caches()
     if scope.joint:
         together = np.concatenate([scores["a"].ravel(), scores["b"].ravel()])
         expected = oracle.top(together, oracle.count(0.37, together.size))

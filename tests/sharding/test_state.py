@@ -1,6 +1,7 @@
 """Laws 2, 3 and 9 on eight devices: equal bits, no gather, masks laid out like their parameters."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import jaxticket as jt
 from jaxticket import scopes, sharding
 from jaxticket.errors import JaxticketError, StructureError
 from tests.conformance.drivers import COMPILER
+from tests.tiers import sample
 
 SPECS = {"a": {"kernel": P("x", "y"), "bias": P()}, "b": {"kernel": P("y", None)}, "c": {"kernel": P(None, ("x", "y"))}}
 SIZES = {"a": {"kernel": (16, 8), "bias": (8,)}, "b": {"kernel": (8, 24)}, "c": {"kernel": (24, 16)}}
@@ -33,8 +35,10 @@ PLANS = {
     "block_rigl": lambda: jt.rigl(0.5, stop=8, every=1, unit=jt.units.block(2, 2), allocate=None),
     "channel_rigl": lambda: jt.rigl(0.5, stop=8, every=1, unit=jt.units.axis(-1), allocate=None),
 }
-TRAINED = ("static", "gradual", "rigl", "sparse_evolutionary", "snfs", "channel_rigl")  # the others are `slow`
+TRAINED = sample(PLANS, ("rigl", "channel_rigl"), breadth=("static", "gradual", "sparse_evolutionary", "snfs"))
 MESHES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+SCOPES = [scopes.tree(), scopes.leaf(), scopes.slices(-1), scopes.slices(0)]
+PLACED = [("auto", scopes.tree()), ("explicit", scopes.leaf()), ("auto", scopes.slices(0))]
 
 
 def make_mesh(kind: str = "auto") -> jax.sharding.Mesh:
@@ -64,8 +68,7 @@ def equal(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
 
 
-@pytest.mark.parametrize("kind", MESHES)
-@pytest.mark.parametrize("scope", [scopes.tree(), scopes.leaf(), scopes.slices(-1), scopes.slices(0)], ids=repr)
+@pytest.mark.parametrize(("kind", "scope"), sample(itertools.product(MESHES, SCOPES), PLACED), ids=repr)
 def test_a_mesh_gives_the_bits_of_one_device(kind, scope):
     mesh, params = make_mesh(kind), make_params()
     f = jax.jit(functools.partial(jt.select, scope=scope))
@@ -76,6 +79,7 @@ def test_a_mesh_gives_the_bits_of_one_device(kind, scope):
     equal(mask, expected)
 
 
+@pytest.mark.breadth
 def test_drop_and_grow_and_units_on_a_mesh():
     mesh, params = make_mesh(), kernels(make_params())
     placed = jax.device_put(params, kernels(make_shardings(mesh)))
@@ -100,8 +104,8 @@ def test_an_eager_mask_is_laid_out_like_its_scores(kind):
         assert m.sharding.is_equivalent_to(placed[name]["kernel"].sharding, m.ndim), (name, m.sharding)
 
 
-@pytest.mark.parametrize("scope", [scopes.tree(), scopes.leaf()], ids=repr)
-@pytest.mark.parametrize("kind", MESHES)
+@pytest.mark.parametrize("scope", [scopes.tree(), pytest.param(scopes.leaf(), marks=pytest.mark.breadth)], ids=repr)
+@pytest.mark.parametrize("kind", sample(MESHES, ("explicit",)))
 def test_collectives_of_selection_do_not_grow_with_the_leaves(kind, scope):
     mesh = make_mesh(kind)
 
@@ -123,7 +127,7 @@ def test_collectives_of_selection_do_not_grow_with_the_leaves(kind, scope):
     assert sum(size for _, size in large) < 4096
 
 
-@pytest.mark.parametrize("plan", [p if p in TRAINED else pytest.param(p, marks=pytest.mark.slow) for p in PLANS])
+@pytest.mark.parametrize("plan", TRAINED)
 def test_a_step_moves_no_more_than_plain_optax_beyond_counts(plan):
     """Beyond plain adam's own, the collectives of a sparse step have the same bytes at 64 times the leaf size.
 
@@ -164,7 +168,7 @@ def test_a_step_moves_no_more_than_plain_optax_beyond_counts(plan):
     assert (plan == "static") == (not large)
 
 
-@pytest.mark.parametrize("plan", [p if p in TRAINED else pytest.param(p, marks=pytest.mark.slow) for p in PLANS])
+@pytest.mark.parametrize("plan", TRAINED)
 def test_training_on_a_mesh_keeps_layout_zeros_and_density(plan):
     mesh = make_mesh()
     params, shardings = make_params(), make_shardings(mesh)

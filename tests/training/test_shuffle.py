@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxticket.training._shuffle import shuffle
+from tests.tiers import sample
 
 DRAWS = 6_000
 
@@ -25,7 +26,7 @@ def _excess(counts: np.ndarray) -> float:
     return float((statistic - freedom) / np.sqrt(2 * freedom))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 60_000])
+@pytest.mark.parametrize("n", sample([1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 60_000], [1, 2, 5, 129, 60_000]))
 def test_every_example_once(n):
     order = shuffle(jax.random.key(n), n)
     assert order.dtype == jnp.int32

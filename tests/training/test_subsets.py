@@ -159,6 +159,7 @@ def test_replicates_side_by_side_are_those_trained_alone(each):
         np.testing.assert_allclose(together.params["kernel"][index], alone.params["kernel"], atol=1e-5)
 
 
+@pytest.mark.breadth
 def test_step_by_step_and_on_a_mesh_it_is_the_same():
     subset = data_pruning.random_subset(EXAMPLES, 30, key=KEY)
     wanted = watched_fit()(subset=subset, **tracked(), steps=8)

@@ -238,6 +238,7 @@ def test_a_given_mask_stays_and_masks_the_parameters():
         assert not np.asarray(params["dense"]["kernel"])[~np.asarray(ticket["dense"]["kernel"])].any()
 
 
+@pytest.mark.breadth
 def test_replicates_under_nested_vmap_keep_the_cond_and_their_own_masks():
     tx = jt.sparsify(optax.sgd(0.1), jt.sparse_evolutionary(0.2, every=2, allocate=None))
 
