@@ -224,11 +224,8 @@ def test_many_leaves_cost_one_loop_and_no_sort_or_concatenation():
         assert "stablehlo.gather" not in text
 
 
-HUGE = [(70_000, 40_000), (2, 2**20, 2**20), (3, 3, 40_000, 40_000)]
-
-
-@pytest.mark.parametrize("shape", sample(HUGE, HUGE[-1:]))
-@pytest.mark.parametrize("scope", [scopes.tree(), scopes.leaf()])
+@pytest.mark.parametrize("shape", [(70_000, 40_000), (2, 2**20, 2**20), (3, 3, 40_000, 40_000)])
+@pytest.mark.parametrize("scope", sample([scopes.tree(), scopes.leaf()], [scopes.tree()]))
 def test_leaves_beyond_2_to_the_31_lower(shape, scope):
     abstract = {"w": jax.ShapeDtypeStruct(shape, jnp.float32), "b": jax.ShapeDtypeStruct((7,), jnp.float32)}
     jax.jit(functools.partial(selection.select, density=0.1, scope=scope)).lower(abstract)
