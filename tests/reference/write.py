@@ -15,6 +15,15 @@ def transcriptions() -> list[str]:
     return sorted(p.stem for p in (HERE / "published").glob("[a-z]*.py"))
 
 
+def traces(test: str) -> list[pathlib.Path]:
+    """Return the stored traces that a test module follows; those that name none are of `test_traces`."""
+    return [path for path in sorted(TRACES.glob("*.json")) if read(path).get("test", "test_traces") == test]
+
+
+def read(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text())
+
+
 def make(name: str) -> dict:
     """Return the trace of a transcription as its JSON file holds it."""
     module = importlib.import_module(f"tests.reference.published.{name}")
