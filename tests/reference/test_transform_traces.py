@@ -8,11 +8,12 @@ import jaxticket as jt
 from jaxticket import filters, loops, masks, schedules, transforms, units
 from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
 from tests.reference import write
-from tests.reference.compare import compare, record, to_jax
+from tests.reference.comparing import assert_follows
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
 from tests.reference.published import mask_sparsity, slimming
+from tests.reference.stepping import record, to_jax
 
-FILES = write.traces("test_transform_traces")
+FILES = write.files(test="test_transform_traces")
 SGD = optax.sgd(RATE, momentum=MOMENTUM)
 
 
@@ -98,4 +99,4 @@ FOLLOW = {
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_library_follows_the_published_procedure(path):
     trace = write.read(path)
-    compare(FOLLOW[trace["method"]](trace["settings"]), trace["steps"])
+    assert_follows(FOLLOW[trace["method"]](trace["settings"]), trace["steps"])
