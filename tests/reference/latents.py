@@ -47,8 +47,8 @@ def train(
     def update(latent, state, gradients, count, t):
         def loss(latent):
             used = method.realise(latent, count=count, key=key_of(t))
-            each = jax.tree.map(lambda p, g: jnp.vdot(p, g) + jnp.vdot(p, p) / 2, used, gradients)
-            return weight * sum(each.values()) + penalty(latent, count), used
+            terms = jax.tree.map(lambda p, g: jnp.vdot(p, g) + jnp.vdot(p, p) / 2, used, gradients)
+            return weight * sum(terms.values()) + penalty(latent, count), used
 
         (_, used), grads = jax.value_and_grad(loss, has_aux=True)(latent)
         mask = method.mask(latent, count=count)
@@ -70,7 +70,7 @@ def train_weights(method: reparam.Reparam, problem: Problem) -> list[dict]:
     return [record(s.mask, realised=s.realised, weights=s.latent, momentum=s.momentum) for s in steps]
 
 
-def given(values: dict) -> Callable:
+def draw_from(values: dict) -> Callable:
     """Return the draw of these values, which are of different shapes."""
     by_shape = {v.shape: v for v in to_jax(values).values()}
     return lambda key, shape, dtype: by_shape[shape]
@@ -82,7 +82,7 @@ def train_scores(method: reparam.Reparam, problem: Problem, *, decay: float = 0.
     return train(method, tx, method.init(to_jax(problem.weights), key=KEY), problem, **changes)
 
 
-def of_scores(steps: list[Step], *, weights: bool = True) -> list[dict]:
+def record_scores(steps: list[Step], *, weights: bool = True) -> list[dict]:
     own = lambda s: {"weights": s.latent.weights} if weights else {}
     return [
         record(s.mask, realised=s.realised, **own(s), learned=s.latent.learned, momentum=s.momentum.learned)
@@ -90,7 +90,7 @@ def of_scores(steps: list[Step], *, weights: bool = True) -> list[dict]:
     ]
 
 
-def of_both(steps: list[Step]) -> list[dict]:
+def record_both(steps: list[Step]) -> list[dict]:
     return [record(s.mask, realised=s.realised, weights=s.latent.weights, learned=s.latent.learned) for s in steps]
 
 

@@ -16,9 +16,9 @@ from tests.reference.latents import (
     SGD,
     Step,
     by_group,
-    given,
-    of_both,
-    of_scores,
+    draw_from,
+    record_both,
+    record_scores,
     train,
     train_scores,
     train_weights,
@@ -37,19 +37,19 @@ def quick_to_compile():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def straight_through(settings, _):
+def train_straight_through(settings, _):
     return train_weights(reparam.straight_through(**settings), Problem(0.5))
 
 
-def sparse_refined(settings, _):
+def train_sr_ste(settings, _):
     return train_weights(reparam.sr_ste(**settings), Problem(0.5, sr_ste.SHAPES))
 
 
-def pdp(settings, _):
+def train_pdp(settings, _):
     return train_weights(reparam.pdp(**settings, scope=scopes.leaf()), Problem(0.5))
 
 
-def top_kast(settings, _):
+def train_top_kast(settings, _):
     """Its gradients are given, and do not depend on the weights."""
     kast = reparam.top_kast(**settings)
     tx, problem = kast.wrap(SGD), Problem(settings["density"])
@@ -70,13 +70,13 @@ def top_kast(settings, _):
     return steps
 
 
-def popup(density):
-    return reparam.edge_popup(density, score_init=given(edge_popup.first_scores(Problem(0.5))))
+def make_popup(density):
+    return reparam.edge_popup(density, score_init=draw_from(edge_popup.first_scores(Problem(0.5))))
 
 
 def learn_popup(settings, _):
-    steps = train_scores(popup(settings["density"]), Problem(0.5), decay=settings["weight_decay"])
-    return of_scores(steps, weights=False)
+    steps = train_scores(make_popup(settings["density"]), Problem(0.5), decay=settings["weight_decay"])
+    return record_scores(steps, weights=False)
 
 
 def learn_biprop(settings, _):
@@ -84,51 +84,51 @@ def learn_biprop(settings, _):
     if "ramp" in settings:
         density = schedules.cubic(density, start=0, stop=settings["ramp"], initial=0.5)
         options = {"scope": scopes.tree()}
-    method = reparam.biprop(density, score_init=given(edge_popup.first_scores(Problem(0.5))), **options)
-    return of_scores(train_scores(method, Problem(0.5), decay=settings["weight_decay"]), weights=False)
+    method = reparam.biprop(density, score_init=draw_from(edge_popup.first_scores(Problem(0.5))), **options)
+    return record_scores(train_scores(method, Problem(0.5), decay=settings["weight_decay"]), weights=False)
 
 
 def learn_signs(settings, _):
     problem = Problem(0.5)
-    draw = given(edge_popup.first_scores(problem))
+    draw = draw_from(edge_popup.first_scores(problem))
     method = reparam.signed_supermask(settings["threshold"], mask_init=draw)
     fall = lambda first: optax.exponential_decay(first, settings["half_life"], 0.5)
     tx = reparam.sgdw(fall(settings["learning_rate"]), weight_decay=fall(settings["weight_decay"]), momentum=MOMENTUM)
     steps = train(method, method.wrap(tx), method.init(to_jax(problem.weights), key=KEY), problem)
-    return of_scores(steps, weights=False)
+    return record_scores(steps, weights=False)
 
 
-def learn_recycled(settings, _):
-    method, epoch = popup(settings["density"]), settings["epoch"]
+def learn_with_recycling(settings, _):
+    method, epoch = make_popup(settings["density"]), settings["epoch"]
 
     def after(latent, t):
         passed, rest = divmod(t + 1, epoch)
-        if rest or not recycle.due(passed - 1, settings["every"], STEPS // epoch):
+        if rest or not recycle.is_due(passed - 1, settings["every"], STEPS // epoch):
             return latent
         return reparam.recycle(latent, settings["fraction"], mask=method.mask(latent, count=t + 1))
 
-    return of_scores(train_scores(method, Problem(0.5), after=after))
+    return record_scores(train_scores(method, Problem(0.5), after=after))
 
 
-def learn_redrawn(settings, monkeypatch):
+def learn_with_redraws(settings, monkeypatch):
     problem = Problem(0.5)
-    method = reparam.edge_popup(settings["density"], score_init=given(iterand.positive_scores(problem)))
+    method = reparam.edge_popup(settings["density"], score_init=draw_from(iterand.positive_scores(problem)))
 
     def before(latent, t):
         if (t + 1) % settings["every"]:
             return latent
-        coins = given(problem.numbers[t])
+        coins = draw_from(problem.numbers[t])
         monkeypatch.setattr(jax.random, "uniform", lambda key, shape: coins(key, shape, None))
-        fresh = to_jax(iterand.fresh(problem, t))
+        fresh = to_jax(iterand.redraw(problem, t))
         mask, redraw = method.mask(latent, count=t), lambda params, *, key: fresh
         return reparam.rerandomise(latent, key=KEY, mask=mask, fraction=settings["fraction"], redraw=redraw)
 
-    return of_scores(train_scores(method, problem, before=before))
+    return record_scores(train_scores(method, problem, before=before))
 
 
 def learn_bilevel(settings, _):
     method, problem = reparam.bip(**settings, upper=SGD), Problem(0.5)
-    return of_both(train(method, method.wrap(SGD), method.init(to_jax(problem.weights)), problem))
+    return record_both(train(method, method.wrap(SGD), method.init(to_jax(problem.weights)), problem))
 
 
 def correct(settings, _):
@@ -153,19 +153,19 @@ def correct(settings, _):
 
     spots = {name: scatter(name, np.ones(len(at), bool)) for name, at in latent.constants.items()}
 
-    def one(s: Step) -> dict:
+    def record_parts(s: Step) -> dict:
         parts = {f: {name: getattr(c, f) for name, c in s.latent.learned.items()} for f in ("left", "right", "values")}
         sparse = {name: scatter(name, v) for name, v in parts.pop("values").items()}
         return record(spots, realised=s.realised, **parts, sparse=sparse)
 
-    return [one(s) for s in train(method, method.wrap(SGD), latent, problem, weight=1e-3)]
+    return [record_parts(s) for s in train(method, method.wrap(SGD), latent, problem, weight=1e-3)]
 
 
 def learn_thresholds(settings, _):
     method, problem, decay = reparam.soft_threshold(initial=settings["initial"]), Problem(0.5), settings["decay"]
     tx = by_group(optax.chain(optax.add_decayed_weights(decay), SGD), SGD)
     penalty = lambda latent, count: decay * reparam.threshold_decay(latent)
-    return of_both(train(method, method.wrap(tx), method.init(to_jax(problem.weights)), problem, penalty=penalty))
+    return record_both(train(method, method.wrap(tx), method.init(to_jax(problem.weights)), problem, penalty=penalty))
 
 
 def learn_continuous(settings, _):
@@ -188,7 +188,7 @@ def learn_continuous(settings, _):
         count_of=lambda t: t % stop,
         before=before,
     )
-    return of_both(steps)
+    return record_both(steps)
 
 
 def learn_gates(settings, monkeypatch):
@@ -207,19 +207,19 @@ def learn_gates(settings, monkeypatch):
         method, method.wrap(SGD), method.init(to_jax(problem.weights)), problem, penalty=penalty, key_of=lambda t: t
     )
     shape = lambda mask: {name: jnp.broadcast_to(m, problem.weights[name].shape) for name, m in mask.items()}
-    return of_both([s._replace(mask=shape(s.mask)) for s in steps])
+    return record_both([s._replace(mask=shape(s.mask)) for s in steps])
 
 
 FOLLOW = {
-    "straight_through": straight_through,
-    "sr_ste": sparse_refined,
-    "pdp": pdp,
-    "top_kast": top_kast,
+    "straight_through": train_straight_through,
+    "sr_ste": train_sr_ste,
+    "pdp": train_pdp,
+    "top_kast": train_top_kast,
     "edge_popup": learn_popup,
     "biprop": learn_biprop,
     "signed_supermask": learn_signs,
-    "recycle": learn_recycled,
-    "iterand": learn_redrawn,
+    "recycle": learn_with_recycling,
+    "iterand": learn_with_redraws,
     "bip": learn_bilevel,
     "additive": correct,
     "soft_threshold": learn_thresholds,

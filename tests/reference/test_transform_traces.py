@@ -39,7 +39,7 @@ def train(tx: optax.GradientTransformation, params: dict, problem: Problem, step
     return reached
 
 
-def of_nonzero(reached):
+def record_nonzero(reached):
     mask_of = lambda params: {name: p != 0 for name, p in params.items()}
     return [record(mask_of(p), weights=p, momentum=optax.tree_utils.tree_get(s, "trace")) for p, s in reached]
 
@@ -48,13 +48,13 @@ def soft_prune(settings):
     problem, due = Problem(0.5), schedules.every(settings["epoch"], start=settings["epoch"])
     unit = units.axis(-1, reduce=units.l2)
     tx = optax.chain(SGD, transforms.soft_prune(settings["density"], when=due, unit=unit))
-    return of_nonzero(train(tx, to_jax(problem.weights), problem))
+    return record_nonzero(train(tx, to_jax(problem.weights), problem))
 
 
 def project_l0(settings):
     problem = Problem(0.5)
     tx = optax.chain(SGD, transforms.project_l0(settings["density"], scope=jt.scopes.leaf()))
-    return of_nonzero(train(tx, to_jax(problem.weights), problem))
+    return record_nonzero(train(tx, to_jax(problem.weights), problem))
 
 
 def add_l1(settings):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.reference.problem import STEPS, Descent, Problem, record
-from tests.reference.published.edge_popup import chosen, first_scores, pull
+from tests.reference.published.edge_popup import first_scores, keep_highest, pull
 
 ABOUT = {
     "test": "test_reparam_traces",
@@ -20,7 +20,7 @@ ABOUT = {
 
 def run(density: float, weight_decay: float) -> list[dict]:
     problem = Problem(density)
-    return train(problem, weight_decay, lambda t, s: {name: chosen(x, density) for name, x in s.items()})
+    return train(problem, weight_decay, lambda t, s: {name: keep_highest(x, density) for name, x in s.items()})
 
 
 def train(problem: Problem, weight_decay: float, choose) -> list[dict]:

@@ -18,7 +18,7 @@ def run(density: float, weight_decay: float) -> list[dict]:
     problem, steps = Problem(density), []
     scores = Descent(first_scores(problem), decay=weight_decay)
     for t in range(STEPS):
-        mask = {name: chosen(s, density) for name, s in scores.values.items()}
+        mask = {name: keep_highest(s, density) for name, s in scores.values.items()}
         used = {name: w * mask[name] for name, w in problem.weights.items()}
         scores.step(pull(problem, t, used, scores.values))
         steps.append(record(mask, realised=used, learned=scores.values, momentum=scores.momentum))
@@ -29,7 +29,7 @@ def first_scores(problem: Problem) -> dict:
     return {name: numbers - 0.5 for name, numbers in problem.numbers[0].items()}
 
 
-def chosen(score: np.ndarray, density: float) -> np.ndarray:
+def keep_highest(score: np.ndarray, density: float) -> np.ndarray:
     """Return the mask without the int((1 − density) n) scores closest to zero."""
     mask = np.ones(score.size, bool)
     mask[np.argsort(np.abs(score).ravel())[: int((1 - density) * score.size)]] = False

@@ -25,8 +25,8 @@ def run(density: float, every: int, fraction: float) -> list[dict]:
         mask = {name: _above_percentile(s, 1 - density) for name, s in scores.values.items()}
         if (t + 1) % every == 0:
             for name, w in weights.items():
-                drawn = problem.numbers[t][name] < fraction
-                weights[name] = w * mask[name] + ~mask[name] * np.where(drawn, fresh(problem, t)[name], w)
+                born = problem.numbers[t][name] < fraction
+                weights[name] = w * mask[name] + ~mask[name] * np.where(born, redraw(problem, t)[name], w)
         used = {name: w * mask[name] for name, w in weights.items()}
         slope = problem.slope(t, used)
         scores.step({name: slope[name] * w for name, w in weights.items()})
@@ -39,7 +39,7 @@ def positive_scores(problem: Problem) -> dict:
     return {name: 30 + numbers for name, numbers in problem.numbers[0].items()}
 
 
-def fresh(problem: Problem, step: int) -> dict:
+def redraw(problem: Problem, step: int) -> dict:
     """Return the weights that are drawn at a step: the gradients of the next one stand for them."""
     return problem.gradients[(step + 1) % STEPS]
 

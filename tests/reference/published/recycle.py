@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.reference.problem import STEPS, Descent, Problem, record
-from tests.reference.published.edge_popup import chosen, first_scores, pull
+from tests.reference.published.edge_popup import first_scores, keep_highest, pull
 
 ABOUT = {
     "test": "test_reparam_traces",
@@ -20,22 +20,22 @@ def run(density: float, fraction: float, epoch: int, every: int) -> list[dict]:
     scores, weights = Descent(first_scores(problem)), dict(problem.weights)
     for t in range(STEPS):
         problem.weights = weights
-        mask = {name: chosen(s, density) for name, s in scores.values.items()}
+        mask = {name: keep_highest(s, density) for name, s in scores.values.items()}
         used = {name: w * mask[name] for name, w in weights.items()}
         scores.step(pull(problem, t, used, scores.values))
         passed, rest = divmod(t + 1, epoch)
-        if rest == 0 and due(passed - 1, every, STEPS // epoch):
-            weights = {name: _recycled(w, scores.values[name], fraction) for name, w in weights.items()}
+        if rest == 0 and is_due(passed - 1, every, STEPS // epoch):
+            weights = {name: _recycle(w, scores.values[name], fraction) for name, w in weights.items()}
         steps.append(record(mask, realised=used, weights=weights, learned=scores.values, momentum=scores.momentum))
     return steps
 
 
-def due(epoch: int, every: int, epochs: int) -> bool:
+def is_due(epoch: int, every: int, epochs: int) -> bool:
     """Whether to recycle after an epoch, counted from 0."""
     return epoch % every == 0 and epoch > 0 and epoch != epochs - 1
 
 
-def _recycled(w: np.ndarray, score: np.ndarray, fraction: float) -> np.ndarray:
+def _recycle(w: np.ndarray, score: np.ndarray, fraction: float) -> np.ndarray:
     count, order = int(fraction * score.size), np.argsort(np.abs(score).ravel())
     flat = w.ravel().copy()
     flat[order[:count]] = flat[order[-count:]]

@@ -23,13 +23,13 @@ def run(density: float, epoch: int) -> list[dict]:
     for t in range(STEPS):
         weights.step(problem.slope(t, weights.values))
         if (t + 1) % epoch == 0:
-            weights.values = {name: w * _kept_filters(w, density) for name, w in weights.values.items()}
+            weights.values = {name: w * _keep_filters(w, density) for name, w in weights.values.items()}
         mask = {name: w != 0 for name, w in weights.values.items()}
         steps.append(record(mask, weights=weights.values, momentum=weights.momentum))
     return steps
 
 
-def _kept_filters(w: np.ndarray, density: float) -> np.ndarray:
+def _keep_filters(w: np.ndarray, density: float) -> np.ndarray:
     kept = np.ones(w.shape, bool)
     kept[:, np.argsort(np.linalg.norm(w, axis=0))[: int(w.shape[1] * (1 - density))]] = False
     return kept
