@@ -1,6 +1,5 @@
 """Hold the library against transcriptions of the published procedures: masks, weights, momentum, counts by step."""
 
-import json
 import re
 
 import jax
@@ -10,21 +9,18 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import reparam, scores, transforms
+from jaxticket import reparam, scopes, scores, transforms
 from tests.reference import write
+from tests.reference.comparing import assert_follows
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
 
-FILES = sorted(write.TRACES.glob("*.json"))
+FILES, STEP_FILES = write.files(), write.files("steps")
 STARTS_AT_RANDOM = {"sparse_evolutionary", "rigl", "itop", "snfs", "granet", "granet_uniform"}
 INNER = optax.sgd(lambda count: RATE, momentum=MOMENTUM)  # its state counts, by which the given numbers are found
 
 
 def to_jax(tree: dict) -> dict:
     return {name: jnp.asarray(leaf, bool if leaf.dtype == bool else jnp.float32) for name, leaf in tree.items()}
-
-
-def read(path) -> dict:
-    return json.loads(path.read_text())
 
 
 @pytest.fixture
@@ -44,7 +40,8 @@ def train(method: str, settings: dict, given) -> list[dict]:
     """The steps of the library's own training."""
     problem = Problem(settings.get("initial", settings["density"]))
     extra = {"grow": given} if method == "itop" else {}
-    plan = getattr(transforms, method)(**settings, **extra)
+    extra |= {"scope": scopes.tree()} if settings.get("scope") == "tree" else {}
+    plan = getattr(transforms, method)(**{**settings, **extra})
     mask = to_jax(problem.mask) if method in STARTS_AT_RANDOM else None
     tx = jt.sparsify(INNER, plan, mask=mask, key=jax.random.key(0))
     params, state = jt.init(tx, to_jax(problem.weights))
@@ -80,34 +77,28 @@ def train_top_kast(settings: dict) -> list[dict]:
     return steps
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", STEP_FILES, ids=lambda p: p.stem)
 def test_the_library_follows_the_published_procedure(path, given_numbers):
-    trace = read(path)
+    trace = write.read(path)
     method, settings = trace["method"], trace["settings"]
     steps = train_top_kast(settings) if method == "top_kast" else train(method, settings, given_numbers)
-    assert len(steps) == len(trace["steps"]) == STEPS
-    for t, (ours, published) in enumerate(zip(steps, trace["steps"], strict=True)):
-        assert ours["living"] == published["living"], f"counts of step {t}"
-        for name in published["mask"]:
-            np.testing.assert_array_equal(ours["mask"][name], published["mask"][name], f"mask of step {t}, {name}")
-            for what in ("weights", "momentum"):
-                np.testing.assert_allclose(
-                    ours[what][name], published[what][name], rtol=1e-5, atol=2e-6, err_msg=f"{what} of step {t}, {name}"
-                )
+    assert len(steps) == STEPS
+    assert_follows(steps, trace["steps"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_stored_trace_is_that_of_the_transcription(path):
-    stored, made = read(path), write.make(path.stem)
-    assert {k: v for k, v in stored.items() if k != "steps"} == {k: v for k, v in made.items() if k != "steps"}
-    for old, new in zip(stored["steps"], made["steps"], strict=True):
+    stored, made = write.read(path), write.make(path.stem)
+    kind = write.kind_of(stored)
+    assert {k: v for k, v in stored.items() if k != kind} == {k: v for k, v in made.items() if k != kind}
+    for old, new in zip(stored[kind], made[kind], strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-9), old, new)
 
 
 def test_every_transcription_has_a_trace_and_says_what_it_was_read_from():
     assert [p.stem for p in FILES] == write.transcriptions()
     for path in FILES:
-        trace = read(path)
+        trace = write.read(path)
         assert trace["paper"]
         assert (trace["repository"] is None) <= (trace["commit"] is None)
         assert all(sentence.endswith(".") for sentence in trace["deviations"])
@@ -119,6 +110,6 @@ def test_the_table_of_methods_says_what_each_row_is_held_against():
     assert rows[0][-1] == "held against"
     cells = [row[-1] for row in rows[2:]]
     named = {cell for cell in cells if cell not in ("paper", "spec only")}
-    traces = [read(path) for path in FILES]
+    traces = [write.read(path) for path in FILES]
     assert named == {f"`{trace['repository']}@{trace['commit']}`" for trace in traces if trace["commit"]}
     assert all("`tests/reference`" in row[2] for row in rows[2:] if row[-1] in named)
