@@ -95,6 +95,14 @@ def largest(score: np.ndarray, count: int, among: np.ndarray | None = None) -> n
     return chosen.reshape(score.shape) & among
 
 
+def largest_in_tree(scores: dict, count: int, among: dict | None = None) -> dict:
+    """Return the masks of the `count` largest scores of all leaves together, among the given places."""
+    join = lambda tree: np.concatenate([leaf.ravel() for leaf in tree.values()])
+    chosen = largest(join(scores), count, None if among is None else join(among))
+    parts = np.split(chosen, np.cumsum([leaf.size for leaf in scores.values()])[:-1])
+    return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+
 def exchange(weights: np.ndarray, mask: np.ndarray, grow: np.ndarray, dropped: int) -> np.ndarray:
     """Drop the smallest living weights, then grow as many of the largest scores outside what is left."""
     kept = largest(np.abs(weights), int(mask.sum()) - dropped, mask)
@@ -103,3 +111,11 @@ def exchange(weights: np.ndarray, mask: np.ndarray, grow: np.ndarray, dropped: i
 
 def cosine(initial: float, final: float, step: int, stop: int) -> float:
     return final + (initial - final) / 2 * (1 + np.cos(np.pi * min(step / stop, 1)))
+
+
+def whole(shares: dict, total: int) -> dict:
+    """Return whole counts near the shares with the given sum: the largest remainders are rounded up."""
+    counts = {name: int(np.floor(share)) for name, share in shares.items()}
+    for name in sorted(shares, key=lambda name: counts[name] - shares[name])[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts

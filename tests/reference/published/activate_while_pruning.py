@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.reference.problem import STEPS, Problem, Run
+from tests.reference.problem import STEPS, Problem, Run, largest_in_tree
 
 ABOUT = {
     "test": "test_transform_traces",
@@ -27,24 +27,12 @@ def run(densities: list[float], share: float) -> list[dict]:
         start = dict(training.weights)
         for t in range(level * STEPS // len(densities), (level + 1) * STEPS // len(densities)):
             training.step(problem.slope(t, training.weights))
-        alive = sum(int(m.sum()) for m in masks.values())
-        goes = alive - round(density * size)
-        by_movement = round(share * goes)
-        masks = _prune(masks, {name: np.abs(w) for name, w in training.weights.items()}, goes - by_movement)
+        alive, last = sum(int(m.sum()) for m in masks.values()), round(density * size)
+        by_movement = round(share * (alive - last))
+        sizes = {name: np.abs(w) for name, w in training.weights.items()}
+        masks = largest_in_tree(sizes, last + by_movement, masks)
         moved = {name: np.where(w < 0, np.abs(w - start[name]), np.inf) for name, w in training.weights.items()}
-        masks = _prune(masks, moved, by_movement)
+        masks = largest_in_tree(moved, last, masks)
         living = {name: int(m.sum()) for name, m in masks.items()}
         records.append({"mask": masks, "weights": training.weights, "living": living})
     return records
-
-
-def _prune(masks: dict, scores: dict, count: int) -> dict:
-    """Prune the lowest scores among the living of all leaves together."""
-    flat = np.concatenate([np.where(masks[name], s, np.inf).ravel() for name, s in scores.items()])
-    lowest = np.argsort(flat)[:count]
-    assert np.isfinite(flat[lowest]).all()
-    kept = np.concatenate([m.ravel() for m in masks.values()])
-    kept[lowest] = False
-    ends = np.cumsum([m.size for m in masks.values()])[:-1]
-    parts = zip(masks.items(), np.split(kept, ends), strict=True)
-    return {name: part.reshape(m.shape) for (name, m), part in parts}

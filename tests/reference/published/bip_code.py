@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem, record
+from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem, largest_in_tree, record
 
 ABOUT = {
     "method": "bip",
@@ -41,9 +41,5 @@ def run(density: float, implicit_rate: float, rule: str) -> list[dict]:
 
 def best_of_tree(scores: dict, density: float) -> dict:
     """Return the mask of the whole tree without its int((1 − density) n) lowest scores."""
-    flat = np.concatenate([s.ravel() for s in scores.values()])
-    kept = np.ones(flat.size, bool)
-    kept[np.argsort(flat)[: int((1 - density) * flat.size)]] = False
-    ends = np.cumsum([s.size for s in scores.values()])[:-1]
-    parts = zip(scores.items(), np.split(kept, ends), strict=True)
-    return {name: part.reshape(s.shape) for (name, s), part in parts}
+    size = sum(s.size for s in scores.values())
+    return largest_in_tree(scores, size - int((1 - density) * size))
