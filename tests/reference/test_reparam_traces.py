@@ -139,7 +139,7 @@ def correct(settings, _):
         to_jax(problem.mask),
         rank=rank,
         residual_density=settings["residual_density"],
-        places=reparam.low_rank_residual(**places),
+        places=jax.jit(reparam.low_rank_residual(**places)),
     )
     latent = method.init(to_jax(problem.weights), key=KEY)
     for name, correction in latent.learned.items():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import scopes, scores, transforms, units
+from jaxticket import registry, scopes, scores, transforms, units
 from jaxticket.scores import _pointwise
 from tests.reference import write
 from tests.reference.comparing import assert_follows
@@ -104,6 +104,10 @@ def test_every_transcription_has_a_trace_and_says_what_it_was_read_from():
         assert (write.HERE / f"{trace.get('test', 'test_traces')}.py").exists()
         assert (trace["repository"] is None) <= (trace["commit"] is None)
         assert all(sentence.endswith(".") for sentence in trace["deviations"])
+
+
+def test_every_method_of_the_registry_has_a_trace():
+    assert registry.METHODS.keys() <= {path.stem for path in FILES}
 
 
 def test_the_table_of_methods_says_what_each_row_is_held_against():
