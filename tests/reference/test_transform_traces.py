@@ -65,8 +65,7 @@ def add_l1(settings):
     if sparsity:
         kept = transforms.scales_to_keep(params, energy=settings["energy"])
         shown = {name: full[name] if m is None else m for name, m in kept.items()}
-        slope = transforms.smooth_sign(RATE * settings["strength"])
-        penalise = transforms.add_l1(settings["strength"], masks.complement(kept), slope=slope)
+        penalise = transforms.add_l1(settings["strength"], masks.complement(kept))
     else:
         shown = {name: m if name.endswith("scale") else ~m for name, m in full.items()}
         penalise = transforms.add_l1(settings["strength"], scales)

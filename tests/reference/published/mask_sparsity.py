@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.reference.problem import RATE, STEPS, Descent, Problem, record
+from tests.reference.problem import STEPS, Descent, Problem, record
 
 ABOUT = {
     "method": "add_l1",
@@ -10,13 +10,13 @@ ABOUT = {
     "paper": "Jiang et al., 2021",
     "repository": "CASIA-IVA-Lab/MaskSparsity",
     "commit": "2827de4",
-    "settings": {"strength": 0.5, "decay": 0.1, "energy": 0.05, "smooth": True},
-    "deviations": ["The smooth slope is steady, where the authors' jumps at its width."],
+    "settings": {"strength": 0.5, "decay": 0.1, "energy": 0.05},
+    "deviations": [],
 }
 SHAPES = {"first/scale": (8,), "last/scale": (5,), "last/kernel": (4, 3)}
 
 
-def run(strength: float, decay: float, energy: float, smooth: bool) -> list[dict]:
+def run(strength: float, decay: float, energy: float) -> list[dict]:
     problem, steps = Problem(0.5, SHAPES), []
     weights = Descent(problem.weights, decay=decay)
     kept = {name: w >= -np.inf for name, w in problem.weights.items()}
@@ -26,8 +26,7 @@ def run(strength: float, decay: float, energy: float, smooth: bool) -> list[dict
     for t in range(STEPS):
         slope = problem.slope(t, weights.values)
         for name, w in weights.values.items():
-            added = np.clip(w / (RATE * strength), -1, 1) if smooth else np.sign(w)
-            slope[name] = slope[name] + strength * added * ~kept[name]
+            slope[name] = slope[name] + strength * np.sign(w) * ~kept[name]
         weights.step(slope)
         steps.append(record(kept, weights=weights.values, momentum=weights.momentum))
     return steps
