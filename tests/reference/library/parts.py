@@ -23,11 +23,11 @@ def shared(rule, densities, **options):
 
 
 def lamp(rounds, amount):
-    mask, seen = {name: jnp.asarray(m) for name, m in full().items()}, []
+    mask, seen, score = {name: jnp.asarray(m) for name, m in full().items()}, [], jax.jit(scores.lamp(scores.magnitude))
     for _ in range(rounds):
         size = sum(m.size for m in mask.values())
         density = round((1 - amount) * sum(count(mask).values())) / size
-        scored = scores.lamp(scores.magnitude)(KERNELS, mask=mask)
+        scored = score(KERNELS, mask=mask)
         mask = jt.select(scored, density, scope=scopes.tree(), mask=mask)
         seen.append({"mask": mask, "living": count(mask), "scores": shares(to_numpy(scored))})
     return seen
