@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from jaxticket import allocate, scopes, scores, units
+from jaxticket import allocate, filters, scopes, scores, units
 from jaxticket.methods.finetune import sparsegpt as one_shot
 from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count
 from tests.reference.network import SHAPES, full, shares
 from tests.reference.published import erk as allocated
-from tests.reference.published import fpgm as filters
+from tests.reference.published import fpgm as similar
 
 INPUTS = [x for x, _ in BATCHES]
 
@@ -41,13 +41,13 @@ def wanda(density):
 
 
 def sparsegpt(**settings):
-    params, mask = one_shot.sparsegpt(PARAMS, apply, INPUTS, **settings)
+    params, mask = one_shot.sparsegpt(PARAMS, apply, INPUTS, where=filters.match("^[12]/kernel"), **settings)
     return [{"mask": mask, "living": count(mask), "weights": params}]
 
 
 def fpgm(density, norm_density):
-    kernels = {name: jnp.asarray(k, jnp.float32) for name, k in filters.kernels().items()}
-    scored = scores.fpgm(norm_density=norm_density)(kernels)
+    kernels = {name: jnp.asarray(k, jnp.float32) for name, k in similar.kernels().items()}
+    scored = jax.jit(scores.fpgm(norm_density=norm_density))(kernels)
     mask = jt.select(scored, density, unit=units.axis(-1))
     sums = {name: jnp.where(s > 0, s, -1).ravel() for name, s in scored.items()}
     return [{"mask": {name: m.ravel() for name, m in mask.items()}, "living": count(mask), "sums": sums}]
