@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import reparam, scopes, scores, transforms
+from jaxticket import reparam, schedules, scopes, scores, transforms, units
 from tests.reference import write
 from tests.reference.comparing import assert_follows
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
@@ -77,11 +77,25 @@ def train_top_kast(settings: dict) -> list[dict]:
     return steps
 
 
+def train_soft(settings: dict) -> list[dict]:
+    when = schedules.every(settings["every"])
+    prune = transforms.soft_prune(settings["density"], when=when, unit=units.axis(-1, reduce=units.l2))
+    tx, problem = optax.chain(INNER, prune), Problem(settings["density"])
+    params, update, steps = to_jax(problem.weights), jax.jit(tx.update), []
+    state = tx.init(params)
+    for gradients in problem.gradients:
+        updates, state = update(to_jax(gradients), state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append({"weights": params, "momentum": state[0][0].trace})
+    return steps
+
+
 @pytest.mark.parametrize("path", STEP_FILES, ids=lambda p: p.stem)
 def test_the_library_follows_the_published_procedure(path, given_numbers):
     trace = write.read(path)
     method, settings = trace["method"], trace["settings"]
-    steps = train_top_kast(settings) if method == "top_kast" else train(method, settings, given_numbers)
+    own = {"top_kast": train_top_kast, "soft_prune": train_soft}
+    steps = own[method](settings) if method in own else train(method, settings, given_numbers)
     assert len(steps) == STEPS
     assert_follows(steps, trace["steps"])
 

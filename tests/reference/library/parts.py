@@ -7,7 +7,7 @@ import numpy as np
 import jaxticket as jt
 from jaxticket import allocate, filters, scopes, scores, units
 from jaxticket.methods.finetune import sparsegpt as one_shot
-from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count
+from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, full, shares
 from tests.reference.published import erk as allocated
 from tests.reference.published import fpgm as similar
@@ -53,6 +53,15 @@ def fpgm(density, norm_density):
     return [{"mask": {name: m.ravel() for name, m in mask.items()}, "living": count(mask), "sums": sums}]
 
 
+def taylor(density):
+    unit = units.axis(-1)
+    loss = lambda params, batch: criterion(apply(params, batch[0]), batch)
+    scored = scores.taylor(loss, BATCHES, unit=unit)(PARAMS)
+    scored = {name: scored[name] for name in SHAPES}
+    mask = {name: m.ravel() for name, m in jt.select(scored, density, unit=unit, scope=scopes.tree()).items()}
+    return [{"mask": mask, "living": count(mask), "scores": shares({k: s[0] for k, s in to_numpy(scored).items()})}]
+
+
 def to_numpy(tree):
     return {name: np.asarray(leaf, float) for name, leaf in tree.items()}
 
@@ -65,4 +74,5 @@ LIBRARY = {
     "wanda": wanda,
     "sparsegpt": sparsegpt,
     "fpgm": fpgm,
+    "taylor": taylor,
 }

@@ -10,6 +10,7 @@ import jaxticket as jt
 from jaxticket import loops, schedules, scopes, scores, units
 from jaxticket.data_pruning import init
 from jaxticket.loops import early_bird as birds
+from jaxticket.loops import soups
 from jaxticket.methods.datasets import prac as sets
 from jaxticket.methods.tickets import colt as overlapping
 from jaxticket.tickets import Ticket, rewinds
@@ -19,6 +20,7 @@ from tests.reference.network import full
 from tests.reference.problem import MOMENTUM
 from tests.reference.published import colt as copies
 from tests.reference.published import early_bird as channels
+from tests.reference.published import greedy_soup as cooks
 from tests.reference.published import prac as courses
 from tests.reference.published.imp import DROP, STEPS
 
@@ -129,4 +131,11 @@ def settle(weights, mask, rate, tolerance):
     return len(weights), new
 
 
-LIBRARY = {"imp": imp, "colt": colt, "early_bird": early_bird, "prac": prac}
+def greedy_soup(spread):
+    weights, best = (jnp.asarray(x, jnp.float32) for x in cooks.members(spread))
+    merge = soups.greedy(lambda params, state: -jnp.abs(params["w"] - best).sum())
+    soup = merge(Trained({"w": weights}, None, {}), {"w": jnp.ones(len(best), bool)})
+    return [{"soup": soup.params, "shares": {"of members": soup.weights}}]
+
+
+LIBRARY = {"greedy_soup": greedy_soup, "imp": imp, "colt": colt, "early_bird": early_bird, "prac": prac}

@@ -1,0 +1,25 @@
+"""Soft filter pruning: after each epoch the filters of the smallest norms are set to zero, and train on."""
+
+import numpy as np
+
+from tests.reference.problem import STEPS, Problem, Run, largest
+
+ABOUT = {
+    "paper": "He et al., 2018",
+    "repository": "he-y/soft-filter-pruning",
+    "commit": "919c399",
+    "settings": {"density": 0.5, "every": 4},
+    "deviations": ["Filters are set to zero after epochs alone, where the authors do so before the first one, too."],
+}
+
+
+def run(density: float, every: int) -> list[dict]:
+    problem = Problem(density)
+    training = Run(problem.weights, {name: np.ones(w.shape, bool) for name, w in problem.weights.items()})
+    for t in range(STEPS):
+        training.step(problem.gradients[t])
+        if (t + 1) % every == 0:
+            for name, w in training.weights.items():
+                training.weights[name] = w * largest(np.linalg.norm(w, axis=0), round(density * w.shape[1]))
+            training.steps[-1]["weights"] = dict(training.weights)
+    return [{what: step[what] for what in ("weights", "momentum")} for step in training.steps]
