@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxticket import data_pruning
 from tests.reference.network import Network
 
 NETWORK = Network()
@@ -21,6 +22,9 @@ def apply(params, x):
 
 def criterion(outputs, batch):
     return optax.softmax_cross_entropy_with_integer_labels(outputs, batch[1]).mean()
+
+
+observe = jax.jit(data_pruning.update)
 
 
 def count(mask):

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from jaxticket import allocate, scopes, scores, units
+from jaxticket import allocate, filters, scopes, scores, units
 from jaxticket.methods.finetune import sparsegpt as one_shot
-from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count
+from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, full, shares
 from tests.reference.published import erk as allocated
-from tests.reference.published import fpgm as filters
+from tests.reference.published import fpgm as similar
 
 INPUTS = [x for x, _ in BATCHES]
 
@@ -23,11 +23,11 @@ def shared(rule, densities, **options):
 
 
 def lamp(rounds, amount):
-    mask, seen = {name: jnp.asarray(m) for name, m in full().items()}, []
+    mask, seen, score = {name: jnp.asarray(m) for name, m in full().items()}, [], jax.jit(scores.lamp(scores.magnitude))
     for _ in range(rounds):
         size = sum(m.size for m in mask.values())
         density = round((1 - amount) * sum(count(mask).values())) / size
-        scored = scores.lamp(scores.magnitude)(KERNELS, mask=mask)
+        scored = score(KERNELS, mask=mask)
         mask = jt.select(scored, density, scope=scopes.tree(), mask=mask)
         seen.append({"mask": mask, "living": count(mask), "scores": shares(to_numpy(scored))})
     return seen
@@ -41,16 +41,25 @@ def wanda(density):
 
 
 def sparsegpt(**settings):
-    params, mask = one_shot.sparsegpt(PARAMS, apply, INPUTS, **settings)
+    params, mask = one_shot.sparsegpt(PARAMS, apply, INPUTS, where=filters.match("^[12]/kernel"), **settings)
     return [{"mask": mask, "living": count(mask), "weights": params}]
 
 
 def fpgm(density, norm_density):
-    kernels = {name: jnp.asarray(k, jnp.float32) for name, k in filters.kernels().items()}
-    scored = scores.fpgm(norm_density=norm_density)(kernels)
+    kernels = {name: jnp.asarray(k, jnp.float32) for name, k in similar.kernels().items()}
+    scored = jax.jit(scores.fpgm(norm_density=norm_density))(kernels)
     mask = jt.select(scored, density, unit=units.axis(-1))
     sums = {name: jnp.where(s > 0, s, -1).ravel() for name, s in scored.items()}
     return [{"mask": {name: m.ravel() for name, m in mask.items()}, "living": count(mask), "sums": sums}]
+
+
+def taylor(density):
+    unit = units.axis(-1)
+    loss = lambda params, batch: criterion(apply(params, batch[0]), batch)
+    scored = scores.taylor(loss, BATCHES, unit=unit)(PARAMS)
+    scored = {name: scored[name] for name in SHAPES}
+    mask = {name: m.ravel() for name, m in jt.select(scored, density, unit=unit, scope=scopes.tree()).items()}
+    return [{"mask": mask, "living": count(mask), "scores": shares({k: s[0] for k, s in to_numpy(scored).items()})}]
 
 
 def to_numpy(tree):
@@ -65,4 +74,5 @@ LIBRARY = {
     "wanda": wanda,
     "sparsegpt": sparsegpt,
     "fpgm": fpgm,
+    "taylor": taylor,
 }

@@ -8,17 +8,19 @@ import optax
 
 import jaxticket as jt
 from jaxticket import loops, schedules, scopes, scores, units
-from jaxticket.data_pruning import init, update
+from jaxticket.data_pruning import init
 from jaxticket.loops import early_bird as birds
+from jaxticket.loops import soups
 from jaxticket.methods.datasets import prac as sets
 from jaxticket.methods.tickets import colt as overlapping
 from jaxticket.tickets import Ticket, rewinds
 from jaxticket.typing import Trained
-from tests.reference.library.classifier import BATCHES, BIASES, KERNELS, apply, count, criterion
+from tests.reference.library.classifier import BATCHES, BIASES, KERNELS, apply, count, criterion, observe
 from tests.reference.network import full
 from tests.reference.problem import MOMENTUM
 from tests.reference.published import colt as copies
 from tests.reference.published import early_bird as channels
+from tests.reference.published import greedy_soup as cooks
 from tests.reference.published import prac as courses
 from tests.reference.published.imp import DROP, STEPS
 
@@ -79,12 +81,12 @@ def colt(partitions, rounds, rate):
 
 
 def early_bird(density, epochs):
-    score, state, seen = scores.slimming(("kernel", "scale")), None, []
+    score, push, state, seen = scores.slimming(("kernel", "scale")), jax.jit(birds.update), None, []
     for gammas in channels.scales(epochs):
         params = {name: jnp.ones((2, g.size)) for name, g in gammas.items()}
         params |= {name.replace("kernel", "scale"): jnp.asarray(g, jnp.float32) for name, g in gammas.items()}
         mask = jt.select(score(params), density, unit=units.axis(-1), scope=scopes.tree())
-        state, distances, found = birds.update(birds.init(mask) if state is None else state, mask)
+        state, distances, found = push(birds.init(mask) if state is None else state, mask)
         parts = {name: mask[name].ravel() for name in gammas}
         seen.append(
             {"mask": parts, "living": count(parts), "distances": {"of all": distances}, "found": {"of all": found}}
@@ -98,7 +100,7 @@ def prac(rounds, epochs, threshold, rate, tolerance):
         shown, statistics = courses.course(number, epochs), init(courses.EXAMPLES)
         everyone = jnp.arange(courses.EXAMPLES)
         for right in shown["right"]:
-            statistics = update(statistics, everyone, {"correct": jnp.asarray(right)}, real=chosen)
+            statistics = observe(statistics, everyone, {"correct": jnp.asarray(right)}, real=chosen)
         outcome = sets.Outcome(number, statistics, jnp.asarray(shown["dense"]), jnp.asarray(shown["sparse"]))
         events, chosen = jt.data_pruning.forgetting(statistics), sets.prac_set(outcome, threshold=threshold)
         stop, mask = settle(shown["weights"], mask, rate, tolerance)
@@ -129,4 +131,11 @@ def settle(weights, mask, rate, tolerance):
     return len(weights), new
 
 
-LIBRARY = {"imp": imp, "colt": colt, "early_bird": early_bird, "prac": prac}
+def greedy_soup(spread):
+    weights, best = (jnp.asarray(x, jnp.float32) for x in cooks.members(spread))
+    merge = soups.greedy(lambda params, state: -jnp.abs(params["w"] - best).sum())
+    soup = merge(Trained({"w": weights}, None, {}), {"w": jnp.ones(len(best), bool)})
+    return [{"soup": soup.params, "shares": {"of members": soup.weights}}]
+
+
+LIBRARY = {"greedy_soup": greedy_soup, "imp": imp, "colt": colt, "early_bird": early_bird, "prac": prac}

@@ -6,7 +6,7 @@ ABOUT = {
     "paper": "You et al., 2020",
     "repository": "RICE-EIC/Early-Bird-Tickets",
     "commit": "4a16ae0",
-    "settings": {"density": 0.5, "epochs": 12},
+    "settings": {"density": 0.5, "epochs": 18},
     "deviations": [
         "The rounded count of channels is kept, where the authors' threshold is one that is pruned, too.",
         "Distances from the masks that are there are given while the queue fills, where the authors' stay 1.",
@@ -17,9 +17,9 @@ CHANNELS = {"0/kernel": 12, "1/kernel": 20}
 
 def scales(epochs: int) -> list[dict]:
     """Return scales of two batch norms that move less and less."""
-    generator = np.random.default_rng(11)
+    generator = np.random.default_rng(12)
     end = {name: generator.standard_normal(n) for name, n in CHANNELS.items()}
-    move = lambda g, t: g + generator.standard_normal(g.size) * 2 * 0.6**t
+    move = lambda g, t: g + generator.standard_normal(g.size) * 2 * 0.75**t
     return [{name: move(g, t) for name, g in end.items()} for t in range(epochs)]
 
 
@@ -41,6 +41,7 @@ def rounds(density: float, epochs: int) -> list[dict]:
                 **({"distances": {"of all": distances}} if full else {}),
             }
         )
-    assert any(epoch["found"]["of all"] for epoch in seen[:-1])
-    assert not seen[5]["found"]["of all"]
+    worst = [max(epoch["distances"]["of all"]) for epoch in seen[4:]]
+    assert any(0.1 < w < 0.2 for w in worst)
+    assert any(w < 0.1 for w in worst)
     return seen

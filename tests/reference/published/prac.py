@@ -17,13 +17,13 @@ ABOUT = {
 def course(number: int, epochs: int) -> dict:
     """Return what a round shows: who was right in each epoch, predictions at its end, and weights by epoch."""
     generator = np.random.default_rng(number)
-    ability = generator.random(EXAMPLES)[None] + np.linspace(-0.6, 0.5, epochs)[:, None]
+    ability = 2 * generator.random(EXAMPLES)[None] - 0.4 + np.linspace(-0.6, 0.3, epochs)[:, None]
     ends = {name: generator.standard_normal(shape) for name, shape in SHAPES.items()}
     move = lambda w, t: w + generator.standard_normal(w.shape) * 0.7**t
     return {
         "right": ability + 0.15 * generator.standard_normal(ability.shape) > 0.25,
         "dense": np.random.default_rng(99).integers(4, size=EXAMPLES),
-        "sparse": np.where(generator.random(EXAMPLES) < 0.1, 5, np.random.default_rng(99).integers(4, size=EXAMPLES)),
+        "sparse": np.where(generator.random(EXAMPLES) < 0.3, 5, np.random.default_rng(99).integers(4, size=EXAMPLES)),
         "weights": [{name: move(w, t) for name, w in ends.items()} for t in range(epochs)],
     }
 
@@ -34,8 +34,11 @@ def rounds(rounds: int, epochs: int, threshold: int, rate: float, tolerance: flo
         shown = course(number, epochs)
         events = np.array([_events(shown["right"][:, i]) if chosen[i] else -1 for i in range(EXAMPLES)])
         chosen = events > threshold
+        assert number or (events == 200_000).any(), "some examples are never learned"
         if number:
-            chosen = chosen | (shown["dense"] != shown["sparse"])
+            other = shown["dense"] != shown["sparse"]
+            assert (other & ~chosen).any(), "the ticket sees an example in another way that is not hard"
+            chosen = chosen | other
         stop, mask = _stop(shown["weights"], mask, rate, tolerance)
         assert 6 < stop < epochs - 1, "it stops early in this trace"
         seen.append(

@@ -26,7 +26,7 @@ def prune(choose) -> list[dict]:
     """Prune all layers; choose(inputs still to come, their diagonal of U, start) -> masks of inputs from here on."""
     network = Network()
     weights, masks = dict(network.weights), {}
-    for place, name in enumerate(weights):
+    for place, name in list(enumerate(weights))[1:]:  # the first layer stays dense
         hessian = np.zeros((len(weights[name]),) * 2)
         for x, _ in network.batches:
             a = network.inputs(weights, x)[place]
