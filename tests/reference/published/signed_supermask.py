@@ -26,7 +26,7 @@ def run(threshold: float, learning_rate: float, weight_decay: float, half_life: 
         used = {name: w * signs[name] for name, w in problem.weights.items()}
         slope, fall = problem.slope(t, used), 0.5 ** (t / half_life)
         for name, w in problem.weights.items():
-            # Keras keeps the velocity with its rate; the decay comes first, on the value itself.
+            # As tensorflow/addons@d208d75: the velocity holds the rate, and the decay comes first, on the value itself.
             scores[name] = scores[name] - weight_decay * fall * scores[name]
             velocity[name] = MOMENTUM * velocity[name] - learning_rate * fall * slope[name] * w
             scores[name] = scores[name] + MOMENTUM * velocity[name] - learning_rate * fall * slope[name] * w
