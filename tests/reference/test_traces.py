@@ -13,6 +13,7 @@ from jaxticket import reparam, schedules, scopes, scores, transforms, units
 from tests.reference import write
 from tests.reference.comparing import assert_follows
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
+from tests.reference.published import soft_prune
 
 FILES, STEP_FILES = write.files(), write.files("steps")
 STARTS_AT_RANDOM = {"sparse_evolutionary", "rigl", "itop", "snfs", "granet", "granet_uniform"}
@@ -81,7 +82,7 @@ def train_soft(settings: dict) -> list[dict]:
     when = schedules.every(settings["every"])
     prune = transforms.soft_prune(settings["density"], when=when, unit=units.axis(-1, reduce=units.l2))
     tx, problem = optax.chain(INNER, prune), Problem(settings["density"])
-    params, update, steps = to_jax(problem.weights), jax.jit(tx.update), []
+    params, update, steps = to_jax(soft_prune.start(problem)), jax.jit(tx.update), []
     state = tx.init(params)
     for gradients in problem.gradients:
         updates, state = update(to_jax(gradients), state, params)

@@ -13,9 +13,14 @@ ABOUT = {
 }
 
 
+def start(problem: Problem) -> dict:
+    """Return weights so small that filters which were set to zero come back in an epoch."""
+    return {name: 0.1 * w for name, w in problem.weights.items()}
+
+
 def run(density: float, every: int) -> list[dict]:
     problem = Problem(density)
-    training = Run(problem.weights, {name: np.ones(w.shape, bool) for name, w in problem.weights.items()})
+    training = Run(start(problem), {name: np.ones(w.shape, bool) for name, w in problem.weights.items()})
     for t in range(STEPS):
         training.step(problem.gradients[t])
         if (t + 1) % every == 0:
