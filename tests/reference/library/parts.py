@@ -33,10 +33,10 @@ def lamp(rounds, amount):
     return seen
 
 
-def wanda(density):
+def wanda(density, group=None):
     scored = scores.wanda(apply, INPUTS)(PARAMS)
     scored = {name: scored[name] for name in SHAPES}
-    mask = jt.select(scored, density, scope=scopes.slices(-1))
+    mask = jt.select(scored, density, scope=scopes.slices(-1) if group is None else scopes.groups(group))
     return [{"mask": mask, "living": count(mask), "scores": shares(to_numpy(scored))}]
 
 
