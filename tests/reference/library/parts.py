@@ -11,8 +11,10 @@ from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, 
 from tests.reference.network import SHAPES, full, shares
 from tests.reference.published import erk as allocated
 from tests.reference.published import fpgm as similar
+from tests.reference.published import hrank as maps
 
 INPUTS = [x for x, _ in BATCHES]
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def shared(rule, densities, **options):
@@ -33,10 +35,10 @@ def lamp(rounds, amount):
     return seen
 
 
-def wanda(density):
+def wanda(density, group=None):
     scored = scores.wanda(apply, INPUTS)(PARAMS)
     scored = {name: scored[name] for name in SHAPES}
-    mask = jt.select(scored, density, scope=scopes.slices(-1))
+    mask = jt.select(scored, density, scope=scopes.slices(-1) if group is None else scopes.groups(group))
     return [{"mask": mask, "living": count(mask), "scores": shares(to_numpy(scored))}]
 
 
@@ -51,6 +53,18 @@ def fpgm(density, norm_density):
     mask = jt.select(scored, density, unit=units.axis(-1))
     sums = {name: jnp.where(s > 0, s, -1).ravel() for name, s in scored.items()}
     return [{"mask": {name: m.ravel() for name, m in mask.items()}, "living": count(mask), "sums": sums}]
+
+
+def hrank(density):
+    kernel, biases, batches = (jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), part) for part in maps.problem())
+
+    def apply(params, x):
+        convolved = jax.lax.conv_general_dilated(x, params["kernel"], (1, 1), "SAME", dimension_numbers=LAYOUT)
+        return jax.nn.relu(convolved + biases[None, None, None])
+
+    scored = scores.hrank(apply, batches)({"kernel": kernel})
+    mask = {"kernel": jt.select(scored, density, unit=units.axis(-1))["kernel"].ravel()}
+    return [{"mask": mask, "living": count(mask), "ranks": {"kernel": scored["kernel"].ravel()}}]
 
 
 def taylor(density):
@@ -74,5 +88,6 @@ LIBRARY = {
     "wanda": wanda,
     "sparsegpt": sparsegpt,
     "fpgm": fpgm,
+    "hrank": hrank,
     "taylor": taylor,
 }

@@ -19,9 +19,9 @@ from tests.reference.library.classifier import BATCHES, BIASES, KERNELS, apply, 
 from tests.reference.network import full
 from tests.reference.problem import MOMENTUM
 from tests.reference.published import colt as copies
-from tests.reference.published import early_bird as channels
 from tests.reference.published import greedy_soup as cooks
 from tests.reference.published import prac as courses
+from tests.reference.published import slimming_score as channels
 from tests.reference.published.imp import DROP, STEPS
 
 FULL = {name: jnp.asarray(m) for name, m in full().items()}
@@ -81,17 +81,21 @@ def colt(partitions, rounds, rate):
 
 
 def early_bird(density, epochs):
-    score, push, state, seen = scores.slimming(("kernel", "scale")), jax.jit(birds.update), None, []
+    push, state, seen = jax.jit(birds.update), None, []
     for gammas in channels.scales(epochs):
-        params = {name: jnp.ones((2, g.size)) for name, g in gammas.items()}
-        params |= {name.replace("kernel", "scale"): jnp.asarray(g, jnp.float32) for name, g in gammas.items()}
-        mask = jt.select(score(params), density, unit=units.axis(-1), scope=scopes.tree())
-        state, distances, found = push(birds.init(mask) if state is None else state, mask)
-        parts = {name: mask[name].ravel() for name in gammas}
-        seen.append(
-            {"mask": parts, "living": count(parts), "distances": {"of all": distances}, "found": {"of all": found}}
-        )
+        kept = slim(gammas, density)
+        state, distances, found = push(birds.init(kept["mask"]) if state is None else state, kept["mask"])
+        seen.append({**kept, "distances": {"of all": distances}, "found": {"of all": found}})
     return seen
+
+
+def slim(gammas, density):
+    params = {name: jnp.ones((2, g.size)) for name, g in gammas.items()}
+    params |= {name.replace("kernel", "scale"): jnp.asarray(g, jnp.float32) for name, g in gammas.items()}
+    scored = scores.slimming(("kernel", "scale"))(params)
+    mask = jt.select({name: scored[name] for name in gammas}, density, unit=units.axis(-1), scope=scopes.tree())
+    mask = {name: m.ravel() for name, m in mask.items()}
+    return {"mask": mask, "living": count(mask)}
 
 
 def prac(rounds, epochs, threshold, rate, tolerance):
@@ -138,4 +142,11 @@ def greedy_soup(spread):
     return [{"soup": soup.params, "shares": {"of members": soup.weights}}]
 
 
-LIBRARY = {"greedy_soup": greedy_soup, "imp": imp, "colt": colt, "early_bird": early_bird, "prac": prac}
+LIBRARY = {
+    "imp": imp,
+    "colt": colt,
+    "slimming_score": lambda density: [slim(channels.scales(1)[0], density)],
+    "early_bird": early_bird,
+    "prac": prac,
+    "greedy_soup": greedy_soup,
+}

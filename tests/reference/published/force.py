@@ -9,7 +9,7 @@ ABOUT = {
     "paper": "de Jorge et al., 2021",
     "repository": "naver/force",
     "commit": "7494eed",
-    "settings": {"density": 0.21},
+    "settings": {"density": 0.23},
     "deviations": [
         "Counts are rounded, where the authors truncate them.",
         "Each round reads the next batch, and the first again after the last, where the authors draw one at random.",

@@ -8,7 +8,7 @@ ABOUT = {
     "paper": "Frankle et al., 2021",
     "repository": "ganguli-lab/Synaptic-Flow",
     "commit": "9dfa57a",
-    "settings": {"density": 0.21},
+    "settings": {"density": 0.23},
     "deviations": ["The count is rounded, where the authors truncate the number of pruned weights."],
 }
 

@@ -8,7 +8,7 @@ ABOUT = {
     "paper": "Lee et al., 2019",
     "repository": "namhoonlee/snip-public",
     "commit": "f028496",
-    "settings": {"density": 0.21},
+    "settings": {"density": 0.23},
     "deviations": [
         "Only kernels are pruned and counted, where the authors prune biases too, whose score is 0 while they are 0.",
         "The scored weights are trained, where the authors train another draw of them under the mask.",

@@ -9,7 +9,7 @@ ABOUT = {
     "paper": "Tanaka et al., 2020",
     "repository": "ganguli-lab/Synaptic-Flow",
     "commit": "9dfa57a",
-    "settings": {"density": 0.21},
+    "settings": {"density": 0.23},
     "deviations": [
         "Counts are rounded, where the authors truncate the numbers of pruned weights.",
         "Scores are over the sum of outputs, which leaves their order alone.",

@@ -19,14 +19,18 @@ ABOUT = {
 
 
 def rounds(density: float) -> list[dict]:
+    by_weight = scores()
+    mask = {
+        name: np.stack([largest(column, round(density * len(column))) for column in s.T], axis=1)
+        for name, s in by_weight.items()
+    }
+    return [record(0, mask, by_weight)]
+
+
+def scores() -> dict:
     network = Network()
     norms = dict.fromkeys(network.weights, 0.0)
     for number, (x, _) in enumerate(network.batches):
         for name, a in zip(norms, network.inputs(network.weights, x), strict=False):
             norms[name] = norms[name] * number / (number + 1) + (a**2).sum(0) / (number + 1)
-    scores = {name: np.abs(w) * np.sqrt(norms[name])[:, None] for name, w in network.weights.items()}
-    mask = {
-        name: np.stack([largest(column, round(density * len(column))) for column in s.T], axis=1)
-        for name, s in scores.items()
-    }
-    return [record(0, mask, scores)]
+    return {name: np.abs(w) * np.sqrt(norms[name])[:, None] for name, w in network.weights.items()}
