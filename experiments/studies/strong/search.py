@@ -97,7 +97,8 @@ def _signed(setting: Setting) -> Reparam:
 def _sgdw(epoch: int) -> optax.GradientTransformation:
     """The authors' optimizer of signed supermasks, whose rate and decay fall by a tenth every ten epochs.
 
-    The authors train 39,000 steps at a rate of 0.005. Ten times that suits some 1,600 steps, as in tests/science.
+    The authors train 39,000 steps at a rate of 0.005. In the 1,620 steps of the default the decay outruns that rate: of
+    10 % of the weights none is left, and validation accuracy is 11 %. At ten times the rate it is 91 %.
     """
     rate, decay = (optax.exponential_decay(value, 10 * epoch, 0.9) for value in (0.05, 3e-4))
     return reparam.sgdw(rate, weight_decay=decay)
