@@ -90,7 +90,8 @@ def kind(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn
 def settings(config: Training, basis: problems.Basis) -> SettingFn:
     """Return the setting of a method at a density.
 
-    Data-driven scores see the first statistics of the model and the same batches, for all seeds.
+    Data-driven scores see the first statistics of the model and the same batches, for all seeds. In training mode, in
+    which GraSP, FORCE and iterative SNIP score as their authors do, batch norms use those of the batch.
     """
     _, state = basis.init(jax.random.key(config.seed))
     batches = functools.cache(functools.partial(_batches, basis.dataset, seed=config.seed))
