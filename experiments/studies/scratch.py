@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import jax
 
@@ -21,7 +20,7 @@ from jaxticket.tickets import Ticket
 from jaxticket.typing import Key
 
 BRANCHES = ("dense", "fine_tuned", "scratch_e", "scratch_b")
-_TUNED = 0.25  # of a training, at its last learning rate: 40 of the authors' 160 epochs
+_TUNED = 0.25  # the last part of a training, whose learning rate it has: 40 of the authors' 160 epochs
 _COSTS = {"bias": 1}  # FLOPs beside those of weights, as the authors count
 _PAPER = "Liu et al. 2019, Scratch-E and Scratch-B"
 _AS_LONG = {"scratch_e": "for as many epochs", "scratch_b": "for as many FLOPs"}
@@ -34,8 +33,6 @@ class Config(Training):
     EXPERIMENT = "scratch"
     NOT_HASHED = Training.NOT_HASHED | {"densities", "seeds"}
 
-    decay: Literal["constant", "cosine", "steps"] = "steps"
-    """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
     densities: tuple[float, ...] = (0.2, 0.05)
     """The fractions of the weights to keep."""
     seeds: int = 4
