@@ -106,11 +106,15 @@ def check_leaves(name: str, tree: PyTree) -> None:
 def check_arrays(name: str, tree: PyTree) -> None:
     """Raise InputError, naming the leaf, for one that is not an array of numbers (or keys) or None."""
     check_leaves(name, tree)
+    _check_wrapped(name, tree)
+
+
+def _check_wrapped(name: str, tree: PyTree) -> None:
+    """Raise InputError, naming the leaf, for a number that is not an array."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if not hasattr(leaf, "dtype"):
-            raise InputError(
-                f"{_where(name, path)} is a {type(leaf).__name__}, not an array; wrap it: jnp.asarray({leaf!r})."
-            )
+            kind = type(leaf).__name__
+            raise InputError(f"{_where(name, path)} is a {kind}, not an array; wrap it: jnp.asarray({leaf!r}).")
 
 
 def check_array(name: str, array: Any, kind: Any = np.number) -> None:
@@ -124,6 +128,10 @@ def check_array(name: str, array: Any, kind: Any = np.number) -> None:
 def check_mask(name: str, mask: PyTree) -> None:
     """Raise InputError, naming the leaf, for one that is not an array of bool or None."""
     check_arrays(name, mask)
+    _check_bool(name, mask)
+
+
+def _check_bool(name: str, mask: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
         if leaf.dtype != bool:
             raise InputError(f"{_where(name, path)} has dtype {leaf.dtype}, not bool; masks.gate takes soft masks.")
@@ -132,14 +140,13 @@ def check_mask(name: str, mask: PyTree) -> None:
 def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
     """Raise StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
     check_structure(name, tree, like_name, like)
-    check_arrays(name, tree)
-    check_arrays(like_name, like)
+    _check_wrapped(name, tree)
+    _check_wrapped(like_name, like)
 
     def compare_shapes(path: str, x: Any, y: Any) -> None:
         if x is not None and y is not None and x.shape != y.shape:
-            raise StructureError(
-                f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}; pass arrays of the same shapes."
-            )
+            shapes = f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}"
+            raise StructureError(f"{shapes}; pass arrays of the same shapes.")
 
     _tree.tree_map(compare_shapes, _tree.names(like), tree, like)
 
@@ -150,9 +157,8 @@ def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
 
     def compare_presence(path: str, x: Any, y: Any) -> None:
         if (x is None) != (y is None):
-            raise StructureError(
-                f"at {path!r} only one of {name} and {like_name} is None; pass None in both or in neither."
-            )
+            one = f"at {path!r} only one of {name} and {like_name} is None"
+            raise StructureError(f"{one}; pass None in both or in neither.")
 
     _tree.tree_map(compare_presence, _tree.names(like), tree, like)
 
@@ -165,14 +171,14 @@ def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
       >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
     """
     check_broadcast(name, mask, params)
-    check_mask(name, mask)
+    _check_bool(name, mask)
 
 
 def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
     """Raise StructureError unless the mask's structure fits the parameters and its leaves broadcast to them."""
     check_structure(name, mask, "params", params)
-    check_arrays(name, mask)
-    check_arrays("params", params)
+    _check_wrapped(name, mask)
+    _check_wrapped("params", params)
 
     def check_shape_of(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
         if p is None or m is None:
@@ -209,11 +215,7 @@ def check_densities(densities: Sequence[Density], mask: Mask) -> None:
         if not isinstance(density, numbers.Real | str):
             check_structure("densities", density, "ticket.mask", mask)
         for value in jax.tree.leaves(density):
-            check_number(densities=value)
-            if not 0 <= known(value) <= 1:
-                raise InputError(
-                    f"densities: {value} is not a fraction; pass numbers between 0 and 1 (the part to keep)"
-                )
+            check_fraction("densities", value)
     for index, (high, low) in enumerate(itertools.pairwise(densities)):
         if any(b > a for a, b in zip(_by_leaf(high, mask), _by_leaf(low, mask), strict=True)):
             raise InputError(

@@ -33,11 +33,11 @@ def report(
       settings: the configuration that the page lists, if it is another.
       layers: the densities of layers, if the search shows those of a ticket.
     """
-    command = config.command()
     listed = dataclasses.asdict(config if settings is None else settings)
-    searches.write(config.folder(), records, branches, title=title, config=listed, command=command, layers=layers)
+    looks = {"title": title, "config": listed, "command": config.command(), "layers": layers}
+    searches.write(config.folder(), records, branches, **looks)
     series = store.curves(records, branches)
-    store.write(config, claims, command=command, series=series, axes=store.AXES)
+    store.write(config, claims, series=series, axes=store.AXES)
 
 
 def study_of(
@@ -68,7 +68,8 @@ def study_of(
 
     def plan(config: Any, basis: problems.Basis) -> list[str]:
         return [
-            f"trainings    {rows(config)[0]} at most, of {basis.steps} steps of {config.batch_size} examples",
+            f"trainings    {rows(config)[0]} at most",
+            f"steps        {basis.steps} in --epochs {config.epochs}, of {config.batch_size} examples",
         ]
 
     return Study(configure, rows, lambda config, watch: problems.basis(config), records, write, plan)

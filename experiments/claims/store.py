@@ -41,6 +41,7 @@ class Tested(Protocol):
     def evidence(self) -> pathlib.Path | None: ...
     def hash(self) -> str: ...
     def folder(self) -> pathlib.Path: ...
+    def command(self) -> list[str]: ...
 
 
 def curves(records: Iterable[LevelRecord], branches: Sequence[str]) -> dict[str, list[Point]]:
@@ -58,7 +59,6 @@ def write(
     config: Tested,
     claims: Sequence[Claim],
     *,
-    command: Sequence[str],
     series: Mapping[str, Sequence[Point]] | None = None,
     axes: tuple[str, str] | None = None,
 ) -> None:
@@ -67,9 +67,8 @@ def write(
     A file of the same run is replaced; a warning names the claims that are removed from the folder of --evidence.
 
     Args:
-      config: the configuration of the run.
+      config: the configuration of the run. Of its command, flags that name places of this machine are left out.
       claims: the claims.
-      command: the command of the user. Flags that name places of this machine are left out.
       series: the curves to plot, (x, mean, half its interval) each.
       axes: their names, needed where there are series.
 
@@ -82,7 +81,7 @@ def write(
         "experiment": config.EXPERIMENT,
         "hash": config.hash(),
         "setting": config.setting,
-        "command": _shareable(command),
+        "command": _shareable(config.command()),
         "commit": environment.commit(digits=9) or f"jaxticket {environment.versions()['jaxticket']}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "versions": {name: v for name, v in environment.versions().items() if name != _HIDDEN},

@@ -20,7 +20,17 @@ from jaxticket.transforms import Plan
 from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
 
 DENSE = "dense"  # the baseline, whose mask keeps everything
-_SCORED = 250  # training examples for scores that need data: of ten classes 25 each, as GraSP's code takes
+
+
+class _Scored(NamedTuple):
+    """The batches that a score reads, as many and as large as its authors' code reads."""
+
+    count: int
+    size: int
+
+
+_PARTS = {"snip": _Scored(1, 100), "grasp": _Scored(2, 125)}  # of the same examples: of ten classes 10 and 25 each
+_DRAWN = {"force": _Scored(60, 128), "iterative_snip": _Scored(60, 128)}  # one for each round
 
 
 class Cell(NamedTuple):
@@ -46,6 +56,11 @@ class Cell(NamedTuple):
         """Return the method for a setting."""
         return jt.static() if self.method == DENSE else registry.get(self.method).make(setting)
 
+    def optimizer(self, config: Training, rate: Schedule, *, epoch: int) -> optax.GradientTransformation:
+        """Return the optimizer of its weights or scores, with this learning rate; `epoch` counts the steps of one."""
+        del epoch  # for methods with schedules of their own
+        return problems.optimizer(config, rate)
+
 
 class Kind(NamedTuple):
     """The parts that the cells of one kind share."""
@@ -63,31 +78,50 @@ class _Keys(NamedTuple):
     method: Key
 
 
-SettingFn = Callable[[Any], Setting]  # density -> setting
+SettingFn = Callable[[str, Any], Setting]  # (method, density) -> setting
 
 
 def kind(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn) -> Kind:
     """Return the kind of a cell."""
-    make = _under_reparam if isinstance(cell.make(setting(cell.density)), reparam.Reparam) else _under_plan
+    make = _under_reparam if isinstance(cell.make(setting(cell.method, cell.density)), reparam.Reparam) else _under_plan
     return make(cell, config, basis, setting)
 
 
 def settings(config: Training, basis: problems.Basis) -> SettingFn:
-    """Return the setting of a density. Data-driven scores see the first statistics of the model, for all seeds."""
-    _, state = basis.init(jax.random.key(config.seed))
-    batch = data.limit(basis.dataset, _SCORED, seed=config.seed).train
+    """Return the setting of a method at a density.
 
-    def setting(density: float | jax.Array) -> Setting:
+    Data-driven scores see the first statistics of the model and the same batches, for all seeds. In training mode, in
+    which GraSP, FORCE and iterative SNIP score as their authors do, batch norms use those of the batch.
+    """
+    _, state = basis.init(jax.random.key(config.seed))
+    batches = functools.cache(functools.partial(_batches, basis.dataset, seed=config.seed))
+
+    def apply(params: Params, x: jax.Array, *, train: bool) -> jax.Array:
+        return basis.model.apply(params, state, x, train=train, key=jax.random.key(config.seed) if train else None)[0]
+
+    def setting(method: str, density: float | jax.Array) -> Setting:
         return Setting(
             density=density,
             steps=basis.steps,
-            apply=lambda params, x: basis.model.apply(params, state, x, train=False, key=None)[0],
+            apply=functools.partial(apply, train=False),
             criterion=lambda logits, batch: problems.cross_entropy(logits, batch.y),
             inputs=lambda batch: batch.x,
-            batches=[batch],
+            batches=batches(method),
+            apply_train=functools.partial(apply, train=True),
         )
 
     return setting
+
+
+def _batches(dataset: data.Dataset, method: str, *, seed: int) -> list[data.Split]:
+    """Return the training examples that a method's score reads, each class in its share."""
+    if method in _DRAWN:
+        count, size = _DRAWN[method]
+        return [data.limit(dataset, size, seed=seed + number).train for number in range(count)]
+    count, size = _PARTS.get(method, _PARTS["snip"])
+    examples = data.limit(dataset, count * size, seed=seed).train
+    size = max(1, len(examples.y) // count)
+    return [data.Split(examples.x[at : at + size], examples.y[at : at + size]) for at in range(0, count * size, size)]
 
 
 def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: SettingFn) -> Kind:
@@ -95,15 +129,15 @@ def _under_plan(cell: Cell, config: Training, basis: problems.Basis, setting: Se
 
     def tx(rate: Schedule, density: float = 1.0, **given: Any) -> optax.GradientTransformation:
         def sparse(density: jax.Array) -> optax.GradientTransformation:
-            chosen = jt.static() if cell.kind == "before" else cell.make(setting(density))
-            return jt.sparsify(problems.optimizer(config, rate), chosen, **given)
+            chosen = jt.static() if cell.kind == "before" else cell.make(setting(cell.method, density))
+            return jt.sparsify(cell.optimizer(config, rate, epoch=basis.recipe.steps_per_epoch), chosen, **given)
 
         return _guarded(config, optax.inject_hyperparams(sparse)(density=density))
 
     @functools.cache  # so that a probe compiles once for all seeds
     def plan(method: str, density: float) -> Plan:
         # The density is a number here, not an array of the state: ERK allocates on the host.
-        return Cell(method, density, 0).make(setting(density))
+        return Cell(method, density, 0).make(setting(method, density))
 
     def begin(cell: Cell) -> Lane:
         keys = _keys(config.seed, cell.seed)
@@ -124,26 +158,27 @@ def _under_reparam(cell: Cell, config: Training, basis: problems.Basis, setting:
 
     def tx(rate: Schedule, density: float = 1.0) -> optax.GradientTransformation:
         def wrapped(density: jax.Array) -> optax.GradientTransformation:
-            return cell.make(setting(density)).wrap(problems.optimizer(config, rate))
+            inner = cell.optimizer(config, rate, epoch=basis.recipe.steps_per_epoch)
+            return cell.make(setting(cell.method, density)).wrap(inner)
 
         return _guarded(config, optax.inject_hyperparams(wrapped)(density=density))
 
     def loss(latent: Params, carried: PyTree, batch: Any, key: Key) -> tuple[jax.Array, PyTree]:
         state, count, density = carried
-        params = cell.make(setting(density)).realise(latent, count=count)
+        params = cell.make(setting(cell.method, density)).realise(latent, count=count)
         value, state = basis.recipe.loss(params, state, batch, key)
         return value, (state, count + 1, density)
 
     def begin(cell: Cell) -> Lane:
         keys = _keys(config.seed, cell.seed)
         params, state = basis.init(keys.init)
-        latent = cell.make(setting(cell.density)).init(params, key=keys.method)
+        latent = cell.make(setting(cell.method, cell.density)).init(params, key=keys.method)
         opt_state = tx(basis.recipe.learning_rate, cell.density).init(latent)
         return Lane(latent, (state, jnp.int32(0), jnp.float32(cell.density)), opt_state, keys.train)
 
     @jax.jit
     def realised(latent: Params, count: jax.Array, density: jax.Array) -> tuple[Params, Mask]:
-        return reparam.export(cell.make(setting(density)), latent, count=count)
+        return reparam.export(cell.make(setting(cell.method, density)), latent, count=count)
 
     def export(lane: Lane) -> tuple[Params, Mask, PyTree]:
         state, count, density = lane.state

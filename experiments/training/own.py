@@ -40,6 +40,7 @@ def basis(config: OwnProblem) -> problems.Basis:
     """
     if not config.problem:
         return problems.basis(config)
+    problems.check_devices(config)
     dataset, model = build(config.problem)
     return problems.basis(config, dataset, model)
 

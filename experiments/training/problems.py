@@ -55,7 +55,7 @@ class Problem(NamedTuple):
 def basis(config: Training, dataset: data.Dataset | None = None, model: Any = None) -> Basis:
     """Return the network, the data and the recipe of this configuration; the first two may be given.
 
-    Raises InputError for values that do not fit the data.
+    Raises InputError for values that do not fit the data or, unless these are given, the devices.
     """
     dataset = load(config) if dataset is None else dataset
     model = make_model(config, dataset) if model is None else model
@@ -89,25 +89,31 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
 
 def check_flags(config: Training) -> None:
     """Raise InputError for flags that do not fit each other or the devices, before any data are loaded."""
-    flat = config.data != "cifar10"
-    require(not flat or config.model == "lenet_300_100", config, "model", _flat(config))
-    data_mesh(config)
+    fits = config.data == "cifar10" or config.model == "lenet_300_100"
+    require(fits, config, "model", f"lenet_300_100 for the flat images of {config.data}")
+    check_devices(config)
 
 
-def _flat(config: Training) -> str:
-    return f"lenet_300_100 for the flat images of {config.data}"
+def check_devices(config: Training) -> None:
+    """Raise InputError for flags that do not fit the devices."""
+    require(not _is_shared(config) or config.placement in ("auto", "data"), config, "placement", "data or auto here")
+    if _is_shared(config) or config.placement == "data":
+        devices = jax.device_count()
+        require(config.batch_size % devices == 0, config, "batch_size", f"a multiple of the {devices} devices")
+        divides = config.reduction == "any" or sharding.SHARDS % devices == 0
+        require(divides, config, "reduction", "any on so many devices")
+
+
+def _is_shared(config: Training) -> bool:
+    """Whether the devices must share the batches of one training, whatever its placement."""
+    return jax.process_count() > 1 or config.reduction == "fixed"
 
 
 def data_mesh(config: Training) -> Mesh | None:
     """Return all devices, where they share the batches of one training; None where trainings run side by side."""
-    several = jax.process_count() > 1 or config.reduction == "fixed"
-    require(not several or config.placement in ("auto", "data"), config, "placement", "data or auto here")
-    if not several and config.placement != "data":
+    if not _is_shared(config) and config.placement != "data":
         return None
-    devices = jax.device_count()
-    require(config.batch_size % devices == 0, config, "batch_size", f"a multiple of the {devices} devices")
-    require(config.reduction == "any" or sharding.SHARDS % devices == 0, config, "reduction", "any on so many devices")
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def spread(split: data.Split, mesh: Mesh) -> data.Split:
@@ -169,7 +175,10 @@ def build(
 
 
 def load(config: Training) -> data.Dataset:
-    """Load the data set, in the shape that the network takes. Raises InputError if its files are missing."""
+    """Load the data set, in the shape that the network takes.
+
+    Raises InputError for flags that do not fit, before anything is read, or if files are missing.
+    """
     check_flags(config)
     splits: dict[str, Callable[[], data.Dataset]] = {
         "mnist5k": lambda: data.mnist5k(seed=config.seed, validation=config.validation, test=config.test),
@@ -190,17 +199,13 @@ def load(config: Training) -> data.Dataset:
 
 
 def make_model(config: Training, dataset: data.Dataset, width: int | None = None) -> Any:
-    """Return the network for images of this shape, in its own width unless another is given.
-
-    Raises InputError for a convolutional network on flat images.
-    """
+    """Return the network for images of this shape, in its own width unless another is given."""
     from jaxticket import models  # needs an extra, whose absence the command line reports
 
     shape = dataset.train.x.shape[1:]
     sizes = {} if width is None else {"width": width}
     if config.model == "lenet_300_100":
         return models.lenet_300_100(features=math.prod(shape), **sizes)
-    require(len(shape) == 3, config, "model", _flat(config))
     return getattr(models, config.model)(**sizes)
 
 

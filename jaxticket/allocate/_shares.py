@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_affordable, check_arrays, check_number, known
+from jaxticket._checks import check_affordable, check_arrays, check_fraction
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree
 
@@ -107,13 +107,11 @@ def ratio(kept: int, size: int) -> float:
 
 
 def check_density(name: str, value: Any) -> float:
-    check_number(**{name: value})
+    check_fraction(name, value)
     if isinstance(value, jax.core.Tracer):
         raise InputError(
             f"{name}={value} must be a number that is known now: shares are computed from shapes, on the host."
         )
-    if not 0 <= known(value) <= 1:
-        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
     return float(value)
 
 

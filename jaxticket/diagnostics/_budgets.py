@@ -128,7 +128,9 @@ def scratch_b(
       dense_flops: the FLOPs of one example for the large network, as `flops` counts them.
       pruned_flops: the FLOPs of one example for the pruned network.
       steps_per_epoch: the number of steps in an epoch.
-      milestones: the fractions of the training after which the learning rate drops.
+      milestones: the fractions of the training after which the learning rate drops. On ImageNet the authors drop it
+        every ⌊E / 3⌋ of E epochs. (1 / 3, 2 / 3) approximates that: of 128 epochs, the second drop is after 85, not 84,
+        and there is none after 126.
       cap: at most this many times `epochs`, rounded down. The authors have none on CIFAR. On ImageNet they stop at 2,
         except for network slimming and weight-level pruning.
 

@@ -14,7 +14,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_count, check_mask, check_number, check_structure, known
+from jaxticket._checks import check_count, check_fraction, check_mask, check_structure
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._constraints import require_params
@@ -88,9 +88,7 @@ def update(state: EarlyBird, mask: Mask, *, tolerance: float = 0.1) -> tuple[Ear
       >>> distances.tolist(), bool(settled)
       ([0.0, 0.0, 0.0, 0.0], True)
     """
-    check_number(tolerance=tolerance)
-    if not 0 <= known(tolerance) <= 1:
-        raise InputError(f"tolerance={tolerance} is not a fraction; pass a number between 0 and 1, such as 0.1")
+    check_fraction("tolerance", tolerance)
     state = _push(state, mask)
     distances = _distances(state)
     full = state.count >= len(distances) + 1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, masks
-from jaxticket._checks import check_arrays, check_count, check_key, check_number, known
+from jaxticket._checks import check_arrays, check_count, check_fraction, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, trains
 from jaxticket.selection import select
@@ -151,11 +151,9 @@ def additive(
              [1., 1.]], dtype=float32), Correction(left=2, right=2, values=1))
     """
     check_count(0, rank=rank)
-    check_number(residual_density=residual_density)
+    check_fraction("residual_density", residual_density)
     residual_density = known(residual_density)
     factor = (32 / rank if rank else 1.0) if scale is None else scale
-    if rank < 0 or not 0 <= known(residual_density) <= 1:
-        raise InputError(f"rank={rank} must be at least 0, and residual_density={residual_density} lie in [0, 1].")
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         corrected = filters.only(params, where)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_number, known
+from jaxticket._checks import check_arrays, check_fraction
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
@@ -44,9 +44,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
       >>> fpgm()({"kernel": jnp.array([[1.0, 0.0, -1.0]])})  # the zero filter is the median
       {'kernel': Array([[3., 2., 3.]], dtype=float32)}
     """
-    check_number(norm_density=norm_density)
-    if not 0 <= known(norm_density) <= 1:
-        raise InputError(f"norm_density={norm_density} is not a fraction; pass a number between 0 and 1.")
+    check_fraction("norm_density", norm_density)
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         check_arrays("params", params)

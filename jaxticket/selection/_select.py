@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_alike, check_leaves, check_mask, check_number, check_structure, known
+from jaxticket._checks import check_alike, check_fraction, check_leaves, check_mask, check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -113,7 +113,7 @@ def drop_and_grow(
       ... )
       Array([ True, False, False,  True], dtype=bool)
     """
-    _check_fraction("drop_fraction", drop_fraction)
+    check_fraction("drop_fraction", drop_fraction)
     if rounding not in get_args(Rounding):
         raise InputError(f"rounding={rounding!r} must be one of {', '.join(get_args(Rounding))}.")
     drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
@@ -237,7 +237,7 @@ def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) ->
     check_leaves("scores", scores)
     scores = _tree.map_present(jnp.asarray, scores)
     if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
-        _check_fraction("density", density)
+        check_fraction("density", density)
         density_tree = _tree.map_present(lambda _: density, scores)
     elif scope.joint:
         raise InputError(
@@ -246,7 +246,7 @@ def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) ->
         )
     else:
         check_structure("density", density, "scores", scores)
-        _tree.map_present(functools.partial(_check_fraction, "density"), density)
+        _tree.map_present(functools.partial(check_fraction, "density"), density)
         scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
         density_tree = density
     if mask is not None:
@@ -256,12 +256,6 @@ def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) ->
         mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)
     density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
     return scores, density if scope.joint else density_tree, mask
-
-
-def _check_fraction(name: str, value: Any) -> None:
-    check_number(**{name: value})
-    if not isinstance(value, jax.core.Tracer) and not 0 <= known(value) <= 1:
-        raise InputError(f"{name}={value} is not a fraction; pass a number between 0 and 1 (the part to keep).")
 
 
 def _check_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:

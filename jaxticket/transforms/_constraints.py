@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_fits, check_mask, check_updates
+from jaxticket._checks import check_fits, check_updates
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -96,7 +96,6 @@ def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     def land(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
         return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
 
-    check_mask("mask", mask)
     return _tree.tree_map(land, mask, updates, params)
 
 

@@ -93,6 +93,7 @@ def prune_to(
         return full_mask(params, where, unit) if mask is None else mask, ()
 
     def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        check_fits(params, mask)
         due = densities(params, mask, count)
         return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 

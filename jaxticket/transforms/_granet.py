@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, schedules, scopes, scores, units
-from jaxticket._checks import check_fraction, known
+from jaxticket._checks import known
 from jaxticket.allocate import erk, uniform
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._dynamic import fall_to_last, random_start
@@ -143,7 +143,6 @@ def _granet(
     target = schedules.cubic(density, start=start, stop=stop, initial=initial)
     fraction = fall_to_last(drop_fraction, steps)
     evolve = [prune_first(target), regrow(scores.magnitude, scores.gradient, fraction, rounding="up", unit=unit)]
-    check_fraction("initial", initial)
     if known(initial) < 1:
         evolve.insert(0, random_start(initial, allocate, unit, scopes.leaf(), where))
     return Plan(chain(*evolve), schedules.either(schedules.every(every, start=start or every), schedules.at([stop])))

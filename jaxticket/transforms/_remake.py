@@ -8,7 +8,7 @@ import optax
 
 from jaxticket import filters, scopes, scores, units
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_updates
+from jaxticket._checks import check_fits, check_updates
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.transforms._constraints import land_on_zeros, require_params
@@ -59,6 +59,7 @@ def remake(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
         del count
+        check_fits(params, mask)
         full = jax.tree.map(jnp.ones_like, mask)
         return make(params, full, grads=grads, key=key, aux=aux), state
 

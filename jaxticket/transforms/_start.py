@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_fits
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection._floors import protect
@@ -119,7 +118,6 @@ def best(
     Units are scored under `mask`; leaves where it is None stay as they are.
     """
     candidates = mask if candidates is None else candidates
-    check_fits(params, mask)
     scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
     unscored = _tree.tree_map(
         lambda s, m, name: name if s is None and m is not None else None, scored, mask, _tree.names(mask)

@@ -22,9 +22,9 @@ from experiments.studies.comparison import report
 from experiments.training import kinds, problems
 from experiments.training.cells import Cells
 from experiments.training.trainer import Trainer
-from jaxticket import tickets
+from jaxticket import data, models, tickets
 from jaxticket.training import Fitted
-from tests.cheap import cheap  # noqa: F401  # used by every test here
+from tests.cheap import blobs, cheap  # noqa: F401  # cheap is used by every test here
 
 RECIPE = ["--epochs", "2", "--placement", "map"]
 SMALL = [*RECIPE, "--densities", "0.2,0.1", "--seeds", "2"]
@@ -174,6 +174,30 @@ def test_methods_that_begin_from_the_same_bits_do_not_take_over_each_others_chec
         trainer._compiled[cell.kind] = trainer._kind(cell)[0], Trainer(fit, lanes=1, stacked=False)
     assert [record.method for record in trainer.train(cells)] == ["ste", "top_kast"]
     assert began == [0, 5, 0, 5]
+
+
+def test_scores_read_batches_as_large_as_those_of_their_authors_code():
+    dataset = blobs(seed=0, validation=300, test=300)
+    read = {name: kinds._batches(dataset, name, seed=0) for name in ("snip", "grasp", "force", "iterative_snip")}
+    sizes = {name: [len(batch.y) for batch in batches] for name, batches in read.items()}
+    assert sizes == {"snip": [100], "grasp": [125] * 2, "force": [128] * 60, "iterative_snip": [128] * 60}
+    rows = {name: [{row.tobytes() for row in np.asarray(b.x)} for b in batches] for name, batches in read.items()}
+    assert len(set.union(*rows["grasp"])) == 250  # halves of the same examples
+    assert len({frozenset(batch) for batch in rows["force"]}) == 60  # a fresh one in each round
+    few = dataset._replace(train=data.Split(dataset.train.x[:9], dataset.train.y[:9]))
+    assert [len(b.y) for b in kinds._batches(few, "grasp", seed=0)] == [4, 4]
+    assert [len(b.y) for b in kinds._batches(few, "force", seed=0)] == [9] * 60
+
+
+def test_grasp_and_force_score_batch_norms_in_training_mode():
+    init = lambda key: ({"only": {"kernel": jax.random.normal(key, (784, 10))}}, None)
+    apply = lambda params, state, x, *, train, key: (x @ params["only"]["kernel"] * (2 if train else 1), state)
+    dataset = blobs(seed=0, validation=300, test=300)
+    basis = problems.basis(Training(), dataset, models.Model(init, apply))
+    setting = kinds.settings(Training(), basis)("force", 0.5)
+    params, _ = init(jax.random.key(0))
+    outputs = setting.apply(params, dataset.test.x)
+    np.testing.assert_array_equal(setting.apply_train(params, dataset.test.x), 2 * outputs)
 
 
 def test_cells_of_masks_that_never_change_share_a_program():

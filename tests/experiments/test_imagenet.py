@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # when run as a script
@@ -49,18 +50,20 @@ def narrow(classes, pixels):
 
 
 def as_script():
-    """experiments/imagenet.py on fake photographs, with a line for each step."""
+    """experiments/imagenet.py on fake photographs, with a line for each step, before which it may pause."""
     import tensorflow_datasets as tfds
 
     rules = {r"layer1/conv/kernel": P(None, None, None, "tensor"), r"layer2/conv/kernel": P(None, None, "tensor")}
     NETWORKS["narrow"] = Network(narrow, rules, minimum=64)
     training.REPORT_STEPS = 1
+    onto, pause = reading.onto, float(os.environ.get("STEP_SECONDS", "0"))
+    reading.onto = lambda *batch: time.sleep(pause) or onto(*batch)
     prepared = mock.patch.object(tfds.core.DatasetBuilder, "is_prepared", return_value=True)
     with tfds.testing.mock_data(num_examples=EXAMPLES), prepared:
         return imagenet.main()
 
 
-def start(out, *arguments, devices):
+def start(out, *arguments, devices, pause=0.0):
     # What one process has compiled the next ones load.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     # The tests' own flags, of which those that save time to compile; they are known to the installed jaxlib.
@@ -68,16 +71,21 @@ def start(out, *arguments, devices):
     quick = {"XLA_FLAGS": " ".join(flags)}
     where = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, __file__, *FAST, "--out", str(out), *arguments]
-    environment = {**os.environ, **cache, **quick, **where}
+    environment = {**os.environ, **cache, **quick, **where, "STEP_SECONDS": str(pause)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def start_two(out, *arguments):
-    """Two processes of two devices each."""
+def start_two(out, *arguments, pause=0.0):
+    """Two processes of two devices each.
+
+    Each looks for SIGTERM once a second, as JAX does, and then agrees with the other: a test of signals needs steps
+    that last.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = ["--coordinator", f"localhost:{free.getsockname()[1]}", "--num-processes", "2"]
-    return [start(out, *coordinator, "--process-id", str(i), *arguments, devices=2) for i in range(2)]
+    own = [[*coordinator, "--process-id", str(i), *arguments] for i in range(2)]
+    return [start(out, *flags, devices=2, pause=pause) for flags in own]
 
 
 def finish(process):
@@ -147,7 +155,7 @@ def test_stopped_by_sigterm_it_goes_on_to_the_bits_of_the_unbroken_run(folder, u
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_and_one_goes_on(folder, unbroken):
     _, expected = unbroken
-    processes = start_two(folder / "two", "--mesh", "fsdp=2")
+    processes = start_two(folder / "two", "--mesh", "fsdp=2", pause=0.5)
     wait_for_step(processes[0], "  step 5  ")
     processes[1].send_signal(signal.SIGTERM)  # both hear of it
     (_, errors), (silent, others) = map(finish, processes)
@@ -186,7 +194,7 @@ def test_a_tensor_axis_across_processes(folder):
 @pytest.mark.slow
 def test_levels_that_two_processes_found_are_kept_and_one_goes_on(folder):
     search = ["--method", "imp", "--density", "0.64", "--rewind-epochs", "1", "--epochs", "2", "--ema", "0.5"]
-    processes = start_two(folder / "levels", *search, "--mesh", "fsdp=2")
+    processes = start_two(folder / "levels", *search, "--mesh", "fsdp=2", pause=0.5)
     wait_for_step(processes[0], "level 1  epoch   1.33/2")
     for process in processes:
         process.send_signal(signal.SIGTERM)

@@ -10,6 +10,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxticket as jt
@@ -115,6 +116,26 @@ def test_signed_supermasks_begin_with_the_density():
     method = search.Cell("signed_supermask", 0.25, 0).make(setting)
     latent = method.init({"kernel": jnp.ones((40, 40))}, key=jax.random.key(0))
     assert float(jt.density(latent.weights, method.mask(latent, count=0))) == pytest.approx(0.25, abs=0.04)
+
+
+def test_signed_supermasks_have_their_authors_optimizer():
+    """Its decay is not times the rate, and both fall by a tenth every ten epochs."""
+    rate, score = optax.constant_schedule(0.1), jnp.float32(1.0)
+
+    def trace(method, gradients):
+        tx = search.Cell(method, 0.5, 0).optimizer(search.Config(), rate, epoch=3)
+        state, s, found = tx.init(score), score, []
+        for gradient in gradients:
+            updates, state = tx.update(jnp.float32(gradient), state, s)
+            s += updates
+            found.append(float(s))
+        return found
+
+    zeros = trace("signed_supermask", [0.0] * 31)
+    assert zeros[0] == pytest.approx(1 - 3e-4, abs=1e-7)
+    assert zeros[30] / zeros[29] == pytest.approx(1 - 0.9 * 3e-4, abs=1e-6)
+    assert trace("signed_supermask", [1.0]) == pytest.approx([1 - 3e-4 - 1.9 * 0.05], abs=1e-6)
+    assert trace("edge_popup", [0.0]) == pytest.approx([1 - 0.1 * 5e-4], abs=1e-7)
 
 
 def test_renewals_are_due_until_the_end_and_leave_what_is_realised():

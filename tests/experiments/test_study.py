@@ -73,4 +73,4 @@ def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     assert STUDY.main([*flags, "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert f"{run} (exists: would resume)" in printed
-    assert "4 at most, of" in printed
+    assert "4 at most" in printed

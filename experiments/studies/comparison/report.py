@@ -41,8 +41,7 @@ def store_claims(config: Config) -> None:
     """Store the claims of all that the run holds, so that another selection removes no stored claim."""
     kept = finished(config.folder())
     series = {name: store.percent(curve) for name, curve in _curves(methods.summarise(kept)).items()}
-    command = asking_for(config, kept).command()
-    store.write(config, claims(kept), command=command, series=series, axes=store.AXES)
+    store.write(asking_for(config, kept), claims(kept), series=series, axes=store.AXES)
 
 
 def asking_for(config: Config, records: Sequence[CellRecord]) -> Config:

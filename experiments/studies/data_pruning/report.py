@@ -52,7 +52,6 @@ def write(config: Config, records: Sequence[SubsetRecord], scored: Sequence[Scor
     store.write(
         config,
         claims.claims(config, records, first.study, first.scores),
-        command=config.command(),
         series={
             name: [(100 * p.density, 100 * p.mean, 100 * p.half_width) for p in curve]
             for name, curve in _points(mine).items()

@@ -51,7 +51,7 @@ def report(config: Config, records: Sequence[SweepRecord]) -> None:
     series = {name: [(100 * s, cosine, half) for s, cosine, half, _ in curve] for name, curve in curves.items()}
     axes = ("weights removed (%)", "cosine to the dense embedding")
     judged = claims.claims(curves, knees["global"], texts=config.sentences)
-    store.write(config, judged, command=config.command(), series=series, axes=axes)
+    store.write(config, judged, series=series, axes=axes)
 
 
 def _curve(records: Sequence[SweepRecord], name: str) -> list[tuple[float, float, float, float]]:

@@ -42,6 +42,19 @@ class Config:
         """The folder of verdicts and claims."""
         return self.run / "verdict"
 
+    def command(self) -> list[str]:
+        """The command that a user types to judge the search so."""
+        best = [] if self.best is None else ["--best", str(self.best)]
+        return [
+            "python",
+            f"experiments/{self.EXPERIMENT}.py",
+            "--run",
+            str(self.run),
+            *best,
+            "--margin",
+            f"{self.margin}",
+        ]
+
 
 def verdicts(config: Config) -> dict[int, diagnostics.Verdict]:
     """Return the verdict on each level below the dense one. Raises InputError if a branch is missing."""
@@ -76,9 +89,7 @@ def judge(config: Config) -> str:
     text = "\n".join(lines) + "\n"
     files.write_text(config.run / "verdict.txt", text)
     files.write_text(config.run / "verdict.json", json.dumps({k: _plain(v) for k, v in by_level.items()}, indent=1))
-    best = [] if config.best is None else ["--best", str(config.best)]
-    command = ["python", "experiments/verdict.py", "--run", str(config.run), *best, "--margin", str(config.margin)]
-    store.write(config, claims.of_verdicts(by_level), command=command)
+    store.write(config, claims.of_verdicts(by_level))
     return text
 
 

@@ -50,7 +50,6 @@ def report(config: Config, lab: Lab, records: Sequence[DiagramRecord]) -> None:
         notes=[row[1:] for row in regimes],
         title=title,
     )
-    command = config.command()
     grids = [tables.grid(columns, regimes, title="regime (–: trained badly, but no barrier)")]
     grids += [tables.grid(columns, shown[name], title=label) for name, label in PANELS.items()]
     tables.publish(
@@ -75,4 +74,4 @@ def report(config: Config, lab: Lab, records: Sequence[DiagramRecord]) -> None:
         for t, row in zip(config.temperatures, rows, strict=True)
     }
     judged = claims(config, records, [c["regime"] for c in cells])
-    store.write(config, judged, command=command, series=series, axes=store.AXES)
+    store.write(config, judged, series=series, axes=store.AXES)

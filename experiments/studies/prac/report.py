@@ -58,7 +58,7 @@ def report(config: Config, records: Sequence[ArmRecord], *, examples: int) -> No
         tables.plain(arm): [(at, 100 * p.mean, 100 * p.half_width) for at, p in enumerate(points)]
         for arm, points in sizes.items()
     }
-    store.write(config, claims(records), command=config.command(), series=series, axes=AXES)
+    store.write(config, claims(records), series=series, axes=AXES)
 
 
 def _row(arm: str, records: Sequence[ArmRecord], examples: int) -> tuple[str, ...]:

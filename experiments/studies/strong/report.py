@@ -25,7 +25,7 @@ def report(config: Config, records: Sequence[CellRecord]) -> None:
     curves = {tables.plain(name): points(results[name]) for name in names}
     (dense,) = points(results[name_of(DENSE, max(config.widths))])
     plots.accuracy(curves, folder / "accuracy.png", title=title, dense=dense)
-    rows, command = by_split["test"], config.command()
+    rows = by_split["test"]
     tables.publish(
         folder,
         text=f"{title}: accuracy in %, ± 95 % interval over {config.seeds} seeds, by the weights kept\n"
@@ -39,7 +39,7 @@ def report(config: Config, records: Sequence[CellRecord]) -> None:
         others="metrics.jsonl, and the tickets of all cells",
     )
     series = {name: store.percent(curve) for name, curve in curves.items()}
-    store.write(config, claims(config, records), command=command, series=series, axes=store.AXES)
+    store.write(config, claims(config, records), series=series, axes=store.AXES)
 
 
 def name_of(method: str, width: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
+import optax
 
 from experiments.runs.config import Training, require
 from experiments.training import kinds, problems
@@ -15,7 +16,7 @@ from experiments.training.trainer import Lane
 from jaxticket import registry, reparam, schedules
 from jaxticket.registry import Setting
 from jaxticket.reparam import Latent, Reparam
-from jaxticket.typing import Key, Mask, Params, PyTree
+from jaxticket.typing import Key, Mask, Params, PyTree, Schedule
 
 METHODS = (
     "edge_popup",
@@ -39,7 +40,7 @@ class Config(Training):
     batch_size: int = 64
     """Examples in a step."""
     optimizer: Literal["adam", "sgd"] = "sgd"
-    """The optimizer of the scores, and of the weights of the references."""
+    """The optimizer of the scores, and of the weights of the references; signed_supermask has its authors' own."""
     weight_decay: float = 5e-4
     """The L2 penalty: added to the gradient, times each score or weight."""
     learning_rate: float = 0.1
@@ -82,10 +83,25 @@ class Cell(kinds.Cell):
     def make(self, setting: Setting) -> Any:
         return _SEARCHES[self.method](setting) if self.method in _SEARCHES else super().make(setting)
 
+    def optimizer(self, config: Training, rate: Schedule, *, epoch: int) -> optax.GradientTransformation:
+        if self.method != "signed_supermask":
+            return super().optimizer(config, rate, epoch=epoch)
+        return _sgdw(epoch)
+
 
 def _signed(setting: Setting) -> Reparam:
     """Return uniform initial scores, of which this part lies above the threshold."""
     return reparam.signed_supermask(1 - setting.density)
+
+
+def _sgdw(epoch: int) -> optax.GradientTransformation:
+    """The authors' optimizer of signed supermasks, whose rate and decay fall by a tenth every ten epochs.
+
+    The authors train 39,000 steps at a rate of 0.005. In the 1,620 steps of the default the decay outruns that rate: of
+    10 % of the weights none is left, and validation accuracy is 11 %. At ten times the rate it is 91 %.
+    """
+    rate, decay = (optax.exponential_decay(value, 10 * epoch, 0.9) for value in (0.05, 3e-4))
+    return reparam.sgdw(rate, weight_decay=decay)
 
 
 _POPUP = registry.get("edge_popup").make

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes
+from jaxticket._checks import check_fraction
 from jaxticket._jaxpr import Product, captured, gram, order_of_use, wide
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
@@ -222,8 +223,7 @@ def _prune_block(
 
 
 def _check(density: float, batches: Iterable[PyTree], *, group: int | None, block: int, damping: float) -> None:
-    if not 0 <= density <= 1:
-        raise InputError(f"density={density} is not a fraction; pass a number between 0 and 1 (the part to keep).")
+    check_fraction("density", density)
     if block < 1 or (group is not None and group < 1):
         raise InputError(f"block={block} and group={group} count inputs; pass 1 or more.")
     if not 0 < damping < math.inf:
