@@ -94,10 +94,21 @@ def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     """Return the updates that take the parameters outside the mask to exact zeros."""
 
     def land(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
-        return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
+        if m is None or u is None or p is None:
+            return u
+        u = widen(u, p)
+        return jnp.where(m, u, -p.astype(u.dtype))
 
     check_mask("mask", mask)
     return _tree.tree_map(land, mask, updates, params)
+
+
+def widen(update: jax.Array, param: jax.Array) -> jax.Array:
+    """Return the update in a dtype that holds every value of the parameter, so that their sum can be an exact zero."""
+    bits, needed = jnp.finfo(update.dtype).bits, jnp.finfo(param.dtype).bits
+    if update.dtype == param.dtype or bits > needed:
+        return update
+    return update.astype(param.dtype if bits < needed else jnp.promote_types(update.dtype, param.dtype))
 
 
 def require_params(params: Params | None, name: str) -> Params:

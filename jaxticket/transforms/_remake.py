@@ -11,7 +11,7 @@ from jaxticket._batching import any_replicate
 from jaxticket._checks import check_updates
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
-from jaxticket.transforms._constraints import land_on_zeros, require_params
+from jaxticket.transforms._constraints import land_on_zeros, require_params, widen
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Period, PyTree, ScoreFn
 from jaxticket.units import Unit
@@ -110,11 +110,12 @@ def soft_prune(
     def update(updates: Params, count: jax.Array, params: Params | None = None) -> tuple[Params, jax.Array]:
         params = require_params(params, "soft_prune")
         check_updates("updates", updates, params)
+        updates = jax.tree.map(widen, updates, params)
         count = optax.safe_increment(count)
         due = when(count)
 
         def land() -> Params:
-            moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+            moved = optax.apply_updates(params, updates)
             kept = best(score, moved, density, unit=unit, scope=scope, mask=full_mask(params, where, unit))
             # Under vmap this branch runs if any replicate is due; the others keep what they have.
             return jax.tree.map(
