@@ -11,6 +11,9 @@ export TORCH_PYTHON
 # trained and compiled, so one worker takes the file.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
+# Those who only use the library need not run these.
+LAB = tests/models tests/data tests/experiments tests/project
+
 # The notebooks as pages with their outputs, which are executed again when they or the code change.
 PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))
 SOURCES := $(shell find jaxticket experiments -name '*.py')
@@ -28,10 +31,10 @@ report: $(VENV)/demo.stamp ## the dashboard of claims, build/report/index.html, 
 	$(BIN)/python experiments/report.py $(ARGS)
 
 test: $(VENV)/test.stamp ## the tests of the library
-	$(PYTEST) tests --ignore tests/experiments --ignore tests/project $(ARGS)
+	$(PYTEST) tests $(LAB:%=--ignore %) $(ARGS)
 
-lab: $(VENV)/test.stamp ## the tests of experiments/, of the README, docs and docstrings, and of what CI runs
-	$(PYTEST) tests/experiments tests/project experiments jaxticket $(ARGS)
+lab: $(VENV)/test.stamp ## the tests of networks, data sets, experiments, README, docs, docstrings, and of what CI runs
+	$(PYTEST) $(LAB) experiments jaxticket $(ARGS)
 
 breadth: $(VENV)/test.stamp ## the cases of which `make test` takes a sample, and every pair of the conformance matrix
 	$(PYTEST) -m breadth tests $(ARGS)

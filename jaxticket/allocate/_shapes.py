@@ -64,7 +64,8 @@ def uniform_plus(
     """Return uniform+: the first layer stays dense, the last keeps at least a fifth (Gale et al., 2019; Lee et al.,
     2021).
 
-    The other leaves share the rest, so the budget is kept exactly.
+    The other leaves share the rest, so the budget is kept exactly. In the code of Lee et al. the first layer stays
+    dense only if it is a convolution.
 
     Args:
       params: pytree of which only shapes are read.

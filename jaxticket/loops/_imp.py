@@ -29,7 +29,8 @@ def imp(
     """Search for winning tickets by iterative pruning (Frankle & Carbin, 2019).
 
     Level 0 trains `ticket` at densities[0] (usually 1.0, its mask as it is). Each next level prunes what the last one
-    trained, survivors among survivors, rewinds, and trains again. Densities (1.0, d) make it one-shot pruning.
+    trained, survivors among survivors, rewinds, and trains again. Counts are rounded, where open_lth rounds up those
+    that a level prunes, and prunes one more. Densities (1.0, d) make it one-shot pruning.
     Training gets copies of all arrays and may donate them. With a `store`, a level that is there is loaded instead of
     trained, so a killed search resumes from its last finished level to the same bits.
 

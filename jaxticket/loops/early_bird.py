@@ -2,7 +2,7 @@
 
 A mask is drawn at the start of each epoch, from the scales of batch norms (`scores.slimming`) or in any other way. It
 is compared with those of the epochs before. Once it has settled, dense training can end, and the pruned network is
-trained further.
+trained further. The masks of the authors' code keep a channel less than their density says.
 """
 
 from collections.abc import Callable

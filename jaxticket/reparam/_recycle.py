@@ -67,7 +67,8 @@ def rerandomise(
     """Redraw pruned weights, each with a probability of `fraction` (IteRand; Chijiwa et al., 2021).
 
     The authors' configurations all have 0.1: every 300 steps on CIFAR-10, every 1,000 on ImageNet. Their weights are
-    Kaiming-uniform, or signed constants.
+    Kaiming-uniform, or signed constants, and their scores count as they are: those of `edge_popup` count by their
+    absolute value.
 
     Args:
       latent: the latent parameters.

@@ -36,7 +36,8 @@ def pdp(
 
     t lies halfway between the smallest weight that is kept and the largest that is not, and is held constant when
     differentiating. At the threshold the gradient is that of a dense weight or more, so weights there decide. The
-    network is dense before `start`; then the sparsity grows evenly over `ramp` steps; from `stop` on the mask is hard.
+    network is dense before `start`; then the sparsity grows evenly over `ramp` steps; from `stop` on the mask is hard,
+    and still chosen at each step.
 
     With `scopes.tree()` one ranking of all weights gives each leaf its density, again at each step. The paper keeps the
     densities of `start`: those are `allocate.from_scores(...)` of warm weights, over `scopes.leaf()`.

@@ -35,7 +35,7 @@ def edge_popup(
     Scores are `Latent.learned`, and all of them get a gradient. `wrap(inner)` trains them alone: nothing moves the
     weights, not even weight decay. Biases and norms stay too. Draw the weights by `signed_constant` or
     `kaiming_normal`. The paper trains the scores by SGD, learning rate 0.1, momentum 0.9, with a cosine. `init` needs a
-    key.
+    key. (The authors truncate the number of pruned weights; this code rounds that of kept ones.)
 
     Args:
       density: the fraction kept, or a schedule of it; pytrees by leaf as in `select`.

@@ -41,7 +41,9 @@ _LARGEST_FLOW = 2.0**120  # beyond it the reciprocal is a denormal, which XLA ma
 def snip(loss: Loss, batches: Iterable[PyTree], *, each_round: int | None = None) -> ScoreFn:
     """Score weights by |p · g|, the first-order change of the loss when a weight is removed (Lee et al., 2019, SNIP).
 
-    Batches accumulate on the device by a function that compiles once; a batch that is sharded over a mesh stays so.
+    The authors' code prunes biases too, which score 0 at initialisation, and trains another draw of the weights under
+    the mask. Batches accumulate on the device by a function that compiles once; a batch that is sharded over a mesh
+    stays so.
 
     Args:
       loss: (params, batch) -> scalar.
@@ -83,7 +85,7 @@ def grasp(loss: Loss, batches: Iterable[PyTree], *, each_round: int | None = Non
     The gradient g is averaged over all batches first, then the Hessian's products with it are (forward over reverse).
     It is the gradient of the survivors: of the leaves that are sparsified, where a mask is given. The paper removes the
     largest −p · (H g), so this score keeps the sign by which higher is kept. Its temperature belongs in the loss: it
-    divides the logits by 200.
+    divides the logits by 200. Weights are scored as given; the authors' code draws those of linear layers again first.
 
     Args:
       loss: (params, batch) -> scalar.

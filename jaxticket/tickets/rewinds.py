@@ -64,7 +64,7 @@ def everything() -> Rewind:
 def learning_rate() -> Rewind:
     """Keep the trained weights and model state, and rewind the step (and so the learning rate) to the rewind point.
 
-    The optimizer is fresh (Renda et al., 2020).
+    The optimizer is fresh, where the code of Renda et al. (2020) restores its momentum.
 
     Examples:
       >>> old = Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, True])}, step=7)

@@ -46,8 +46,9 @@ def sparse_evolutionary(
       every: steps between refreshes. Without `steps` it is 100.
       drop_fraction: the part of the mask that a refresh replaces, or a schedule of it.
       removal: "magnitude" drops the smallest weights, whatever their sign. "sign" drops this part of the positive and
-        of the negative weights, those closest to zero, and weights that are zero. All dropped weights then restart
-        from zero, as in the code of Mocanu et al. A dense leaf stays.
+        of the negative weights, rounded up, those closest to zero, and weights that are zero. All dropped weights
+        then restart from zero, as in the code of Mocanu et al. (which drops one positive weight more where the
+        part of them is a whole number, and restarts all moments). A dense leaf stays.
       allocate: a function that shares the density among leaves; None gives each leaf the same.
       unit: weights that live or die together.
       scope: units that compete with each other.

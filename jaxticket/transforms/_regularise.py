@@ -24,6 +24,8 @@ Slope = Callable[[jax.Array], jax.Array]
 def smooth_sign(width: float) -> Slope:
     """Return the slope of smooth l1: that of l1 from ±width on, linear between, so that a weight can rest at zero.
 
+    In the code of MaskSparsity the width is ηλ, and the slope is p below it, so that it jumps there.
+
     Raises InputError for a width that is not positive.
 
     Examples:

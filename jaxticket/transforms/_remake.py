@@ -78,7 +78,8 @@ def soft_prune(
 
     It comes last in a chain. Unlike under `sparsify`, gradients are not masked, the optimizer keeps its moments, and
     parameters are sparse right after a period alone: let the training end with one. For filters by their norm, as in
-    the paper, take `unit=units.axis(-1, reduce=units.l2)` and `when=schedules.every(steps_per_epoch)`.
+    the paper, take `unit=units.axis(-1, reduce=units.l2)` and `when=schedules.every(steps_per_epoch)`. The authors also
+    prune once before the first epoch.
 
     Args:
       density: the fraction kept, or a pytree of them by leaf.

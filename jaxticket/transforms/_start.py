@@ -38,7 +38,7 @@ def start(
     of T keeps density^(i/T), in linear rounds 1 − (1 − density) i/T. With `scores.synflow` that is SynFlow (Tanaka et
     al., 2020), with `scores.snip` iterative SNIP, and FORCE if pruned units may `revive` (de Jorge et al., 2021). For
     any number of rounds it is one compiled loop under jit, and one compiled round called from Python otherwise. Scores
-    get the number of the round as `round`.
+    get the number of the round as `round`. Counts are rounded, where the published codes truncate them.
 
     Args:
       score: the importance of a weight, called without gradients.

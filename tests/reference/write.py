@@ -16,9 +16,26 @@ def transcriptions() -> list[str]:
 
 
 def make(name: str) -> dict:
-    """Return the trace of a transcription as its JSON file holds it."""
+    """Return the trace of a transcription as its JSON file holds it: steps of a training, or rounds that choose."""
     module = importlib.import_module(f"tests.reference.published.{name}")
-    return {"method": name, **module.ABOUT, "steps": plain(module.run(**module.ABOUT["settings"]))}
+    settings = module.ABOUT["settings"]
+    made = {"rounds": module.rounds(**settings)} if hasattr(module, "rounds") else {"steps": module.run(**settings)}
+    return {"method": name, **module.ABOUT, **plain(made)}
+
+
+def read(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def files(kind: str = "", test: str = "") -> list[pathlib.Path]:
+    """Return the paths of the traces: of all, of those that hold "steps" or "rounds", or that a test module follows."""
+    traces = [(path, read(path)) for path in sorted(TRACES.glob("*.json"))]
+    follows = lambda trace: not test or trace.get("test", "test_traces") == test
+    return [path for path, trace in traces if (not kind or kind in trace) and follows(trace)]
+
+
+def kind_of(trace: dict) -> str:
+    return "rounds" if "rounds" in trace else "steps"
 
 
 def plain(value):
@@ -33,9 +50,10 @@ def plain(value):
 
 
 def to_text(trace: dict) -> str:
-    """Return the JSON text of a trace, a line for each of its steps."""
-    head = json.dumps({k: v for k, v in trace.items() if k != "steps"}, indent=1).rstrip("}\n")
-    return head + ',\n "steps": [\n' + ",\n".join(json.dumps(step) for step in trace["steps"]) + "\n]}\n"
+    """Return the JSON text of a trace, a line for each of its steps or rounds."""
+    kind = kind_of(trace)
+    head = json.dumps({k: v for k, v in trace.items() if k != kind}, indent=1).rstrip("}\n")
+    return head + f',\n "{kind}": [\n' + ",\n".join(json.dumps(step) for step in trace[kind]) + "\n]}\n"
 
 
 if __name__ == "__main__":

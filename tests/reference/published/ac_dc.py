@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference.problem import STEPS, Problem, Run, largest
+from tests.reference.problem import STEPS, Problem, Run, largest_in_tree
 
 ABOUT = {
     "paper": "Peste et al., 2021",
@@ -20,11 +20,9 @@ def run(density: float, steps: int, compress: list[float], decompress: list[floa
     training = Run(problem.weights, {name: np.ones(w.shape, bool) for name, w in problem.weights.items()})
     for t in range(STEPS):
         if t in [round(part * steps) for part in compress]:
-            flat = np.concatenate([np.abs(w).ravel() for w in training.weights.values()])
-            kept = largest(flat, math.floor(density * flat.size + 0.5))
-            ends = np.cumsum([w.size for w in training.weights.values()])[:-1]
-            parts = zip(training.weights.items(), np.split(kept, ends), strict=True)
-            training.refresh({name: part.reshape(w.shape) for (name, w), part in parts})
+            sizes = {name: np.abs(w) for name, w in training.weights.items()}
+            total = sum(w.size for w in sizes.values())
+            training.refresh(largest_in_tree(sizes, math.floor(density * total + 0.5)))
         if t in [round(part * steps) for part in decompress]:
             training.refresh({name: np.ones(w.shape, bool) for name, w in training.weights.items()})
             training.momentum = {name: np.zeros(w.shape) for name, w in training.weights.items()}

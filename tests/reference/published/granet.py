@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference.problem import STEPS, Problem, Run, cosine, exchange, largest
+from tests.reference.problem import STEPS, Problem, Run, cosine, exchange, largest_in_tree
 
 ABOUT = {
     "paper": "Liu et al., 2021",
@@ -48,9 +48,6 @@ def regrow(training: Run, pruned: dict, gradients: dict, fraction: float) -> dic
 
 
 def _prune_tree(training: Run, density: float) -> dict:
-    flat = np.concatenate([np.abs(w).ravel() for w in training.weights.values()])
-    living = np.concatenate([m.ravel() for m in training.mask.values()])
-    kept = largest(flat, math.floor(density * flat.size + 0.5), living)
-    ends = np.cumsum([m.size for m in training.mask.values()])[:-1]
-    parts = zip(training.mask.items(), np.split(kept, ends), strict=True)
-    return {name: part.reshape(m.shape) for (name, m), part in parts}
+    sizes = {name: np.abs(w) for name, w in training.weights.items()}
+    total = sum(m.size for m in training.mask.values())
+    return largest_in_tree(sizes, math.floor(density * total + 0.5), training.mask)

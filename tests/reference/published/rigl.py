@@ -17,20 +17,38 @@ ABOUT = {
 }
 
 
+def exchange_weights(weights: np.ndarray, mask: np.ndarray, grow: np.ndarray, fraction: float) -> np.ndarray:
+    return exchange(weights, mask, grow, round(fraction * mask.sum()))
+
+
 def run(density: float, every: int, stop: int, drop_fraction: float) -> list[dict]:
     problem = Problem(density)
-    training = Run(problem.weights, problem.mask)
+    return train(problem, Run(problem.weights, problem.mask), every=every, stop=stop, drop_fraction=drop_fraction)
+
+
+def train(
+    problem: Problem,
+    training: Run,
+    *,
+    every: int,
+    stop: int,
+    drop_fraction: float,
+    start: int = 0,
+    exchange=exchange_weights,
+    grown=lambda gradient: np.zeros_like(gradient),
+) -> list[dict]:
+    """Exchange weights at every refresh; newborn ones begin at grown(gradient)."""
     for t in range(STEPS):
         stayed = training.mask
-        if t <= stop and t % every == 0:
-            fraction = cosine(drop_fraction, 0.0, t, stop)
-            stayed = training.refresh(
-                {
-                    name: exchange(
-                        training.weights[name], m, np.abs(problem.gradients[t][name]), round(fraction * m.sum())
-                    )
-                    for name, m in training.mask.items()
-                }
-            )
+        if start <= t <= stop and (t - start) % every == 0:
+            fraction = cosine(drop_fraction, 0.0, t - start, stop - start)
+            new = {
+                name: exchange(training.weights[name], m, np.abs(problem.gradients[t][name]), fraction)
+                for name, m in training.mask.items()
+            }
+            stayed = training.refresh(new)
+            for name, m in new.items():
+                born = m & ~stayed[name]
+                training.weights[name] = np.where(born, grown(problem.gradients[t][name]), training.weights[name])
         training.step(problem.gradients[t], stayed)
     return training.steps

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference.problem import MOMENTUM, STEPS, Problem, Run, cosine, largest
+from tests.reference.problem import MOMENTUM, STEPS, Problem, Run, cosine, largest, whole
 
 ABOUT = {
     "paper": "Dettmers & Zettlemoyer, 2019",
@@ -44,9 +44,7 @@ def _redistribute(training: Run, dense: dict, fraction: float) -> dict:
         kept[name] = largest(np.abs(training.weights[name]), int(m.sum()) - math.ceil(part * m.sum()), m)
     removed = sum(int(m.sum()) - int(kept[name].sum()) for name, m in training.mask.items())
     wishes = {name: mean / sum(means.values()) * removed for name, mean in means.items()}
-    grown = {name: math.floor(wish) for name, wish in wishes.items()}
-    for name in sorted(wishes, key=lambda name: grown[name] - wishes[name])[: removed - sum(grown.values())]:
-        grown[name] += 1
+    grown = whole(wishes, removed)
     room = {name: int((~k).sum()) for name, k in kept.items()}
     assert all(grown[name] <= 0.99 * room[name] for name in grown), "no leaf fills up in this trace"
     return {name: k | largest(np.abs(dense[name]), grown[name], ~k) for name, k in kept.items()}

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem, count_of, largest
+from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem, count_of, largest, record
 
 ABOUT = {
+    "test": "test_reparam_traces",
     "paper": "Jayakumar et al., 2020",
     "repository": None,
     "commit": None,
@@ -13,18 +14,18 @@ ABOUT = {
 }
 
 
-def run(density: float, backward: float, weight_decay: float) -> list[dict]:
+def run(density: float, backward: float, weight_decay: float, every: int = 1) -> list[dict]:
     problem, steps = Problem(density), []
     weights = dict(problem.weights)
     momentum = {name: np.zeros(w.shape) for name, w in weights.items()}
     for t in range(STEPS):
-        used = {name: largest(np.abs(w), count_of(density, w)) for name, w in weights.items()}
+        if t % every == 0:
+            used = {name: largest(np.abs(w), count_of(density, w)) for name, w in weights.items()}
+            trained = {name: largest(np.abs(w), count_of(backward, w)) for name, w in weights.items()}
         for name, w in weights.items():
-            trained = largest(np.abs(w), count_of(backward, w))
             decay = weight_decay * w * np.where(used[name], 1, 1 / density)
             moved = MOMENTUM * momentum[name] + problem.gradients[t][name] + decay
-            momentum[name] = np.where(trained, moved, momentum[name])
-            weights[name] = np.where(trained, w - RATE * moved, w)
-        living = {name: int(m.sum()) for name, m in used.items()}
-        steps.append({"mask": used, "weights": dict(weights), "momentum": dict(momentum), "living": living})
+            momentum[name] = np.where(trained[name], moved, momentum[name])
+            weights[name] = np.where(trained[name], w - RATE * moved, w)
+        steps.append(record(used, weights=weights, momentum=momentum))
     return steps
