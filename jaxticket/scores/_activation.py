@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket._checks import check_batches
-from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs, wide
+from jaxticket._dtypes import wide
+from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs
 from jaxticket.errors import InputError
 from jaxticket.scores._probing import Loss, Point, join, probe
 from jaxticket.typing import Params, PyTree, ScoreFn, Scores

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_batches, check_count, check_structure
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
@@ -116,11 +117,6 @@ def _divide(total: PyTree, count: int) -> PyTree:
 
 def is_float(p: jax.Array) -> bool:
     return jnp.issubdtype(jnp.result_type(p), jnp.floating)
-
-
-def wide(x: jax.Array) -> jax.Array:
-    """Return `x` in float32 at least: sums over many batches lose nothing, and products do not underflow."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def all_wide(tree: PyTree) -> PyTree:

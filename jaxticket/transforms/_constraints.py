@@ -8,6 +8,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._checks import check_fits, check_mask, check_updates
+from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -101,14 +102,6 @@ def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
 
     check_mask("mask", mask)
     return _tree.tree_map(land, mask, updates, params)
-
-
-def widen(update: jax.Array, param: jax.Array) -> jax.Array:
-    """Return the update in a dtype that holds every value of the parameter, so that their sum can be an exact zero."""
-    bits, needed = jnp.finfo(update.dtype).bits, jnp.finfo(param.dtype).bits
-    if update.dtype == param.dtype or bits > needed:
-        return update
-    return update.astype(param.dtype if bits < needed else jnp.promote_types(update.dtype, param.dtype))
 
 
 def require_params(params: Params | None, name: str) -> Params:

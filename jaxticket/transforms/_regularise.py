@@ -9,9 +9,10 @@ import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_fits, check_number, check_updates, known
+from jaxticket._dtypes import wide, widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import land_on_zeros, require_params, widen
+from jaxticket.transforms._constraints import land_on_zeros, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
@@ -217,7 +218,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
     def keep(scale: jax.Array) -> jax.Array:
         if scale.size == 0:
             return jnp.ones(scale.shape, bool)
-        size = jnp.abs(scale).astype(jnp.promote_types(scale.dtype, jnp.float32))
+        size = wide(jnp.abs(scale))
         rising = jnp.sort(size, axis=None)
         shares = jnp.cumsum(rising * rising)
         first = jnp.argmax(shares > energy * shares[-1])

@@ -9,9 +9,10 @@ import optax
 from jaxticket import filters, scopes, scores, units
 from jaxticket._batching import any_replicate
 from jaxticket._checks import check_updates
+from jaxticket._dtypes import widen
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
-from jaxticket.transforms._constraints import land_on_zeros, require_params, widen
+from jaxticket.transforms._constraints import land_on_zeros, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Period, PyTree, ScoreFn
 from jaxticket.units import Unit

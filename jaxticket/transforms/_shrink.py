@@ -8,9 +8,10 @@ import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, check_updates, known
+from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import require_params, widen
+from jaxticket.transforms._constraints import require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit

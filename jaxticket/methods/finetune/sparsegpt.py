@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes
-from jaxticket._jaxpr import Product, captured, gram, order_of_use, wide
+from jaxticket._dtypes import wide
+from jaxticket._jaxpr import Product, captured, gram, order_of_use
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
