@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_batches, check_count, check_structure
 from jaxticket._dtypes import wide
+from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
@@ -102,6 +103,7 @@ def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) ->
         total, count = value if total is None else _add(total, value), count + 1
     if not count:
         raise InputError("batches is empty; pass at least one batch.")
+    check_finite(total, batches, measure)
     return _divide(total, count)
 
 
