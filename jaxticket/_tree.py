@@ -9,7 +9,8 @@ import jax
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.typing import PyTree
 
-# flax.nnx wraps each array in a Variable, whose key path ends in one of these; they are not part of the name.
+# flax wraps arrays in these classes, whose key paths end in one of these attributes; they are not part of the name.
+_WRAPPERS = ("Variable", "AxisMetadata")
 _WRAPPER_NAMES = ("value", "raw_value")
 
 
@@ -52,16 +53,33 @@ def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:
 
 
 def names(tree: PyTree) -> PyTree:
-    """Return a tree of path names, such as 'layers/0/kernel' (None leaves have names too)."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path), tree, is_leaf=is_none)
+    """Return a tree of path names, such as 'layers/0/kernel' (None leaves have names too).
+
+    A layer that is itself called 'value' keeps its name; the attribute in which flax wraps an array has none.
+    """
+
+    def fill(path: tuple[Any, ...], node: Any) -> PyTree:
+        name = "/".join(map(_part, path))
+        return jax.tree.map(lambda _: name, node) if _is_wrapper(node) else name
+
+    return jax.tree_util.tree_map_with_path(fill, tree, is_leaf=lambda x: x is None or _is_wrapper(x))
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Return a name such as 'layers/0/kernel' for a JAX key path, whatever container made it."""
-    parts = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-    if len(parts) > 1 and parts[-1] in _WRAPPER_NAMES:
-        parts.pop()
-    return "/".join(parts)
+    """Return a name such as 'layers/0/kernel' for a JAX key path, whatever container made it.
+
+    Where the tree is at hand, `names` tells flax's wrappers from attributes of the same name.
+    """
+    wrapped = len(path) > 1 and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name in _WRAPPER_NAMES
+    return "/".join(map(_part, path[:-1] if wrapped else path))
+
+
+def _part(key: Any) -> str:
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+
+def _is_wrapper(node: Any) -> bool:
+    return any(c.__name__ in _WRAPPERS and c.__module__.startswith("flax.") for c in type(node).__mro__)
 
 
 def compile_regex(name: str, regex: Any) -> re.Pattern[str]:
@@ -86,15 +104,14 @@ def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> P
     patterns = [(compile_regex("rules", pattern), pattern) for pattern in rules]
     used = set()
 
-    def first_match(path: tuple[Any, ...], _: Any) -> Any:
-        name = path_name(path)
+    def first_match(name: str) -> Any:
         for regex, pattern in patterns:
             if regex.search(name):
                 used.add(pattern)
                 return rules[pattern]
         return default
 
-    resolved = jax.tree_util.tree_map_with_path(first_match, tree, is_leaf=is_none)
+    resolved = jax.tree.map(first_match, names(tree))
     unused = [pattern for _, pattern in patterns if pattern not in used]
     if unused and jax.tree.leaves(tree):
         raise NoMatchError(

@@ -3,6 +3,7 @@
 __all__ = [
     "CheckpointError",
     "CheckpointWarning",
+    "CollapseWarning",
     "DivergedError",
     "InputError",
     "JaxticketError",
@@ -51,6 +52,10 @@ class StoppedError(JaxticketError):
 
 class CheckpointWarning(UserWarning):
     """A saved state is damaged and was set aside; the run resumes from an earlier state."""
+
+
+class CollapseWarning(UserWarning):
+    """A layer of a ticket keeps no weight, so that nothing passes it. The search continues."""
 
 
 class MissingExtraError(JaxticketError, ImportError):

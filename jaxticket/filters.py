@@ -99,13 +99,13 @@ def full_mask(params: Params, where: Filter | PyTree) -> Mask:
 
 def _by_leaf(predicate: Callable[[str, Any], bool]) -> Filter:
     def where(params: Params) -> PyTree:
-        def choose(path: tuple[Any, ...], leaf: Any) -> bool | None:
+        def choose(name: str, leaf: Any) -> bool | None:
             if leaf is None:
                 return None
             if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return False
-            return predicate(_tree.path_name(path), leaf)
+            return predicate(name, leaf)
 
-        return jax.tree_util.tree_map_with_path(choose, params, is_leaf=_tree.is_none)
+        return _tree.tree_map(choose, _tree.names(params), params)
 
     return where

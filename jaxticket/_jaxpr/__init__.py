@@ -2,7 +2,7 @@
 
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
 from jaxticket._jaxpr._layout import arrange, regroup, whole
-from jaxticket._jaxpr._products import Product, gram, input_squares, outputs, wide
+from jaxticket._jaxpr._products import Product, gram, input_squares, outputs
 from jaxticket._jaxpr._walk import body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "trace",
     "walk",
     "whole",
-    "wide",
 ]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from jaxticket._dtypes import wide
 from jaxticket._jaxpr._layout import Axis, Layout, Part, arrange
 from jaxticket._jaxpr._walk import shape_of
 from jaxticket.errors import InputError
@@ -100,11 +101,6 @@ def outputs(product: Product) -> jax.Array:
     """Return the output as (*positions, *the leaf's axes), with size 1 along the contracted ones."""
     axes = (*product.positions, *range(product.weight.ndim))
     return arrange(product.output, product.output_layout, axes)
-
-
-def wide(x: jax.Array) -> jax.Array:
-    """Return `x` in float32 at least."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product:

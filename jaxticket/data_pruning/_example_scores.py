@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._checks import check_array, check_arrays, check_count
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree
 
@@ -177,7 +178,7 @@ def grand(params: Params, loss: Callable[[Params, Any], jax.Array], examples: Py
 
     def norm(example: PyTree) -> jax.Array:
         grads = jax.tree.leaves(jax.grad(_scalar(loss))(params, example))
-        return jnp.sqrt(sum((jnp.sum(jnp.square(_wide(g))) for g in grads), start=jnp.zeros(())))
+        return jnp.sqrt(sum((jnp.sum(jnp.square(wide(g))) for g in grads), start=jnp.zeros(())))
 
     def split(x: jax.Array) -> jax.Array:
         """Make a batch of every so many examples, so that each device has its part of all of them; the last one
@@ -213,7 +214,7 @@ def grand_last_layer(features: jax.Array, logits: jax.Array, labels: jax.Array) 
     _, own = _check_logits(logits, labels)
     if features.ndim != 2 or len(features) != len(own):
         raise InputError(f"features has shape {features.shape}; pass ({len(own)}, width), a row for each of the logits")
-    return el2n(logits, labels) * jnp.sqrt(jnp.sum(jnp.square(_wide(features)), -1) + 1)
+    return el2n(logits, labels) * jnp.sqrt(jnp.sum(jnp.square(wide(features)), -1) + 1)
 
 
 def _check_logits(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -230,15 +231,11 @@ def _check_logits(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.
             least, most = int(labels.min()), int(labels.max())
         if not 0 <= least <= most < classes:
             raise InputError(f"labels lie in {least} … {most}; pass integers in 0 … {classes - 1}")
-    return _wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
+    return wide(jnp.asarray(logits)), jnp.asarray(labels)[:, None] == jnp.arange(classes)[None]
 
 
 def _nan_unless_labelled(own: jax.Array, scores: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(own, -1), scores, jnp.nan)
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _scalar(loss: Callable[[Params, Any], jax.Array]) -> Callable[[Params, Any], jax.Array]:

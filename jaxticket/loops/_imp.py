@@ -8,6 +8,7 @@ import jax
 
 from jaxticket._checks import check_count, check_densities, check_fits, check_key, known
 from jaxticket.errors import InputError
+from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._level import Level, LevelStore, PruneFn
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
@@ -113,7 +114,7 @@ def train_level(
 ) -> Level:
     """Train one ticket as a level, unless the store has it: a step of `imp`, and all of a control.
 
-    Training gets copies, so that it may donate every buffer.
+    Training gets copies, so that it may donate every buffer. A CollapseWarning names leaves that keep no weight.
 
     Args:
       train: as for `imp`.
@@ -139,6 +140,7 @@ def train_level(
     """
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    warn_of_collapse(ticket.mask)
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
         state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket._checks import check_densities, check_fits
+from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._imp import as_densities, level_keys
 from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
@@ -97,4 +98,6 @@ def imp_scan(
         return following, (ticket.mask, trained)
 
     _, others = jax.lax.scan(body, next_ticket(ticket, trained, 1), jnp.arange(1, len(densities)))
-    return Levels(stacked, *jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, others))
+    levels = Levels(stacked, *jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, others))
+    warn_of_collapse(jax.tree.map(lambda m: m[-1], levels.mask))
+    return levels

@@ -2,7 +2,7 @@
 
 from jaxticket.masks._algebra import complement, difference, empty_like, full_like, intersection, union
 from jaxticket.masks._apply import apply_mask, gate
-from jaxticket.masks._measure import Row, Summary, churn, density, hamming, iou, nnz, summary
+from jaxticket.masks._measure import Row, Summary, churn, density, hamming, iou, nnz, outside, summary
 from jaxticket.masks._pack import PackedMask, pack, unpack
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "intersection",
     "iou",
     "nnz",
+    "outside",
     "pack",
     "summary",
     "union",

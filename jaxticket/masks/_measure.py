@@ -63,6 +63,34 @@ def nnz(params: Params, mask: Mask) -> jax.Array:
     return _kept(params, mask)
 
 
+def outside(params: Params, mask: Mask) -> jax.Array:
+    """Count the weights outside the mask that are not exact zeros: 0 wherever a mask is kept.
+
+    Use it to find a transform that leaks: one that stands after `sparsify` in a chain, or an average of parameters.
+
+    Args:
+      params: pytree of arrays.
+      mask: its mask; leaves that are None are not sparsified and do not count.
+
+    Returns:
+      The count as int32 scalar, float32 beyond 2^31 - 1 weights. NaN counts.
+
+    Raises:
+      StructureError: a mask that does not fit the parameters.
+
+    Examples:
+      >>> int(outside({"w": jnp.array([1.0, 2.0, 0.0])}, {"w": jnp.array([True, False, False])}))
+      1
+    """
+    _check_both(params, mask=mask)
+    dtype = jnp.int32 if _size(params, mask) <= _MOST else jnp.float32
+
+    def count(p: jax.Array, m: jax.Array) -> jax.Array:
+        return jnp.sum(_along_last(~m & (p != 0)), dtype=dtype)
+
+    return sum(jax.tree.leaves(_tree.map_present(count, params, mask)), start=jnp.zeros((), dtype))
+
+
 def iou(params: Params, a: Mask, b: Mask) -> jax.Array:
     """Return the intersection over union of the weights that two masks keep.
 

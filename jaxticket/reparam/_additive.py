@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxticket import _tree, filters, masks
 from jaxticket._checks import check_arrays, check_count, check_fraction, check_key, known
+from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, trains
 from jaxticket.selection import select
@@ -77,7 +78,7 @@ def low_rank_residual(
     def residual_of(name: str, p: jax.Array) -> jax.Array | None:
         if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
             return None
-        w = p.reshape(-1, p.shape[-1]).T.astype(jnp.promote_types(p.dtype, jnp.float32))  # outputs × inputs
+        w = p.reshape(-1, p.shape[-1]).T.astype(wide_dtype(p.dtype))  # outputs × inputs
         if last >= min(w.shape):
             raise InputError(
                 f"{name!r} is a matrix of {w.shape[1]} × {w.shape[0]}, of which a rank of {last} leaves nothing; take "

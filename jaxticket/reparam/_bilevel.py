@@ -10,6 +10,7 @@ import optax
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_count, check_number
+from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
 from jaxticket.scopes import Scope
@@ -94,7 +95,7 @@ def bip(
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
-        first = lambda p: jnp.array(p if signed else jnp.abs(p), jnp.promote_types(p.dtype, jnp.float32), copy=True)
+        first = lambda p: jnp.array(p if signed else jnp.abs(p), wide_dtype(p.dtype), copy=True)
         scores = _tree.map_present(first, filters.only(params, where))
         return Latent(copy_params(params), scores)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
@@ -81,7 +82,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
 
 
 def _expand(p: jax.Array, height: float, width: float) -> jax.Array:
-    return (width * jnp.tan(p.astype(jnp.promote_types(p.dtype, jnp.float32)) / height)).astype(p.dtype)
+    return (width * jnp.tan(wide(p) / height)).astype(p.dtype)
 
 
 def _check_reach(name: str, p: jax.Array, height: float) -> None:

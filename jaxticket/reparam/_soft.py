@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, filters, schedules, scopes, units
 from jaxticket._checks import check_number
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Reparam, copy_params
 from jaxticket.scopes import Scope
@@ -120,7 +121,7 @@ class _Gated(NamedTuple):
 
 def _norms(weights: Params, unit: Unit) -> Scores:
     """Return norms of units in float32 or wider, since 16 bits cannot hold the squares of small weights."""
-    sizes = _tree.map_present(lambda p: jnp.abs(p).astype(jnp.promote_types(p.dtype, jnp.float32)), weights)
+    sizes = _tree.map_present(lambda p: wide(jnp.abs(p)), weights)
     # A norm of zeros has no derivative, but its square has: that is 0.
     empty = _tree.map_present(lambda norm: norm == 0, unit.pool(jax.lax.stop_gradient(sizes)))
     sizes = _tree.map_present(lambda s, e: jnp.where(e, 1, s), sizes, unit.expand(empty, sizes))

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket._checks import check_batches
-from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs, wide
+from jaxticket._dtypes import wide
+from jaxticket._finite import check_finite
+from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs
 from jaxticket.errors import InputError
 from jaxticket.scores._probing import Loss, Point, join, probe
 from jaxticket.typing import Params, PyTree, ScoreFn, Scores
@@ -271,6 +273,7 @@ def _score_by_totals(
             totals = add(totals, at.masked, at.others, batch)
         if totals is None:
             raise InputError("batches is empty; pass at least one batch.")
+        check_finite(totals, batches, lambda batch: add(None, at.masked, at.others, batch))
         return _tree.tree_map(lambda w, t: None if w is None or t is None else finish(w, t), at.weights, totals)
 
     return probe(measure)

@@ -6,6 +6,7 @@ import jax
 
 from jaxticket import _tree
 from jaxticket._checks import check_number
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, ScoreFn, Scores
 
@@ -29,7 +30,7 @@ def weighted_sum(*terms: tuple[ScoreFn, float]) -> ScoreFn:
         check_number(weight=weight)
 
     def score(params: Params, **signals: Any) -> Scores:
-        weighted = [_tree.map_present(lambda s, w=w: w * s, f(params, **signals)) for f, w in terms]
+        weighted = [_tree.map_present(lambda s, w=w: w * wide(s), f(params, **signals)) for f, w in terms]
         total, *others = weighted
         for other in others:
             total = _tree.map_present(jax.lax.add, total, other)

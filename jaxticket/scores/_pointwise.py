@@ -9,6 +9,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_key, check_shapes
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, PyTree, Scores
 
@@ -98,7 +99,7 @@ def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       grads: their gradients, of dead weights too.
 
     Returns:
-      Scores in the dtypes of the parameters; None for leaves that are None or not float.
+      Scores in the dtypes of the gradients; None for leaves that are None or not float.
 
     Raises:
       InputError: no grads.
@@ -109,7 +110,7 @@ def gradient(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> gradient({"w": jnp.array([0.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([3., 1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: jnp.abs(g).astype(p.dtype), _floats(params), _require(grads, params))
+    return _tree.map_present(lambda p, g: jnp.abs(g), _floats(params), _require(grads, params))
 
 
 def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
@@ -120,7 +121,7 @@ def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       grads: their gradients g.
 
     Returns:
-      Scores in the dtypes of the parameters; None for leaves that are None or not float.
+      Scores in float32 at least; None for leaves that are None or not float.
 
     Raises:
       InputError: no grads.
@@ -131,7 +132,7 @@ def saliency(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> saliency({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([6., 1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: jnp.abs(p * g.astype(p.dtype)), _floats(params), _require(grads, params))
+    return _tree.map_present(lambda p, g: jnp.abs(_times(p, g)), _floats(params), _require(grads, params))
 
 
 def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores:
@@ -144,7 +145,7 @@ def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       grads: their gradients g.
 
     Returns:
-      Scores in the dtypes of the parameters; None for leaves that are None or not float.
+      Scores in float32 at least; None for leaves that are None or not float.
 
     Raises:
       InputError: no grads.
@@ -155,7 +156,7 @@ def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([ 6., -1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: -p * g.astype(p.dtype), _floats(params), _require(grads, params))
+    return _tree.map_present(lambda p, g: -_times(p, g), _floats(params), _require(grads, params))
 
 
 def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
@@ -169,7 +170,7 @@ def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
         Under multi_transform each weight takes the moment of its own optimizer.
 
     Returns:
-      Scores in the dtypes of the parameters; None for leaves without a moment.
+      Scores in the dtypes of the moments; None for leaves without a moment.
 
     Raises:
       InputError: no aux, or an aux without such a moment.
@@ -198,9 +199,16 @@ def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
 
     def first(p: jax.Array | None, *candidates: jax.Array | None) -> jax.Array | None:
         own = next((m for m in candidates if m is not None), None)
-        return None if p is None or own is None else jnp.abs(own).astype(p.dtype)
+        return None if p is None or own is None else jnp.abs(own)
 
     return _tree.tree_map(first, _floats(params), *moments)
+
+
+def _times(p: jax.Array, g: jax.Array) -> jax.Array:
+    """Return p · g in float32 at least: the products of small half-precision numbers underflow in their own dtype."""
+    p, g = wide(p), wide(g)
+    dtype = jnp.promote_types(p.dtype, g.dtype)
+    return p.astype(dtype) * g.astype(dtype)
 
 
 def _floats(params: Params) -> Params:

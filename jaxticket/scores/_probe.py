@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, units
 from jaxticket._checks import check_batches, check_examples
+from jaxticket._dtypes import wide, wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.scores._probing import (
     Loss,
@@ -28,7 +29,6 @@ from jaxticket.scores._probing import (
     probe,
     reader,
     scalar_loss,
-    wide,
 )
 from jaxticket.typing import Params, PyTree, ScoreFn, Scores
 from jaxticket.units import Unit
@@ -202,7 +202,7 @@ def taylor(loss: Loss, batches: Iterable[PyTree], *, unit: Unit = units.element(
     @jax.jit
     def squared(masked: Params, others: Params, batch: PyTree) -> Params:
         pooled = jax.eval_shape(unit.pool, masked)
-        gates = jax.tree.map(lambda s: jnp.ones(s.shape, jnp.promote_types(s.dtype, jnp.float32)), pooled)
+        gates = jax.tree.map(lambda s: jnp.ones(s.shape, wide_dtype(s.dtype)), pooled)
 
         def of_gates(gates: Params) -> jax.Array:
             # Multiplied in float32, so that the sum over a unit, which is its gate's gradient, is too.

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_batches, check_count, check_structure
+from jaxticket._dtypes import wide
+from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.typing import Mask, Params, PyTree, ScoreFn, Scores
@@ -101,6 +103,7 @@ def mean_over(batches: Iterable[PyTree], measure: Callable[[PyTree], PyTree]) ->
         total, count = value if total is None else _add(total, value), count + 1
     if not count:
         raise InputError("batches is empty; pass at least one batch.")
+    check_finite(total, batches, measure)
     return _divide(total, count)
 
 
@@ -116,11 +119,6 @@ def _divide(total: PyTree, count: int) -> PyTree:
 
 def is_float(p: jax.Array) -> bool:
     return jnp.issubdtype(jnp.result_type(p), jnp.floating)
-
-
-def wide(x: jax.Array) -> jax.Array:
-    """Return `x` in float32 at least: sums over many batches lose nothing, and products do not underflow."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def all_wide(tree: PyTree) -> PyTree:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree
 from jaxticket._checks import check_arrays, check_fraction
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
@@ -59,7 +60,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         at = normalise_axis(axis, kernel.shape, "fpgm")
         shape = [n if a == at else 1 for a, n in enumerate(kernel.shape)]
         filters = jnp.moveaxis(kernel, at, 0).reshape(shape[at], -1)
-        filters = filters.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+        filters = wide(filters)
         alive = jnp.ones(shape[at], bool)
         if kept is not None:
             others = [a for a in range(kernel.ndim) if a != at]

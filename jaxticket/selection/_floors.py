@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, scopes
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
+from jaxticket.selection import _keys
 from jaxticket.selection._select import select
 from jaxticket.typing import Density, Mask, Scores
 from jaxticket.units import Unit
@@ -31,4 +33,13 @@ def protect(scores: Scores, density: Density, *, minimum: int, unit: Unit, mask:
             )
     fractions = _tree.map_present(lambda k, n: k / n if n else 0.0, floors, sizes)
     floor = select(scores, fractions, unit=unit, scope=scopes.leaf(), mask=mask)
-    return _tree.map_present(lambda s, kept: jnp.where(kept, jnp.inf, s), scores, floor)
+    return _tree.map_present(_raise_above, scores, floor)
+
+
+def _raise_above(s: jax.Array, kept: jax.Array) -> jax.Array:
+    """Return scores, in a dtype that has room above them, of which the kept ones are the highest."""
+    if jnp.issubdtype(s.dtype, jnp.floating):
+        return jnp.where(kept, jnp.inf, wide(s))  # not all of fp8 has inf
+    s = s.astype(_keys.common_dtype([s]))
+    top = jnp.iinfo(s.dtype).max
+    return jnp.where(kept, top, jnp.minimum(s, top - 1))  # as floats, integers above 2^24 would lose their order

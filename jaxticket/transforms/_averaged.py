@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket._checks import check_arrays, check_number, known
+from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform, from_exchange, refresh
 from jaxticket.typing import Key, Mask, Params, PyTree
@@ -41,7 +42,7 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
     def init(params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask | None, PyTree]:
         check_arrays("params", params)
         mask, state = transform.init(params, mask, key=key)
-        return mask, (state, jax.tree.map(jnp.zeros_like, params))
+        return mask, (state, jax.tree.map(_zeros, params))
 
     def exchange(mask: Mask, states: PyTree, *, grads: Params, **signals: Any) -> tuple[Mask, Mask, PyTree]:
         del grads
@@ -55,3 +56,8 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
         return state, jax.tree.map(lambda a, g: decay * a + (1 - decay) * g.astype(a.dtype), average, grads)
 
     return from_exchange(init, exchange, observe, narrows=transform.narrows)
+
+
+def _zeros(p: jax.Array) -> jax.Array:
+    """Return zeros in float32 at least: in half precision a running average stands still once it is large."""
+    return jnp.zeros_like(p, dtype=wide_dtype(p.dtype))

@@ -8,6 +8,7 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._checks import check_fits, check_updates
+from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -94,7 +95,10 @@ def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     """Return the updates that take the parameters outside the mask to exact zeros."""
 
     def land(m: jax.Array | None, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
-        return u if m is None or u is None or p is None else jnp.where(m, u, -p.astype(u.dtype))
+        if m is None or u is None or p is None:
+            return u
+        u = widen(u, p)
+        return jnp.where(m, u, -p.astype(u.dtype))
 
     return _tree.tree_map(land, mask, updates, params)
 

@@ -9,6 +9,7 @@ import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_fits, check_number, check_updates, known
+from jaxticket._dtypes import wide, widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms._constraints import land_on_zeros, require_params
@@ -130,7 +131,7 @@ def prox_l1(strength: float | Schedule, mask: Mask | Filter | None = None) -> op
         def shrink(chosen: Any, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
             if chosen is None or u is None or p is None:
                 return u
-            moved = p + u.astype(p.dtype)
+            u, moved = widen(u, p), optax.apply_updates(p, u)
             shrunk = jnp.where(jnp.abs(moved) > step, u - (step * jnp.sign(moved)).astype(u.dtype), -p.astype(u.dtype))
             return jnp.where(chosen, shrunk, u)
 
@@ -177,7 +178,7 @@ def project_l0(
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         params = require_params(params, "project_l0")
         check_updates("updates", updates, params)
-        moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+        moved = optax.apply_updates(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         return land_on_zeros(updates, params, kept), state
@@ -217,7 +218,7 @@ def scales_to_keep(params: Params, *, energy: float = 1e-4, where: Filter | None
     def keep(scale: jax.Array) -> jax.Array:
         if scale.size == 0:
             return jnp.ones(scale.shape, bool)
-        size = jnp.abs(scale).astype(jnp.promote_types(scale.dtype, jnp.float32))
+        size = wide(jnp.abs(scale))
         rising = jnp.sort(size, axis=None)
         shares = jnp.cumsum(rising * rising)
         first = jnp.argmax(shares > energy * shares[-1])

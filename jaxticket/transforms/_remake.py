@@ -9,6 +9,7 @@ import optax
 from jaxticket import filters, scopes, scores, units
 from jaxticket._batching import any_replicate
 from jaxticket._checks import check_fits, check_updates
+from jaxticket._dtypes import widen
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.transforms._constraints import land_on_zeros, require_params
@@ -112,11 +113,12 @@ def soft_prune(
     def update(updates: Params, count: jax.Array, params: Params | None = None) -> tuple[Params, jax.Array]:
         params = require_params(params, "soft_prune")
         check_updates("updates", updates, params)
+        updates = jax.tree.map(widen, updates, params)
         count = optax.safe_increment(count)
         due = when(count)
 
         def land() -> Params:
-            moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+            moved = optax.apply_updates(params, updates)
             kept = best(score, moved, density, unit=unit, scope=scope, mask=full_mask(params, where, unit))
             # Under vmap this branch runs if any replicate is due; the others keep what they have.
             return jax.tree.map(

@@ -8,6 +8,7 @@ import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._checks import check_number, check_updates, known
+from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.transforms._constraints import require_params
@@ -73,7 +74,7 @@ def shrink(
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
         params = require_params(params, "shrink")
         check_updates("updates", updates, params)
-        moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+        moved = optax.apply_updates(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         fading = state.count < stop
@@ -81,6 +82,7 @@ def shrink(
         def fade(keep: jax.Array | None, u: jax.Array, p: jax.Array, new: jax.Array) -> jax.Array:
             if keep is None:
                 return u
+            u = widen(u, p)
             return jnp.where(keep | ~fading, u, (rate * new - p).astype(u.dtype))
 
         faded = _tree.tree_map(fade, kept, updates, params, moved)

@@ -15,6 +15,7 @@ from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
+from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._surgery import reset_moments, restart_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
@@ -113,12 +114,16 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
     Returns:
       The masked parameters and the optimizer state.
 
+    Raises:
+      InputError: no `sparsify` in the state, or a transform that follows it in a chain or averages its parameters.
+
     Examples:
       >>> import jax.numpy as jnp, optax, jaxticket as jt
       >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
       {'w': Array([[0., 3.]], dtype=float32)}
     """
     state = tx.init(params)
+    check_comes_last(state, SparseState)
     masked = apply_mask(params, mask_of(state))
     return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores
 from jaxticket.units._reduce import Reduce, largest, total
@@ -161,7 +162,7 @@ def normalise_axis(axis: int, shape: tuple[int, ...], name: str) -> int:
 
 
 def _accumulable(scores: jax.Array) -> jax.Array:
-    return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    return wide(scores)
 
 
 def _repeat(x: jax.Array, axis: int, times: int) -> jax.Array:

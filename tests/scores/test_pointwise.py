@@ -29,6 +29,7 @@ GRADS = {
     "none": None,
     "n": jnp.array(0),
 }
+PRODUCTS = (scores.saliency, scores.movement)  # in float32, since small products underflow
 POINTWISE = [scores.magnitude, scores.random, scores.gradient, scores.saliency, scores.movement]
 NORMALISERS = [scores.lamp, scores.layer_mean, scores.unit_norm]
 
@@ -54,12 +55,12 @@ def test_values(score, w, half):
 
 
 @pytest.mark.parametrize("score", POINTWISE)
-def test_leaves_that_are_not_float_score_none_and_dtypes_stay(score):
+def test_leaves_that_are_not_float_score_none_and_others_in_a_dtype_that_holds_them(score):
     scored = score(PARAMS, grads=GRADS, key=jax.random.key(0))
     assert scored["none"] is None
     assert scored["n"] is None
     assert scored["w"].dtype == jnp.float32
-    assert scored["half"].dtype == (jnp.float32 if score is scores.random else jnp.bfloat16)
+    assert scored["half"].dtype == (jnp.float32 if score in (scores.random, *PRODUCTS) else jnp.bfloat16)
 
 
 @pytest.mark.parametrize("score", [scores.gradient, scores.saliency, scores.movement])

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._checks import check_array, check_arrays, check_mask, check_structure
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -175,10 +176,10 @@ def _average(members: PyTree, weights: jax.Array) -> PyTree:
     def average_leaf(x: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x[heaviest]
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        base, w = wide[heaviest], weights.reshape(-1, *[1] * (x.ndim - 1))
+        values = wide(x)
+        base, w = values[heaviest], weights.reshape(-1, *[1] * (x.ndim - 1))
         # Start from one of the members, since a sum of w · x would round even where all x are equal.
-        way = jnp.sum(jnp.where(w > 0, w * (wide - base[None]), 0), 0)
+        way = jnp.sum(jnp.where(w > 0, w * (values - base[None]), 0), 0)
         return (base + way).astype(x.dtype)
 
     return jax.tree.map(average_leaf, members)

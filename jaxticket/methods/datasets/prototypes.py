@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket._checks import check_array, check_count, check_key, known
+from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
@@ -241,7 +242,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def _wide(x: jax.Array) -> jax.Array:
-    return jnp.asarray(x).astype(jnp.promote_types(x.dtype, jnp.float32))
+    return wide(jnp.asarray(x))
 
 
 def _check_embeddings(x: Any, name: str = "x") -> None:

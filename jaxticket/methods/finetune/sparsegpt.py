@@ -20,7 +20,9 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes
 from jaxticket._checks import check_fraction
-from jaxticket._jaxpr import Product, captured, gram, order_of_use, wide
+from jaxticket._dtypes import wide
+from jaxticket._finite import check_finite
+from jaxticket._jaxpr import Product, captured, gram, order_of_use
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
@@ -90,12 +92,16 @@ def sparsegpt(
         if wanted[i] is None:
             continue
         current = structure.unflatten(leaves)
-        squares = functools.reduce(
-            jnp.add, (_gram(apply, current, x, leaf=present.index(i), name=names[i]) for x in batches)
-        )
-        leaves[i], masks[i] = _prune_leaf(
-            leaves[i], squares, density, damping, size=group or block, grouped=group is not None
-        )
+        measure = functools.partial(_gram, apply, current, leaf=present.index(i), name=names[i])
+        squares = functools.reduce(jnp.add, map(measure, batches))
+        check_finite(squares, batches, measure, name=names[i])
+        pruned, mask = _prune_leaf(leaves[i], squares, density, damping, size=group or block, grouped=group is not None)
+        if not bool(jnp.isfinite(pruned).all()):
+            raise InputError(
+                f"{names[i]}: inputs depend on each other so closely that damping={damping} leaves them singular in "
+                "float32; pass a larger damping, such as 0.01, or more batches."
+            )
+        leaves[i], masks[i] = pruned, mask
     return structure.unflatten(leaves), structure.unflatten(masks)
 
 
