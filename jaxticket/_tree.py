@@ -68,7 +68,7 @@ def names(tree: PyTree) -> PyTree:
 def path_name(path: tuple[Any, ...]) -> str:
     """Return a name such as 'layers/0/kernel' for a JAX key path, whatever container made it.
 
-    Where the tree is at hand, `names` tells flax's wrappers from attributes of the same name.
+    Where the tree is at hand, `names` separates the wrappers of flax from attributes of the same name.
     """
     wrapped = len(path) > 1 and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name in _WRAPPER_NAMES
     return "/".join(map(_part, path[:-1] if wrapped else path))

@@ -71,6 +71,7 @@ CORE: dict[str, Call] = {
     "masks.iou": call(masks.iou, params=P, a=M, b=MaskTree(OTHER)),
     "masks.density": call(masks.density, params=P, mask=M),
     "masks.nnz": call(masks.nnz, params=P, mask=M),
+    "masks.outside": call(masks.outside, params=P, mask=M),
     "masks.summary": on_host(masks.summary, params=P, mask=M),
     "masks.pack": call(masks.pack, mask=MASK_ALONE),
     "units.axis": call(
