@@ -32,6 +32,12 @@ def test_what_acts_after_sparsify_is_refused(name):
         jt.init(LEAKS[name], PARAMS)
 
 
+def test_lookahead_is_refused():
+    tx = optax.lookahead(make_sparse(), sync_period=3, slow_step_size=0.5)
+    with pytest.raises(InputError, match="LookaheadState around sparsify"):
+        jt.init(tx, optax.LookaheadParams(PARAMS, PARAMS))
+
+
 def test_it_would_have_leaked():
     """The reason for the refusal, without `jt.init`, which refuses."""
     tx = LEAKS["scale"]
