@@ -123,7 +123,9 @@ def test_rerandomised_weights_are_pruned_ones_drawn_as_the_first_were():
     np.testing.assert_allclose(np.abs(signs)[~kept], 0.02**0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", sample([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit]), ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", sample([AxisType.Auto, AxisType.Explicit], [AxisType.Explicit]), ids=lambda kind: kind.name
+)
 def test_latents_are_laid_out_like_the_weights_before_and_after(kind):
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
     layout = NamedSharding(mesh, P("x", "y"))
