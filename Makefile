@@ -37,7 +37,7 @@ lab: $(VENV)/test.stamp ## the tests of networks, data sets, experiments, README
 	$(PYTEST) $(LAB) experiments jaxticket $(ARGS)
 
 breadth: $(VENV)/test.stamp ## the cases of which `make test` takes a sample, and every pair of the conformance matrix
-	$(PYTEST) -m breadth tests $(ARGS)
+	$(PYTEST) -m breadth $(ARGS)
 
 science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
