@@ -17,8 +17,13 @@ def wide(x: jax.Array) -> jax.Array:
 
 
 def widen(update: jax.Array, param: jax.Array) -> jax.Array:
-    """Return the update in a dtype that holds every value of the parameter, so that their sum can be an exact zero."""
+    """Return the update in a dtype that holds every value of the parameter, so that their sum can be an exact zero.
+
+    Updates of parameters that are not floats stay as they are.
+    """
+    if update.dtype == param.dtype or not all(jnp.issubdtype(x.dtype, jnp.inexact) for x in (update, param)):
+        return update
     bits, needed = jnp.finfo(update.dtype).bits, jnp.finfo(param.dtype).bits
-    if update.dtype == param.dtype or bits > needed:
+    if bits > needed:
         return update
     return update.astype(param.dtype if bits < needed else wide_dtype(param.dtype))

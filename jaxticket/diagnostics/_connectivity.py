@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxticket import _tree, masks
 from jaxticket._checks import check_structure
+from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError, StructureError
 from jaxticket.typing import Mask, Params, PyTree
 
@@ -141,7 +142,7 @@ def _lerp(a: PyTree, b: PyTree, alpha: jax.Array) -> PyTree:
     def interpolate(x: jax.Array, y: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+        wide = wide_dtype(x.dtype)
         start, way = x.astype(wide), y.astype(wide) - x.astype(wide)
         # From the nearer end: (1 − α)·x + α·y would round even where x equals y, and start + way miss y.
         return jnp.where(alpha < 0.5, start + alpha * way, y.astype(wide) - (1 - alpha) * way).astype(x.dtype)
@@ -154,7 +155,7 @@ def _distance(a: Params, b: Params, mask: Mask | None) -> jax.Array:
     def square(x: jax.Array, y: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return jnp.zeros(())
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+        wide = wide_dtype(x.dtype)
         return jnp.sum(jnp.square(jnp.abs(x.astype(wide) - y.astype(wide))))
 
     squares = _tree.map_present(square, a, b)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, scores, units
+from jaxticket._dtypes import wide_dtype
 from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.scopes import Scope
@@ -121,7 +122,7 @@ def _supermask(
 
 
 def _binarise(w: jax.Array, mask: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(w.dtype, jnp.float32)
+    wide = wide_dtype(w.dtype)
     kept = jnp.sum(jnp.broadcast_to(mask, w.shape), dtype=wide)
     # A leaf of which a global scope keeps nothing has no mean.
     alpha = (jnp.sum(jnp.where(mask, jnp.abs(w), 0), dtype=wide) / jnp.maximum(kept, 1)).astype(w.dtype)

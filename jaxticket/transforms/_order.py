@@ -7,9 +7,12 @@ import jax
 from jaxticket.errors import InputError
 from jaxticket.typing import PyTree
 
-# Optimizers whose parameters are averages of those that the inner one makes: their state shows what they hold.
-_AVERAGES = ("LookaheadState", "ScheduleFreeState")
-_FIX = "; put it inside sparsify, as sparsify(optax.chain(...), plan)"
+_INSIDE = "put it inside sparsify, as sparsify(optax.chain(...), plan)"
+# Optimizers whose parameters are averages of those that the inner one makes, and what to do instead.
+_AVERAGES = {
+    "LookaheadState": "average the parameters after each step, and mask the average where it is used (apply_mask)",
+    "ScheduleFreeState": _INSIDE,
+}
 
 
 def check_comes_last(state: PyTree, kind: type) -> None:
@@ -20,14 +23,15 @@ def check_comes_last(state: PyTree, kind: type) -> None:
     if len(children) == 1 and children[0] is state:
         return
     sparse = [i for i, child in enumerate(children) if _holds(child, kind)]
-    if sparse and type(state).__name__ in _AVERAGES:
+    around = type(state).__name__
+    if sparse and around in _AVERAGES:
         raise InputError(
-            f"{type(state).__name__} around sparsify: its parameters are averages, which hold weights outside the mask"
-            + _FIX
+            f"{around} around sparsify: its parameters are averages, which hold weights outside the mask; "
+            f"{_AVERAGES[around]}."
         )
     if sparse and type(state) is tuple and sparse[-1] != len(children) - 1:
         after = type(children[-1]).__name__
-        raise InputError(f"sparsify comes last in a chain, but a transform with state {after} follows it{_FIX}")
+        raise InputError(f"sparsify comes last in a chain, but a transform with state {after} follows it; {_INSIDE}.")
     for child in children:
         check_comes_last(child, kind)
 

@@ -1,5 +1,6 @@
 """The interface of a unit, and the kinds of units within one leaf."""
 
+import abc
 import dataclasses
 import math
 from typing import Protocol
@@ -30,13 +31,14 @@ class Unit(Protocol):
         """Return the number of weights of each unit: float32, in the shape of the pooled scores."""
 
 
-class _PerLeaf:
+class _PerLeaf(abc.ABC):
     """A unit within one leaf, given by a way to pool and a way to expand one array with `reduce`."""
 
     reduce: Reduce
 
+    @abc.abstractmethod
     def _pool(self, x: jax.Array, reduce: Reduce) -> jax.Array:
-        raise NotImplementedError
+        """Return one value a unit of an array."""
 
     def _expand(self, kept: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return kept
@@ -55,9 +57,12 @@ class _PerLeaf:
 
 
 @dataclasses.dataclass(frozen=True)
-class Element(_PerLeaf):
+class Element:
     def pool(self, scores: Scores) -> Scores:
         return scores
+
+    def expand(self, mask: Mask, like: Scores) -> Mask:
+        return _tree.map_present(lambda m, _: m, mask, like)
 
     def pool_mask(self, mask: Mask) -> Mask:
         return mask

@@ -39,6 +39,14 @@ ENDS = {  # the transforms that set weights to zero
 }
 
 
+ENDS_ALONE = {
+    "soft_prune": transforms.soft_prune(0.25, when=schedules.every(1)),
+    "project_l0": transforms.project_l0(0.25),
+    "prox_l1": transforms.prox_l1(0.7, jt.filters.match("kernel$")),
+    "shrink": transforms.shrink(0.25, 0.0, stop=99),
+}
+
+
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize(("held", "given"), sample(PAIRS, [("float32", "bfloat16"), ("float16", "bfloat16")]))
 def test_what_is_pruned_is_an_exact_zero(end, held, given):
@@ -72,3 +80,14 @@ def test_float64_weights_under_float32_updates():
         tx = jt.sparsify(optax.chain(optax.sgd(0.1), narrow("float32")), jt.static(0.25))
         updates, _ = tx.update({"kernel": jnp.ones((8, 8))}, tx.init(params), params)
         assert int(jnp.sum(optax.apply_updates(params, updates)["kernel"] != 0)) == 16
+
+
+@pytest.mark.parametrize("end", ["soft_prune", "project_l0", "prox_l1", "shrink"])
+def test_integers_beside_the_weights_pass(end):
+    params = {"a": {"kernel": jnp.asarray(WEIGHTS, jnp.float32)}, "step": jnp.zeros((), jnp.int32)}
+    tx = ENDS_ALONE[end]
+    grads = {"a": {"kernel": jnp.ones((8, 8), jnp.bfloat16)}, "step": jnp.zeros((), jnp.int32)}
+    updates, _ = tx.update(grads, tx.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    assert moved["step"] == 0
+    assert (moved["a"]["kernel"] == 0).any()
