@@ -26,7 +26,7 @@ from experiments.studies.imp.config import Config
 from experiments.studies.imp.report import report
 from experiments.studies.imp.search import BRANCHES, densities, search
 from experiments.training.problems import Problem, build
-from jaxticket import filters
+from jaxticket import filters, schedules
 
 
 def rows(config: Config) -> tuple[int, Rows]:
@@ -39,8 +39,13 @@ def prepare(config: Config, watch: Watch) -> Problem:
     problem = build(config, replicates=config.replicates, **watch.looks)
     lanes = problem.trainer.lanes
     memory = environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes)
-    watch.announce(memory, steps=problem.steps)
+    watch.announce(memory, steps=problem.steps, prunes=lambda: environment.prunable(problem.init, reached(config)))
     return problem
+
+
+def reached(config: Config) -> list[float]:
+    """Return the density of each level, where layers differ that of most of them."""
+    return list(schedules.levels(config.levels, rate=config.rate))
 
 
 def plan(config: Config, problem: Problem) -> list[str]:

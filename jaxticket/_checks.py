@@ -85,8 +85,9 @@ def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> No
     check_leaves(like_name, like)
     if _tree.structure(tree) != _tree.structure(like):
         raise StructureError(
-            f"{name} does not have the structure of {like_name}:\n  {name}: {_tree.structure(tree)}\n  {like_name}: "
-            f"{_tree.structure(like)}\nBuild {name} from the same tree, with None for leaves that are not sparsified."
+            f"{name} does not have the structure of {like_name}: "
+            f"{_tree.describe_difference(tree, like, name, like_name)}. Build {name} from the same tree, with None for "
+            "leaves that are not sparsified."
         )
 
 

@@ -24,7 +24,7 @@ def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
         for other in rest:
             structure(tree).flatten_up_to(other)
     except ValueError:
-        raise StructureError(_difference(tree, rest)) from None
+        raise StructureError(f"two pytrees that belong together differ: {describe_difference(tree, other)}") from None
     return jax.tree.map(f, tree, *rest, is_leaf=is_none)
 
 
@@ -43,13 +43,38 @@ def structure(tree: PyTree) -> Any:
     return jax.tree.structure(tree, is_leaf=is_none)
 
 
-def _difference(tree: PyTree, rest: tuple[PyTree, ...]) -> str:
-    """Describe where pytrees that belong together differ, in the words of jax."""
-    try:
-        jax.tree.map(lambda *_: None, tree, *rest, is_leaf=is_none)
-    except ValueError as error:
-        return f"two pytrees that belong together differ: {' '.join(str(error).split()):.500}"
-    return "two pytrees that belong together differ"
+def describe_difference(a: PyTree, b: PyTree, a_name: str = "one", b_name: str = "the other") -> str:
+    """Return the first place at which the structures of two trees differ, in a line, whatever their size.
+
+    Examples:
+      >>> describe_difference({"a": 1, "b": {"c": 1}}, {"a": 1, "b": {"d": 1}}, "mask", "params")
+      "only mask has 'b/c'"
+      >>> describe_difference({"a": (1, 2)}, {"a": [1, 2]}, "mask", "params")
+      "at 'a' mask has a tuple, and params a list"
+    """
+    ours, theirs = ([path_name(path) for path, _ in _with_paths(tree)] for tree in (a, b))
+    for first, second, holder in ((ours, set(theirs), a_name), (theirs, set(ours), b_name)):
+        alone = next((name for name in first if name not in second), None)
+        if alone is not None:
+            return f"only {holder} has {alone!r}"
+    path, x, y = _first_kinds(a, b, ())
+    return f"at {path_name(path)!r} {a_name} has a {type(x).__name__}, and {b_name} a {type(y).__name__}"
+
+
+def _with_paths(tree: PyTree) -> list[tuple[tuple[Any, ...], Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)[0]
+
+
+def _first_kinds(a: PyTree, b: PyTree, path: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any, Any]:
+    """Return the first path at which the containers of trees with equal names differ, and both containers."""
+    children = [
+        jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x, tree=tree: x is not tree)[0] for tree in (a, b)
+    ]
+    if type(a) is type(b):
+        for (key, x), (_, y) in zip(*children, strict=False):
+            if key and structure(x) != structure(y):
+                return _first_kinds(x, y, (*path, *key))
+    return path, a, b
 
 
 def names(tree: PyTree) -> PyTree:

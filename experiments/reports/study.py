@@ -50,10 +50,11 @@ class Watch(NamedTuple):
         if self.progress:
             self.progress.compiling(program)
 
-    def announce(self, memory: str, *, steps: int) -> None:
-        """Show the memory of the run, and keep the last step of each training."""
+    def announce(self, memory: str, *, steps: int, prunes: Callable[[], str]) -> None:
+        """Show the memory of the run and the table of what it prunes, and keep the last step of each training."""
         if self.progress:
             self.progress.print(memory)
+            self.progress.print(prunes())
             self.progress.steps = steps
 
 

@@ -11,13 +11,14 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.runs import processes
-from jaxticket import files, filters
+from jaxticket import files, filters, masks
 from jaxticket.typing import Params, PyTree
 
 _PACKAGES = ("jaxticket", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
@@ -88,6 +89,33 @@ def memory(
     return (
         f"memory: weights {_shown(weights)}, optimizer {_shown(optimizer)}, mask {_shown(entries)}{side}; "
         f"data {_shown(_bytes(data))}; a checkpoint {_shown(saved)}; {_available()}"
+    )
+
+
+def prunable(init: Callable[[jax.Array], tuple[Params, PyTree]], densities: Sequence[float]) -> str:
+    """Return the table of the weights that a run prunes, and to which densities; nothing is computed.
+
+    Args:
+      init: key -> parameters, model state.
+      densities: the densities that the run reaches.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> print(prunable(lambda key: ({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, None), [0.2, 0.1]))
+      pruned to 0.2, 0.1 of the maskable weights:
+      path      shape   kept  size  density
+      -------------------------------------
+      bias      (4,)       4     4    dense
+      kernel    (3, 4)    12    12   1.0000
+      -------------------------------------
+      maskable            12    12   1.0000
+      all                 16    16   1.0000
+    """
+    params, _ = jax.eval_shape(init, jax.random.key(0))
+    full = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
+    mask = jax.tree.map(lambda m: np.ones((1,) * m.ndim, bool), full)
+    return (
+        f"pruned to {', '.join(f'{d:.3g}' for d in densities)} of the maskable weights:\n{masks.summary(params, mask)}"
     )
 
 

@@ -85,6 +85,18 @@ class Cells:
         basis = self.basis
         return environment.memory(basis.init, basis.recipe.fresh, basis.dataset, lanes=self.lanes)
 
+    def prunable(self, densities: Sequence[float]) -> str:
+        """Return the table of what is pruned to these densities."""
+        return environment.prunable(self.basis.init, densities)
+
+    def describe(self, cell: Cell) -> str:
+        """Return the table of what the cell's plan prunes, or can prune where a first mask is all of it."""
+        plan = cell.make(self._setting(cell.method, cell.density)) if cell.kind != "before" else None
+        if not isinstance(plan, jt.Plan):
+            return self.prunable([cell.density])
+        params, _ = self.basis.init(jax.random.key(self.config.seed))
+        return f"what {cell.method} ends with:\n{jt.describe(plan, params)}"
+
     def train(self, cells: Sequence[Cell]) -> Iterator[CellRecord]:
         """Yield the record of each cell, as soon as its program has ended."""
         for alike in self.programs(cells):

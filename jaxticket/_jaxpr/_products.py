@@ -42,6 +42,7 @@ class Product(NamedTuple):
       weight: the weight as it enters.
       shape: the shape of the weight as it enters.
       contracted: the axes of the weight that are summed over.
+      features: those of them that are not the taps of a convolution: its inputs.
       free: the axes of the weight that only the output has.
       multiply: (inputs, weight) -> output, in full precision; the weight may have size `groups` on its free axes.
       groups: 1, or the number of feature groups of a convolution.
@@ -56,6 +57,7 @@ class Product(NamedTuple):
     weight: Weight
     shape: tuple[int, ...]
     contracted: tuple[int, ...]
+    features: tuple[int, ...]
     free: tuple[int, ...]
     multiply: Callable[[jax.Array, jax.Array], jax.Array]
     groups: int
@@ -128,7 +130,9 @@ def _dot(eqn: JaxprEqn, at: int, weight: Weight, inputs: jax.Array, output: jax.
     of_inputs = [_name_axis(name, inputs.shape[a]) for name, a in zip(names, positions, strict=True)]
     layout = [weight.layout[a] for a in batch] + (of_weight + of_inputs if at == 0 else of_inputs + of_weight)
     names = names or [("free", 0)]  # a single example, without an axis
-    return Product(weight, shape, contracted, free, multiply, 1, unfold, inputs, output, tuple(layout), tuple(names))
+    return Product(
+        weight, shape, contracted, contracted, free, multiply, 1, unfold, inputs, output, tuple(layout), tuple(names)
+    )
 
 
 def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.Array) -> Product:
@@ -164,10 +168,8 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
     layout[features] = weight.layout[out]
     for name, axis in zip(positions, (batch, *spatial), strict=True):
         layout[axis] = _name_axis(name, output.shape[axis])
-    contracted = tuple(sorted(others))
-    return Product(
-        weight, shape, contracted, (out,), multiply, groups, unfold, inputs, output, tuple(layout), tuple(positions)
-    )
+    contracted, placed = tuple(sorted(others)), (tuple(layout), tuple(positions))
+    return Product(weight, shape, contracted, (others[0],), (out,), multiply, groups, unfold, inputs, output, *placed)
 
 
 def _name_axis(name: Axis, size: int) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 from jaxticket.masks._algebra import complement, difference, empty_like, full_like, intersection, union
 from jaxticket.masks._apply import apply_mask, gate
 from jaxticket.masks._measure import Row, Summary, churn, density, hamming, iou, nnz, outside, summary
+from jaxticket.masks._nm import is_nm
 from jaxticket.masks._pack import PackedMask, pack, unpack
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "hamming",
     "intersection",
     "iou",
+    "is_nm",
     "nnz",
     "outside",
     "pack",

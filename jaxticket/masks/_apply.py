@@ -60,6 +60,8 @@ def in_shapes_of(mask: Mask, scores: PyTree) -> Mask:
     """Return the mask in the shapes of scores: an entry is alive if any weight that its score stands for is alive."""
 
     def reduce(m: jax.Array, s: jax.Array) -> jax.Array:
+        if m.shape == s.shape:
+            return m
         alike = [axis for axis, (wide, n) in enumerate(zip(m.shape, s.shape, strict=True)) if wide != n == 1]
         return jnp.broadcast_to(jnp.any(m, alike, keepdims=True), s.shape)
 

@@ -11,7 +11,7 @@ from jaxticket import _tree, filters, masks
 from jaxticket._checks import check_arrays, check_count, check_fraction, check_key, known
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real, trains
 from jaxticket.selection import select
 from jaxticket.typing import Filter, Key, Mask, Params, ScoreFn, Scores
 
@@ -157,7 +157,7 @@ def additive(
     factor = (32 / rank if rank else 1.0) if scale is None else scale
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
-        corrected = filters.only(params, where)
+        corrected = only_real(params, where)
         if key is not None:
             check_key("key", key)
         if rank and key is None:

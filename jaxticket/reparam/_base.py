@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxticket.typing import Density, Mask, Params, PyTree, Schedule
+from jaxticket import _tree, filters
+from jaxticket._checks import check_array
+from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 
 
 class Reparam(NamedTuple):
@@ -94,6 +97,13 @@ def trains(*trained: str) -> Callable[[optax.GradientTransformation], optax.Grad
 def copy_params(params: Params) -> Params:
     """Copy every leaf into a new buffer, so that donating the latent parameters leaves the user's valid."""
     return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+
+
+def only_real(params: Params, where: Filter) -> Params:
+    """Return the parameters that are sparsified. Raises InputError for complex ones, whose gates would be complex."""
+    chosen = filters.only(params, where)
+    _tree.map_present(lambda p, name: check_array(f"params at {name!r}", p, np.floating), chosen, _tree.names(chosen))
+    return chosen
 
 
 def density_at(density: Density | Schedule, count: Any) -> Density:

@@ -12,7 +12,7 @@ from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_count, check_number
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at
+from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, only_real
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.transforms._constraints import require_params
@@ -96,7 +96,7 @@ def bip(
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         first = lambda p: jnp.array(p if signed else jnp.abs(p), wide_dtype(p.dtype), copy=True)
-        scores = _tree.map_present(first, filters.only(params, where))
+        scores = _tree.map_present(first, only_real(params, where))
         return Latent(copy_params(params), scores)
 
     def mask(latent: Latent, *, count: Any) -> Mask:

@@ -10,7 +10,7 @@ from jaxticket import _tree, filters
 from jaxticket._checks import check_number
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params
+from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real
 from jaxticket.typing import Filter, Key, Mask, Params, PyTree
 
 
@@ -56,7 +56,7 @@ def weight_compander(*, height: float = 1.0, width: float = 0.5, where: Filter =
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
-        companded = filters.only(params, where)
+        companded = only_real(params, where)
         _tree.map_present(lambda name, p: _check_reach(name, p, height), _tree.names(companded), companded)
         constant = lambda value: _tree.map_present(lambda p: jnp.full((1,) * p.ndim, value, jnp.float32), companded)
         learned = Companding(constant(math.log(height)), constant(math.log(width)))

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree, filters, scores
+from jaxticket import _tree, scores
 from jaxticket._checks import check_number
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params
+from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real
 from jaxticket.typing import Filter, Key, Mask, Params, SoftMask
 from jaxticket.units import Unit
 
@@ -31,7 +31,7 @@ def gate_weights(
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
-        pooled = unit.pool(filters.only(params, where))
+        pooled = unit.pool(only_real(params, where))
         return Latent(copy_params(params), _tree.map_present(lambda u: jnp.full_like(u, initial, jnp.float32), pooled))
 
     def mask(latent: Latent, *, count: Any) -> Mask:

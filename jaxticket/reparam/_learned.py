@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
-from jaxticket.reparam._base import Latent, Reparam, copy_params
+from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real
 from jaxticket.typing import Filter, Key, Mask, Params
 
 
@@ -41,7 +41,7 @@ def soft_threshold(*, initial: float = -5.0, where: Filter = filters.weights()) 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         del key
         first = lambda p: jnp.full((1,) * p.ndim, initial, jnp.float32)
-        chosen = filters.only(params, where)
+        chosen = only_real(params, where)
         return Latent(copy_params(params), _tree.map_present(first, chosen))
 
     def mask(latent: Latent, *, count: Any) -> Mask:

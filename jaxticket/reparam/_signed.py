@@ -9,7 +9,7 @@ import optax
 from jaxticket import _tree, filters
 from jaxticket._checks import check_number, known
 from jaxticket.errors import InputError
-from jaxticket.reparam._base import Latent, Reparam, copy_params, silence, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.typing import Filter, Key, Mask, Params, SignMask
 
@@ -51,7 +51,7 @@ def signed_supermask(
         raise InputError(f"threshold={threshold} must be at least 0 and below 1; at 1 nothing would be kept.")
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
-        learned = draw_leaves(filters.only(params, where), key, mask_init)
+        learned = draw_leaves(only_real(params, where), key, mask_init)
         thresholds = _tree.map_present(lambda s: (threshold * jnp.max(jnp.abs(s), initial=0)).astype(s.dtype), learned)
         return Latent(copy_params(params), learned, thresholds)
 

@@ -131,24 +131,26 @@ def _norms(weights: Params, unit: Unit) -> Scores:
 def _thresholds(norms: Scores, kept: Mask, scope: Scope) -> PyTree:
     """Return (smallest kept + largest other) / 2 in each group, 0 where all are kept: two reductions, no sort."""
 
-    def smallest(norm: jax.Array, keep: jax.Array) -> jax.Array:
+    scopes_by_leaf = scope.bind(norms)
+
+    def smallest(norm: jax.Array, keep: jax.Array, scope: Scope) -> jax.Array:
         inside = jnp.where(scope.view(keep), scope.view(norm), jnp.inf)
         return jnp.min(inside, scope.axes(norm.shape), keepdims=True, initial=jnp.inf)
 
-    def largest(norm: jax.Array, keep: jax.Array) -> jax.Array:
+    def largest(norm: jax.Array, keep: jax.Array, scope: Scope) -> jax.Array:
         outside = jnp.where(scope.view(~keep), scope.view(norm), -1)
         return jnp.max(outside, scope.axes(norm.shape), keepdims=True, initial=-1)
 
-    low, high = _tree.map_present(smallest, norms, kept), _tree.map_present(largest, norms, kept)
+    low, high = (_tree.map_present(extreme, norms, kept, scopes_by_leaf) for extreme in (smallest, largest))
     if scope.joint:
         low, high = _over_leaves(jnp.minimum, low), _over_leaves(jnp.maximum, high)
 
-    def halfway(low: jax.Array, high: jax.Array, norm: jax.Array) -> jax.Array:
+    def halfway(low: jax.Array, high: jax.Array, norm: jax.Array, scope: Scope) -> jax.Array:
         t = jnp.where(high < 0, 0, (low + high) / 2)
         view = jax.eval_shape(scope.view, norm).shape
         return scope.unview(jnp.broadcast_to(t, view), norm.shape)
 
-    return _tree.map_present(halfway, low, high, norms)
+    return _tree.map_present(halfway, low, high, norms, scopes_by_leaf)
 
 
 def _over_leaves(reduce: Callable[[jax.Array, jax.Array], jax.Array], tree: PyTree) -> PyTree:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, scores, units
 from jaxticket._dtypes import wide_dtype
-from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, silence, trains
+from jaxticket.reparam._base import Latent, Reparam, copy_params, density_at, only_real, silence, trains
 from jaxticket.reparam._initialise import Draw, draw_leaves
 from jaxticket.scopes import Scope
 from jaxticket.transforms._start import best, full_mask
@@ -98,7 +98,7 @@ def _supermask(
     """Return the method that realises weights as value(weights, mask) under the mask of the largest |scores|."""
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
-        learned = draw_leaves(filters.only(params, where), key, score_init)
+        learned = draw_leaves(only_real(params, where), key, score_init)
         return Latent(copy_params(params), learned)
 
     def mask(latent: Latent, *, count: Any) -> Mask:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_key, check_shapes
+from jaxticket._checks import check_arrays, check_key, check_mask, check_shapes
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, PyTree, Scores
@@ -20,7 +20,8 @@ _MOMENT_FIELDS = ("mu", "trace")
 def magnitude(params: Params, **_: Any) -> Scores:
     """Score weights by their magnitude |p| (Han et al., 2015).
 
-    Scores have the shapes and dtypes of the parameters; None for leaves that are None or not float.
+    Scores have the shapes and dtypes of the parameters; None for leaves that are None or not float. Complex weights
+    are ranked by their modulus, here and in the other scores of this module.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -73,7 +74,7 @@ def unfired(params: Params, *, key: Key | None = None, explored: Mask | None = N
       Scores in float32, in [1, 2) for weights that were never alive and in [0, 1) for others.
 
     Raises:
-      InputError: no key, or no `explored`.
+      InputError: no key, no `explored`, or one that is not bool.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -86,6 +87,7 @@ def unfired(params: Params, *, key: Key | None = None, explored: Mask | None = N
             "scores.unfired needs the weights that were ever alive, got explored=None; wrap the transforms, from their "
             "start(...) on, in transforms.track_explored."
         )
+    check_mask("explored", explored)
     noise = random(params, key=key)
     return _tree.tree_map(lambda n, e: n if n is None or e is None else n + ~e, noise, explored)
 
@@ -156,7 +158,8 @@ def movement(params: Params, *, grads: Params | None = None, **_: Any) -> Scores
       >>> movement({"w": jnp.array([2.0, 1.0])}, grads={"w": jnp.array([-3.0, 1.0])})
       {'w': Array([ 6., -1.], dtype=float32)}
     """
-    return _tree.map_present(lambda p, g: -_times(p, g), _floats(params), _require(grads, params))
+    # jax.grad of a complex weight is the conjugate of the ascent, so that the real part is the product of vectors.
+    return _tree.map_present(lambda p, g: -jnp.real(_times(p, g)), _floats(params), _require(grads, params))
 
 
 def momentum(params: Params, *, aux: PyTree | None = None, **_: Any) -> Scores:
@@ -212,9 +215,9 @@ def _times(p: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _floats(params: Params) -> Params:
-    """Return `params` with None for leaves that are not float arrays, which cannot be ranked or sparsified."""
+    """Return `params` with None for leaves that are not float or complex, which cannot be ranked or sparsified."""
     check_arrays("params", params)
-    return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.floating) else None, params)
+    return _tree.map_present(lambda p: p if jnp.issubdtype(jnp.result_type(p), jnp.inexact) else None, params)
 
 
 def _require(grads: Params | None, params: Params) -> Params:
@@ -238,14 +241,19 @@ def _without_masked_nodes(tree: PyTree) -> PyTree:
 
 def _noise(like: jax.Array, seed: jax.Array) -> jax.Array:
     """Return uniform float32 in [0, 1) from a hash of each entry's flat index and a seed of two words."""
-    low = jnp.zeros_like(like, dtype=jnp.uint32)
-    high, stride = low, 1
-    for axis in reversed(range(like.ndim)):
-        index = jax.lax.broadcasted_iota(jnp.uint32, like.shape, axis)
-        if stride * like.shape[axis] < 1 << 32:
-            low, stride = low + index * np.uint32(stride), stride * like.shape[axis]
+    return _hash(jnp.zeros_like(like, dtype=jnp.uint32), seed)  # which lies where these zeros do
+
+
+@jax.jit
+def _hash(zeros: jax.Array, seed: jax.Array) -> jax.Array:
+    low = high = zeros
+    stride = 1
+    for axis in reversed(range(zeros.ndim)):
+        index = jax.lax.broadcasted_iota(jnp.uint32, zeros.shape, axis)
+        if stride * zeros.shape[axis] < 1 << 32:
+            low, stride = low + index * np.uint32(stride), stride * zeros.shape[axis]
         else:  # beyond 2^32 entries the leading axes are a second word
-            high = high * np.uint32(like.shape[axis]) + index
+            high = high * np.uint32(zeros.shape[axis]) + index
     bits = _mix(_mix(low ^ seed[0]) + seed[1] + high * np.uint32(0x9E3779B9))
     return (bits >> 8).astype(jnp.float32) * np.float32(2**-24)
 

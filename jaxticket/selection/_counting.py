@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxticket.errors import InputError
 
@@ -106,7 +107,7 @@ def count(predicates: Sequence[jax.Array], axes: Sequence[int], digits: int) -> 
     """
     shape = predicates[0].shape
     inner, outer = _split_axes(shape, axes)
-    partial = _sum_together([p.astype(jnp.int32) for p in predicates], inner)
+    partial = _sum_together([lax.convert_element_type(p, jnp.int32) for p in predicates], inner)
     if not outer:
         return [_widen(c, digits) for c in partial]
     width = _DIGIT_BITS - math.prod(shape[a] for a in outer).bit_length()
@@ -134,13 +135,13 @@ def _split_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int], l
 
 def _sum_together(operands: Sequence[jax.Array], axes: Sequence[int]) -> list[jax.Array]:
     """Sum all operands by one variadic reduce: several separate reductions would each read the operands again."""
-    summed = jax.lax.reduce(
-        tuple(operands),
-        tuple(np.int32(0) for _ in operands),
-        lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True)),
-        tuple(axes),
-    )
-    return [jnp.expand_dims(s, tuple(sorted(axes))) for s in summed]
+    summed = lax.reduce(tuple(operands), tuple(np.int32(0) for _ in operands), _add_each, tuple(axes))
+    return [lax.expand_dims(s, tuple(sorted(axes))) for s in summed]
+
+
+def _add_each(xs: Sequence[jax.Array], ys: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """Add pairwise. It is a function of the module, since jax traces each new computation of a reduce again."""
+    return tuple(lax.add(x, y) for x, y in zip(xs, ys, strict=True))
 
 
 def _widen(c: jax.Array, digits: int) -> Count:

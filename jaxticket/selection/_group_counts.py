@@ -1,11 +1,13 @@
 """The number of units that each group of a scope keeps at a density."""
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxticket import _tree
 from jaxticket.scopes import Scope
@@ -19,13 +21,12 @@ def group_counts(density: Density, units_like: Any, scope: Scope, *, floor: int)
     shapes = [u.shape for u in present(units_like)]
     if scope.joint:
         return [_count(density, sum(math.prod(s) for s in shapes), floor)]
-    densities = present(density)
-    views = [jax.eval_shape(scope.view, jax.ShapeDtypeStruct(s, jnp.bool_)).shape for s in shapes]
-    sizes = [_group_sizes(v, scope, s) for v, s in zip(views, shapes, strict=True)]
-    if all(len(scope.axes(s)) == len(v) for v, s in zip(views, shapes, strict=True)):
-        digits = _counting.digits_for(max(int(n.max(initial=0)) for n in sizes))
-        counts = [_count(d, int(n.max(initial=0)), floor, digits) for d, n in zip(densities, sizes, strict=True)]
-        return [tuple(jnp.stack(digit) for digit in zip(*counts, strict=True))]
+    densities, leaf_scopes = present(density), present(scope.bind(units_like))
+    leaves = [jax.ShapeDtypeStruct(s, jnp.bool_) for s in shapes]
+    # All at once: a view by itself would be traced for each leaf.
+    viewed = jax.eval_shape(lambda xs: [own.view(x) for own, x in zip(leaf_scopes, xs, strict=True)], leaves)
+    views = [v.shape for v in viewed]
+    sizes = [_group_sizes(v, own, s) for v, own, s in zip(views, leaf_scopes, shapes, strict=True)]
     return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
 
 
@@ -42,20 +43,26 @@ def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) ->
     return sizes
 
 
-def _count(density: Any, size: int | np.ndarray, floor: int, digits: int | None = None) -> Count:
+def _count(density: Any, size: int | np.ndarray, floor: int) -> Count:
     """Return round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python
     floats.
     """
-    digits = _counting.digits_for(int(np.max(size, initial=0))) if digits is None else digits
+    digits = _counting.digits_for(int(np.max(size, initial=0)))
     if not isinstance(density, jax.Array):
         exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
         return _counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
+    sizes = (np.asarray(size, np.float32), _counting.of_int(size, digits))
+    # Behind the barrier leaves of one group each do the same with other numbers, and XLA compiles that once.
+    return _round(density, *(lax.optimization_barrier(sizes) if np.size(size) == 1 else sizes), floor=floor)
+
+
+@functools.partial(jax.jit, static_argnames="floor")
+def _round(density: jax.Array, size: jax.Array, most: Count, *, floor: int) -> Count:
     density = density.astype(jnp.float32)
-    rounded = jnp.maximum(jnp.round(density * jnp.asarray(size, jnp.float32)), 0)
-    positive = jax.lax.bitcast_convert_type(density, jnp.int32) > 0  # a comparison may flush a denormal to 0
+    rounded = jnp.maximum(jnp.round(density * size), 0)
+    positive = lax.bitcast_convert_type(density, jnp.int32) > 0  # a comparison may flush a denormal to 0
     rounded = jnp.where(positive, jnp.maximum(rounded, floor), rounded)
-    most = _counting.of_int(size, digits)
-    count = _counting.minimum(_counting.of_float(rounded, digits), most)
+    count = _counting.minimum(_counting.of_float(rounded, len(most)), most)
     # float32 cannot hold every size, and density 1 must keep everything.
     return _counting.choose(density >= 1, most, count)
 

@@ -3,28 +3,44 @@
 Only integer arithmetic is used: XLA flushes denormals in float comparisons on some backends, never in integer ones.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 
 from jaxticket.errors import InputError
 
+# (scores, alive entries) -> unsigned, in the same order. A key function is static under jit: leaves whose functions are
+# equal share programs.
+KeyFn = Callable[[jax.Array, jax.Array | None], jax.Array]
 
-def of(scores: Sequence[jax.Array]) -> Callable[[jax.Array, jax.Array | None], jax.Array]:
-    """Return a function that makes the keys of each of these leaves, in one order for all.
 
-    The key is 0 for entries that are not alive, if `alive` is given.
-    """
-    dtype = common_dtype(scores)
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """The key function of scores that compare in `dtype`: 0 for entries that are not alive, if `alive` is given."""
 
-    def key(leaf: jax.Array, alive: jax.Array | None) -> jax.Array:
-        keys = to_key(leaf, dtype)
-        return keys if alive is None else jnp.where(alive, keys, jnp.zeros_like(keys))
+    dtype: np.dtype
 
-    return key
+    def __call__(self, scores: jax.Array, alive: jax.Array | None) -> jax.Array:
+        keys = to_key(scores, self.dtype)
+        return keys if alive is None else lax.select(alive, keys, lax.full_like(keys, 0))
+
+
+def of(scores: Sequence[jax.Array], *, wide: bool = False) -> KeyFn:
+    """Return the function that makes the keys of each of these leaves, in one order for all."""
+    return _Order(common_dtype(scores, wide=wide))
+
+
+def as_given(keys: jax.Array, alive: jax.Array | None) -> jax.Array:
+    """Return scores that are keys already."""
+    del alive
+    return keys
 
 
 def is_wide(scores: Sequence[jax.Array]) -> bool:
@@ -48,20 +64,21 @@ def common_dtype(scores: Sequence[jax.Array], *, wide: bool = False) -> np.dtype
     )
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def to_key(scores: jax.Array, dtype: np.dtype) -> jax.Array:
     """Return a monotone unsigned key of the width of `dtype`: NaN lowest (0), −0 = +0, denormals distinct."""
     bits = 8 * dtype.itemsize
-    unsigned = jnp.uint32 if bits == 32 else jnp.uint64
+    unsigned: Any = np.uint32 if bits == 32 else np.uint64
     if dtype.kind == "u":
-        return scores.astype(unsigned)
-    sign = np.asarray(1 << (bits - 1), unsigned)
+        return lax.convert_element_type(scores, unsigned)
+    sign = unsigned(1 << (bits - 1))
     if dtype.kind == "i":
-        return jax.lax.bitcast_convert_type(scores.astype(dtype), unsigned) ^ sign
+        return lax.bitwise_xor(lax.bitcast_convert_type(lax.convert_element_type(scores, dtype), unsigned), sign)
     pattern = _float_bits(scores, dtype, unsigned)
-    magnitude = pattern & ~sign
+    magnitude = lax.bitwise_and(pattern, ~sign)
     infinity = np.asarray(jnp.finfo(dtype).max, dtype).view(unsigned) + unsigned(1)
-    key = jnp.where(pattern >= sign, sign - magnitude, sign + magnitude)
-    return jnp.where(magnitude > infinity, jnp.zeros_like(key), key)
+    key = lax.select(lax.ge(pattern, sign), lax.sub(sign, magnitude), lax.add(sign, magnitude))
+    return lax.select(lax.gt(magnitude, infinity), lax.full_like(key, 0), key)
 
 
 def from_key(key: jax.Array, dtype: np.dtype) -> jax.Array:
@@ -72,17 +89,17 @@ def from_key(key: jax.Array, dtype: np.dtype) -> jax.Array:
         return key
     sign = np.asarray(1 << (bits - 1), unsigned)
     if dtype.kind == "i":
-        return jax.lax.bitcast_convert_type(key ^ sign, dtype)
+        return lax.bitcast_convert_type(key ^ sign, dtype)
     infinity = np.asarray(jnp.finfo(dtype).max, dtype).view(unsigned) + unsigned(1)
     positive = jnp.minimum(key - sign, infinity)
     negative = (sign - key) | sign
     pattern = jnp.where(key >= sign, positive, negative)
-    value = jax.lax.bitcast_convert_type(pattern, dtype)
+    value = lax.bitcast_convert_type(pattern, dtype)
     return jnp.where(key == 0, jnp.full_like(value, jnp.nan), value)
 
 
 def _float_bits(scores: jax.Array, dtype: np.dtype, unsigned: DTypeLike) -> jax.Array:
     if scores.dtype == jnp.bfloat16 and dtype == np.float32:
         # A cast could flush bfloat16's denormals; the upper half of a float32 is a bfloat16 bit for bit.
-        return jax.lax.bitcast_convert_type(scores, jnp.uint16).astype(jnp.uint32) << 16
-    return jax.lax.bitcast_convert_type(scores.astype(dtype), unsigned)
+        return lax.bitcast_convert_type(scores, jnp.uint16).astype(jnp.uint32) << 16
+    return lax.bitcast_convert_type(lax.convert_element_type(scores, dtype), unsigned)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxticket import _tree, scopes
 from jaxticket._checks import check_alike
 from jaxticket.errors import InputError
+from jaxticket.selection._counting import Count
 from jaxticket.selection._select import drop_and_grow_counts, living_units
 from jaxticket.typing import Mask, Scores
 from jaxticket.units import Unit
@@ -50,7 +51,13 @@ def _redistribute(mask: Mask, drop: Scores, grow: Scores, drop_fraction: Any, *,
     fraction = jnp.where(grows_while_dense, jnp.minimum(dead, drop_fraction), drop_fraction)
     keep = living - jnp.clip(jnp.ceil(fraction * living), 0, living).astype(jnp.int32)
     total = keep + _deal_with_reserve(share, jnp.sum(living - keep), sizes - keep)
-    return drop_and_grow_counts(mask, drop, grow, keep=[(keep,)], total=[(total,)], unit=unit, scope=scopes.leaf())
+
+    def by_leaf(counts: jax.Array) -> list[Count]:
+        return [(n.reshape((1,) * a.ndim),) for n, a in zip(counts, jax.tree.leaves(alive), strict=True)]
+
+    return drop_and_grow_counts(
+        mask, drop, grow, keep=by_leaf(keep), total=by_leaf(total), unit=unit, scope=scopes.leaf()
+    )
 
 
 def shares(strengths: jax.Array) -> jax.Array:

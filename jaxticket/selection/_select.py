@@ -7,16 +7,18 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxticket import _tree, filters, scopes, units
 from jaxticket._checks import check_alike, check_fraction, check_leaves, check_mask, check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
-from jaxticket.selection import _counting, _keys
-from jaxticket.selection._contest import Contest, KeyFn
+from jaxticket.selection import _counting, _keys, _passes
+from jaxticket.selection._contest import Contest
 from jaxticket.selection._counting import Count
 from jaxticket.selection._group_counts import group_counts, present
+from jaxticket.selection._keys import KeyFn
 from jaxticket.selection._threshold import keep_top
 from jaxticket.typing import Density, Filter, Mask, Scores
 from jaxticket.units import Unit
@@ -154,9 +156,10 @@ def _drop_and_grow(
 
 def count_living(mask: Mask, like: Scores, unit: Unit, scope: Scope) -> list[Count]:
     """Count the living units of each group, as `drop_and_grow_counts` takes them."""
-    alive = present(living_units(mask, like, unit))
-    contest = _contest(alive, scope, _keys.of(alive))
-    return contest.tally([[a] for a in contest.scores])[0]
+    units_alive = living_units(mask, like, unit)
+    alive = present(units_alive)
+    contest = _contest(alive, present(scope.bind(units_alive)), _keys.as_given)
+    return contest.gather([[_passes.count_true(leaf)] for leaf in contest.leaves()])[0]
 
 
 def keep_after(living: Sequence[Count], drop_fraction: float | jax.Array, rounding: Rounding) -> list[Count]:
@@ -178,24 +181,34 @@ def drop_and_grow_counts(
     alive_units = living_units(mask, drop, unit)
     alive = present(alive_units)
     to_drop, to_grow = present(unit.pool(drop)), present(unit.pool(grow))
+    leaf_scopes = present(scope.bind(alive_units))
     wide = _keys.is_wide([*to_drop, *to_grow])
-    drop_key, grow_key = (
-        functools.partial(_keys.to_key, dtype=_keys.common_dtype(s, wide=wide)) for s in (to_drop, to_grow)
-    )
+    orders = [_keys.of(s, wide=wide) for s in (to_drop, to_grow)]
 
     # Both selections are one loop body, which is compiled once.
     def choose(phase: jax.Array, carry: Any) -> Any:
         kept, candidates, wanted = carry
         ranked = [
-            jnp.where(c, jnp.where(phase == 0, drop_key(d), grow_key(g)), 0)
+            _rank_in_phase(phase, d, g, c, drop_key=orders[0], grow_key=orders[1])
             for d, g, c in zip(to_drop, to_grow, candidates, strict=True)
         ]
-        top = _keep(ranked, wanted, candidates, scope, key=lambda ranks, _: ranks)
-        kept = [k | new for k, new in zip(kept, top, strict=True)]
-        return kept, [~k for k in kept], [_counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
+        top = _keep(ranked, wanted, candidates, leaf_scopes, key=_keys.as_given)
+        kept = [lax.bitwise_or(k, new) for k, new in zip(kept, top, strict=True)]
+        dead = [lax.bitwise_not(k) for k in kept]
+        return kept, dead, [_counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
 
-    kept, _, _ = jax.lax.fori_loop(0, 2, choose, ([jnp.zeros_like(a) for a in alive], alive, list(keep)))
+    nothing = [lax.full_like(a, False) for a in alive]
+    kept, _, _ = lax.fori_loop(0, 2, choose, (nothing, alive, list(keep)))
     return unit.expand(_restore(kept, alive_units), drop)
+
+
+@functools.partial(jax.jit, static_argnames=("drop_key", "grow_key"))
+def _rank_in_phase(
+    phase: jax.Array, drop: jax.Array, grow: jax.Array, candidates: jax.Array, *, drop_key: KeyFn, grow_key: KeyFn
+) -> jax.Array:
+    """Return the keys by which the candidates of a leaf are dropped (phase 0) or grown, 0 for other entries."""
+    keys = lax.select(phase == 0, drop_key(drop, None), grow_key(grow, None))
+    return lax.select(candidates, keys, lax.full_like(keys, 0))
 
 
 @functools.partial(jax.jit, static_argnames=("unit", "scope"))
@@ -203,22 +216,28 @@ def _top(scores: Scores, wanted: Any, mask: Mask | None, *, unit: Unit, scope: S
     pooled = unit.pool(scores)
     alive = None if mask is None else present(unit.pool_mask(in_shapes_of(mask, scores)))
     ranked = present(pooled)
-    kept = _restore(_keep(ranked, wanted, alive, scope, key=_keys.of(ranked)), pooled)
+    leaf_scopes = present(scope.bind(pooled))
+    kept = _restore(_keep(ranked, wanted, alive, leaf_scopes, key=_keys.of(ranked)), pooled)
     chosen = unit.expand(kept, scores)
-    return chosen if mask is None else _tree.map_present(jnp.logical_and, chosen, mask)
+    return chosen if mask is None else _tree.map_present(lax.bitwise_and, chosen, mask)
 
 
 def _keep(
-    scores: list[jax.Array], wanted: list[Count], alive: list[jax.Array] | None, scope: Scope, *, key: KeyFn
+    scores: list[jax.Array],
+    wanted: list[Count],
+    alive: list[jax.Array] | None,
+    leaf_scopes: list[Scope],
+    *,
+    key: KeyFn,
 ) -> list[jax.Array]:
     """Return masks of the units with the highest keys: the `wanted` number, or all alive ones if they are fewer."""
     shapes = [s.shape for s in scores]
-    contest = _contest(scores, scope, key)
+    contest = _contest(scores, leaf_scopes, key)
     if alive is None and any(viewed.size != s.size for viewed, s in zip(contest.scores, scores, strict=True)):
         alive = [jnp.ones(shape, bool) for shape in shapes]  # all but the padding of the view
     if alive is not None:
-        contest = contest._replace(alive=[scope.view(a) for a in alive])
-    return [scope.unview(m, s) for m, s in zip(keep_top(contest, wanted), shapes, strict=True)]
+        contest = contest._replace(alive=[scope.view(a) for scope, a in zip(leaf_scopes, alive, strict=True)])
+    return [scope.unview(m, s) for scope, m, s in zip(leaf_scopes, keep_top(contest, wanted), shapes, strict=True)]
 
 
 def _restore(leaves: list[jax.Array], like: Any) -> Any:
@@ -226,10 +245,11 @@ def _restore(leaves: list[jax.Array], like: Any) -> Any:
     return _tree.map_present(lambda _: next(remaining), like)
 
 
-def _contest(arrays: list[jax.Array], scope: Scope, key: KeyFn) -> Contest:
+def _contest(arrays: list[jax.Array], leaf_scopes: list[Scope], key: KeyFn) -> Contest:
     # The choice of units cannot be differentiated, though the scores may be.
-    views = [jax.lax.stop_gradient(scope.view(a)) for a in arrays]
-    return Contest(views, [scope.axes(a.shape) for a in arrays], scope.joint, key)
+    views = [lax.stop_gradient(scope.view(a)) for scope, a in zip(leaf_scopes, arrays, strict=True)]
+    axes = [scope.axes(a.shape) for scope, a in zip(leaf_scopes, arrays, strict=True)]
+    return Contest(views, axes, any(scope.joint for scope in leaf_scopes), key)
 
 
 def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:

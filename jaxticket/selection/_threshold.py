@@ -7,23 +7,28 @@ exchange a few counts. Ties are cut by the same bisection on the position. Keys 
 computed again in each pass, within its reduce, and never stored: selection needs no memory beyond its scores and masks.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
 from jaxticket._checks import check_leaves, check_number
 from jaxticket.errors import InputError
-from jaxticket.selection import _counting, _keys
-from jaxticket.selection._contest import Contest, Values, position_bits, positions
+from jaxticket.selection import _counting, _keys, _passes
+from jaxticket.selection._contest import Contest, Values
 from jaxticket.selection._counting import Count
+from jaxticket.selection._passes import Leaf
 from jaxticket.typing import Scores
 
-_LAST = np.uint32(0xFFFFFFFF)
+# (leaf, its number, 0, a value v of its groups, a step) -> the counts at v + step, v + 2 step and v + 3 step.
+CountFn = Callable[[Leaf, int, jax.Array, jax.Array, jax.Array], list[Count]]
 
 
 def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
@@ -32,31 +37,32 @@ def keep_top(contest: Contest, k: list[Count]) -> list[jax.Array]:
     Where fewer than k are alive, all of them are kept.
     """
     contest = contest.stored()
+    k = lax.optimization_barrier(k)  # else each leaf's number is a part of its programs, and none are alike
     thresholds, exact = _separate(contest, k, until_exact=True)
-    at = contest.spread(thresholds)
+    at, bits = contest.spread(thresholds), contest.position_bits
 
-    def rank(i: int, key: jax.Array, origin: jax.Array) -> list[jax.Array]:
-        """Return digits that order the entries above the threshold, then the ties by position, then the rest."""
-        tied = key == at[i]
-        if contest.alive is not None:
-            tied &= contest.alive[i]
-        first, *others = positions(contest, i, origin)
-        return [jnp.where(key > at[i], 0, jnp.where(tied, first + 1, _LAST)), *others]
-
-    def cut_ties() -> list[jax.Array]:
+    def cut_ties() -> list[Values]:
         cuts: list[Values] = []
-        leading = lambda i: [contest.spread(cut)[i] for cut in cuts]
-        for bits in position_bits(contest):
-            before = lambda i, key, zero, candidate: _before(
-                rank(i, key, zero)[: len(cuts) + 1], [*leading(i), candidate]
-            )
-            cut, _ = _bisect(contest, before, _at_most, k, bits=bits, dtype=np.dtype("uint32"), until_exact=True)
-            cuts.append(cut)
-        return [_before(rank(i, key, jnp.uint32(0)), leading(i)) for i, key in enumerate(contest.keys())]
+        for digit_bits in bits:
+            leading = _by_leaf(contest, cuts)
 
-    return jax.lax.cond(
-        _all_exact(exact), lambda: [key >= t for key, t in zip(contest.keys(), at, strict=True)], cut_ties
-    )
+            def count(
+                leaf: Leaf, i: int, origin: jax.Array, value: jax.Array, step: jax.Array, leading: Any = leading
+            ) -> list[Count]:
+                return _passes.count_before(leaf, origin, at[i], leading[i], value, step)
+
+            found, _ = _bisect(contest, count, _at_most, k, bits=digit_bits, dtype=np.dtype("uint32"), until_exact=True)
+            cuts.append(found)
+        return cuts
+
+    def keep_ties() -> list[Values]:
+        end = [_passes.NOWHERE, *(np.uint32(0) for _ in bits[1:])]
+        return [[lax.full_like(t, digit, dtype=jnp.uint32) for t in thresholds] for digit in end]
+
+    cuts = _by_leaf(contest, lax.cond(_all_exact(exact), keep_ties, cut_ties))
+    # Within an outer loop this zero differs for XLA in each iteration; else it would compute positions once, outside.
+    origin, at = lax.optimization_barrier((jnp.uint32(0), at))
+    return [_passes.cut(leaf, origin, t, c) for leaf, t, c in zip(contest.leaves(), at, cuts, strict=True)]
 
 
 def threshold(scores: Scores, k: int | jax.Array) -> jax.Array:
@@ -105,15 +111,25 @@ def _separate(contest: Contest, k: list[Count], *, until_exact: bool) -> tuple[V
     The second result may be False where exactly k do. The threshold is the largest, unless `until_exact` accepts any
     that exactly k keys reach.
     """
-    unsigned = jax.eval_shape(contest.keys)[0].dtype
-    reaches = lambda i, key, origin, t: key >= t
+
+    def count(leaf: Leaf, i: int, origin: jax.Array, value: jax.Array, step: jax.Array) -> list[Count]:
+        del i, origin
+        return _passes.count_reaching(leaf, value, step)
+
+    unsigned = jax.eval_shape(_passes.make_keys, contest.leaves()[0]).dtype
     bits = 8 * unsigned.itemsize
-    return _bisect(contest, reaches, _counting.at_least, k, bits=bits, dtype=unsigned, until_exact=until_exact)
+    return _bisect(contest, count, _counting.at_least, k, bits=bits, dtype=unsigned, until_exact=until_exact)
+
+
+def _by_leaf(contest: Contest, values: Sequence[Values]) -> list[list[jax.Array]]:
+    """Return several values of groups as one list a leaf."""
+    spread = [contest.spread(v) for v in values]
+    return [[v[i] for v in spread] for i in range(len(contest.scores))]
 
 
 def _bisect(
     contest: Contest,
-    predicate: Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array],
+    count: CountFn,
     accept: Callable[[Count, Count], jax.Array],
     wanted: list[Count],
     *,
@@ -124,66 +140,62 @@ def _bisect(
     """Return the largest value v of `bits` bits, two bits a pass, for which accept(n, wanted) holds (as it does at v =
     0).
 
-    n is the number of entries for which predicate(leaf, its keys, 0, v) holds; it rises or falls with v. Arrays that
-    the predicate makes should depend on the keys or that 0. The second result is whether n = wanted at this value, as
-    far as the counts on the way show. `until_exact` stops as soon as they show that for every group.
+    n is the count of a group at v; it rises or falls with v. Arrays that `count` makes should depend on the scores or
+    on the 0 that it is given. The second result is whether n = wanted at this value, as far as the counts on the way
+    show. `until_exact` stops as soon as they show that for every group.
     """
     passes = bits // 2
+    leaves = contest.leaves()
 
     def step(i: jax.Array, carry: tuple[Values, list[jax.Array]]) -> tuple[Values, list[jax.Array]]:
         values, exact = carry
-        shift = (bits - 2 - 2 * i).astype(dtype)
-        unit = jnp.ones((), dtype)
-        spread = [contest.spread([v + ((unit * j) << shift) for v in values]) for j in (1, 2, 3)]
+        # The barrier keeps its computation, which differs between loops, out of the programs of leaves.
+        unit = lax.optimization_barrier(jnp.ones((), dtype) << (bits - 2 - 2 * i).astype(dtype))
         scores, origin = contest.scores, jnp.uint32(0)
         if contest.large:
             # For XLA these differ in each pass; else it would compute keys and positions once, outside, and store them.
-            scores, origin, _ = jax.lax.optimization_barrier((scores, origin, i))
-        counts = contest.tally(
-            [[predicate(leaf, key, origin, c[leaf]) for c in spread] for leaf, key in enumerate(contest.keys(scores))]
+            scores, origin, _ = lax.optimization_barrier((scores, origin, i))
+        counts = contest.gather(
+            [
+                count(dataclasses.replace(leaf, scores=s), number, origin, value, unit)
+                for number, (leaf, s, value) in enumerate(zip(leaves, scores, contest.spread(values), strict=True))
+            ]
         )
-        accepted = [[accept(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
-        equal = [[_counting.equal(n, w) for n, w in zip(ns, wanted, strict=True)] for ns in counts]
-        steps = [sum(ok.astype(dtype) for ok in oks) for oks in zip(*accepted, strict=True)]
-        # Beyond a candidate with n = wanted only values with the same n are accepted.
-        exact = [functools.reduce(jnp.logical_or, es, e) for e, *es in zip(exact, *equal, strict=True)]
-        return [v + (s << shift) for v, s in zip(values, steps, strict=True)], exact
+        moved = [
+            _passes.advance(*group_set, unit, accept=accept)
+            for group_set in zip(values, exact, zip(*counts, strict=True), wanted, strict=True)
+        ]
+        return [value for value, _ in moved], [seen for _, seen in moved]
 
     # Inside shard_map the type of this zero varies between devices, as that of the scores does.
-    zero = sum((jnp.zeros_like(s, shape=(), dtype=jnp.uint32) for s in contest.scores), jnp.uint32(0))
+    zero = functools.reduce(lax.add, [lax.full_like(s, 0, jnp.uint32, shape=()) for s in contest.scores])
     start = (
-        [jnp.zeros_like(w[0], dtype=dtype) + zero.astype(dtype) for w in wanted],
-        [jnp.zeros_like(w[0], dtype=bool) | (zero > 0) for w in wanted],
+        [lax.add(lax.full_like(w[0], 0, dtype), lax.convert_element_type(zero, dtype)) for w in wanted],
+        [lax.bitwise_or(lax.full_like(w[0], False, jnp.bool_), lax.gt(zero, jnp.uint32(0))) for w in wanted],
     )
     if contest.on_explicit_mesh:  # there the type of a carry holds its sharding: take that of the counts
         typed = jax.eval_shape(lambda carry: step(jnp.int32(0), carry), start)
         start = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype, device=t.sharding), typed)
     if not until_exact:
-        return jax.lax.fori_loop(0, passes, step, start)
+        return lax.fori_loop(0, passes, step, start)
 
     def resumes(carry: tuple[jax.Array, tuple[Values, list[jax.Array]]]) -> jax.Array:
         i, (_, exact) = carry
         # On a GPU the host would wait for the answer at each pass, unless it knows the number of passes beforehand.
-        may_stop = jax.lax.platform_dependent(
+        may_stop = lax.platform_dependent(
             cuda=lambda: jnp.bool_(False), rocm=lambda: jnp.bool_(False), default=lambda: jnp.bool_(True)
         )
         return (i < passes) & ~(may_stop & _all_exact(exact))
 
-    return jax.lax.while_loop(resumes, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
+    return lax.while_loop(resumes, lambda carry: (carry[0] + 1, step(*carry)), (jnp.int32(0), start))[1]
 
 
 def _all_exact(exact: list[jax.Array]) -> jax.Array:
     """Whether every group is exact, and under vmap every replicate."""
-    return ~any_replicate(~jnp.all(jnp.stack([jnp.all(e) for e in exact])))
+    scalars = [lax.reshape(e, ()) if e.size == 1 else lax.reduce_and(e, range(e.ndim)) for e in exact]
+    every = functools.reduce(lax.bitwise_and, scalars)
+    return ~any_replicate(~every)
 
 
 def _at_most(a: Count, b: Count) -> jax.Array:
     return _counting.at_least(b, a)
-
-
-def _before(position: Sequence[jax.Array], cut: Sequence[jax.Array]) -> jax.Array:
-    """Whether position < cut, lexicographically."""
-    before = position[-1] < cut[-1]
-    for p, c in zip(reversed(position[:-1]), reversed(cut[:-1]), strict=True):
-        before = (p < c) | ((p == c) & before)
-    return before

@@ -5,6 +5,7 @@ from jaxticket.transforms._alternate import alternate
 from jaxticket.transforms._averaged import average_gradients
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._constraints import freeze, keep_params_sparse
+from jaxticket.transforms._describe import describe
 from jaxticket.transforms._dynamic import itop, rigl, sparse_evolutionary
 from jaxticket.transforms._evolve import prune, redistribute, regrow
 from jaxticket.transforms._exploring import Explored, explored_of, track_explored
@@ -28,6 +29,7 @@ __all__ = [
     "alternate",
     "average_gradients",
     "chain",
+    "describe",
     "explored_of",
     "freeze",
     "gradual",

@@ -55,7 +55,8 @@ def sparsify(
       A transform whose state is a `SparseState`; `mask_of` returns its mask.
 
     Raises:
-      InputError: `update` without params, a stochastic plan without key, or a filter that matches nothing.
+      InputError: an inner that is not an optimizer or a plan that is not a `Plan`; `update` without params or with the
+        state of something else; a stochastic plan without key; a filter that matches nothing.
       StructureError: a mask that does not fit the parameters, or that a refresh would have to widen.
 
     Examples:
@@ -66,6 +67,7 @@ def sparsify(
       >>> optax.apply_updates(params, updates)["w"]
       Array([[0. , 2.5]], dtype=float32)
     """
+    _check_arguments(inner, plan)
     if key is not None:
         check_key("key", key)
     inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
@@ -87,6 +89,8 @@ def sparsify(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
     ) -> tuple[Params, SparseState]:
         params = require_params(params, "sparsify")
+        if not _is_sparse_state(state):
+            raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
         check_updates("grads", grads, params)
         mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
@@ -214,6 +218,14 @@ def _for_newborn(
         born = functools.reduce(jnp.logical_or, map(jnp.any, jax.tree.leaves(chosen)), jnp.bool_(False))
         return restart_moments(inner, state.inner, apply_mask(params, mask), born)
     return reset_moments(inner, state.inner, params, chosen)
+
+
+def _check_arguments(inner: Any, plan: Any) -> None:
+    if not hasattr(inner, "init") or not hasattr(inner, "update"):
+        raise InputError(f"inner is a {type(inner).__name__}, not an optax optimizer; sparsify takes it first.")
+    if not isinstance(plan, Plan):
+        call = "; call it: jt.static(0.1)" if callable(plan) else ", such as jt.static(0.1)"
+        raise InputError(f"plan is a {type(plan).__name__}, not a Plan{call}.")
 
 
 def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:

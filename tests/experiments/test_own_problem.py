@@ -1,5 +1,6 @@
 """Users' own networks and data: what --problem takes, that it is trained, and what is said where it does not fit."""
 
+import re
 import textwrap
 
 import jax.numpy as jnp
@@ -57,12 +58,15 @@ def test_a_file_and_a_module_of_this_folder_are_found(file):
 def test_train_and_compare_train_it(file, tmp_path, capsys):
     flags = ["--problem", f"{file}:build", "--epochs", "2", "--batch-size", "10", "--seeds", "1"]
     assert train.main([*flags, "--method", "gradual", "--density", "0.5", "--out", str(tmp_path)]) == 0
-    assert f"{file}:build" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{file}:build" in printed
+    assert re.search(r"what gradual ends with:.*only/kernel +\(6, 3\) +9 +18 +0\.5000", printed, re.DOTALL)
     (ticket,) = tmp_path.glob("train-*/cells/*/*/seed_0")
     kernel = jt.load(ticket).params["only"]["kernel"]
     assert kernel.shape == (6, 3)
     assert int(jnp.count_nonzero(kernel)) == 9
     assert compare.main([*flags, "--methods", "rigl", "--densities", "0.5", "--out", str(tmp_path)]) == 0
+    assert re.search(r"pruned to 0\.5 .*only/kernel +\(6, 3\)", capsys.readouterr().out, re.DOTALL)
     assert np.isfinite(jt.load(next(tmp_path.glob("compare-*/cells/rigl/*/seed_0"))).params["only"]["kernel"]).all()
 
 

@@ -61,7 +61,7 @@ def test_a_density_is_reached_in_fewer_rounds_than_by_iterative_pruning():
     scored = {}
     for name, levels in found.items():
         whole = [
-            colt.full_ticket(level, init(10), key=jax.random.key(seed), redraw=filters.match("^2/"))
+            colt.full_ticket(level, init(10), key=jax.random.key(seed), redraw=filters.match("^2/."))
             for seed, level in enumerate(levels)
         ]
         scored[name] = np.array([accuracy(ticket.params, ticket.mask) for ticket in whole])

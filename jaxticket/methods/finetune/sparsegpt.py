@@ -24,6 +24,7 @@ from jaxticket._dtypes import wide
 from jaxticket._finite import check_finite
 from jaxticket._jaxpr import Product, captured, gram, order_of_use
 from jaxticket.errors import InputError
+from jaxticket.reparam._base import only_real
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
 from jaxticket.typing import Filter, Mask, Params, PyTree
@@ -72,7 +73,7 @@ def sparsegpt(
       [[0. 3.5]] [[False  True]]
     """
     _check(density, batches, group=group, block=block, damping=damping)
-    chosen = filters.only(params, where)
+    chosen = only_real(params, where)
     names, wanted = _tree.leaves(_tree.names(params)), _tree.leaves(chosen)
     present = [i for i, leaf in enumerate(_tree.leaves(params)) if leaf is not None]
     first = next(iter(batches), None)

@@ -136,7 +136,7 @@ def full_ticket(level: Level, init: InitFn, *, key: Key, redraw: Filter | None =
       level: a level of `colt`.
       init: key -> parameters and model state of the network for all classes.
       key: a typed PRNG key.
-      redraw: the leaves that come from `init`, such as its head, filters.match("^output/").
+      redraw: the leaves that come from `init`, such as its head, filters.match("^output/.").
 
     Returns:
       The ticket.

@@ -54,7 +54,12 @@ CORE: dict[str, Call] = {
     "filters.match": call(
         lambda regex, params: filters.match(regex)(params), regex=Regex("kernel"), params=Tree(PARAMS, filtered=True)
     ),
-    "filters.weights": call(lambda params: filters.weights()(params), params=Tree(PARAMS, filtered=True)),
+    "filters.weights": call(
+        lambda include, exclude, params: filters.weights(include=include, exclude=exclude)(params),
+        include=Regex("kernel", optional=True),
+        exclude=Regex("bias", optional=True),
+        params=Tree(PARAMS, filtered=True),
+    ),
     "filters.everything": call(lambda params: filters.everything()(params), params=Tree(PARAMS, filtered=True)),
     "filters.only": call(filters.only, tree=ALONE, where=W),
     "filters.full_mask": call(filters.full_mask, params=ALONE, where=W),
@@ -88,7 +93,18 @@ CORE: dict[str, Call] = {
         lambda axis, s: jt.select(s, 0.5, scope=scopes.slices(axis)), axis=Axis(1), s=Tree(SCORES, paired=False)
     ),
     "scopes.groups": call(
-        lambda m, s: jt.select(s, 0.5, scope=scopes.groups(m)), m=Count(4), s=Tree(SCORES, paired=False)
+        lambda m, axis, s: jt.select(s, 0.5, scope=scopes.groups(m, axis=axis)),
+        m=Count(4),
+        axis=Axis(0, optional=True),
+        s=Tree(SCORES, paired=False),
+    ),
+    "scopes.input_axes": call(lambda params: scopes.input_axes(network, params, jnp.ones((2, 4))), params=U),
+    "masks.is_nm": call(
+        lambda mask, n, m, axis: masks.is_nm(mask, n, m, axis=axis),
+        mask=MASK_ALONE,
+        n=Count(2),
+        m=Count(4),
+        axis=Axis(0, optional=True),
     ),
     "selection.threshold": call(jt.selection.threshold, scores=Tree(SCORES, paired=False), k=Count(5)),
     "selection.select": call(jt.select, scores=S, density=D, mask=OPTIONAL),

@@ -21,11 +21,13 @@ from tests.conformance.bad_input.values import (
     P,
     call,
     evolve,
+    on_host,
     optimize,
     step,
 )
 
 PLANS: dict[str, Call] = {
+    "transforms.describe": on_host(lambda params: transforms.describe(jt.static(0.5), params), params=ALONE),
     "transforms.start": call(
         lambda density, params: step(transforms.Plan(transforms.start(scores.magnitude, density), None), params),
         density=D,

@@ -121,12 +121,15 @@ class Number(Role):
             yield Wrong(repr(value), value, False)
 
 
+@dataclasses.dataclass(frozen=True)
 class Axis(Role):
-    """An axis, counted from either end."""
+    """An axis, counted from either end; where it is `optional`, None stands for none."""
+
+    optional: bool = False
 
     def wrong(self) -> Iterator[Wrong]:
         for value in (7, -7, 1.5, "3", None, True):
-            yield Wrong(repr(value), value, True)
+            yield Wrong(repr(value), value, not (self.optional and value is None))
 
 
 class Count(Role):
@@ -163,12 +166,15 @@ class Rules(Role):
         yield Wrong("no rules", {}, False)
 
 
+@dataclasses.dataclass(frozen=True)
 class Regex(Role):
-    """A regular expression that some leaf must match."""
+    """A regular expression that some leaf must match; where it is `optional`, None stands for none."""
+
+    optional: bool = False
 
     def wrong(self) -> Iterator[Wrong]:
         for value in ("(", "a{99999999999999}", "(" * 9999 + ")" * 9999, None, 3):
-            yield Wrong(repr(value)[:20], value, True)
+            yield Wrong(repr(value)[:20], value, not (self.optional and value is None))
 
 
 class Filter(Role):
