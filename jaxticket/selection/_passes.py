@@ -61,8 +61,13 @@ def make_keys(leaf: Leaf) -> jax.Array:
 
 @jax.jit
 def count_true(leaf: Leaf) -> Count:
-    """Count the scores of a leaf that are True."""
-    return _count(leaf, [leaf.scores])[0]
+    """Count the scores of a leaf that are True.
+
+    Those that are False are counted beside them: XLA splits a reduction of one operand into several programs. The
+    barrier keeps it from leaving out what nobody reads.
+    """
+    alive, _ = lax.optimization_barrier(_count(leaf, [leaf.scores, lax.bitwise_not(leaf.scores)]))
+    return alive
 
 
 @jax.jit

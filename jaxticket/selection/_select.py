@@ -187,18 +187,19 @@ def drop_and_grow_counts(
 
     # Both selections are one loop body, which is compiled once.
     def choose(phase: jax.Array, carry: Any) -> Any:
-        kept, candidates, wanted = carry
+        kept, wanted = carry
+        first = phase == 0
+        # In phase 0 `kept` are the living units, later those that were kept of them.
+        candidates = [lax.select(first, k, lax.bitwise_not(k)) for k in kept]
         ranked = [
             _rank_in_phase(phase, d, g, c, drop_key=orders[0], grow_key=orders[1])
             for d, g, c in zip(to_drop, to_grow, candidates, strict=True)
         ]
         top = _keep(ranked, wanted, candidates, leaf_scopes, key=_keys.as_given)
-        kept = [lax.bitwise_or(k, new) for k, new in zip(kept, top, strict=True)]
-        dead = [lax.bitwise_not(k) for k in kept]
-        return kept, dead, [_counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
+        kept = [lax.select(first, new, lax.bitwise_or(k, new)) for k, new in zip(kept, top, strict=True)]
+        return kept, [_counting.subtract(t, w) for t, w in zip(total, wanted, strict=True)]
 
-    nothing = [lax.full_like(a, False) for a in alive]
-    kept, _, _ = lax.fori_loop(0, 2, choose, (nothing, alive, list(keep)))
+    kept, _ = lax.fori_loop(0, 2, choose, (alive, list(keep)))
     return unit.expand(_restore(kept, alive_units), drop)
 
 
