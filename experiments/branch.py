@@ -54,7 +54,9 @@ def run(config: variants.Config) -> list[LevelRecord]:
             return problems.build(search, checkpoint=checkpoint, progress=progress.step)
 
         for variant in changes:
-            problem_of(variant.search)  # what does not fit is said before anything is trained
+            problem = problem_of(variant.search)  # what does not fit is said before anything is trained
+        densities = sorted({record.density for record in originals}, reverse=True)
+        progress.print(environment.prunable(problem.init, densities))
         trained = branching.records(config, search, originals, changes, problem_of)
         records = keep(trained, folder / "metrics.jsonl", progress)
         if processes.is_main():

@@ -46,7 +46,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
     together = len(config.densities) * config.seeds
     trainer = Cells(config, config.folder(), together=together, basis=own.basis(config))
     trainer.progress, trainer.compiling = watch.step, watch.compiling
-    watch.announce(trainer.memory(), steps=trainer.basis.steps, prunes=lambda: trainer.prunable(config.densities))
+    watch.announce(trainer.memory(), steps=trainer.basis.steps)
     return trainer
 
 
@@ -81,6 +81,7 @@ STUDY = study.Study(
     records=train,
     report=report,
     plan=plan,
+    prunes=lambda config, trainer: trainer.prunable(config.densities),
 )
 main = STUDY.main
 

@@ -87,6 +87,7 @@ STUDY = study.Study(
     records=train,
     report=lambda config, shared, records: report.write(config, records, shared.scored),
     plan=lambda config, shared: plan(config, shared.studies),
+    prunes=None,
 )
 main = STUDY.main
 

@@ -21,10 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 from experiments.reports import study
 from experiments.reports.progress import Rows
 from experiments.runs import command_line
-from experiments.runs.records import SweepRecord
 from experiments.studies.essential.config import Config
 from experiments.studies.essential.report import report
-from experiments.studies.essential.sweep import known, points, texts
+from experiments.studies.essential.sweep import Lab, points, texts
 
 
 def rows(config: Config) -> tuple[int, Rows]:
@@ -33,10 +32,10 @@ def rows(config: Config) -> tuple[int, Rows]:
     return len(config.cells()), Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
 
 
-def plan(config: Config, finished: list[SweepRecord]) -> list[str]:
+def plan(config: Config, lab: Lab) -> list[str]:
     """Return the lines of --dry-run."""
     return [
-        f"points       {len(config.cells())}, of which {len(finished)} are there",
+        f"points       {len(config.cells())}, of which {len(lab.finished)} are there",
         f"each         {len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
     ]
 
@@ -44,10 +43,11 @@ def plan(config: Config, finished: list[SweepRecord]) -> list[str]:
 STUDY = study.Study(
     configure=lambda argv: command_line.parse(Config(), argv, description=__doc__),
     rows=rows,
-    prepare=lambda config, watch: known(config),
-    records=lambda config, finished, watch: points(config, finished, watch.progress.at),
-    report=lambda config, finished, records: report(config, records),
+    prepare=lambda config, watch: Lab(config),
+    records=lambda config, lab, watch: points(lab, watch.progress.at),
+    report=lambda config, lab, records: report(config, records),
     plan=plan,
+    prunes=lambda config, lab: lab.prunable(),
     extras=("experiments", "models", "plots", "text"),
 )
 main = STUDY.main

@@ -22,7 +22,7 @@ import jax
 from jax.sharding import AxisType
 
 from experiments.configs import imagenet_resnet50, imagenet_vit_small
-from experiments.runs import command_line, dry_run, processes
+from experiments.runs import command_line, dry_run, environment, processes
 from experiments.runs.config import require
 from experiments.runs.records import TrainingRecord
 from experiments.studies.imagenet import lowering, reading, training
@@ -46,6 +46,9 @@ def run(config: Config) -> list[TrainingRecord]:
         f"at most the {len(photographs.train)} examples",
     )
     program = Program(config, mesh, examples=len(photographs.train), classes=photographs.classes)
+    if processes.is_main():
+        reached = config.densities() if config.method == "imp" else [config.density]
+        print(environment.prunable(program.init, reached), flush=True)
     with command_line.opened(config), training.noticing() as stopping:
         trainer = training.Trainer(config, program, photographs, folder=folder, stopping=stopping)
         if config.method == "imp":

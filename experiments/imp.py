@@ -39,7 +39,7 @@ def prepare(config: Config, watch: Watch) -> Problem:
     problem = build(config, replicates=config.replicates, **watch.looks)
     lanes = problem.trainer.lanes
     memory = environment.memory(problem.init, problem.fresh, problem.dataset, lanes=lanes)
-    watch.announce(memory, steps=problem.steps, prunes=lambda: environment.prunable(problem.init, reached(config)))
+    watch.announce(memory, steps=problem.steps)
     return problem
 
 
@@ -77,6 +77,7 @@ STUDY = study.Study(
     records=lambda config, problem, watch: search(config, problem, config.folder()),
     report=report,
     plan=plan,
+    prunes=lambda config, problem: environment.prunable(problem.init, reached(config)),
 )
 main = STUDY.main
 

@@ -25,7 +25,7 @@ from experiments.configs import PRESETS
 from experiments.reports import study
 from experiments.reports.progress import Rows
 from experiments.reports.study import Watch
-from experiments.runs import command_line, dry_run, processes
+from experiments.runs import command_line, dry_run, environment, processes
 from experiments.runs.records import DiagramRecord
 from experiments.studies.phase_diagram.lab import Config, Lab
 from experiments.studies.phase_diagram.report import PANELS, report
@@ -91,6 +91,7 @@ STUDY = study.Study(
     records=columns,
     report=report,
     plan=plan,
+    prunes=lambda config, shared: environment.prunable(shared.basis.init, config.densities),
 )
 main = STUDY.main
 

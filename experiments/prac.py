@@ -22,10 +22,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experim
 from experiments.configs import conv4_cifar, lenet_mnist5k, prac_fashion, resnet20_cifar
 from experiments.reports import study, tables
 from experiments.reports.progress import Rows
-from experiments.runs import command_line, dry_run
+from experiments.runs import command_line, dry_run, environment
 from experiments.runs.records import ArmRecord
 from experiments.studies.prac.report import report
 from experiments.studies.prac.search import ARMS, OTHERS, Config, Lab, lab, search
+from jaxticket import schedules
 
 PRESETS = {
     module.__name__.rpartition(".")[2]: module for module in (prac_fashion, lenet_mnist5k, conv4_cifar, resnet20_cifar)
@@ -67,6 +68,9 @@ STUDY = study.Study(
     records=lambda config, shared, watch: search(config, shared, config.folder()),
     report=lambda config, shared, records: report(config, records, examples=shared.recipe.examples),
     plan=plan,
+    prunes=lambda config, shared: environment.prunable(
+        shared.basis.init, [*schedules.levels(config.rounds, rate=config.rate)]
+    ),
 )
 main = STUDY.main
 

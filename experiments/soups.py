@@ -21,7 +21,7 @@ from experiments.claims import levels
 from experiments.configs import CONSTANT as PRESETS  # here the learning rate falls on a line
 from experiments.reports import searches, study
 from experiments.reports.progress import Rows
-from experiments.runs import command_line, dry_run, processes
+from experiments.runs import command_line, dry_run, environment, processes
 from experiments.runs.records import LevelRecord
 from experiments.studies.soups.claims import claims
 from experiments.studies.soups.lab import Config, Lab, lab
@@ -61,6 +61,7 @@ STUDY = study.Study(
     records=lambda config, shared, watch: search(config, shared, **watch.looks),
     report=report,
     plan=plan,
+    prunes=lambda config, shared: environment.prunable(shared.basis.init, config.densities),
 )
 main = STUDY.main
 

@@ -72,6 +72,11 @@ def plan(config: Config, trainers: dict[int, Cells]) -> Iterator[str]:
     yield dry_run.TIME
 
 
+def prunes(config: Config, trainers: dict[int, Cells]) -> str:
+    """Return the table of each width."""
+    return "\n".join(f"width {width}, {each.prunable(config.densities)}" for width, each in trainers.items())
+
+
 STUDY = study.Study(
     configure=lambda argv: command_line.training_config(Config(), argv, PRESETS, description=__doc__),
     rows=rows,
@@ -79,6 +84,7 @@ STUDY = study.Study(
     records=search,
     report=lambda config, trainers, records: report(config, records),
     plan=plan,
+    prunes=prunes,
 )
 main = STUDY.main
 

@@ -36,6 +36,7 @@ STUDY = study.Study(
     records=lambda config, cells, watch: cells.train(config.cells()),
     report=method.report,
     plan=method.plan,
+    prunes=lambda config, cells: cells.describe(config.cells()[0]),
 )
 main = STUDY.main
 

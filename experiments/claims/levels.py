@@ -8,6 +8,7 @@ from experiments.claims import store
 from experiments.claims.record import Claim
 from experiments.reports import searches, tables
 from experiments.reports.study import Study, Watch
+from experiments.runs import environment
 from experiments.runs.records import LevelRecord
 from experiments.training import problems
 
@@ -51,7 +52,7 @@ def study_of(
     """Return the study that a configuration, a function that yields records, and claims make.
 
     Args:
-      configure: arguments of the command line -> the configuration.
+      configure: arguments of the command line -> the configuration, which has the `densities` of the run.
       records: (configuration, network and data, watch) -> a record for each level and branch of a replicate.
       claims: (configuration, records) -> the claims of papers that the records test.
       branches: the trainings at each level: the columns of the table.
@@ -72,4 +73,12 @@ def study_of(
             f"steps        {basis.steps} in --epochs {config.epochs}, of {config.batch_size} examples",
         ]
 
-    return Study(configure, rows, lambda config, watch: problems.basis(config), records, write, plan)
+    return Study(
+        configure,
+        rows,
+        prepare=lambda config, watch: problems.basis(config),
+        records=records,
+        report=write,
+        plan=plan,
+        prunes=lambda config, basis: environment.prunable(basis.init, config.densities),
+    )

@@ -50,11 +50,10 @@ class Watch(NamedTuple):
         if self.progress:
             self.progress.compiling(program)
 
-    def announce(self, memory: str, *, steps: int, prunes: Callable[[], str]) -> None:
-        """Show the memory of the run and the table of what it prunes, and keep the last step of each training."""
+    def announce(self, memory: str, *, steps: int) -> None:
+        """Show the memory of the run, and keep the last step of each training."""
         if self.progress:
             self.progress.print(memory)
-            self.progress.print(prunes())
             self.progress.steps = steps
 
 
@@ -70,6 +69,7 @@ class Study(Generic[ConfigT, LabT]):
       records: (configuration, shared values, watch) -> the record of each training, as soon as it is trained.
       report: (configuration, shared values, records) -> shows and writes the results.
       plan: (configuration, shared values) -> the lines of --dry-run.
+      prunes: (configuration, shared values) -> the table of the weights that the run prunes; None if it prunes none.
       extras: the extras of the package that must be installed.
     """
 
@@ -79,6 +79,7 @@ class Study(Generic[ConfigT, LabT]):
     records: Callable[[ConfigT, LabT, Watch], Iterable[Record]]
     report: Callable[[ConfigT, LabT, Sequence[Record]], None]
     plan: Callable[[ConfigT, LabT], Iterable[str]]
+    prunes: Callable[[ConfigT, LabT], str] | None
     extras: tuple[str, ...] = command_line.EXTRAS
 
     def main(self, argv: Sequence[str] | None = None) -> int:
@@ -96,6 +97,8 @@ class Study(Generic[ConfigT, LabT]):
         with Progress(*self.rows(config)) as progress:
             watch = Watch(checkpoint, progress)
             shared = self.prepare(config, watch)
+            if self.prunes and (table := self.prunes(config, shared)):
+                progress.print(table)
             with command_line.opened(config):
                 if trains and config.profile and processes.is_main():
                     progress.profile = Profile(folder / "profile")

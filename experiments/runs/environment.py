@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.runs import processes
 from jaxticket import files, filters, masks
-from jaxticket.typing import Params, PyTree
+from jaxticket.typing import Filter, Params, PyTree
 
 _PACKAGES = ("jaxticket", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
 # Those that change numbers, speed or memory. No others are kept: variables hold secrets, and paths name people.
@@ -92,12 +92,18 @@ def memory(
     )
 
 
-def prunable(init: Callable[[jax.Array], tuple[Params, PyTree]], densities: Sequence[float]) -> str:
+def prunable(
+    init: Callable[[jax.Array], tuple[Params, PyTree]],
+    densities: Sequence[float],
+    *,
+    where: Filter = filters.weights(),
+) -> str:
     """Return the table of the weights that a run prunes, and to which densities; nothing is computed.
 
     Args:
       init: key -> parameters, model state.
       densities: the densities that the run reaches.
+      where: the leaves that it prunes.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -112,7 +118,7 @@ def prunable(init: Callable[[jax.Array], tuple[Params, PyTree]], densities: Sequ
       all                 16    16   1.0000
     """
     params, _ = jax.eval_shape(init, jax.random.key(0))
-    full = jax.eval_shape(functools.partial(filters.full_mask, where=filters.weights()), params)
+    full = jax.eval_shape(functools.partial(filters.full_mask, where=where), params)
     mask = jax.tree.map(lambda m: np.ones((1,) * m.ndim, bool), full)
     return (
         f"pruned to {', '.join(f'{d:.3g}' for d in densities)} of the maskable weights:\n{masks.summary(params, mask)}"

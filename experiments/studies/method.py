@@ -55,7 +55,7 @@ def prepare(config: Config, watch: Watch) -> Cells:
     cells.watch = functools.partial(cells.basis.evaluate, splits=("validation",))
     cells.compiling = watch.compiling
     cells.progress = watch.by_epoch(cells.basis.recipe.steps_per_epoch)
-    watch.announce(cells.memory(), steps=cells.basis.steps, prunes=lambda: cells.describe(config.cells()[0]))
+    watch.announce(cells.memory(), steps=cells.basis.steps)
     return cells
 
 

@@ -82,9 +82,9 @@ def test_what_is_damaged_is_computed_again(tmp_path, damage):
     asked.folder().mkdir()
     file = asked.folder() / "metrics.jsonl"
     file.write_text(first + second + third)
-    assert [record.line() for record in essential_sparsity.known(asked)] == records
+    assert [record.line() for record in essential_sparsity.Lab(asked).finished] == records
     file.write_text(first + damage(second) + third)
-    assert [record.line() for record in essential_sparsity.known(asked)] == records[:1]
+    assert [record.line() for record in essential_sparsity.Lab(asked).finished] == records[:1]
 
 
 def test_matrices_have_their_inputs_first():

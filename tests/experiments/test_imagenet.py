@@ -227,7 +227,9 @@ def test_a_step_costs_the_plan_a_few_counts(folder):
     assert {"all-gather", "all-reduce"} <= moved.keys()
     assert sum(plain for plain, _ in moved.values()) > 0.1
     assert all(sparse - plain <= 0.02 for plain, sparse in moved.values())
-    assert float(rows["GFLOP"].split()[1]) < 1.1 * float(rows["GFLOP"].split()[0])
+    plain, sparse = map(float, rows["GFLOP"].split())
+    weights = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(narrow(10, 16).init, jax.random.key(0))[0]))
+    assert 1e9 * (sparse - plain) < 200 * weights  # a refresh counts its comparisons too
     assert not (folder / "lowered").exists()
 
 

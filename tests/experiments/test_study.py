@@ -28,6 +28,8 @@ class Config(Training):
 
     seeds: int = 2
     """Repetitions."""
+    densities: tuple[float, ...] = (1.0,)
+    """Nothing is pruned."""
 
 
 def records(config, basis, watch):

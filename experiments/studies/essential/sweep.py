@@ -2,30 +2,56 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 
+from experiments.runs import environment
 from experiments.runs.records import Line, SweepRecord, whole
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
 from jaxticket import diagnostics, filters, loops, models, scopes
 from jaxticket.loops import PruneFn
 from jaxticket.methods.analysis import essential_sparsity
-from jaxticket.typing import Density
+from jaxticket.typing import Density, Params
+
+_PRUNED = filters.match(r"^blocks/.*/kernel$")
 
 
-def points(config: Config, finished: Sequence[SweepRecord], show: Callable[[str], None]) -> Iterator[SweepRecord]:
+class Lab:
+    """The records that a sweep has, and the model that it prunes, which is loaded when it is first read."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.finished = _finished(config)
+        self.missing = config.cells()[len(self.finished) :]
+
+    @functools.cached_property
+    def pretrained(self) -> models.Pretrained:
+        return models.minilm(self.config.weights)
+
+    @functools.cached_property
+    def matrices(self) -> Params:
+        return sentences.as_matrices(self.pretrained.params)
+
+    def prunable(self) -> str:
+        """Return the table of the matrices that are pruned; nothing, where no point is missing."""
+        if not self.missing:
+            return ""
+        densities = sorted({float(_pruning(curve, sparsity)[1]) for curve, sparsity, _ in self.missing}, reverse=True)
+        matrices = self.matrices  # loaded before anything is traced
+        return environment.prunable(lambda _: (matrices, None), densities, where=_PRUNED)
+
+
+def points(lab: Lab, show: Callable[[str], None]) -> Iterator[SweepRecord]:
     """Yield a record for each cell; finished ones are yielded as they are. `show` gets the current work."""
-    yield from finished
-    missing = config.cells()[len(finished) :]
-    if not missing:
+    yield from lab.finished
+    if not lab.missing:
         return
-    pretrained = models.minilm(config.weights)
-    quality = jax.jit(sentences.agreement(pretrained, texts(config)))
-    matrices = sentences.as_matrices(pretrained.params)
-    sweep = functools.partial(essential_sparsity.sweep, matrices, quality, where=filters.match(r"^blocks/.*/kernel$"))
-    for curve, sparsity, seed in missing:
+    config = lab.config
+    quality = jax.jit(sentences.agreement(lab.pretrained, texts(config)))
+    sweep = functools.partial(essential_sparsity.sweep, lab.matrices, quality, where=_PRUNED)
+    for curve, sparsity, seed in lab.missing:
         show(f"{curve}, sparsity {sparsity:.2f}")
         prune, density = _pruning(curve, sparsity)
         (point,) = sweep(prune=prune, densities=[density], key=jax.random.key(config.seed + seed))
@@ -35,7 +61,7 @@ def points(config: Config, finished: Sequence[SweepRecord], show: Callable[[str]
         yield SweepRecord(measured, curve, sparsity, seed)
 
 
-def known(config: Config) -> list[SweepRecord]:
+def _finished(config: Config) -> list[SweepRecord]:
     """Return the records of the first cells of a killed run, up to a torn or damaged one."""
     pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
     return [SweepRecord.parse(line) for line, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]

@@ -47,7 +47,7 @@ def _costs(program: Program, tx: optax.GradientTransformation) -> dict[str, str]
     return {
         **{name: f"{len(moved):,} × = {sum(moved) / _MIB:,.2f} MiB" for name, moved in sizes.items()},
         "smallest collectives": f"{sum(size <= 1024 for moved in sizes.values() for size in moved):,} of at most 1 KiB",
-        "GFLOP": f"{compiled.cost_analysis()['flops'] / 1e9:,.3f}",
+        "GFLOP": f"{compiled.cost_analysis()['flops'] / 1e9:,.5g}",
         "weights, optimizer, batch": f"{memory.argument_size_in_bytes / _MIB:,.1f} MiB",
         "temporaries": f"{memory.temp_size_in_bytes / _MIB:,.1f} MiB",
     }
