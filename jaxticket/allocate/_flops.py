@@ -53,9 +53,9 @@ def for_flops(
     """
     fraction = check_density("fraction", fraction)
     chosen, stack = filters.only(params, where), _stacked.read(stacked)
+    total = sum(leaf.size for leaf in leaves_of(chosen, stack))
     costs = _costs(params, chosen, stack, positions or {})
     affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 must afford 29
-    total = sum(leaf.size for leaf in leaves_of(chosen, stack))
     declared = {} if stacked is None else {"stacked": stacked}
 
     def densities_of(kept: int) -> PyTree:
