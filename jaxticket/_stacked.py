@@ -74,10 +74,8 @@ class Stack:
         return _place(tree, dict(enumerate(out)))
 
 
-def read(stacked: Stacked | Stack | None) -> Stack:
+def read(stacked: Stacked | None) -> Stack:
     """Return the declaration, checked. Raises InputError for what is not a mapping from regexes to axes."""
-    if isinstance(stacked, Stack):
-        return stacked
     if stacked is None:
         return Stack()
     if not isinstance(stacked, Mapping):

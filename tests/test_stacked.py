@@ -424,17 +424,20 @@ def test_new_densities_do_not_recompile():
     assert len(traces) == 1
 
 
-def test_experts_on_a_mesh_are_not_gathered():
-    mesh = jax.make_mesh((4,), ("expert",), axis_types=(jax.sharding.AxisType.Auto,))
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_experts_on_a_mesh_are_not_gathered(kind):
+    mesh = jax.make_mesh((4,), ("expert",), axis_types=(kind,))
     on = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("expert"))
     sharded = jax.device_put(FOUR, on)
-    select = jax.jit(lambda params: jt.select(params, 0.3, stacked=FIRST))
-    text = select.lower(sharded).compile().as_text()
-    assert "all-gather" not in text
-    assert "all-to-all" not in text
-    mask = select(sharded)
-    assert mask["layers"]["kernel"].sharding.is_equivalent_to(on, 3)
-    assert counts(mask) == [19, 19, 19, 19]
+    for unit, kept in ((units.element(), 19), (units.axis(-1), 16)):
+        select = jax.jit(lambda params, unit=unit: jt.select(params, 0.3, unit=unit, stacked=FIRST))
+        with jax.set_mesh(mesh):
+            text = select.lower(sharded).compile().as_text()
+            mask = select(sharded)
+        assert "all-gather" not in text
+        assert "all-to-all" not in text
+        assert mask["layers"]["kernel"].sharding.is_equivalent_to(on, 3)
+        assert counts(mask) == [kept] * 4
 
 
 def test_slices_of_several_axes():

@@ -94,11 +94,10 @@ def _gathered_pick(eqn: JaxprEqn, weight: Weight, operands: list[Any]) -> Weight
     picked = pick_from(weight, at, index)
     if picked is None:
         return None
-    # The axes of the indices come where the slices have none; a slice axis of size 1 stays unless it is collapsed.
+    # Slices keep their axes but for those that are collapsed; the axes of the indices come where slices have none.
     chosen = list(picked.layout[at : at + index.ndim])
-    slices = [picked.layout[a if a < at else a + index.ndim - 1] for a in range(len(shape)) if a != at]
-    if at not in numbers.collapsed_slice_dims:
-        slices.insert(at, ())
+    whole = [*picked.layout[:at], (), *picked.layout[at + index.ndim :]]
+    slices = [parts for a, parts in enumerate(whole) if a not in numbers.collapsed_slice_dims]
     out = len(shape_of(eqn.outvars[0]))
     layout = [slices.pop(0) if a in numbers.offset_dims else chosen.pop(0) for a in range(out)]
     return picked._replace(layout=tuple(layout))
