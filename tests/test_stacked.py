@@ -184,8 +184,9 @@ def test_erk_of_scanned_layers():
     np.testing.assert_allclose(densities["hidden"]["kernel"].ravel(), [0.1] * 24, atol=5e-4)
     assert round(densities["input"]["kernel"], 2) == 0.15
     assert round(densities["head"]["kernel"], 2) == 0.08
-    kept = sum(np.sum(np.asarray(d["kernel"]) * n) for d, n in zip(densities.values(), (4096, 2048, 6400), strict=True))
-    assert kept == round(0.1 * (24 * 4096 + 2048 + 6400))
+    sizes = {"hidden": 64 * 64, "input": 32 * 64, "head": 64 * 100}
+    kept = sum(np.sum(densities[name]["kernel"]) * size for name, size in sizes.items())
+    assert kept == round(0.1 * (24 * 64 * 64 + 32 * 64 + 64 * 100))
 
 
 FOUR = {"layers": {"kernel": jnp.asarray(np.linspace(1, 2, 64).reshape(1, 8, 8) * [[[1000]], [[100]], [[10]], [[1]]])}}
@@ -201,9 +202,6 @@ def test_normalisers_give_each_layer_its_part(normalise):
     keep = lambda score: counts(jt.select(score(FOUR), 20 / 256, scope=scopes.tree()))
     assert keep(normalise(scores.magnitude)) == [20, 0, 0, 0]
     assert keep(normalise(scores.magnitude, stacked=FIRST)) == [5, 5, 5, 5]
-
-
-MODULES = {"^(attention|head)/": "attention"}
 
 
 @pytest.mark.parametrize(
@@ -349,7 +347,12 @@ def test_searches_warn_of_layers():
         list(search(key=jax.random.key(0), stacked=FIRST))
     with pytest.warns(CollapseWarning, match=r"layers/kernel\[2\]"):
         loops.imp_scan(
-            train, Ticket(FOUR, mask), densities=[1.0], prune=loops.prune_by(), key=jax.random.key(0), stacked=FIRST
+            train,
+            Ticket(FOUR, mask),
+            densities=[1.0, 0.9],
+            prune=loops.prune_by(),
+            key=jax.random.key(0),
+            stacked=FIRST,
         )
 
 
@@ -395,9 +398,9 @@ def test_the_first_regex_decides_and_others_are_one_layer():
     assert np.sum(mask["experts"]["kernel"], (1, 2, 3)).tolist() == [12, 12, 12]  # of 40
 
 
-def program(layers, function):
+def equations(layers, function):
     params = {"layers": {"kernel": jnp.ones((layers, 8, 8))}}
-    return str(jax.make_jaxpr(function)(params)).count("\n")
+    return str(jax.make_jaxpr(function)(params)).count(" = ")
 
 
 def test_programs_do_not_grow_with_layers():
@@ -407,7 +410,7 @@ def test_programs_do_not_grow_with_layers():
         return drop_and_grow(full_shape(mask), drop=scored, grow=scored, drop_fraction=0.3, stacked=FIRST)
 
     full_shape = lambda mask: jax.tree.map(lambda m: jnp.broadcast_to(m, (m.shape[0], 8, 8)), mask)
-    assert program(3, function) == program(40, function)
+    assert equations(3, function) == equations(40, function)
 
 
 def test_new_densities_do_not_recompile():

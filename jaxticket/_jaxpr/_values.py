@@ -52,9 +52,8 @@ def pick_after(eqn: JaxprEqn, values: list[Value]) -> Weight | None:
 
     Rows of a matrix, such as those of an embedding, are data where data choose them.
     """
-    weight = values[0].weight
     find = {"slice": _static_pick, "dynamic_slice": _dynamic_pick, "gather": _gathered_pick}.get(eqn.primitive.name)
-    if weight is None or find is None or len(eqn.outvars) != 1:
+    if find is None or (weight := values[0].weight) is None:
         return None
     if any(v.data for v in values[1:]) and sum(map(bool, weight.layout)) < 3:
         return None
