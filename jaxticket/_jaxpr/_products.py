@@ -24,13 +24,13 @@ class Pick(NamedTuple):
       axis: the leaf's axis.
       size: its length there.
       names: the names of the axes that took its place, those of size 1 left out.
-      index: the chosen indices, of the shape that the names have; others than 0 … size − 1 stand for none.
+      chosen: the chosen indices, of the shape that the names have; others than 0 … size − 1 stand for none.
     """
 
     axis: int
     size: int
     names: tuple[Axis, ...]
-    index: jax.Array
+    chosen: jax.Array
 
 
 class Weight(NamedTuple):
@@ -100,7 +100,7 @@ def product_of(
         shape = shape_of(eqn.invars[at])
         return _contract(eqn.params["dimension_numbers"], at, weight, shape, others[0], output)
     if name == "ragged_dot_general" and at == 1:
-        return _ragged(eqn, weight, *others, output)
+        return _ragged(eqn, weight, others[0], others[1], output)
     picked = any(pick.names for pick in weight.picks)
     if name == "conv_general_dilated" and at == 1 and eqn.params["batch_group_count"] == 1 and not picked:
         return _convolution(eqn, weight, others[0], output)
@@ -152,10 +152,10 @@ def onto_leaf(x: jax.Array, weight: Weight) -> jax.Array:
     waiting = sum(len(pick.names) for pick in weight.picks)
     for pick in weight.picks:
         waiting -= len(pick.names)
-        rows = jnp.broadcast_to(x, (*pick.index.shape, *x.shape[len(pick.names) :]))
-        rows = rows.reshape(pick.index.size, *x.shape[len(pick.names) :])
+        rows = jnp.broadcast_to(x, (*pick.chosen.shape, *x.shape[len(pick.names) :]))
+        rows = rows.reshape(pick.chosen.size, *x.shape[len(pick.names) :])
         at = waiting + pick.axis
-        x = jax.ops.segment_sum(jnp.squeeze(rows, 1 + at), pick.index.ravel(), pick.size)
+        x = jax.ops.segment_sum(jnp.squeeze(rows, 1 + at), pick.chosen.ravel(), pick.size)
         x = jnp.moveaxis(x, 0, at)
     return x
 
@@ -164,13 +164,13 @@ def pick_from(weight: Weight, at: int, index: jax.Array) -> Weight | None:
     """Return the weight in which the axes of `index` take the place of axis `at`; None unless that is a whole axis."""
     parts = weight.layout[at]
     others = [part.axis for a, axis in enumerate(weight.layout) if a != at for part in axis]
-    if len(parts) != 1 or not isinstance(parts[0].axis, int) or parts[0].stride != 1 or parts[0].axis in others:
+    axis = parts[0].axis if len(parts) == 1 and parts[0].stride == 1 else None
+    if not isinstance(axis, int) or axis in others:
         return None
-    (part,) = parts
-    names: list[Axis] = [(f"picked from {part.axis}", i) for i in range(index.ndim)]
+    names: list[Axis] = [(f"picked from {axis}", i) for i in range(index.ndim)]
     new = [_name_axis(name, n) for name, n in zip(names, index.shape, strict=True)]
-    kept = tuple(name for name, n in zip(names, index.shape, strict=True) if n != 1)
-    pick = Pick(part.axis, part.size, kept, index.reshape([n for n in index.shape if n != 1]))
+    kept = [(name, n) for name, n in zip(names, index.shape, strict=True) if n != 1]
+    pick = Pick(axis, parts[0].size, tuple(name for name, _ in kept), index.reshape([n for _, n in kept]))
     layout = (*weight.layout[:at], *new, *weight.layout[at + 1 :])
     return weight._replace(layout=layout, picks=(*weight.picks, pick))
 

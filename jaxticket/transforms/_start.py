@@ -17,7 +17,7 @@ from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
 from jaxticket.units import Unit
 
 Spacing = Literal["exponential", "linear"]
-Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
+Allocate = Callable[..., PyTree]  # (params, density, *, where[, stacked]) -> densities, as in jaxticket.allocate
 
 
 def start(
