@@ -1,10 +1,8 @@
 """Checks of arguments, made before anything is computed from them; only the type of a traced value is known."""
 
-import itertools
 import math
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -13,7 +11,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket.errors import InputError, StructureError
-from jaxticket.typing import Density, Mask, Params, PyTree
+from jaxticket.typing import Mask, Params, PyTree
 
 
 class _Joint(Protocol):
@@ -208,33 +206,6 @@ def check_minimum(minimum: int, scope: _Joint) -> None:
         raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
 
 
-def check_densities(densities: Sequence[Density], mask: Mask) -> None:
-    """Raise InputError unless these are densities, by leaf of the mask or for all leaves, that never increase."""
-    if not len(densities):
-        raise InputError("densities is empty; pass at least one, such as schedules.levels(18)")
-    for density in densities:
-        if not isinstance(density, numbers.Real | str):
-            check_structure("densities", density, "ticket.mask", mask)
-        for value in jax.tree.leaves(density):
-            check_fraction("densities", value)
-    for index, (high, low) in enumerate(itertools.pairwise(densities)):
-        if any(b > a for a, b in zip(_by_leaf(high, mask), _by_leaf(low, mask), strict=True)):
-            raise InputError(
-                f"densities[{index + 1}]={low} is above densities[{index}]={high}; a search can only prune: sort them"
-            )
-
-
-def check_affordable(
-    density: float, budget: int, held: np.ndarray, *, minimum: int, least: Mapping[str, float] = MappingProxyType({})
-) -> None:
-    """Raise InputError if the leaves hold at least more than the budget."""
-    if held.sum() > budget:
-        raise InputError(
-            f"density={density} keeps {budget} weights, but {', '.join(map(repr, least)) or 'all leaves'} with "
-            f"minimum={minimum} hold {held.sum()}; raise the density, lower the minimum, or keep fewer leaves dense."
-        )
-
-
 def check_batches(batches: Iterable[PyTree]) -> None:
     """Raise InputError unless the batches can be read more than once."""
     if isinstance(batches, Iterator) or not isinstance(batches, Iterable) or hasattr(batches, "shape"):
@@ -286,11 +257,6 @@ def check_heads(width: int, heads: int) -> None:
     """Raise InputError unless the heads divide the width."""
     if width % heads:
         raise InputError(f"width={width} must be a multiple of heads={heads}")
-
-
-def _by_leaf(density: Density, mask: Mask) -> list[Any]:
-    pruned = len(jax.tree.leaves(mask))
-    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)
 
 
 def _where(name: str, path: tuple[Any, ...]) -> str:

@@ -5,7 +5,7 @@ parameter (each axis full or 1; True = kept). A leaf may also be None: the param
 counted in any density.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,6 +26,7 @@ __all__ = [
     "Scores",
     "SignMask",
     "SoftMask",
+    "Stacked",
     "TrainFn",
     "Trained",
 ]
@@ -37,6 +38,7 @@ SoftMask = Any  # structure of Params; leaves: float arrays, or None
 SignMask = Any  # structure of Params; leaves: int8 arrays in {-1, 0, 1}, or None
 Scores = Any  # structure of Params; leaves: real arrays (higher = more worth keeping), or None where not scored
 Density = Any  # float | traced scalar | pytree of them (None where not sparsified): the fraction kept
+Stacked = Mapping[str, int | tuple[int, ...]]  # regex of a path -> the axes along which layers or experts are stacked
 Filter = Callable[[Params], PyTree]  # params -> pytree of bool, as optax's mask arguments are
 Schedule = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> float scalar
 Period = Callable[[jax.Array], jax.Array]  # step count (int32 scalar) -> bool scalar: whether a refresh is due

@@ -2,7 +2,7 @@
 
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
 from jaxticket._jaxpr._layout import arrange, regroup, whole
-from jaxticket._jaxpr._products import Product, gram, input_squares, outputs
+from jaxticket._jaxpr._products import Product, gram, inner_axes, input_squares, outputs, sum_positions
 from jaxticket._jaxpr._walk import body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "captured",
     "evaluate",
     "gram",
+    "inner_axes",
     "input_squares",
     "move",
     "order_of_use",
@@ -20,6 +21,7 @@ __all__ = [
     "regroup",
     "scan_sizes",
     "shape_of",
+    "sum_positions",
     "trace",
     "walk",
     "whole",

@@ -1,7 +1,7 @@
 """The products of a model's weights with data, read from its jaxpr, so that no model has to be changed.
 
-A weight may reach a dot_general or convolution through casts, transposes, reshapes, products with masks and scales,
-calls, remat, scans over stacked layers, other loops and branches. Of the inputs and outputs nothing is kept but the
+A weight may reach a dot_general, ragged_dot or convolution through casts, transposes, reshapes, products with masks and
+scales, slices and gathers of whole layers, calls, remat, scans over stacked layers, other loops and branches. Of the inputs and outputs nothing is kept but the
 results of `measure`.
 """
 
@@ -17,7 +17,7 @@ from jax.extend.core import JaxprEqn, Literal, jaxpr_as_fun
 from jaxticket import _tree
 from jaxticket._jaxpr._layout import whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._values import Value, layer_slice, output_after, scanned_axis, weight_after
+from jaxticket._jaxpr._values import Value, layer_slice, output_after, pick_after, scanned_axis, weight_after
 from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, scan_sizes, trace, walk
 from jaxticket.typing import Params, PyTree
 
@@ -132,20 +132,23 @@ class _Run:
         data = any(v.data for v in values)
         if len(arrays) > 1:
             return [Value(array, data) for array in arrays]
-        at = next((i for i, v in enumerate(values) if v.weight is not None), None)
+        at = _weight_among(values)
+        beside_data = any(v.data for i, v in enumerate(values) if i != at)
         if output is not None:
             index, layout = output
             self._products[index] = self._products[index]._replace(output=arrays[0], output_layout=layout)
             value = Value(arrays[0], data, output=output)
-        elif at is not None and data:
+        elif (picked := pick_after(eqn, values)) is not None:
+            value = Value(arrays[0], data, picked)
+        elif at is not None and beside_data:
             value = self._multiply(eqn, values, at, arrays[0])
         else:
-            value = Value(arrays[0], data, None if data else weight_after(eqn, values))
+            value = Value(arrays[0], data, weight_after(eqn, values))
         return self._share(eqn.outvars, [value])
 
     def _multiply(self, eqn: JaxprEqn, values: list[Value], at: int, output: jax.Array) -> Value:
         others = [v.array for i, v in enumerate(values) if i != at]
-        product = product_of(eqn, at, values[at].weight, others[0], output)
+        product = product_of(eqn, at, values[at].weight, others, output)
         if product is None:
             return Value(output, data=True)
         self._products.append(product)
@@ -240,6 +243,12 @@ class _Run:
             self._add(operands[i].weight.key, total)
         data = any(v.data for v in values)
         return [Value(array, data) for array in arrays]
+
+
+def _weight_among(values: Sequence[Value]) -> int | None:
+    """Return the operand that is the weight: before those that data chose, which may be inputs as well, any other."""
+    weights = [i for i, v in enumerate(values) if v.weight is not None]
+    return next((i for i in weights if not values[i].data), weights[0] if weights else None)
 
 
 def _sum(measure: jax.Array) -> jax.Array:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import filters
-from jaxticket._checks import check_affordable, check_count
+from jaxticket import _stacked, filters
+from jaxticket._check_densities import check_affordable
+from jaxticket._checks import check_count
 from jaxticket.allocate._shares import (
     check_density,
     check_minimum,
@@ -23,7 +24,7 @@ from jaxticket.errors import InputError
 from jaxticket.masks._apply import apply_mask
 from jaxticket.scores._pointwise import magnitude
 from jaxticket.selection._select import select
-from jaxticket.typing import Filter, Params, PyTree
+from jaxticket.typing import Filter, Params, PyTree, Stacked
 
 Over = Literal["mean", "worst"]
 BINS = 20_000  # of the budget, in which the dynamic program counts: its table takes leaves × BINS
@@ -39,6 +40,7 @@ def rate_distortion(
     levels: int = 101,
     minimum: int = 0,
     over: Over = "mean",
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return the densities that change the outputs least, if the changes of layers add up (Xu et al., 2023, RD
     pruning).
@@ -57,6 +59,8 @@ def rate_distortion(
       minimum: the number of weights that every leaf keeps.
       over: "mean" takes the mean change over examples, "worst" the largest, as all commands of the authors do. Examples
         are the first axis of all outputs. The worst of few examples is noisy.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`.
@@ -82,17 +86,18 @@ def rate_distortion(
     check_count(2, levels=levels)
     if density and (levels - 1) * density < 1:
         raise InputError(f"levels={levels} are too coarse for density={density}; pass at least {int(1 / density) + 2}.")
-    chosen = filters.only(params, where)
-    sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
+    chosen, stack = filters.only(params, where), _stacked.read(stacked)
+    sizes = np.array([leaf.size for leaf in leaves_of(chosen, stack)], np.int64)
     budget = round(density * int(sizes.sum()))
     least = np.minimum(minimum, sizes)
     check_affordable(density, budget, least, minimum=minimum)
     counts = [np.rint(np.linspace(0, 1, levels) * n).astype(np.int64) for n in sizes]
     counts = [np.maximum(of_leaf, low) for of_leaf, low in zip(counts, least, strict=True)]
-    curves = distortions(params, apply, inputs, counts, where=where, over=over)
+    curves = distortions(params, apply, inputs, counts, where=where, over=over, stacked=stacked)
     picked = cheapest(curves, counts, budget)
     kept = np.array([of_leaf[i] for of_leaf, i in zip(counts, picked, strict=True)])
-    return fill(chosen, ratios(spend(kept / np.maximum(sizes, 1), sizes, np.maximum(kept, least), budget), sizes))
+    spent = spend(kept / np.maximum(sizes, 1), sizes, np.maximum(kept, least), budget)
+    return fill(chosen, ratios(spent, sizes), stack)
 
 
 def distortions(
@@ -103,14 +108,15 @@ def distortions(
     *,
     where: Filter | PyTree = filters.weights(),
     over: Over = "mean",
+    stacked: Stacked | None = None,
 ) -> list[np.ndarray]:
     """Return, for each leaf, the squared change of the outputs when it alone is pruned to each of its counts."""
-    chosen = filters.only(params, where)
-    sizes = [leaf.size for leaf in leaves_of(chosen)]
-    change = output_change(params, apply, inputs, where=where, over=over)
+    chosen, stack = filters.only(params, where), _stacked.read(stacked)
+    sizes = [leaf.size for leaf in leaves_of(chosen, stack)]
+    change = output_change(params, apply, inputs, where=where, over=over, stacked=stacked)
     curves = []
     for i, (of_leaf, size) in enumerate(zip(counts, sizes, strict=True)):
-        alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))])
+        alone = lambda k: fill(chosen, [float(k) / size if j == i and size else 1.0 for j in range(len(sizes))], stack)
         # Read back once a leaf, so that the device is kept busy.
         curves.append(np.array(jax.device_get([change(alone(k)) for k in of_leaf]), np.float64))
         if not np.isfinite(curves[-1]).all():
@@ -125,13 +131,14 @@ def output_change(
     *,
     where: Filter | PyTree = filters.weights(),
     over: Over = "mean",
+    stacked: Stacked | None = None,
 ) -> Callable[[PyTree], jax.Array]:
     """Return densities -> squared change of the outputs under pruning by magnitude to them; compiled once."""
     dense = jax.jit(apply)(params, inputs)
 
     @jax.jit
     def change(params: Params, inputs: PyTree, dense: PyTree, densities: PyTree) -> jax.Array:
-        mask = select(magnitude(filters.only(params, where)), densities)
+        mask = select(magnitude(filters.only(params, where)), densities, stacked=stacked)
         pruned = apply(apply_mask(params, mask), inputs)
         kept = 1 if over == "worst" else 0  # the examples' axis
         squares = jax.tree.map(

@@ -1,25 +1,27 @@
 """Densities taken from scores or masks."""
 
-import math
-
 import jax
 import numpy as np
 
-from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_affordable, check_arrays, check_fits, check_structure
-from jaxticket.allocate._shares import check_density, check_minimum, leaves_of, ratio
+from jaxticket import _stacked, _tree, filters, scopes, units
+from jaxticket._check_densities import check_affordable
+from jaxticket._checks import check_arrays, check_fits, check_structure
+from jaxticket.allocate._shares import check_density, check_minimum, fill, leaves_of, ratio
 from jaxticket.errors import InputError
+from jaxticket.scopes._by_slice import separate
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
-from jaxticket.typing import Filter, Mask, Params, PyTree, Scores
+from jaxticket.typing import Filter, Mask, Params, PyTree, Scores, Stacked
 
 
-def from_mask(params: Params, mask: Mask) -> PyTree:
+def from_mask(params: Params, mask: Mask, *, stacked: Stacked | None = None) -> PyTree:
     """Return the densities of a given mask, leaf by leaf: the start of the layer-wise controls of Su et al. (2020).
 
     Args:
       params: pytree of which only shapes are read.
       mask: a mask with the structure of `params`, whose values are known.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`; None where the mask is None.
@@ -35,8 +37,18 @@ def from_mask(params: Params, mask: Mask) -> PyTree:
     """
     check_fits(params, mask)
     _check_known("mask", mask, "from_mask")
-    # Each entry of a broadcast mask stands for equally many weights.
-    return _tree.map_present(lambda m: ratio(int(np.count_nonzero(m)), math.prod(m.shape)), mask)
+    stack = _stacked.read(stacked)
+    shapes = _tree.tree_map(lambda p, m: None if m is None else p, params, mask)
+    axes = iter(stack.axes(shapes))
+    kept = []
+    for p, m in zip(_tree.leaves(shapes), _tree.leaves(mask), strict=True):
+        stacked_axes = next(axes)
+        if m is not None:
+            full = [p.shape[a] if a in stacked_axes else n for a, n in enumerate(m.shape)]
+            layers = _stacked.by_slice(np.broadcast_to(m, full), stacked_axes)
+            # Each entry of a broadcast mask stands for equally many weights.
+            kept += [ratio(int(np.count_nonzero(layer)), layer.size) for layer in layers]
+    return fill(shapes, kept, stack)
 
 
 def from_scores(
@@ -46,6 +58,7 @@ def from_scores(
     *,
     where: Filter | PyTree = filters.weights(),
     minimum: int = 0,
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return the densities that global selection by these scores gives: SNIP, GraSP, SynFlow or LAMP ratios.
 
@@ -59,6 +72,7 @@ def from_scores(
       where: the leaves that are sparsified.
       minimum: the number of weights that every leaf keeps (all of a leaf that has fewer), those of its best scores; the
         rest is filled up globally (Gupta et al., 2022, Global MP with a minimum threshold).
+      stacked: leaves that stack layers or experts, as in `from_mask`.
 
     Returns:
       Densities like those of `uniform`.
@@ -80,12 +94,12 @@ def from_scores(
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)
     check_structure("scores", scored, "the leaves that where chooses", chosen)
-    sizes = np.array([leaf.size for leaf in leaves_of(chosen)], np.int64)
+    sizes = np.array([leaf.size for leaf in leaves_of(chosen, _stacked.read(stacked))], np.int64)
     check_affordable(density, round(density * int(sizes.sum())), np.minimum(minimum, sizes), minimum=minimum)
-    unit = units.element()
+    unit, scope = separate(stacked, units.element(), scopes.tree())
     full = _tree.map_present(lambda s: np.ones((1,) * s.ndim, bool), scored)
-    protected = protect(scored, density, minimum=minimum, unit=unit, mask=full)
-    return from_mask(chosen, select(protected, density, unit=unit, scope=scopes.tree()))
+    protected = protect(scored, density, minimum=minimum, unit=unit, scope=scope, mask=full)
+    return from_mask(chosen, select(protected, density, unit=unit, scope=scope), stacked=stacked)
 
 
 def _check_known(name: str, tree: PyTree, function: str) -> None:

@@ -1,16 +1,13 @@
 """Densities from the shapes of the leaves alone."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import jax
-import numpy as np
-
-from jaxticket import _tree, filters
+from jaxticket import _stacked, _tree, filters
 from jaxticket._checks import check_number
 from jaxticket.allocate._shares import check_density, fill, leaves_of, ratio, share
 from jaxticket.errors import InputError
-from jaxticket.typing import Filter, Params, PyTree
+from jaxticket.typing import Filter, Params, PyTree, Stacked
 
 LAST_DENSITY = 0.2  # the least density of the last layer in uniform+
 
@@ -22,6 +19,7 @@ def uniform(
     where: Filter | PyTree = filters.weights(),
     dense: Sequence[str] = (),
     minimum: int = 0,
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return the same density for each leaf, up to rounding.
 
@@ -33,9 +31,12 @@ def uniform(
       dense: regexes of paths that stay at density 1, typically the first and last layer. They count in the budget: the
         other leaves keep fewer.
       minimum: the number of weights that every leaf keeps (all of a leaf that has fewer), against layer collapse.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
-      Densities k / size with whole k, so that `select` keeps exactly k; None where not sparsified.
+      Densities k / size with whole k, so that `select` keeps exactly k; None where not sparsified. For a stacked leaf
+      it is an array of a density a layer, which broadcasts to the leaf.
 
     Raises:
       InputError: a density outside [0, 1], or less than dense leaves and minima hold.
@@ -49,7 +50,9 @@ def uniform(
       >>> uniform(params, 0.5, dense=["^first/"])
       {'first': {'kernel': 1.0}, 'last': {'kernel': 0.375}}
     """
-    return share(params, density, lambda shape: 1.0, where=where, least=_at_one(dense), minimum=minimum)
+    return share(
+        params, density, lambda shape: 1.0, where=where, least=_at_one(dense), minimum=minimum, stacked=stacked
+    )
 
 
 def uniform_plus(
@@ -60,6 +63,7 @@ def uniform_plus(
     last: str,
     where: Filter | PyTree = filters.weights(),
     minimum: int = 0,
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return uniform+: the first layer stays dense, the last keeps at least a fifth (Gale et al., 2019; Lee et al.,
     2021).
@@ -74,6 +78,8 @@ def uniform_plus(
       last: the regex of the last layer's path.
       where: the leaves that are sparsified.
       minimum: the number of weights that every leaf keeps.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`.
@@ -89,7 +95,7 @@ def uniform_plus(
       {'conv': 1.0, 'hidden': 0.09, 'out': 0.2}
     """
     least = {first: 1.0, last: LAST_DENSITY}
-    return share(params, density, lambda shape: 1.0, where=where, least=least, minimum=minimum)
+    return share(params, density, lambda shape: 1.0, where=where, least=least, minimum=minimum, stacked=stacked)
 
 
 def erdos_renyi(
@@ -99,6 +105,7 @@ def erdos_renyi(
     where: Filter | PyTree = filters.weights(),
     dense: Sequence[str] = (),
     minimum: int = 0,
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return densities in proportion to (n_in + n_out) / (n_in · n_out), of the last two axes (Mocanu et al., 2018).
 
@@ -110,6 +117,8 @@ def erdos_renyi(
       where: the leaves that are sparsified.
       dense: regexes of paths that stay at density 1, within the budget.
       minimum: the number of weights that every leaf keeps.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`.
@@ -124,7 +133,7 @@ def erdos_renyi(
       {'a': {'kernel': 0.23...}, 'b': {'kernel': 0.58}}
     """
     raw = lambda shape: _sum_over_product(shape[-2:])
-    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum)
+    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum, stacked=stacked)
 
 
 def erk(
@@ -135,6 +144,7 @@ def erk(
     dense: Sequence[str] = (),
     minimum: int = 0,
     power: float = 1.0,
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return Erdős–Rényi-kernel densities, in proportion to (Σ dims / Π dims)^power over all axes (Evci et al., 2020).
 
@@ -148,6 +158,8 @@ def erk(
       dense: regexes of paths that stay at density 1, within the budget.
       minimum: the number of weights that every leaf keeps.
       power: the exponent of the ratio, 1 in the paper.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`.
@@ -168,7 +180,7 @@ def erk(
     if not 0 <= power < math.inf:
         raise InputError(f"power={power} must be finite and not negative; 1 is ERK, 0 is uniform.")
     raw = lambda shape: _sum_over_product(shape) ** power
-    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum)
+    return share(params, density, raw, where=where, least=_at_one(dense), minimum=minimum, stacked=stacked)
 
 
 def rules(
@@ -177,6 +189,7 @@ def rules(
     *,
     default: float | None = None,
     where: Filter | PyTree = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> PyTree:
     """Return densities by path: the first regex that matches in a leaf's path decides, else `default`.
 
@@ -187,6 +200,8 @@ def rules(
       density_rules: regex on path names -> density; None means that the leaf is not sparsified.
       default: the density of leaves that no rule names; None means not sparsified.
       where: the leaves to which the rules apply.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       Densities like those of `uniform`.
@@ -203,11 +218,11 @@ def rules(
     """
     if not isinstance(density_rules, Mapping):
         raise InputError(f"density_rules is a {type(density_rules).__name__}; pass a mapping {{regex: density}}.")
-    chosen = filters.only(params, where)
+    chosen, stack = filters.only(params, where), _stacked.read(stacked)
     for name, value in (*density_rules.items(), ("default", default)):
         if value is not None:
             check_density(str(name), value)
-    leaves = leaves_of(chosen)
+    leaves = leaves_of(chosen, stack)
     # Over the sparsified leaves alone, so that a rule cannot spend itself on a leaf that is not sparsified.
     resolved = _tree.resolve(density_rules, {leaf.name: leaf.size for leaf in leaves}, default=default)
     densities = []
@@ -215,76 +230,7 @@ def rules(
         d = resolved[leaf.name]
         kept = 0 if d is None else max(round(float(d) * leaf.size), 1 if d > 0 else 0)
         densities.append(None if d is None else ratio(kept, leaf.size))
-    return fill(chosen, densities)
-
-
-def for_flops(
-    params: Params,
-    fraction: float,
-    *,
-    allocate: Callable[..., PyTree] = uniform,
-    positions: Mapping[str, int] | None = None,
-    where: Filter | PyTree = filters.weights(),
-) -> PyTree:
-    """Return the largest densities of an allocation that cost at most `fraction` of the dense FLOPs.
-
-    The result can be the `allocate=` of a mask transform, whose density then counts FLOPs.
-
-    Args:
-      params: pytree of which only shapes are read.
-      fraction: of the FLOPs of the leaves that `where` chooses, each counted as weights × output positions, as
-        `diagnostics.flops` counts them. Nothing else is counted.
-      allocate: (params, density, *, where) -> densities, such as `uniform` or `erk`; its density is searched.
-      positions: regex on path names -> output positions of the layer (height × width); 1 where no rule decides.
-      where: the leaves that are sparsified.
-
-    Returns:
-      Densities like those of `uniform`.
-
-    Raises:
-      InputError: a fraction outside [0, 1], positions below 1, or a fraction that even the least allocation exceeds.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> params = {"conv": {"kernel": jnp.ones((3, 3, 1, 4))}, "output": {"kernel": jnp.ones((4, 10))}}
-      >>> for_flops(params, 0.5, allocate=erk, positions={"conv": 100})
-      {'conv': {'kernel': 0.47...}, 'output': {'kernel': 0.55}}
-    """
-    fraction = check_density("fraction", fraction)
-    chosen = filters.only(params, where)
-    costs = _costs(params, chosen, positions or {})
-    affordable = fraction * costs.sum() * (1 + 1e-12)  # the product is rounded: 0.29 · 100 must afford 29
-    total = sum(leaf.size for leaf in leaves_of(chosen))
-
-    def densities_of(kept: int) -> PyTree:
-        return allocate(params, kept / total if total else 0.0, where=where)
-
-    def fits(kept: int) -> bool:
-        try:
-            densities = [d for d in _tree.leaves(densities_of(kept)) if d is not None]
-        except InputError:  # the allocation needs more for its dense leaves and minima
-            return True
-        return float(np.dot(densities, costs)) <= affordable
-
-    low, high = 0, total  # bisection over whole budgets of weights: low fits, high + 1 does not
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    try:
-        return densities_of(low)
-    except InputError as error:
-        raise InputError(f"fraction={fraction} affords {low} weights, which the allocation refuses: {error}") from error
-
-
-def _costs(params: Params, chosen: PyTree, positions: Mapping[str, int]) -> np.ndarray:
-    """Return the number of multiplications of each leaf that is sparsified, when it is dense."""
-    for regex, count in positions.items():
-        if count < 1:
-            raise InputError(f"positions[{regex!r}]={count} must be at least 1")
-    resolved = _tree.resolve(positions, params, default=1)
-    return np.array(
-        jax.tree.leaves(_tree.map_present(lambda p, n: float(math.prod(p.shape) * n), chosen, resolved)), np.float64
-    )
+    return fill(chosen, densities, stack)
 
 
 def _at_one(dense: Sequence[str]) -> dict[str, float]:

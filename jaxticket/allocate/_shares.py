@@ -1,5 +1,6 @@
 """Shares of a budget of weights: whole counts with an exact sum, between a least and the size of each leaf."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,15 +8,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxticket import _tree, filters
-from jaxticket._checks import check_affordable, check_arrays, check_fraction
+from jaxticket import _stacked, _tree, filters
+from jaxticket._check_densities import check_affordable
+from jaxticket._checks import check_arrays, check_fraction
+from jaxticket._stacked import Stack
 from jaxticket.errors import InputError, NoMatchError
-from jaxticket.typing import Filter, Params, PyTree
+from jaxticket.typing import Filter, Params, PyTree, Stacked
 
 _SMALLEST = 1e-200  # of raw shares, relative to the largest: products with any size stay far from the ends of float64
 
 
 class Leaf(NamedTuple):
+    """A leaf that is sparsified, or a layer of a leaf that stacks several."""
+
     name: str
     shape: tuple[int, ...]
     size: int
@@ -29,6 +34,7 @@ def share(
     where: Filter | PyTree,
     least: Mapping[str, float],
     minimum: int,
+    stacked: Stacked | None,
 ) -> PyTree:
     """Return densities in proportion to raw(shape), within the bounds of each leaf, that spend the whole budget.
 
@@ -36,14 +42,14 @@ def share(
     """
     density = check_density("density", density)
     minimum = check_minimum(minimum)
-    chosen = filters.only(params, where)
-    leaves = leaves_of(chosen)
+    chosen, stack = filters.only(params, where), _stacked.read(stacked)
+    leaves = leaves_of(chosen, stack)
     sizes = np.array([leaf.size for leaf in leaves], np.int64)
     budget = round(density * int(sizes.sum()))
     held = np.maximum(_least_counts(leaves, least), np.minimum(minimum, sizes))
     check_affordable(density, budget, held, minimum=minimum, least=least)
     weights = np.array([raw(leaf.shape) for leaf in leaves], np.float64)
-    return fill(chosen, ratios(spend(weights, sizes, held, budget), sizes))
+    return fill(chosen, ratios(spend(weights, sizes, held, budget), sizes), stack)
 
 
 def spend(raw: np.ndarray, sizes: np.ndarray, least: np.ndarray, budget: int) -> np.ndarray:
@@ -68,7 +74,7 @@ def _pour(shares: np.ndarray, low: np.ndarray, high: np.ndarray, budget: int) ->
     """Return real counts clip(eps · shares, low, high) with the sum `budget`, which is piecewise linear in eps."""
     rising = shares > 0
     bends = np.concatenate([[0.0], *(bound[rising] / shares[rising] for bound in (low, high))])
-    bends.sort()
+    bends = np.unique(bends)  # layers of one leaf bend alike
     totals = [np.clip(eps * shares, low, high).sum() for eps in bends]
     return np.clip(np.interp(budget, totals, bends) * shares, low, high)
 
@@ -79,23 +85,43 @@ def _least_counts(leaves: Sequence[Leaf], least: Mapping[str, float]) -> np.ndar
         pattern = _tree.compile_regex("dense", regex)
         matches = [i for i, leaf in enumerate(leaves) if pattern.search(leaf.name)]
         if leaves and not matches:
-            raise NoMatchError(f"{regex!r} matches no sparsified leaf; leaves: {[leaf.name for leaf in leaves]}")
+            raise NoMatchError(
+                f"{regex!r} matches no sparsified leaf; leaves: {list(dict.fromkeys(leaf.name for leaf in leaves))}"
+            )
         for i in matches:
             counts[i] = max(counts[i], round(density * leaves[i].size))
     return counts
 
 
-def leaves_of(chosen: PyTree) -> list[Leaf]:
-    """Return the leaves that are sparsified, in tree order."""
+def leaves_of(chosen: PyTree, stack: Stack) -> list[Leaf]:
+    """Return the leaves that are sparsified, in tree order; of a stacked leaf its layers."""
     check_arrays("params", chosen)
-    pairs = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), strict=True)
-    return [Leaf(name, tuple(x.shape), math.prod(x.shape)) for name, x in pairs if x is not None]
+    columns = zip(_tree.leaves(_tree.names(chosen)), _tree.leaves(chosen), stack.axes(chosen), strict=True)
+    leaves = []
+    for name, x, axes in columns:
+        if x is not None:
+            shape = _stacked.slice_shape(x.shape, axes)
+            leaves += [Leaf(name, shape, math.prod(shape))] * _stacked.count_slices(x.shape, axes)
+    return leaves
 
 
-def fill(chosen: PyTree, values: Sequence[Any]) -> PyTree:
-    """Return `chosen` with its leaves, in order, replaced by `values`; None stays None."""
-    remaining = iter(values)
-    return _tree.map_present(lambda _: next(remaining), chosen)
+def fill(chosen: PyTree, values: Sequence[Any], stack: Stack) -> PyTree:
+    """Return `chosen` with its leaves, in order, replaced by `values`; None stays None.
+
+    A stacked leaf takes a value for each of its layers, as a float64 array that broadcasts to it; None if all are None.
+    """
+    remaining, axes = iter(values), iter(stack.axes(chosen))
+
+    def take(x: Any) -> Any:
+        stacked = next(axes)
+        if x is None or not stacked:
+            return None if x is None else next(remaining)
+        layers = list(itertools.islice(remaining, _stacked.count_slices(x.shape, stacked)))
+        if None in layers:
+            return None
+        return np.array(layers, np.float64).reshape(_stacked.stack_shape(x.shape, stacked))
+
+    return _tree.tree_map(take, chosen)
 
 
 def ratios(counts: np.ndarray, sizes: np.ndarray) -> list[float]:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 
-import jax.numpy as jnp
-
-from jaxticket import _tree
 from jaxticket._checks import check_mask, check_structure
-from jaxticket.typing import Mask
+from jaxticket.masks._layers import empty_layers
+from jaxticket.typing import Mask, Stacked
 
 
-def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
+def layer_collapse(masks: Iterable[Mask], *, stacked: Stacked | None = None) -> dict[str, int]:
     """Return the leaves that keep nothing, by path name, each with the index of the first mask in which it does.
 
     `masks` are those of successive levels; put one in a list to ask about it alone. Leaves that are not sparsified or
@@ -17,9 +15,19 @@ def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
     connection leads around it (Tanaka et al., "Pruning neural networks without any data by iteratively conserving
     synaptic flow", 2020).
 
+    Args:
+      masks: masks of one structure.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes. Each layer is then asked
+        about, and has a name such as 'layers/kernel[2]'.
+
+    Returns:
+      {path name: index of the first mask in which it keeps nothing}.
+
     Examples:
       >>> layer_collapse([{"a": jnp.array([True, True]), "b": None}, {"a": jnp.array([False, False]), "b": None}])
       {'a': 1}
+      >>> layer_collapse([{"layers": jnp.array([[True, False], [False, False]])}], stacked={"layers": 0})
+      {'layers[1]': 0}
     """
     first: dict[str, int] = {}
     reference: Mask | None = None
@@ -27,7 +35,6 @@ def layer_collapse(masks: Iterable[Mask]) -> dict[str, int]:
         check_mask(f"masks[{level}]", mask)
         reference = mask if reference is None else reference
         check_structure(f"masks[{level}]", mask, "masks[0]", reference)
-        for name, leaf in zip(_tree.leaves(_tree.names(mask)), _tree.leaves(mask), strict=True):
-            if leaf is not None and leaf.size and not jnp.any(leaf):
-                first.setdefault(name, level)
+        for name in empty_layers(mask, stacked):
+            first.setdefault(name, level)
     return first

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxticket._checks import check_count, check_densities, check_fits, check_key, known
+from jaxticket._check_densities import check_densities
+from jaxticket._checks import check_count, check_fits, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._level import Level, LevelStore, PruneFn
@@ -14,7 +16,7 @@ from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket, copy
 from jaxticket.tickets._ticket import rewind as rewind_ticket
 from jaxticket.tickets.rewinds import Rewind
-from jaxticket.typing import Density, Key, Trained, TrainFn
+from jaxticket.typing import Density, Key, Stacked, Trained, TrainFn
 
 
 def imp(
@@ -26,6 +28,7 @@ def imp(
     rewind: Rewind = rewinds.weights(),
     key: Key,
     store: LevelStore | None = None,
+    stacked: Stacked | None = None,
 ) -> Iterator[Level]:
     """Search for winning tickets by iterative pruning (Frankle & Carbin, 2019).
 
@@ -44,6 +47,8 @@ def imp(
       rewind: the policy that makes the ticket of the next level.
       key: folded with the level's index, see `level_keys`.
       store: keeps finished levels, such as `Store(directory)`.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts. A CollapseWarning then names each layer
+        that keeps no weight. `prune_by` takes the same.
 
     Yields:
       Level(index, density, ticket, trained), each as soon as it is trained.
@@ -55,7 +60,7 @@ def imp(
     densities = as_densities(densities)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     check_densities(densities, ticket.mask)
-    return _levels(train, ticket, densities, prune, rewind, key, store)
+    return _levels(train, ticket, densities, prune, rewind, key, store, stacked)
 
 
 def _levels(
@@ -66,12 +71,13 @@ def _levels(
     rewind: Rewind,
     key: Key,
     store: LevelStore | None,
+    stacked: Stacked | None,
 ) -> Iterator[Level]:
     trained = None
     for index, density in enumerate(densities):
         ticket = next_ticket(ticket, trained, index=index, density=density, prune=prune, rewind=rewind, key=key)
         train_key, _ = level_keys(index, key=key)
-        level = train_level(train, ticket, index=index, density=density, key=train_key, store=store)
+        level = train_level(train, ticket, index=index, density=density, key=train_key, store=store, stacked=stacked)
         trained = level.trained
         yield level
 
@@ -104,13 +110,20 @@ def next_ticket(
     _, prune_key = level_keys(index, key=key)
     if trained is not None:
         return rewind(ticket, trained, prune(trained.params, ticket.mask, density, key=prune_key))
-    if any(d < 1 for d in jax.tree.leaves(density)):
+    if any(np.any(d < 1) for d in jax.tree.leaves(density)):
         return dataclasses.replace(ticket, mask=prune(ticket.params, ticket.mask, density, key=prune_key))
     return ticket
 
 
 def train_level(
-    train: TrainFn, ticket: Ticket, *, index: int, density: Density, key: Key, store: LevelStore | None = None
+    train: TrainFn,
+    ticket: Ticket,
+    *,
+    index: int,
+    density: Density,
+    key: Key,
+    store: LevelStore | None = None,
+    stacked: Stacked | None = None,
 ) -> Level:
     """Train one ticket as a level, unless the store has it: a step of `imp`, and all of a control.
 
@@ -123,6 +136,7 @@ def train_level(
       density: its density, for the record.
       key: a typed PRNG key.
       store: keeps finished levels, such as `Store(directory)`.
+      stacked: as of `imp`.
 
     Returns:
       The level.
@@ -140,7 +154,7 @@ def train_level(
     """
     check_key("key", key)
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
-    warn_of_collapse(ticket.mask)
+    warn_of_collapse(ticket.mask, stacked)
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:
         state, mask, opt_state = copy((ticket.state, ticket.mask, ticket.opt_state))

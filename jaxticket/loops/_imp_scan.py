@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxticket._checks import check_densities, check_fits
+from jaxticket._check_densities import check_densities
+from jaxticket._checks import check_fits
 from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._imp import as_densities, level_keys
 from jaxticket.loops._level import PruneFn
@@ -14,7 +16,7 @@ from jaxticket.masks import apply_mask
 from jaxticket.tickets import rewinds
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.tickets.rewinds import Rewind
-from jaxticket.typing import Density, Key, Mask, Trained, TrainFn
+from jaxticket.typing import Density, Key, Mask, Stacked, Trained, TrainFn
 
 
 class Levels(NamedTuple):
@@ -33,6 +35,7 @@ def imp_scan(
     prune: PruneFn,
     rewind: Rewind = rewinds.weights(),
     key: Key,
+    stacked: Stacked | None = None,
 ) -> Levels:
     """Search as `imp` does, by a pure function that compiles to one program: for `jax.jit`, `jax.vmap` and replicates.
 
@@ -47,6 +50,7 @@ def imp_scan(
       prune: as for `imp`, of traced densities: `loops.prune_by(...)` without `minimum`.
       rewind: as for `imp`.
       key: as for `imp`.
+      stacked: as for `imp`.
 
     Returns:
       Levels(density, mask, trained), each array with a leading axis over the levels.
@@ -69,10 +73,10 @@ def imp_scan(
     check_fits(ticket.params, ticket.mask, name="ticket.mask")
     if not any(isinstance(d, jax.core.Tracer) for d in jax.tree.leaves(list(densities))):
         check_densities(densities, ticket.mask)
-    stacked = jax.tree.map(lambda *ds: jnp.stack([jnp.float32(d) for d in ds]), *densities)
-    at = lambda index: jax.tree.map(lambda d: d[index], stacked)
+    by_level = jax.tree.map(lambda *ds: jnp.stack([jnp.float32(d) for d in ds]), *densities)
+    at = lambda index: jax.tree.map(lambda d: d[index], by_level)
     first_key, prune_key = level_keys(0, key=key)
-    if any(isinstance(d, jax.core.Tracer) or d < 1 for d in jax.tree.leaves(densities[0])):
+    if any(isinstance(d, jax.core.Tracer) or np.any(d < 1) for d in jax.tree.leaves(densities[0])):
         mask = prune(ticket.params, ticket.mask, at(0), key=prune_key)
         ticket = Ticket(ticket.params, mask, ticket.step, ticket.state, ticket.opt_state, ticket.meta)
 
@@ -84,7 +88,7 @@ def imp_scan(
     trained = level(ticket, first_key)
     first = (ticket.mask, trained)
     if len(densities) == 1:
-        return Levels(stacked, *jax.tree.map(lambda x: x[None], first))
+        return Levels(by_level, *jax.tree.map(lambda x: x[None], first))
 
     def next_ticket(ticket: Ticket, trained: Trained, index: int | jax.Array) -> Ticket:
         _, prune_key = level_keys(index, key=key)
@@ -98,6 +102,6 @@ def imp_scan(
         return following, (ticket.mask, trained)
 
     _, others = jax.lax.scan(body, next_ticket(ticket, trained, 1), jnp.arange(1, len(densities)))
-    levels = Levels(stacked, *jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, others))
-    warn_of_collapse(jax.tree.map(lambda m: m[-1], levels.mask))
+    levels = Levels(by_level, *jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, others))
+    warn_of_collapse(jax.tree.map(lambda m: m[-1], levels.mask), stacked)
     return levels

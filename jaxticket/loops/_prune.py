@@ -9,9 +9,10 @@ from jaxticket._checks import check_fits, check_minimum
 from jaxticket.errors import InputError
 from jaxticket.loops._level import PruneFn
 from jaxticket.scopes import Scope
+from jaxticket.scopes._by_slice import separate
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
-from jaxticket.typing import Density, Key, Mask, Params, ScoreFn, Scores
+from jaxticket.typing import Density, Key, Mask, Params, ScoreFn, Scores, Stacked
 from jaxticket.units import Unit
 
 
@@ -21,6 +22,7 @@ def prune_by(
     unit: Unit = units.element(),
     scope: Scope = scopes.tree(),
     minimum: int = 0,
+    stacked: Stacked | None = None,
 ) -> PruneFn:
     """Keep the highest scores among the survivors: global magnitude pruning by default (Frankle & Carbin, 2019).
 
@@ -33,6 +35,7 @@ def prune_by(
       scope: units that compete with each other. With scopes.leaf() a density may be a pytree.
       minimum: units that each leaf keeps in any case, if it has as many; the total is still exact. The
         "minimum threshold" of Global MP (Gupta et al., 2022), filled up globally. It needs scopes.tree().
+      stacked: {regex of a path: axes} of leaves that stack layers or experts, each of which then counts as a leaf.
 
     Returns:
       The pruning function.
@@ -48,6 +51,7 @@ def prune_by(
       {'a': Array([ True,  True, False, False], dtype=bool), 'b': Array([ True, False], dtype=bool)}
     """
     check_minimum(minimum, scope)
+    unit, scope = separate(stacked, unit, scope)
 
     def prune(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
         check_fits(params, mask)
@@ -59,7 +63,7 @@ def prune_by(
         ]
         if unscored:
             raise InputError(f"the score gives no values for {unscored}; leave these leaves out of the mask (None).")
-        values = protect(values, density, minimum=minimum, unit=unit, mask=mask)
+        values = protect(values, density, minimum=minimum, unit=unit, scope=scope, mask=mask)
         return select(values, density, unit=unit, scope=scope, mask=mask)
 
     return prune

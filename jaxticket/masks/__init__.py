@@ -2,9 +2,10 @@
 
 from jaxticket.masks._algebra import complement, difference, empty_like, full_like, intersection, union
 from jaxticket.masks._apply import apply_mask, gate
-from jaxticket.masks._measure import Row, Summary, churn, density, hamming, iou, nnz, outside, summary
+from jaxticket.masks._measure import churn, density, hamming, iou, nnz, outside
 from jaxticket.masks._nm import is_nm
 from jaxticket.masks._pack import PackedMask, pack, unpack
+from jaxticket.masks._summary import Row, Summary, summary
 
 __all__ = [
     "PackedMask",

@@ -1,13 +1,11 @@
 """Measures of masks. Entries of broadcast masks count as often as they stand for a weight; None leaves do not count."""
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxticket import _processes, _tree
+from jaxticket import _tree
 from jaxticket._checks import check_fits
 from jaxticket.errors import InputError
 from jaxticket.masks import _algebra
@@ -160,107 +158,6 @@ def churn(params: Params, old: Mask, new: Mask) -> jax.Array:
     """
     _check_both(params, old=old, new=new)
     return _fraction(_kept(params, _algebra.difference(new, old)), _kept(params, new), empty=0)
-
-
-class Row(NamedTuple):
-    """One leaf of a Summary.
-
-    Attributes:
-      path: the leaf's path name.
-      shape: the leaf's shape; None in totals.
-      kept: the number of weights kept; the leaf's size if it is not sparsified.
-      size: the number of weights.
-      density: kept / size; None if the leaf is not sparsified.
-    """
-
-    path: str
-    shape: tuple[int, ...] | None
-    kept: int
-    size: int
-    density: float | None
-
-
-class Summary(NamedTuple):
-    """A mask in numbers, leaf by leaf; str() makes a table of it.
-
-    Attributes:
-      rows: one for each parameter, in tree order.
-      maskable: totals over the leaves that are sparsified.
-      all: totals over all parameters.
-    """
-
-    rows: tuple[Row, ...]
-    maskable: Row
-    all: Row
-
-    def __str__(self) -> str:
-        header = ("path", "shape", "kept", "size", "density")
-        lines = [header, *map(_cells, self.rows), _cells(self.maskable), _cells(self.all)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-        table = [
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
-            for line in lines
-        ]
-        rule = "-" * len(table[0])
-        return "\n".join([table[0], rule, *table[1:-2], rule, *table[-2:]])
-
-
-def summary(params: Params, mask: Mask) -> Summary:
-    """Return the numbers of weights that the mask keeps, leaf by leaf and in total.
-
-    The totals are those of the leaves that are sparsified, and those of all parameters. Counts are Python ints, of
-    weights.
-
-    Args:
-      params: pytree that gives the shapes.
-      mask: a mask with the structure of `params`, whose values are known.
-
-    Returns:
-      A Summary, which prints as a table.
-
-    Raises:
-      InputError: a call under jit, where the counts are not known.
-      StructureError: a mask that does not fit the parameters.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.ones(4)}
-      >>> print(summary(params, {"kernel": jnp.array([[True], [False]]), "bias": None}))
-      path      shape   kept  size  density
-      -------------------------------------
-      bias      (4,)       4     4    dense
-      kernel    (2, 4)     4     8   0.5000
-      -------------------------------------
-      maskable             4     8   0.5000
-      all                  8    12   0.6667
-    """
-    check_fits(params, mask)
-    if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
-        raise InputError("summary needs a mask whose values are known; call it outside jit, vmap and grad.")
-
-    def row(path: str, p: jax.Array | None, m: jax.Array | None) -> Row | None:
-        if p is None:
-            return None
-        size = math.prod(p.shape)
-        if m is None:
-            return Row(path, p.shape, size, size, None)
-        kept = int(np.sum(_processes.on_host(_along_last(m)), dtype=np.int64)) * _repeats(p, m)
-        return Row(path, p.shape, kept, size, kept / size if size else 1.0)
-
-    tree = _tree.tree_map(row, _tree.names(params), params, mask)
-    rows = tuple(jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, Row)))
-    return Summary(rows, _total("maskable", [r for r in rows if r.density is not None]), _total("all", rows))
-
-
-def _total(name: str, rows: list[Row] | tuple[Row, ...]) -> Row:
-    kept, size = sum(r.kept for r in rows), sum(r.size for r in rows)
-    return Row(name, None, kept, size, kept / size if size else 1.0)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    shape = "" if row.shape is None else str(row.shape)
-    fraction = "dense" if row.density is None else f"{row.density:.4f}"
-    return row.path, shape, f"{row.kept:,}", f"{row.size:,}", fraction
 
 
 def _check_both(params: Params, **masks: Mask) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
+from jaxticket._check_densities import check_fractions
 from jaxticket._checks import check_fraction, check_number, check_structure, known
 from jaxticket.errors import InputError
 from jaxticket.schedules._steps import Count, check_steps, progress
@@ -20,7 +21,8 @@ class DensitySchedule:
     """A schedule step -> density: initial · r + final · (1 − r), where r = remaining(step) falls from 1 to 0. Static.
 
     Attributes:
-      initial: the fraction kept at the start, reached exactly: a number or a pytree of numbers (None stays None).
+      initial: the fraction kept at the start, reached exactly: a number or a pytree of numbers, or of
+        arrays of a number a layer where leaves are stacked (None stays None).
       final: the fraction kept at the end, likewise; if either is a pytree, so is the density.
       remaining: step -> the part of the way that remains, in [0, 1].
 
@@ -39,8 +41,10 @@ class DensitySchedule:
 
     def __post_init__(self) -> None:
         for name, value in (("initial", self.initial), ("final", self.final)):
+            if hasattr(value, "dtype"):
+                check_fraction(name, value)
             for leaf in jax.tree.leaves(value):
-                check_fraction(name, leaf)
+                check_fractions(name, leaf)
 
     def __call__(self, count: Count) -> Density:
         r = self.remaining(count)

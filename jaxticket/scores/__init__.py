@@ -1,11 +1,12 @@
 """Scores of importance: functions from parameters (and gradients) to scores; higher is more worth keeping."""
 
-from jaxticket.scores._activation import activation_norm, activation_taylor, apoz, hrank, mean_activation, wanda
+from jaxticket.scores._activation import activation_norm, activation_taylor, apoz, hrank, mean_activation
 from jaxticket.scores._combine import weighted_sum
 from jaxticket.scores._normalise import lamp, layer_mean, module, unit_norm
 from jaxticket.scores._pointwise import gradient, magnitude, momentum, movement, random, saliency, unfired
 from jaxticket.scores._probe import fisher, grasp, snip, synflow, taylor
 from jaxticket.scores._structured import fpgm, slimming
+from jaxticket.scores._wanda import wanda
 
 __all__ = [
     "activation_norm",

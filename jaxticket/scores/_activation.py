@@ -17,7 +17,7 @@ from jaxticket import _tree
 from jaxticket._checks import check_batches
 from jaxticket._dtypes import wide
 from jaxticket._finite import check_finite
-from jaxticket._jaxpr import Measure, Product, captured, input_squares, outputs
+from jaxticket._jaxpr import Measure, Product, captured, outputs, sum_positions
 from jaxticket.errors import InputError
 from jaxticket.scores._probing import Loss, Point, join, probe
 from jaxticket.typing import Params, PyTree, ScoreFn, Scores
@@ -29,33 +29,6 @@ Nonlinearity = Callable[[jax.Array], jax.Array]
 class _Mean(NamedTuple):
     total: jax.Array  # the leaf's axes, 1 where it is not an output's
     number: jax.Array  # size 1 on all axes
-
-
-def wanda(apply: Apply, batches: Iterable[PyTree]) -> ScoreFn:
-    """Score weights by |w| · ‖x‖₂, their size times the norm of their input over all positions (Sun et al., 2024).
-
-    With `scopes.slices(-1)`, as published, the weights of each output compete. Inputs of convolutions are those under
-    each tap of the kernel. Every leaf is scored by its inputs in the model as given, masked where a mask is given.
-    The authors' code prunes a transformer block by block: later blocks see what the pruned earlier ones put out.
-
-    Args:
-      apply: (params, x) -> outputs.
-      batches: a sequence of inputs x.
-
-    Returns:
-      A ScoreFn. Scores have the parameters' shapes, in float32.
-
-    Raises:
-      InputError: batches that are empty or can be read only once.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> score = wanda(lambda params, x: x @ params["w"], [jnp.array([[3.0, 0.0], [4.0, 1.0]])])
-      >>> score({"w": jnp.array([[-1.0], [2.0]])})
-      {'w': Array([[5.],
-             [2.]], dtype=float32)}
-    """
-    return _score_by(apply, batches, input_squares, lambda weight, total: jnp.abs(wide(weight)) * jnp.sqrt(total))
 
 
 def activation_norm(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity = jax.nn.relu) -> ScoreFn:
@@ -164,7 +137,7 @@ def hrank(apply: Apply, batches: Iterable[PyTree], *, nonlinearity: Nonlinearity
             return None
         maps = jnp.moveaxis(nonlinearity(wide(outputs(product))), (at - 2, at - 1), (-2, -1))
         ranks = wide(jnp.linalg.matrix_rank(maps))
-        return _mean_over(ranks, at - 2)
+        return _mean_over(ranks, product._replace(positions=product.positions[: at - 2]))
 
     return _score_by(apply, batches, measure, _average)
 
@@ -175,7 +148,7 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
     To first order this is the change of an example's loss when the channel is removed. y is the layer's output with its
     bias and, in evaluation mode, its batch norm. A gate g on it has ∂L/∂g = Σ y · ∂L/∂y, as in Molchanov et al. (2019);
     under ReLU it is that of the activation. `unit_norm(activation_taylor(…))` compares channels across layers, as
-    published.
+    published. Where data choose a matrix for each row, as `ragged_dot` and w[index] do, rows are the examples.
 
     Args:
       loss: (params, batch) -> mean over the examples, which lie on the first axis of each layer's inputs.
@@ -204,12 +177,12 @@ def activation_taylor(loss: Loss, batches: Iterable[PyTree]) -> ScoreFn:
         effects = jax.grad(of_slots)(slots)
         return _tree.map_present(lambda total: _Mean(total, jnp.ones((1,) * total.ndim)), effects)
 
-    return _score_by_totals(find, loss, batches, _average)
+    return score_by_totals(find, loss, batches, _average)
 
 
 def _channels(product: Product) -> jax.Array:
     """Return an array of the shape of a score of the product's output channels."""
-    return jnp.sum(wide(outputs(product)), range(len(product.positions)))
+    return sum_positions(product, wide(outputs(product)))
 
 
 def _tap_effect(product: Product, slot: jax.Array) -> jax.Array:
@@ -221,8 +194,10 @@ def _tap_effect(product: Product, slot: jax.Array) -> jax.Array:
 
     def backward(output: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
         effect = outputs(product._replace(output=wide(output) * wide(cotangent)))
-        effect = jnp.mean(effect, range(1, len(product.positions)))
-        return cotangent, jnp.sum(jnp.abs(effect), 0).astype(slot.dtype)
+        examples = max(product.choices, 1)
+        effect = jnp.abs(jnp.mean(effect, range(examples, len(product.positions))))
+        of_examples = product._replace(positions=product.positions[:examples])
+        return cotangent, sum_positions(of_examples, effect).astype(slot.dtype)
 
     tap.defvjp(lambda output, slot: (output, output), backward)
     return tap(product.output, slot)
@@ -230,28 +205,29 @@ def _tap_effect(product: Product, slot: jax.Array) -> jax.Array:
 
 def _over_positions(statistic: Callable[[jax.Array], jax.Array], nonlinearity: Nonlinearity) -> Measure:
     def measure(product: Product) -> _Mean:
-        return _mean_over(statistic(nonlinearity(wide(outputs(product)))), len(product.positions))
+        return _mean_over(statistic(nonlinearity(wide(outputs(product)))), product)
 
     return measure
 
 
-def _mean_over(x: jax.Array, axes: int) -> _Mean:
-    """Return the sum and the number of entries over the first axes."""
-    number = math.prod(x.shape[:axes])
-    return _Mean(jnp.sum(x, range(axes)), jnp.full((1,) * (x.ndim - axes), number, x.dtype))
+def _mean_over(x: jax.Array, product: Product) -> _Mean:
+    """Return the sum and the number of entries over the product's positions, the first axes."""
+    axes, chosen = len(product.positions), product.choices
+    number = jnp.full((*x.shape[:chosen], *(1,) * (x.ndim - chosen)), math.prod(x.shape[chosen:axes]), x.dtype)
+    return _Mean(sum_positions(product, x), sum_positions(product, number))
 
 
 def _average(weight: jax.Array, mean: _Mean) -> jax.Array:
-    return mean.total / mean.number
+    return mean.total / jnp.maximum(mean.number, 1)  # an expert that nothing reached has no outputs
 
 
 def _score_by(
     apply: Apply, batches: Iterable[PyTree], measure: Measure, finish: Callable[[jax.Array, Any], jax.Array]
 ) -> ScoreFn:
-    return _score_by_totals(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
+    return score_by_totals(lambda f, params, x: captured(f, params, x, measure)[1], apply, batches, finish)
 
 
-def _score_by_totals(
+def score_by_totals(
     find: Callable[[Callable[[Params, PyTree], Any], Params, PyTree], PyTree],
     apply: Callable[[Params, PyTree], Any],
     batches: Iterable[PyTree],

@@ -8,19 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
+from jaxticket import _stacked, _tree
 from jaxticket._checks import check_structure
+from jaxticket.errors import InputError
 from jaxticket.masks._apply import in_shapes_of
-from jaxticket.typing import Mask, Params, ScoreFn, Scores
+from jaxticket.typing import Mask, Params, ScoreFn, Scores, Stacked
 
 
-def lamp(score: ScoreFn) -> ScoreFn:
+def lamp(score: ScoreFn, *, stacked: Stacked | None = None) -> ScoreFn:
     """Score weights by s² over the sum of s² of all weights of the leaf that rank no lower (Lee et al., 2021).
 
     Global pruning by this score protects every leaf: the highest score of each is exactly 1, and scaling a leaf changes
     nothing. Within a leaf the order is that of |s|; of equal scores the lower flat index has the higher result. Weights
     that are dead (mask False, score 0 or NaN) get 0. The result is float32, and None where the mask is None. It sorts
     each leaf: meant for leaves that fit on one device.
+
+    Args:
+      score: the ScoreFn to normalise.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
+
+    Returns:
+      A ScoreFn.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -29,10 +38,15 @@ def lamp(score: ScoreFn) -> ScoreFn:
       >>> [round(float(s), 4) for s in scored["w"]]  # 1/14, 4/13, 1
       [0.0714, 0.3077, 1.0]
     """
-    return _by_leaf(score, _lamp)
+    return _by_leaf(score, _lamp, stacked)
 
 
-def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, Hashable]) -> ScoreFn:
+def module(
+    score: ScoreFn,
+    module_of: Callable[[str], Hashable] | Mapping[str, Hashable],
+    *,
+    stacked: Stacked | None = None,
+) -> ScoreFn:
     """Score weights by s² over the sum of s² of all weights of the module that rank no lower (He & Zhou, 2024, DIMAP).
 
     This is LAMP with modules (the attention of a block, its MLP) in place of leaves. Within a module the order is that
@@ -48,7 +62,8 @@ def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, H
       A ScoreFn.
 
     Raises:
-      InputError: a regex that cannot be read, when the score is called.
+      InputError: a regex that cannot be read, or a module whose leaves stack different numbers of layers, when the
+        score is called.
       NoMatchError: a regex that decides no scored leaf, when the score is called.
 
     Examples:
@@ -60,27 +75,39 @@ def module(score: ScoreFn, module_of: Callable[[str], Hashable] | Mapping[str, H
       {'mlp/in': [1.0], 'mlp/out': [0.3077, 0.0714]}
     """
 
+    stack = _stacked.read(stacked)
+
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
         scores, alive = _score_and_alive(score, params, mask, signals)
-        leaves, living = _tree.leaves(scores), _tree.leaves(alive)
+        leaves, living, axes = _tree.leaves(scores), _tree.leaves(alive), stack.axes(scores)
         for members in _modules(module_of, scores):
-            sizes = [leaves[i].size for i in members]
-            together = _lamp(
-                jnp.concatenate([leaves[i].ravel() for i in members]),
-                jnp.concatenate([living[i].ravel() for i in members]),
-            )
-            for i, part in zip(members, jnp.split(together, np.cumsum(sizes)[:-1]), strict=True):
-                leaves[i] = part.reshape(leaves[i].shape)
+            arrays, kept = ([column[i] for i in members] for column in (leaves, living))
+            apart = [axes[i] for i in members]
+            layers = {tuple(x.shape[a] for a in own) for x, own in zip(arrays, apart, strict=True)}
+            if len(layers) > 1:
+                raise InputError(
+                    f"stacked: leaves of one module stack layers of shapes {layers}; module_of must part them."
+                )
+            for i, part in zip(members, _stacked.map_slices(_lamp_together, apart, 2)(arrays, kept), strict=True):
+                leaves[i] = part
         return jax.tree.unflatten(_tree.structure(scores), leaves)
 
     return normalised
 
 
-def layer_mean(score: ScoreFn) -> ScoreFn:
+def layer_mean(score: ScoreFn, *, stacked: Stacked | None = None) -> ScoreFn:
     """Divide scores by the mean of |s| in their leaf: global pruning then compares weights with their layer's average.
 
     If a mask is given, only finite scores of weights that are alive are averaged. Every weight is scored (in float32,
     None where the mask is None). A leaf whose mean is zero gets zeros.
+
+    Args:
+      score: the ScoreFn to normalise.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
+
+    Returns:
+      A ScoreFn.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -88,14 +115,22 @@ def layer_mean(score: ScoreFn) -> ScoreFn:
       >>> layer_mean(scores.magnitude)({"w": jnp.array([1.0, 3.0])})
       {'w': Array([0.5, 1.5], dtype=float32)}
     """
-    return _by_leaf(score, _layer_mean)
+    return _by_leaf(score, _layer_mean, stacked)
 
 
-def unit_norm(score: ScoreFn) -> ScoreFn:
+def unit_norm(score: ScoreFn, *, stacked: Stacked | None = None) -> ScoreFn:
     """Divide scores by the Euclidean norm of their leaf, as jaxpruner normalises before it prunes globally.
 
     If a mask is given, only finite scores of weights that are alive count in the norm. Every weight is scored (in
     float32, None where the mask is None). A leaf of norm zero gets zeros.
+
+    Args:
+      score: the ScoreFn to normalise.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
+
+    Returns:
+      A ScoreFn.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -103,12 +138,17 @@ def unit_norm(score: ScoreFn) -> ScoreFn:
       >>> unit_norm(scores.magnitude)({"w": jnp.array([-3.0, 4.0])})
       {'w': Array([0.6, 0.8], dtype=float32)}
     """
-    return _by_leaf(score, _unit_norm)
+    return _by_leaf(score, _unit_norm, stacked)
 
 
-def _by_leaf(score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Array]) -> ScoreFn:
+def _by_leaf(
+    score: ScoreFn, normalise: Callable[[jax.Array, jax.Array], jax.Array], stacked: Stacked | None
+) -> ScoreFn:
+    stack = _stacked.read(stacked)
+
     def normalised(params: Params, *, mask: Mask | None = None, **signals: Any) -> Scores:
-        return _tree.map_present(normalise, *_score_and_alive(score, params, mask, signals))
+        scores, alive = _score_and_alive(score, params, mask, signals)
+        return stack.map(lambda s, a: _tree.map_present(normalise, s, a), scores, alive)
 
     return normalised
 
@@ -150,6 +190,13 @@ def _lamp(s: jax.Array, alive: jax.Array) -> jax.Array:
     # A parallel cumulative sum may decrease in the last bit; cummin keeps the order that exact sums would give.
     ranked = jax.lax.cummin(_ratio(square, jnp.cumsum(square)))
     return jnp.zeros_like(size).at[order].set(ranked, unique_indices=True).reshape(s.shape)
+
+
+def _lamp_together(arrays: list[jax.Array], alive: list[jax.Array]) -> list[jax.Array]:
+    """Return the scores of several leaves, which rank together."""
+    together = _lamp(jnp.concatenate([x.ravel() for x in arrays]), jnp.concatenate([x.ravel() for x in alive]))
+    parts = jnp.split(together, np.cumsum([x.size for x in arrays])[:-1])
+    return [part.reshape(x.shape) for part, x in zip(parts, arrays, strict=True)]
 
 
 def _layer_mean(s: jax.Array, alive: jax.Array) -> jax.Array:

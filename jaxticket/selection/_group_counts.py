@@ -11,6 +11,7 @@ from jax import lax
 
 from jaxticket import _tree
 from jaxticket.scopes import Scope
+from jaxticket.scopes._by_slice import OfLeaf
 from jaxticket.selection import _counting
 from jaxticket.selection._counting import Count
 from jaxticket.typing import Density
@@ -27,7 +28,11 @@ def group_counts(density: Density, units_like: Any, scope: Scope, *, floor: int)
     viewed = jax.eval_shape(lambda xs: [own.view(x) for own, x in zip(leaf_scopes, xs, strict=True)], leaves)
     views = [v.shape for v in viewed]
     sizes = [_group_sizes(v, own, s) for v, own, s in zip(views, leaf_scopes, shapes, strict=True)]
-    return [_count(d, n, floor) for d, n in zip(densities, sizes, strict=True)]
+    by_group = [
+        own.spread(d, len(v)) if isinstance(own, OfLeaf) and np.ndim(d) else d
+        for d, v, own in zip(densities, views, leaf_scopes, strict=True)
+    ]
+    return [_count(d, n, floor) for d, n in zip(by_group, sizes, strict=True)]
 
 
 def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
@@ -45,12 +50,12 @@ def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) ->
 
 def _count(density: Any, size: int | np.ndarray, floor: int) -> Count:
     """Return round-half-even(density · size), within [floor where density > 0, size]; exact in float64 for Python
-    floats.
+    floats, and for arrays of densities that numpy holds.
     """
     digits = _counting.digits_for(int(np.max(size, initial=0)))
     if not isinstance(density, jax.Array):
-        exact = np.clip(np.rint(float(density) * np.asarray(size, np.float64)), 0, size)
-        return _counting.of_int(np.maximum(exact, floor if density > 0 else 0), digits)
+        exact = np.clip(np.rint(np.asarray(density, np.float64) * np.asarray(size, np.float64)), 0, size)
+        return _counting.of_int(np.maximum(exact, np.where(np.asarray(density) > 0, floor, 0)), digits)
     sizes = (np.asarray(size, np.float32), _counting.of_int(size, digits))
     # Behind the barrier leaves of one group each do the same with other numbers, and XLA compiles that once.
     return _round(density, *(lax.optimization_barrier(sizes) if np.size(size) == 1 else sizes), floor=floor)

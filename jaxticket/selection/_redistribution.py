@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxticket import _tree, scopes
 from jaxticket._checks import check_alike
 from jaxticket.errors import InputError
+from jaxticket.scopes._by_slice import within_leaves
 from jaxticket.selection._counting import Count
+from jaxticket.selection._group_counts import present
 from jaxticket.selection._select import drop_and_grow_counts, living_units
 from jaxticket.typing import Mask, Scores
 from jaxticket.units import Unit
@@ -24,7 +26,8 @@ def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float
 
     The mean is over the units that live (Dettmers & Zettlemoyer, 2019). A leaf of which less than a fifth is dead, and
     whose share is above average, drops at most as large a fraction as is dead. A leaf that fills up, to 1 % of its
-    room, passes the rest on, evenly. Raises InputError for 2^31 units or more.
+    room, passes the rest on, evenly. Each layer of a unit by slice counts as a leaf. Raises InputError for 2^31 units
+    or more.
     """
     sizes = [math.prod(u.shape) for u in jax.tree.leaves(jax.eval_shape(unit.pool, drop))]
     if sum(sizes) > _MOST:
@@ -37,27 +40,31 @@ def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float
 
 @functools.partial(jax.jit, static_argnames="unit")
 def _redistribute(mask: Mask, drop: Scores, grow: Scores, drop_fraction: Any, *, unit: Unit) -> Mask:
-    alive = living_units(mask, drop, unit)
-    living = jnp.stack([jnp.sum(a, dtype=jnp.int32) for a in jax.tree.leaves(alive)])
-    sizes = jnp.asarray([a.size for a in jax.tree.leaves(alive)], jnp.int32)
-    means = _tree.map_present(
-        lambda g, a: jnp.sum(jnp.where(a, g, 0), dtype=jnp.float32) / jnp.maximum(jnp.sum(a, dtype=jnp.int32), 1),
-        unit.pool(grow),
-        alive,
-    )
-    share = shares(jnp.stack(jax.tree.leaves(means)))
+    alive, scope = living_units(mask, drop, unit), within_leaves(unit)
+    places = present(scope.bind(alive))
+    living_at = [own.view(a) for own, a in zip(places, jax.tree.leaves(alive), strict=True)]
+    grown_at = [own.view(g) for own, g in zip(places, jax.tree.leaves(unit.pool(grow)), strict=True)]
+    axes = [own.axes(a.shape) for own, a in zip(places, jax.tree.leaves(alive), strict=True)]
+    counts = [jnp.sum(a, within, dtype=jnp.int32, keepdims=True) for a, within in zip(living_at, axes, strict=True)]
+    means = [
+        jnp.sum(jnp.where(a, g, 0), within, dtype=jnp.float32, keepdims=True) / jnp.maximum(n, 1)
+        for g, a, within, n in zip(grown_at, living_at, axes, counts, strict=True)
+    ]
+    lengths = [n.size for n in counts]  # the numbers of layers
+    sizes = jnp.asarray(np.repeat([a.size // max(n, 1) for a, n in zip(living_at, lengths)], lengths), jnp.int32)
+    living = _join(counts)
+    share = shares(_join(means))
     dead = 1 - living / jnp.maximum(sizes, 1)
     grows_while_dense = (dead < _NEARLY_DENSE) & (share > 1 / len(share))
     fraction = jnp.where(grows_while_dense, jnp.minimum(dead, drop_fraction), drop_fraction)
     keep = living - jnp.clip(jnp.ceil(fraction * living), 0, living).astype(jnp.int32)
     total = keep + _deal_with_reserve(share, jnp.sum(living - keep), sizes - keep)
 
-    def by_leaf(counts: jax.Array) -> list[Count]:
-        return [(n.reshape((1,) * a.ndim),) for n, a in zip(counts, jax.tree.leaves(alive), strict=True)]
+    def by_leaf(numbers: jax.Array) -> list[Count]:
+        parts = jnp.split(numbers, np.cumsum(lengths)[:-1])
+        return [(part.reshape(n.shape),) for part, n in zip(parts, counts, strict=True)]
 
-    return drop_and_grow_counts(
-        mask, drop, grow, keep=by_leaf(keep), total=by_leaf(total), unit=unit, scope=scopes.leaf()
-    )
+    return drop_and_grow_counts(mask, drop, grow, keep=by_leaf(keep), total=by_leaf(total), unit=unit, scope=scope)
 
 
 def shares(strengths: jax.Array) -> jax.Array:
@@ -66,6 +73,10 @@ def shares(strengths: jax.Array) -> jax.Array:
     scaled = strengths / jnp.where(jnp.max(strengths) > 0, jnp.max(strengths), 1)
     total = jnp.sum(scaled)
     return jnp.where(total > 0, scaled / jnp.where(total > 0, total, 1), 1 / len(strengths))
+
+
+def _join(numbers: list[jax.Array]) -> jax.Array:
+    return jnp.concatenate([n.ravel() for n in numbers])
 
 
 def _deal_with_reserve(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:

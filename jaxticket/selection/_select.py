@@ -1,7 +1,6 @@
 """Selection of exactly k units: from scores and a density to a mask."""
 
 import functools
-import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -10,17 +9,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_alike, check_fraction, check_leaves, check_mask, check_structure
-from jaxticket.errors import InputError, StructureError
+from jaxticket._checks import check_alike, check_fraction, check_structure
+from jaxticket.errors import InputError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
+from jaxticket.scopes._by_slice import separate
 from jaxticket.selection import _counting, _keys, _passes
+from jaxticket.selection._align import align
 from jaxticket.selection._contest import Contest
 from jaxticket.selection._counting import Count
 from jaxticket.selection._group_counts import group_counts, present
 from jaxticket.selection._keys import KeyFn
 from jaxticket.selection._threshold import keep_top
-from jaxticket.typing import Density, Filter, Mask, Scores
+from jaxticket.typing import Density, Filter, Mask, Scores, Stacked
 from jaxticket.units import Unit
 
 Rounding = Literal["nearest", "up"]
@@ -34,6 +35,7 @@ def select(
     scope: Scope = scopes.leaf(),
     mask: Mask | None = None,
     where: Filter | None = None,
+    stacked: Stacked | None = None,
 ) -> Mask:
     """Return the mask that keeps the units of the highest scores.
 
@@ -50,6 +52,8 @@ def select(
       scope: units that compete with each other.
       mask: if given, survivors are chosen among its True entries only (density still counts all units).
       where: the leaves that are sparsified, such as `filters.weights()`; by default all that are scored.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes. Unit and scope then lie
+        within each layer, and the density of such a leaf may be an array of a density a layer, which broadcasts to it.
 
     Returns:
       A mask with the structure of `scores`; leaves are bool and broadcast to the scores.
@@ -64,8 +68,9 @@ def select(
       >>> select({"w": jnp.array([3.0, -1.0, 2.0, 0.5])}, 0.5)
       {'w': Array([ True, False,  True, False], dtype=bool)}
     """
+    unit, scope = separate(stacked, unit, scope)
     scores = scores if where is None else filters.only(scores, where)
-    scores, density, mask = _align(scores, density, mask, scope)
+    scores, density, mask = align(scores, density, mask, scope)
     if not jax.tree.leaves(scores):
         return scores
     wanted = group_counts(density, _pooled_shapes(unit, scores), scope, floor=1)
@@ -82,6 +87,7 @@ def drop_and_grow(
     rounding: Rounding = "nearest",
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
+    stacked: Stacked | None = None,
 ) -> Mask:
     """Return the next mask of dynamic sparse training: the best of the mask, filled up from everything not kept.
 
@@ -98,6 +104,7 @@ def drop_and_grow(
       rounding: how the number of dropped units is rounded: to the "nearest", or "up", to at least one.
       unit: weights that live or die together.
       scope: units that compete with each other.
+      stacked: leaves that stack layers or experts, as in `select`.
 
     Returns:
       A mask with the structure of `mask`.
@@ -115,10 +122,11 @@ def drop_and_grow(
       ... )
       Array([ True, False, False,  True], dtype=bool)
     """
+    unit, scope = separate(stacked, unit, scope)
     check_fraction("drop_fraction", drop_fraction)
     if rounding not in get_args(Rounding):
         raise InputError(f"rounding={rounding!r} must be one of {', '.join(get_args(Rounding))}.")
-    drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
+    drop, densities, mask = align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
     check_structure("grow", grow, "mask", mask)
@@ -251,44 +259,6 @@ def _contest(arrays: list[jax.Array], leaf_scopes: list[Scope], key: KeyFn) -> C
     views = [lax.stop_gradient(scope.view(a)) for scope, a in zip(leaf_scopes, arrays, strict=True)]
     axes = [scope.axes(a.shape) for scope, a in zip(leaf_scopes, arrays, strict=True)]
     return Contest(views, axes, any(scope.joint for scope in leaf_scopes), key)
-
-
-def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> tuple[Scores, Density, Mask | None]:
-    """Return scores, density and mask with None in the same places, checked before any work."""
-    check_leaves("scores", scores)
-    scores = _tree.map_present(jnp.asarray, scores)
-    if isinstance(density, numbers.Real | str) or getattr(density, "ndim", None) == 0:
-        check_fraction("density", density)
-        density_tree = _tree.map_present(lambda _: density, scores)
-    elif scope.joint:
-        raise InputError(
-            f"density is a {type(density).__name__}, but with scopes.tree() all leaves share one density: pass a "
-            "number, or scope=scopes.leaf() for densities by leaf."
-        )
-    else:
-        check_structure("density", density, "scores", scores)
-        _tree.map_present(functools.partial(check_fraction, "density"), density)
-        scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
-        density_tree = density
-    if mask is not None:
-        check_structure("mask", mask, "scores", scores)
-        check_mask("mask", mask)
-        scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
-        mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)
-    density_tree = _tree.map_present(lambda s, d: d, scores, density_tree)
-    return scores, density if scope.joint else density_tree, mask
-
-
-def _check_mask(name: str, scores: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    if scores is None or mask is None:
-        return None
-    mask = jnp.asarray(mask, bool)
-    if mask.ndim != scores.ndim or any(1 not in (m, s) and m != s for m, s in zip(mask.shape, scores.shape)):
-        raise StructureError(
-            f"mask at {name!r} has shape {mask.shape}, which does not broadcast with scores of {scores.shape}; each "
-            "axis must be full or 1."
-        )
-    return mask
 
 
 def _pooled_shapes(unit: Unit, scores: Scores) -> Any:

@@ -13,8 +13,8 @@ from jaxticket.transforms._base import Plan
 from jaxticket.transforms._evolve import prune
 from jaxticket.transforms._lengths import derive
 from jaxticket.transforms._shrink import shrink
-from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, ScoreFn
+from jaxticket.transforms._start import Allocate, separate
+from jaxticket.typing import Density, Filter, ScoreFn, Stacked
 from jaxticket.units import Unit
 
 
@@ -29,6 +29,7 @@ def static(
     rounds: int = 1,
     revive: bool = False,
     spacing: _start.Spacing = "exponential",
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Keep one mask for the whole training: the best-scored `density` of the first parameters, or the mask you give.
 
@@ -46,6 +47,8 @@ def static(
       rounds: how many times the weights are scored, on the way to `density`; see `start`.
       revive: whether a round may keep what an earlier one pruned (FORCE).
       spacing: the densities of the rounds; see `start`.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan, which never refreshes.
@@ -54,6 +57,7 @@ def static(
       >>> static(0.1).when is None
       True
     """
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
     first = _start.start(
         score,
         density,
@@ -81,6 +85,7 @@ def gradual(
     allocate: Allocate | None = None,
     minimum: int = 0,
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Prune gradually: a cubic descent to `density` between the steps `start` and `stop` (Zhu & Gupta, 2017).
 
@@ -101,6 +106,8 @@ def gradual(
       allocate: a function that shares the final density among leaves, such as `allocate.erk`.
       minimum: units that each leaf keeps; with `scopes.tree()`.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -114,6 +121,7 @@ def gradual(
       >>> bool(plan.when(750)), bool(plan.when(751))
       (True, False)
     """
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
     start = derive(steps, 0.1, otherwise=0, start=start)
     stop, every = derive(steps, 0.75, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
     if not callable(density):
@@ -133,6 +141,7 @@ def ac_dc(
     unit: Unit = units.element(),
     scope: Scope = scopes.tree(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Alternate sparse and dense phases, of which the last one is sparse (AC/DC; Peste et al., 2021).
 
@@ -149,6 +158,8 @@ def ac_dc(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -161,6 +172,7 @@ def ac_dc(
       >>> [t for t in range(100) if plan.when(t)]
       [10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 85]
     """
+    unit, scope, _ = separate(stacked, unit, scope, None)
     check_count(1, steps=steps)
     turns = [*itertools.chain.from_iterable(zip(compress, decompress, strict=False)), *compress[-1:]]
     rising = all(a < b for a, b in itertools.pairwise([*turns, 1.0]))
@@ -183,6 +195,7 @@ def iss_p(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Shrink the smallest weights by `rate` at each step before `stop`, and cut them at `stop` (ISS-P).
 
@@ -197,6 +210,8 @@ def iss_p(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -208,6 +223,7 @@ def iss_p(
       >>> iss_p(0.1, steps=1000).after is None
       False
     """
+    unit, scope, _ = separate(stacked, unit, scope, None)
     stop = derive(steps, 0.5, stop=stop)
     cut = gradual(schedules.one_shot(density, step=stop), start=stop, stop=stop, unit=unit, scope=scope, where=where)
     return cut._replace(after=shrink(density, rate, stop=stop, unit=unit, scope=scope, where=where))

@@ -12,12 +12,12 @@ from jaxticket._checks import check_arrays
 from jaxticket.errors import InputError
 from jaxticket.masks import Summary
 from jaxticket.transforms._base import Plan, refresh
-from jaxticket.typing import Key, Mask, Params, Period
+from jaxticket.typing import Key, Mask, Params, Period, Stacked
 
 _HORIZON = 1 << 22  # longer than trainings whose plans stop
 
 
-def describe(plan: Plan, params: Params) -> Summary:
+def describe(plan: Plan, params: Params, *, stacked: Stacked | None = None) -> Summary:
     """Return what a plan prunes, to which density, and what it leaves dense: the numbers of its last mask.
 
     The last mask is that of the last refresh, made from the first one in one step, by these parameters, which also
@@ -27,6 +27,7 @@ def describe(plan: Plan, params: Params) -> Summary:
     Args:
       plan: the result of an alias (`rigl`, `gradual`, …), or a `Plan`.
       params: the dense parameters.
+      stacked: leaves that stack layers or experts, as the plan has them: each layer then has a row.
 
     Returns:
       A Summary, which prints as a table: "dense" is what the plan leaves alone.
@@ -48,7 +49,7 @@ def describe(plan: Plan, params: Params) -> Summary:
       all                  6    24   0.2500
     """
     check_arrays("params", params)
-    return masks.summary(params, _last_mask(plan, params, jax.random.key(0)))
+    return masks.summary(params, _last_mask(plan, params, jax.random.key(0)), stacked=stacked)
 
 
 def _last_mask(plan: Plan, params: Params, key: Key) -> Mask:

@@ -13,8 +13,8 @@ from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._evolve import regrow, regrow_by_sign
 from jaxticket.transforms._exploring import track_explored
 from jaxticket.transforms._lengths import derive
-from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, Params, Schedule, ScoreFn
+from jaxticket.transforms._start import Allocate, separate
+from jaxticket.typing import Density, Filter, Params, Schedule, ScoreFn, Stacked
 from jaxticket.units import Unit
 
 _LAST_FRACTION = 0.005  # to which the drop fractions of SNFS, ITOP and GraNet fall
@@ -32,6 +32,7 @@ def sparse_evolutionary(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Drop the smallest weights and grow at random (SET; Mocanu et al., 2018). Needs `sparsify(..., key=)`.
 
@@ -53,6 +54,8 @@ def sparse_evolutionary(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -66,11 +69,12 @@ def sparse_evolutionary(
     """
     stop = stop if steps is None else derive(steps, 0.75, stop=stop)
     every = derive(steps, 0.01, otherwise=100, every=every)
-    first = random_start(density, allocate, unit, scope, where)
     if removal not in ("magnitude", "sign"):
         raise InputError(f'removal={removal!r} must be "magnitude" or "sign".')
     if removal == "sign" and unit != units.element():
         raise InputError(f'unit={unit} has no sign; removal="sign" is for units.element().')
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
+    first = random_start(density, allocate, unit, scope, where)
     if removal == "sign":
         evolve = regrow_by_sign(scores.random, drop_fraction, scope=scope)
     else:
@@ -91,6 +95,7 @@ def rigl(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Drop the smallest weights and grow where the dense gradient is largest (RigL; Evci et al., 2020).
 
@@ -116,6 +121,8 @@ def rigl(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -127,6 +134,7 @@ def rigl(
       >>> bool(rigl(0.1, steps=1000).when(740)), bool(rigl(0.1, steps=1000).when(760))
       (True, False)
     """
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
     stop, every = derive(steps, 0.75, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
     when = schedules.every(every, start=start, stop=stop)
     fraction = drop_fraction if callable(drop_fraction) else _fall_from(start, drop_fraction, stop)
@@ -146,6 +154,7 @@ def itop(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Refresh rarely and much over the whole training, so that many weights are tried (ITOP; Liu et al., 2021).
 
@@ -167,6 +176,8 @@ def itop(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -175,6 +186,7 @@ def itop(
       >>> bool(itop(0.1, steps=65_000).when(3000))
       True
     """
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
     every = derive(steps, 1 / 65, every=every)
     fraction = fall_to_last(drop_fraction, steps)
     first = random_start(density, allocate, unit, scope, where)

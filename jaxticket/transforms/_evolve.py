@@ -189,7 +189,7 @@ def redistribute(
       drop: the score of the units in the mask, of which the lowest are dropped.
       grow: the score by which the leaves share the dropped units, and by which units grow.
       drop_fraction: the part of each leaf that is dropped, or a schedule of it.
-      unit: weights that live or die together.
+      unit: weights that live or die together; each layer of `units.by_slice(unit, stacked)` counts as a leaf.
 
     Returns:
       The mask transform.

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxticket import _tree, filters, schedules, scopes, scores, units
 from jaxticket._checks import known
 from jaxticket.allocate import erk, uniform
+from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform, Plan, chain
 from jaxticket.transforms._dynamic import fall_to_last, random_start
 from jaxticket.transforms._evolve import prune, prune_to, regrow
 from jaxticket.transforms._lengths import derive
-from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
+from jaxticket.transforms._start import Allocate, separate
+from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule, Stacked
 from jaxticket.units import Unit
 
 _LAST_DENSITY = 0.2  # of the last layer in the uniform variant
@@ -31,6 +32,7 @@ def granet(
     allocate: Allocate | None = erk,
     unit: Unit = units.element(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Prune gradually over the whole tree, with regrowth in each leaf after it (GraNet; Liu et al., 2021).
 
@@ -53,6 +55,8 @@ def granet(
       allocate: a function that shares the first density among leaves.
       unit: weights that live or die together.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -64,10 +68,11 @@ def granet(
       >>> bool(granet(0.1, steps=6000).when(5900))
       True
     """
+    unit, scope, allocate = separate(stacked, unit, scopes.leaf(), allocate)
     prune_first = lambda target: prune(scores.magnitude, target, unit=unit, scope=scopes.tree(), where=where)
     return _granet(
         prune_first, density, steps=steps, start=start, stop=stop, every=every, initial=initial,
-        drop_fraction=drop_fraction, allocate=allocate, unit=unit, where=where,
+        drop_fraction=drop_fraction, allocate=allocate, unit=unit, scope=scope, where=where,
     )  # fmt: skip
 
 
@@ -84,6 +89,7 @@ def granet_uniform(
     allocate: Allocate | None = uniform,
     unit: Unit = units.element(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Prune each leaf gradually to the same density, with regrowth after it ("GraNet_uniform" of Liu et al.'s code).
 
@@ -102,6 +108,8 @@ def granet_uniform(
       allocate: a function that shares the first density among leaves.
       unit: weights that live or die together.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -114,14 +122,15 @@ def granet_uniform(
       >>> bool(granet_uniform(0.1, steps=6000, last="^output/").when(5900))
       True
     """
+    unit, scope, allocate = separate(stacked, unit, scopes.leaf(), allocate)
 
     def prune_first(target: Schedule) -> MaskTransform:
         shared = lambda params, mask, count: _hold_last(mask, params, target(count), last)
-        return prune_to(scores.magnitude, shared, unit=unit, scope=scopes.leaf(), where=where)
+        return prune_to(scores.magnitude, shared, unit=unit, scope=scope, where=where)
 
     return _granet(
         prune_first, density, steps=steps, start=start, stop=stop, every=every, initial=initial,
-        drop_fraction=drop_fraction, allocate=allocate, unit=unit, where=where,
+        drop_fraction=drop_fraction, allocate=allocate, unit=unit, scope=scope, where=where,
     )  # fmt: skip
 
 
@@ -137,14 +146,16 @@ def _granet(
     drop_fraction: float,
     allocate: Allocate | None,
     unit: Unit,
+    scope: Scope,
     where: Filter,
 ) -> Plan:
     stop, every = derive(steps, 11 / 16, stop=stop), derive(steps, 1 / 60, every=every)
     target = schedules.cubic(density, start=start, stop=stop, initial=initial)
     fraction = fall_to_last(drop_fraction, steps)
-    evolve = [prune_first(target), regrow(scores.magnitude, scores.gradient, fraction, rounding="up", unit=unit)]
+    grow = regrow(scores.magnitude, scores.gradient, fraction, rounding="up", unit=unit, scope=scope)
+    evolve = [prune_first(target), grow]
     if known(initial) < 1:
-        evolve.insert(0, random_start(initial, allocate, unit, scopes.leaf(), where))
+        evolve.insert(0, random_start(initial, allocate, unit, scope, where))
     return Plan(chain(*evolve), schedules.either(schedules.every(every, start=start or every), schedules.at([stop])))
 
 

@@ -12,8 +12,8 @@ from jaxticket.transforms import _start
 from jaxticket.transforms._base import Plan, chain
 from jaxticket.transforms._evolve import grow_to, prune_to
 from jaxticket.transforms._lengths import derive
-from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter, Mask, Params, Schedule
+from jaxticket.transforms._start import Allocate, separate
+from jaxticket.typing import Density, Filter, Mask, Params, Schedule, Stacked
 from jaxticket.units import Unit
 
 
@@ -30,6 +30,7 @@ def mest(
     unit: Unit = units.element(),
     scope: Scope = scopes.leaf(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Drop the smallest weights and grow at random, in stages of less and less exchange (MEST; Yuan et al., 2021).
 
@@ -61,6 +62,8 @@ def mest(
       unit: weights that live or die together.
       scope: units that compete with each other.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -73,6 +76,7 @@ def mest(
       >>> [t for t in range(500) if plan.when(t)]
       [0, 100, 200, 300, 400]
     """
+    unit, scope, allocate = separate(stacked, unit, scope, allocate)
     stop, every = derive(steps, 0.75, stop=stop), derive(steps, 1 / 32, otherwise=100, every=every)
     stages = [round(0.75 * stop), stop]
     exchanged = drop_fraction if callable(drop_fraction) else schedules.staircase(drop_fraction, steps=stages)

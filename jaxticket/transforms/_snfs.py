@@ -7,8 +7,8 @@ from jaxticket.transforms._base import Plan, chain
 from jaxticket.transforms._dynamic import fall_to_last, random_start
 from jaxticket.transforms._evolve import redistribute
 from jaxticket.transforms._lengths import derive
-from jaxticket.transforms._start import Allocate
-from jaxticket.typing import Density, Filter
+from jaxticket.transforms._start import Allocate, separate
+from jaxticket.typing import Density, Filter, Stacked
 from jaxticket.units import Unit
 
 
@@ -23,6 +23,7 @@ def snfs(
     allocate: Allocate | None = uniform,
     unit: Unit = units.element(),
     where: Filter = filters.weights(),
+    stacked: Stacked | None = None,
 ) -> Plan:
     """Drop the smallest weights and grow by momentum, also across leaves (SNFS; Dettmers & Zettlemoyer, 2019).
 
@@ -45,6 +46,8 @@ def snfs(
       allocate: a function that shares the first density among leaves.
       unit: weights that live or die together.
       where: the leaves that are sparsified.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf.
 
     Returns:
       The plan.
@@ -56,8 +59,9 @@ def snfs(
       >>> snfs(0.1, steps=1000).refresh.observe is None
       False
     """
+    unit, scope, allocate = separate(stacked, unit, scopes.leaf(), allocate)
     stop, every = derive(steps, 1.0, stop=stop), derive(steps, 0.01, otherwise=100, every=every)
     fraction = fall_to_last(drop_fraction, stop)
     evolve = average_gradients(redistribute(scores.magnitude, scores.gradient, fraction, unit=unit), decay=decay)
-    first = random_start(density, allocate, unit, scopes.leaf(), where)
+    first = random_start(density, allocate, unit, scope, where)
     return Plan(chain(first, evolve), schedules.every(every, start=every, stop=stop))

@@ -1,5 +1,6 @@
 """The first mask of a plan."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,11 +13,11 @@ from jaxticket.scopes import Scope
 from jaxticket.selection._floors import protect
 from jaxticket.selection._select import select
 from jaxticket.transforms._base import MaskTransform, keep_mask
-from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn
+from jaxticket.typing import Density, Filter, Key, Mask, Params, PyTree, ScoreFn, Stacked
 from jaxticket.units import Unit
 
 Spacing = Literal["exponential", "linear"]
-Allocate = Callable[..., PyTree]  # (params, density, *, where) -> densities by leaf, as in jaxticket.allocate
+Allocate = Callable[..., PyTree]  # (params, density, *, where[, stacked]) -> densities, as in jaxticket.allocate
 
 
 def start(
@@ -95,6 +96,15 @@ def start(
     return MaskTransform(init, keep_mask, narrows=True)
 
 
+def separate(
+    stacked: Stacked | None, unit: Unit, scope: Scope, allocate: Allocate | None
+) -> tuple[Unit, Scope, Allocate | None]:
+    """Return the unit, the scope and the allocation in which each layer of a stacked leaf counts as a leaf."""
+    if stacked is not None and allocate is not None:
+        allocate = functools.partial(allocate, stacked=stacked)
+    return units.by_slice(unit, stacked), scopes.by_slice(scope, stacked), allocate
+
+
 def full_mask(params: Params, where: Filter, unit: Unit) -> Mask:
     """Return the mask that keeps everything, in the unit's own shape: for channels, no larger than a channel mask."""
     full = filters.full_mask(params, where)
@@ -124,5 +134,5 @@ def best(
     )
     if jax.tree.leaves(unscored):
         raise InputError(f"the score gives no values for {jax.tree.leaves(unscored)}; leave them out with where=.")
-    scored = protect(scored, density, minimum=minimum, unit=unit, mask=candidates)
+    scored = protect(scored, density, minimum=minimum, unit=unit, scope=scope, mask=candidates)
     return select(scored, density, unit=unit, scope=scope, mask=candidates)

@@ -5,6 +5,7 @@ returns the cost of each unit. Units work on whole trees, so that a unit may spa
 unit's weights into one: `mean`, `total`, `largest` or `l2`, always accumulated in float32 at least.
 """
 
+from jaxticket.units._by_slice import by_slice
 from jaxticket.units._kinds import Unit, normalise_axis
 from jaxticket.units._reduce import Reduce, l2, largest, mean, total
 from jaxticket.units._units import axis, block, element, heads, leaf
@@ -14,6 +15,7 @@ __all__ = [
     "Unit",
     "axis",
     "block",
+    "by_slice",
     "element",
     "heads",
     "l2",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxticket._jaxpr import captured, gram, input_squares, order_of_use, outputs
+from jaxticket._jaxpr import captured, gram, input_squares, order_of_use, outputs, sum_positions
 from jaxticket.errors import InputError
 from tests.conformance.drivers import COMPILER
 
@@ -253,11 +253,31 @@ def test_stacked_layers_in_a_scan_are_measured_layer_by_layer():
     close(reverse["w"][2, :, 0], squares(X))
 
 
-def test_layers_of_a_python_loop_over_a_stacked_leaf_are_not_found():
-    """A slice of a leaf is not a leaf: it scores None, which a selection then refuses by name."""
-    totals = found(_unrolled, LAYERS, X, input_squares)
-    assert totals["w"] is None
-    assert totals["shared"] is not None
+def test_layers_of_a_python_loop_over_a_stacked_leaf_are_those_of_a_scan():
+    for measure in (input_squares, gram, lambda p: sum_positions(p, outputs(p))):
+        unrolled, scanned = (found(model, LAYERS, X, measure) for model in (_unrolled, _scanned))
+        for name in ("w", "shared"):
+            assert unrolled[name].shape == scanned[name].shape
+            close(unrolled[name], scanned[name])
+
+
+def test_gathers_that_choose_whole_matrices():
+    """Whatever else of the operand has size 1, and wherever the axes of the slices come."""
+    w = jnp.asarray(np.random.default_rng(5).normal(size=(3, 1, 4, 2)), jnp.float32)
+    chosen = jnp.array([2, 0, 2, 2, 0, 0, 2])
+    x = X[jnp.arange(7) % len(X)]
+    squares_of = np.stack([np.sum(np.square(x)[np.asarray(chosen) == e], 0) for e in range(3)])
+    for offsets, collapsed, equation in [
+        ((1, 2), (0, 1), "ti,tio->to"),
+        ((1, 2, 3), (0,), "ti,tuio->to"),
+        ((0, 1), (0, 1), "ti,iot->to"),
+        ((0, 2), (0, 1), "ti,ito->to"),
+        ((1, 2, 3, 4), (), "ti,tuvio->to"),
+    ]:
+        numbers = jax.lax.GatherDimensionNumbers(offsets, collapsed, (0,))
+        gather = lambda w, numbers=numbers: jax.lax.gather(w, chosen[:, None], numbers, (1, 1, 4, 2), mode="clip")
+        model = lambda p, x, equation=equation, gather=gather: jnp.einsum(equation, x, gather(p["w"]))
+        close(found(model, {"w": w}, x, input_squares)["w"][:, 0, :, 0], squares_of)
 
 
 def test_loops_branches_and_vmapped_ensembles():

@@ -18,6 +18,7 @@ from tests.conformance.bad_input.roles import (
     Positive,
     Regex,
     Rules,
+    Stack,
     Tree,
 )
 from tests.conformance.bad_input.values import (
@@ -50,6 +51,8 @@ from tests.conformance.bad_input.values import (
     ticket,
 )
 
+STACKED = Stack({"a/kernel": 0})
+
 CORE: dict[str, Call] = {
     "filters.match": call(
         lambda regex, params: filters.match(regex)(params), regex=Regex("kernel"), params=Tree(PARAMS, filtered=True)
@@ -77,7 +80,7 @@ CORE: dict[str, Call] = {
     "masks.density": call(masks.density, params=P, mask=M),
     "masks.nnz": call(masks.nnz, params=P, mask=M),
     "masks.outside": call(masks.outside, params=P, mask=M),
-    "masks.summary": on_host(masks.summary, params=P, mask=M),
+    "masks.summary": on_host(masks.summary, params=P, mask=M, stacked=STACKED),
     "masks.pack": call(masks.pack, mask=MASK_ALONE),
     "units.axis": call(
         lambda axis, s: jt.select(s, 0.5, unit=units.axis(axis)), axis=Axis(1), s=Tree(SCORES, paired=False)
@@ -88,6 +91,16 @@ CORE: dict[str, Call] = {
     "units.heads": call(lambda n, s: jt.select(s, 0.5, unit=units.heads(n)), n=Count(2), s=Tree(SCORES, paired=False)),
     "units.leaf": call(
         lambda s: jt.select(s, 0.5, unit=units.leaf(), scope=scopes.tree()), s=Tree(SCORES, paired=False)
+    ),
+    "units.by_slice": call(
+        lambda stacked, s: jt.select(s, 0.5, unit=units.by_slice(units.axis(0), stacked)),
+        stacked=STACKED,
+        s=Tree(SCORES, paired=False),
+    ),
+    "scopes.by_slice": call(
+        lambda stacked, s: jt.select(s, 0.5, scope=scopes.by_slice(scopes.leaf(), stacked)),
+        stacked=STACKED,
+        s=Tree(SCORES, paired=False),
     ),
     "scopes.slices": call(
         lambda axis, s: jt.select(s, 0.5, scope=scopes.slices(axis)), axis=Axis(1), s=Tree(SCORES, paired=False)
@@ -107,9 +120,9 @@ CORE: dict[str, Call] = {
         axis=Axis(0, optional=True),
     ),
     "selection.threshold": call(jt.selection.threshold, scores=Tree(SCORES, paired=False), k=Count(5)),
-    "selection.select": call(jt.select, scores=S, density=D, mask=OPTIONAL),
+    "selection.select": call(jt.select, scores=S, density=D, mask=OPTIONAL, stacked=STACKED),
     "selection.drop_and_grow": call(
-        jt.drop_and_grow, mask=M, drop=S, grow=Tree(SCORES), density=D, drop_fraction=Fraction(0.3)
+        jt.drop_and_grow, mask=M, drop=S, grow=Tree(SCORES), density=D, drop_fraction=Fraction(0.3), stacked=STACKED
     ),
     "scores.magnitude": call(scores.magnitude, params=ALONE),
     "scores.random": call(scores.random, params=ALONE, key=K),
@@ -123,10 +136,24 @@ CORE: dict[str, Call] = {
     "scores.saliency": call(scores.saliency, params=P, grads=G),
     "scores.movement": call(scores.movement, params=P, grads=G),
     "scores.momentum": call(lambda params: scores.momentum(params, aux=optax.adam(0.1).init(PARAMS)), params=P),
-    "scores.lamp": call(lambda params: scores.lamp(scores.magnitude)(params), params=ALONE),
-    "scores.layer_mean": call(lambda params: scores.layer_mean(scores.magnitude)(params), params=ALONE),
-    "scores.unit_norm": call(lambda params: scores.unit_norm(scores.magnitude)(params), params=ALONE),
-    "scores.module": call(lambda params: scores.module(scores.magnitude, lambda path: path[0])(params), params=ALONE),
+    "scores.lamp": call(
+        lambda params, stacked: scores.lamp(scores.magnitude, stacked=stacked)(params), params=ALONE, stacked=STACKED
+    ),
+    "scores.layer_mean": call(
+        lambda params, stacked: scores.layer_mean(scores.magnitude, stacked=stacked)(params),
+        params=ALONE,
+        stacked=STACKED,
+    ),
+    "scores.unit_norm": call(
+        lambda params, stacked: scores.unit_norm(scores.magnitude, stacked=stacked)(params),
+        params=ALONE,
+        stacked=STACKED,
+    ),
+    "scores.module": call(
+        lambda params, stacked: scores.module(scores.magnitude, lambda path: path, stacked=stacked)(params),
+        params=ALONE,
+        stacked=STACKED,
+    ),
     "scores.weighted_sum": call(
         lambda weight, params, grads: scores.weighted_sum((scores.magnitude, weight), (scores.saliency, 1.0))(
             params, grads=grads
@@ -154,7 +181,7 @@ CORE: dict[str, Call] = {
     "scores.apoz": call(lambda params: scores.apoz(network, BATCHES)(params), params=U),
     "scores.hrank": call(lambda params: scores.hrank(network, BATCHES)(params), params=U),
     "scores.mean_activation": call(lambda params: scores.mean_activation(network, BATCHES)(params), params=U),
-    "allocate.uniform": on_host(allocate.uniform, params=ALONE, density=D, where=W, minimum=Count(1)),
+    "allocate.uniform": on_host(allocate.uniform, params=ALONE, density=D, where=W, minimum=Count(1), stacked=STACKED),
     "allocate.uniform_plus": on_host(
         lambda params, density, first, last: allocate.uniform_plus(params, density, first=first, last=last),
         params=ALONE,
@@ -162,12 +189,20 @@ CORE: dict[str, Call] = {
         first=Regex("^a/kernel"),
         last=Regex("^b/kernel"),
     ),
-    "allocate.erdos_renyi": on_host(allocate.erdos_renyi, params=ALONE, density=D, where=W, minimum=Count(1)),
-    "allocate.erk": on_host(allocate.erk, params=ALONE, density=D, where=W, minimum=Count(1), power=Positive(1.0)),
-    "allocate.rules": on_host(allocate.rules, params=ALONE, density_rules=Rules({"a/kernel": 0.3}), default=D, where=W),
-    "allocate.for_flops": on_host(allocate.for_flops, params=ALONE, fraction=D, where=W),
-    "allocate.from_mask": on_host(allocate.from_mask, params=P, mask=M),
-    "allocate.from_scores": on_host(allocate.from_scores, params=P, scores=S, density=D, minimum=Count(0)),
+    "allocate.erdos_renyi": on_host(
+        allocate.erdos_renyi, params=ALONE, density=D, where=W, minimum=Count(1), stacked=STACKED
+    ),
+    "allocate.erk": on_host(
+        allocate.erk, params=ALONE, density=D, where=W, minimum=Count(1), power=Positive(1.0), stacked=STACKED
+    ),
+    "allocate.rules": on_host(
+        allocate.rules, params=ALONE, density_rules=Rules({"a/kernel": 0.3}), default=D, where=W, stacked=STACKED
+    ),
+    "allocate.for_flops": on_host(allocate.for_flops, params=ALONE, fraction=D, where=W, stacked=STACKED),
+    "allocate.from_mask": on_host(allocate.from_mask, params=P, mask=M, stacked=STACKED),
+    "allocate.from_scores": on_host(
+        allocate.from_scores, params=P, scores=S, density=D, minimum=Count(0), stacked=STACKED
+    ),
     "allocate.rate_distortion": on_host(
         lambda params, density, levels: allocate.rate_distortion(
             params, network, jnp.ones((2, 4)), density, levels=levels
@@ -192,7 +227,11 @@ CORE: dict[str, Call] = {
         pruned=Count(5),
         cap=Positive(2.0),
     ),
-    "diagnostics.layer_collapse": on_host(lambda mask: diagnostics.layer_collapse([OTHER, mask]), mask=MASK_ALONE),
+    "diagnostics.layer_collapse": on_host(
+        lambda mask, stacked: diagnostics.layer_collapse([OTHER, mask], stacked=stacked),
+        mask=MASK_ALONE,
+        stacked=STACKED,
+    ),
     "diagnostics.barrier": on_host(
         lambda a, b, alphas: diagnostics.barrier(
             lambda params, state: loss(params, BATCHES[0]),

@@ -5,7 +5,7 @@ import optax
 
 import jaxticket as jt
 from jaxticket import filters, schedules, scores, transforms
-from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive
+from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive, Stack
 from tests.conformance.bad_input.values import (
     ALONE,
     OPTIONAL,
@@ -27,7 +27,11 @@ from tests.conformance.bad_input.values import (
 )
 
 PLANS: dict[str, Call] = {
-    "transforms.describe": on_host(lambda params: transforms.describe(jt.static(0.5), params), params=ALONE),
+    "transforms.describe": on_host(
+        lambda params, stacked: transforms.describe(jt.static(0.5), params, stacked=stacked),
+        params=ALONE,
+        stacked=Stack({"a/kernel": 0}),
+    ),
     "transforms.start": call(
         lambda density, params: step(transforms.Plan(transforms.start(scores.magnitude, density), None), params),
         density=D,
@@ -110,11 +114,14 @@ PLANS: dict[str, Call] = {
         lambda density, params, grads: step(transforms.static(density), params, grads), density=D, params=P, grads=G
     ),
     "transforms.gradual": call(
-        lambda density, stop, every, params: step(transforms.gradual(density, stop=stop, every=every), params),
+        lambda density, stop, every, params, stacked: step(
+            transforms.gradual(density, stop=stop, every=every, stacked=stacked), params
+        ),
         density=D,
         stop=N,
         every=N,
         params=P,
+        stacked=Stack({"a/kernel": 0}),
     ),
     "transforms.rigl": call(
         lambda density, fraction, stop, every, params, grads: step(

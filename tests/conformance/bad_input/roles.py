@@ -166,6 +166,18 @@ class Rules(Role):
         yield Wrong("no rules", {}, False)
 
 
+class Stack(Rules):
+    """A mapping from regular expressions to stacked axes."""
+
+    def wrong(self) -> Iterator[Wrong]:
+        yield from super().wrong()
+        (regex, _), *_ = self.value.items()
+        for axes in (7, -7, 1.5, "0", None, True, (), (0, 0), (0, -2), (0, "1"), object()):
+            yield Wrong(repr(axes)[:20], {regex: axes}, True)
+        yield Wrong("text", "kernel", True)
+        yield Wrong("None", None, False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Regex(Role):
     """A regular expression that some leaf must match; where it is `optional`, None stands for none."""

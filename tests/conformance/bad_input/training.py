@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import loops, reparam, training
-from tests.conformance.bad_input.roles import Array, Count, Fraction, MaskTree, Number, Numbers, Positive, Tree
+from tests.conformance.bad_input.roles import Array, Count, Fraction, MaskTree, Number, Numbers, Positive, Stack, Tree
 from tests.conformance.bad_input.values import (
     ALONE,
     HALF,
@@ -73,7 +73,11 @@ TRAINING: dict[str, Call] = {
         tolerance=Fraction(0.1),
     ),
     "loops.prune_by": call(
-        lambda params, mask, density: PRUNE(params, mask, density, key=KEY), params=P, mask=M, density=D
+        lambda params, mask, density, stacked: loops.prune_by(stacked=stacked)(params, mask, density, key=KEY),
+        params=P,
+        mask=M,
+        density=D,
+        stacked=Stack({"a/kernel": 0}),
     ),
     "loops.imp": on_host(
         lambda params, mask, densities, key: list(

@@ -1,9 +1,8 @@
-"""The scope of pruning: units that compete with each other for the places that a density leaves."""
+"""Groups of consecutive inputs, for N:M sparsity, and the axes on which inputs lie."""
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,66 +11,9 @@ from jaxticket import _layers, _tree
 from jaxticket._checks import check_arrays, check_axis, check_count
 from jaxticket._jaxpr import Product, captured
 from jaxticket.errors import InputError
+from jaxticket.scopes._kinds import Scope
 from jaxticket.typing import Params, PyTree
 from jaxticket.units import normalise_axis
-
-__all__ = ["Scope", "groups", "input_axes", "leaf", "slices", "tree"]
-
-
-class Scope(Protocol):
-    """The interface that `select` uses. Implementations are hashable, because they are static under jit."""
-
-    @property
-    def joint(self) -> bool:
-        """Whether all leaves compete together."""
-
-    def bind(self, tree: PyTree) -> PyTree:
-        """Return the scope of each leaf of a tree, None for None; only these scopes have a view, if leaves differ."""
-
-    def view(self, x: jax.Array) -> jax.Array:
-        """Reshape a leaf so that whole axes compete; padded entries are 0 (False)."""
-
-    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the axes of the view of a leaf of this shape along which its entries compete."""
-
-    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Undo `view`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Whole:
-    joint: bool
-
-    def bind(self, tree: PyTree) -> PyTree:
-        return _tree.map_present(lambda _: self, tree)
-
-    def view(self, x: jax.Array) -> jax.Array:
-        return x
-
-    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(range(len(shape)))
-
-    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return x
-
-
-@dataclasses.dataclass(frozen=True)
-class _Slices:
-    axis: int
-    joint: bool = False
-
-    def bind(self, tree: PyTree) -> PyTree:
-        return _tree.map_present(lambda _: self, tree)
-
-    def view(self, x: jax.Array) -> jax.Array:
-        return x
-
-    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        apart = normalise_axis(self.axis, shape, "scopes.slices")
-        return tuple(a for a in range(len(shape)) if a != apart)
-
-    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,40 +72,6 @@ class _Groups:
         axis = normalise_axis(self.axis, shape, "scopes.groups")
         flat = x.reshape(*shape[:axis], x.shape[axis] * self.m, *shape[axis + 1 :])
         return jax.lax.slice_in_dim(flat, 0, shape[axis], axis=axis)
-
-
-def tree() -> Scope:
-    """Let all units of all leaves compete: global pruning (Frankle & Carbin, 2019; Lee et al., 2019).
-
-    Examples:
-      >>> tree().joint
-      True
-    """
-    return _Whole(joint=True)
-
-
-def leaf() -> Scope:
-    """Let the units of each leaf compete: layer-wise pruning, each leaf at its own density.
-
-    Examples:
-      >>> leaf().joint
-      False
-    """
-    return _Whole(joint=False)
-
-
-def slices(axis: int) -> Scope:
-    """Let the units within each slice along `axis` compete.
-
-    Axis −1 compares the weights of each output (Wanda; Sun et al., 2024). Axis 0 compares those of each layer where
-    leaves are stacked (scan over layers).
-
-    Examples:
-      >>> slices(-1).axes((3, 4))
-      (0,)
-    """
-    check_axis("axis", axis)
-    return _Slices(axis)
 
 
 def groups(m: int, *, axis: int | Mapping[str, int] | None = None, strict: bool = False) -> Scope:

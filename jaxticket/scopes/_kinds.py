@@ -1,0 +1,118 @@
+"""The interface of a scope, and the scopes of whole leaves and slices."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+
+from jaxticket import _tree
+from jaxticket._checks import check_axis
+from jaxticket.errors import InputError
+from jaxticket.typing import PyTree
+from jaxticket.units import normalise_axis
+
+
+class Scope(Protocol):
+    """The interface that `select` uses. Implementations are hashable, because they are static under jit."""
+
+    @property
+    def joint(self) -> bool:
+        """Whether all leaves compete together."""
+
+    def bind(self, tree: PyTree) -> PyTree:
+        """Return the scope of each leaf of a tree, None for None; only these scopes have a view, if leaves differ."""
+
+    def view(self, x: jax.Array) -> jax.Array:
+        """Reshape a leaf so that whole axes compete; padded entries are 0 (False)."""
+
+    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the axes of the view of a leaf of this shape along which its entries compete."""
+
+    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Undo `view`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    joint: bool
+
+    def bind(self, tree: PyTree) -> PyTree:
+        return _tree.map_present(lambda _: self, tree)
+
+    def view(self, x: jax.Array) -> jax.Array:
+        return x
+
+    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(range(len(shape)))
+
+    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slices:
+    apart: tuple[int, ...]
+    joint: bool = False
+
+    def bind(self, tree: PyTree) -> PyTree:
+        return _tree.map_present(lambda _: self, tree)
+
+    def view(self, x: jax.Array) -> jax.Array:
+        return x
+
+    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        apart = [normalise_axis(axis, shape, "scopes.slices") for axis in self.apart]
+        if len(set(apart)) < len(apart):
+            raise InputError(f"scopes.slices{self.apart} repeats an axis of a leaf of shape {shape}; name each once.")
+        return tuple(a for a in range(len(shape)) if a not in apart)
+
+    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return x
+
+
+def tree() -> Scope:
+    """Let all units of all leaves compete: global pruning (Frankle & Carbin, 2019; Lee et al., 2019).
+
+    Examples:
+      >>> tree().joint
+      True
+    """
+    return _Whole(joint=True)
+
+
+def leaf() -> Scope:
+    """Let the units of each leaf compete: layer-wise pruning, each leaf at its own density.
+
+    Examples:
+      >>> leaf().joint
+      False
+    """
+    return _Whole(joint=False)
+
+
+def slices(axis: int | Sequence[int]) -> Scope:
+    """Let the units within each slice along an axis, or along several, compete.
+
+    Axis −1 compares the weights of each output (Wanda; Sun et al., 2024). Axes (0, −1) do so for each expert of a leaf
+    (experts, inputs, outputs). Where only some leaves stack layers or experts, `by_slice` names them.
+
+    Args:
+      axis: the axis or axes, of which each index is a slice.
+
+    Returns:
+      A scope for `select`, which raises InputError for leaves without these axes.
+
+    Raises:
+      InputError: an axis that is not a whole number, or none.
+
+    Examples:
+      >>> slices(-1).axes((3, 4)), slices((0, -1)).axes((2, 3, 4))
+      ((0,), (1,))
+    """
+    apart = tuple(axis) if isinstance(axis, Sequence) and not isinstance(axis, str) else (axis,)
+    for one in apart:
+        check_axis("axis", one)
+    if not apart:
+        raise InputError("axis=() names no axis; pass one or several, or take scopes.leaf().")
+    return _Slices(apart)
