@@ -186,9 +186,8 @@ def _choose(where: Filter | PyTree, tree: PyTree) -> PyTree:
 def _combine(f: Callable[..., bool], *filters: Filter | PyTree) -> LeafFilter:
     for other in filters:
         if not callable(other) and not _tree.is_bool_tree(other):
-            raise InputError(
-                f"a filter composes with functions params -> pytree of bool, or with such pytrees, not {type(other).__name__}."
-            )
+            kind = type(other).__name__
+            raise InputError(f"a filter composes with functions params -> pytree of bool, or such pytrees, not {kind}.")
 
     def where(params: Params) -> PyTree:
         return _tree.map_present(lambda *chosen: bool(f(*chosen)), *(_choose(choice, params) for choice in filters))

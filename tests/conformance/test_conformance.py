@@ -178,7 +178,7 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
 
     def check_density(run: Any) -> None:
         """Exactly k of each leaf; a step is an optimizer step, so the count is the transform's own."""
-        law = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
+        law = entry.density(run.params, density, max(int(_sparse(run.opt_state).steps) - 1, 0))
         pairs = list(zip(*map(_leaves, (jt.mask_of(run.opt_state), run.params)), strict=True))
         wide = [m if m is None else np.broadcast_to(m, p.shape) for m, p in pairs]
         if isinstance(law, float):

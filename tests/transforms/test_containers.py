@@ -232,5 +232,5 @@ def test_trainstates_of_linen():
     [optax.adam(0.1).init({"w": jnp.ones((2, 2))}), optax.chain(rigl(), optax.clip(1.0)).init({"w": jnp.ones((2, 2))})],
 )
 def test_mask_params_refuses_states_that_cannot_be_sparse(state):
-    with pytest.raises(InputError, match="SparseState|comes last"):
+    with pytest.raises(InputError, match=r"SparseState|comes last"):
         jt.mask_params({"w": jnp.ones((2, 2))}, state)

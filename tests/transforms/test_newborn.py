@@ -50,7 +50,7 @@ def test_a_thousand_calls_are_a_thousand_updates():
         return optax.apply_updates(carry[0], updates), state
 
     _, state = jax.lax.fori_loop(0, 1000, body, (params, state))
-    assert int(state.inner[1].count) == int(state.count) == 1000
+    assert int(state.inner[1].count) == int(state.steps) == 1000
 
 
 GRANET = transforms.chain(jt.prune(scores.magnitude, 0.75), jt.regrow(scores.magnitude, scores.gradient, 1 / 3))

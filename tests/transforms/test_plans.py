@@ -129,7 +129,7 @@ def test_every_call_is_a_step_of_the_inner_optimizer():
     plan = jt.rigl(0.2, stop=100, every=3, allocate=None)
     seen = trajectory(jt.sparsify(optax.adam(0.05), plan, key=KEY), 7)
     for step, (_, state) in enumerate(seen):
-        assert int(state.inner[0].count) == int(state.count) == step
+        assert int(state.inner[0].count) == int(state.steps) == step
     for due in (0, 3, 6):
         before, after = seen[due][1], seen[due + 1][1]
         born = np.asarray(after.mask["dense"]["kernel"] & ~before.mask["dense"]["kernel"])
