@@ -62,7 +62,7 @@ def sparsify(
     _check_arguments(inner, plan)
     if key is not None:
         check_key("key", key)
-        key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else wrap_key(key)
+        key = wrap_key(key)
     inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
 
     def init(params: Params) -> SparseState:

@@ -31,7 +31,12 @@ class Stored(NamedTuple):
 
 
 def wrap_key(data: jax.Array, impl: Any = None) -> Key:
-    """Return the typed key of these words. Without `impl` it is jax's default, or the usual one of so many words."""
+    """Return the typed key of these words, or the key itself if it is typed already.
+
+    Without `impl` it is jax's default, or the usual implementation of so many words.
+    """
+    if _is_key(data):
+        return data
     if impl is None:
         default = jax.random.key(0)
         fits = jax.random.key_data(default).shape[-1] == data.shape[-1]

@@ -293,14 +293,10 @@ def _full(params: Any) -> Any:
 
 
 def _filled(mask: Any, params: Any) -> Any:
-    """The mask with True in place of None, so that one structure serves all."""
-
-    def one(mask: Any, param: Any) -> Any:
-        if param is None:
-            return None
-        return jnp.ones(param.shape, bool) if mask is None else jnp.broadcast_to(mask, param.shape)
-
-    return jax.tree.map(one, mask, params, is_leaf=lambda x: x is None)
+    """The mask with True in place of None, in the containers of the parameters, so that one structure serves all."""
+    pairs = zip(_leaves(mask), _leaves(params), strict=True)
+    filled = [jnp.broadcast_to(True if m is None else m, p.shape) for m, p in pairs if p is not None]
+    return jax.tree.unflatten(jax.tree.structure(params), filled)
 
 
 def _where(mask: Any, tree: Any) -> Any:

@@ -214,7 +214,8 @@ def test_modules_that_can_be_called_are_trees_of_bool():
     assert callable(where)
     assert jt.describe(jt.static(0.5, where=where), model).maskable.size == 16
     assert jt.allocate.erk(model, 0.5, where=where).layers[0].weight is None
-    assert filters.only(model, ~filters.weights() | where).layers[1].weight is not None
+    with pytest.raises(InputError, match="not MLP"):
+        filters.weights() & where
     tx = optax.chain(optax.sgd(0.1), jt.transforms.prox_l1(0.1, jax.tree.map(lambda p: p > 0, model)))
     equinox_step(tx, mlp(), tx.init(model))
 

@@ -182,7 +182,7 @@ def test_newborn_weights_start_where_grow_init_says(vmapped):
     step = lambda state, params: tx.update(one_leaf([2, 0, 0, -9]), state, params)
     if vmapped:
         state, params = jax.tree.map(lambda x: jnp.stack([x, x]), (state, params))
-        state = state._replace(count=jnp.array([0, 1]))
+        state = state._replace(steps=jnp.array([0, 1]))
         updates, _ = jax.jit(jax.vmap(step))(state, params)
         moved = optax.apply_updates(params, updates)["kernel"][:, 0]
         np.testing.assert_allclose(moved, [[3, 0, 0, -0.1], [3, 1, 0, 0]], rtol=1e-6)

@@ -269,7 +269,7 @@ def test_replicates_under_nested_vmap_keep_the_cond_and_their_own_masks():
 def test_replicates_that_are_due_at_different_steps_refresh_alone():
     tx = jt.sparsify(optax.sgd(0.0), jt.gradual(schedules.constant(0.5), stop=10, every=2))
     params, state = jt.init(tx, make_params())
-    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)._replace(count=jnp.array([1, 2]))
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)._replace(steps=jnp.array([1, 2]))
     _, states = jax.vmap(lambda s: tx.update(make_grads(0), s, params))(states)
     assert jt.mask_of(states)["dense"]["kernel"].sum((1, 2)).tolist() == [200, 100]
 
