@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxticket._checks import check_array, check_fraction, check_structure
+from jaxticket import _tree
+from jaxticket._check_trees import check_structure
+from jaxticket._checks import check_array, check_fraction
 from jaxticket.errors import InputError
 from jaxticket.typing import Density, Mask
 
@@ -52,4 +54,4 @@ def check_affordable(
 
 def _by_leaf(density: Density, mask: Mask) -> list[Any]:
     pruned = len(jax.tree.leaves(mask))
-    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)
+    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(_tree.align(density, mask))

@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxticket import _stacked, _tree, filters, scopes, units
 from jaxticket._check_densities import check_affordable
-from jaxticket._checks import check_arrays, check_fits, check_structure
+from jaxticket._check_trees import check_arrays, check_fits, check_structure
 from jaxticket.allocate._shares import check_density, check_minimum, fill, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.scopes._by_slice import separate
@@ -35,7 +35,7 @@ def from_mask(params: Params, mask: Mask, *, stacked: Stacked | None = None) -> 
       >>> from_mask({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, {"w": jnp.array([[True], [False]]), "b": None})
       {'b': None, 'w': 0.5}
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     _check_known("mask", mask, "from_mask")
     stack = _stacked.read(stacked)
     shapes = _tree.tree_map(lambda p, m: None if m is None else p, params, mask)
@@ -89,7 +89,7 @@ def from_scores(
     """
     density, minimum = check_density("density", density), check_minimum(minimum)
     _check_known("scores", scores, "from_scores")
-    check_structure("scores", scores, "params", params)
+    scores = check_structure("scores", scores, "params", params)
     check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)

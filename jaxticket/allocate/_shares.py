@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxticket import _stacked, _tree, filters
 from jaxticket._check_densities import check_affordable
-from jaxticket._checks import check_arrays, check_fraction
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_fraction
 from jaxticket._stacked import Stack
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree, Stacked

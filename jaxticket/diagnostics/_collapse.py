@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from jaxticket._checks import check_mask, check_structure
+from jaxticket._check_trees import check_mask, check_structure
 from jaxticket.masks._layers import empty_layers
 from jaxticket.typing import Mask, Stacked
 

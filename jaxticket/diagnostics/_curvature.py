@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_alike, check_count, check_key, check_number, check_structure
+from jaxticket._check_trees import check_alike, check_structure
+from jaxticket._checks import check_count, check_key, check_number
+from jaxticket._dtypes import wide, wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params
@@ -44,7 +46,7 @@ def hessian_product(params: Params, loss: LossOfParams, vector: Params) -> Param
       >>> hessian_product({"w": jnp.array([3.0, 1.0])}, cubic, {"w": jnp.array([1.0, 0.0])})
       {'w': Array([2., 6.], dtype=float32)}
     """
-    check_alike("vector", vector, "params", params)
+    vector = check_alike("vector", vector, "params", params)
     for name, v, p in zip(*map(_tree.leaves, (_tree.names(params), vector, params)), strict=True):
         if v is not None and v.dtype != p.dtype:
             raise InputError(f"vector at {name!r} has dtype {v.dtype}, params {p.dtype}; pass the same.")
@@ -86,12 +88,14 @@ def hessian_top(
         raise InputError(f"iterations={iterations} and tolerance={tolerance} must be above 0")
     check_key("key", key)
     product = _masked_product(loss, params, mask)
+    dtype = jnp.result_type(*(wide_dtype(p.dtype) for p in jax.tree.leaves(params)))  # float32 at least
 
     def step(carry: tuple[jax.Array, Eigenpair]) -> tuple[jax.Array, Eigenpair]:
         i, (_, vector, _) = carry
         image = product(vector)
-        value = optax.tree.vdot(vector, image)
-        rest = optax.tree.norm(jax.tree.map(lambda h, v: h - value * v, image, vector))
+        exact, along = jax.tree.map(wide, image), jax.tree.map(wide, vector)
+        value = optax.tree.vdot(along, exact).astype(dtype)
+        rest = optax.tree.norm(jax.tree.map(lambda h, v: h - value.astype(h.dtype) * v, exact, along)).astype(dtype)
         # The pair that is returned is the one whose residual was measured; the image is the next vector.
         converged = rest <= tolerance * jnp.abs(value)
         vector = jax.tree.map(lambda v, h: jnp.where(converged, v, h), vector, _unit(image))
@@ -102,7 +106,7 @@ def hessian_top(
         return (i < iterations) & (pair.residual > tolerance)
 
     first = _unit(_kept(optax.tree.random_like(key, params), mask))
-    start = Eigenpair(jnp.zeros(()), first, jnp.full((), jnp.inf))
+    start = Eigenpair(jnp.zeros((), dtype), first, jnp.full((), jnp.inf, dtype))
     return jax.lax.while_loop(resumes, step, (jnp.int32(0), start))[1]
 
 
@@ -148,7 +152,7 @@ _TINY = 1e-30  # a Hessian of zeros has no direction: its residual is then 0
 
 def _masked_product(loss: LossOfParams, params: Params, mask: Mask | None) -> Callable[[Params], Params]:
     if mask is not None:
-        check_structure("mask", mask, "params", params)
+        mask = check_structure("mask", mask, "params", params)
         params = apply_mask(params, mask)
     return lambda vector: _kept(hessian_product(params, loss, vector), mask)
 
@@ -158,5 +162,7 @@ def _kept(tree: Params, mask: Mask | None) -> Params:
 
 
 def _unit(vector: Params) -> Params:
-    norm = optax.tree.norm(vector)
-    return jax.tree.map(lambda v: v / jnp.maximum(norm, _TINY), vector)
+    norm = optax.tree.norm(jax.tree.map(wide, vector))
+    return jax.tree.map(
+        lambda v: (wide(v) / jnp.maximum(norm, _TINY).astype(wide_dtype(v.dtype))).astype(v.dtype), vector
+    )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _processes, _stacked, _tree
-from jaxticket._checks import check_fits
+from jaxticket._check_trees import check_fits
 from jaxticket.errors import InputError
 from jaxticket.typing import Mask, Params, Stacked
 
@@ -88,14 +88,15 @@ def summary(params: Params, mask: Mask, *, stacked: Stacked | None = None) -> Su
       maskable             4     8   0.5000
       all                  8    12   0.6667
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
         raise InputError("summary needs a mask whose values are known; call it outside jit, vmap and grad.")
 
     stack = _stacked.read(stacked)
     columns = (_tree.leaves(t) for t in (_tree.names(params), params, mask))
     leaves = zip(*columns, stack.axes(params), strict=True)
-    rows = tuple(itertools.chain.from_iterable(_rows(*leaf) for leaf in leaves if leaf[1] is not None))
+    # A function of an equinox module has no shape.
+    rows = tuple(itertools.chain.from_iterable(_rows(*leaf) for leaf in leaves if hasattr(leaf[1], "shape")))
     return Summary(rows, _total("maskable", [r for r in rows if r.density is not None]), _total("all", rows))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._check_densities import check_fractions
-from jaxticket._checks import check_fraction, check_leaves, check_mask, check_structure
+from jaxticket._check_trees import check_leaves, check_mask, check_structure
+from jaxticket._checks import check_fraction
 from jaxticket._stacked import Stack, stack_shape
 from jaxticket.errors import InputError, StructureError
 from jaxticket.scopes import Scope
@@ -29,12 +30,12 @@ def align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) -> 
             "number, or scope=scopes.leaf() for densities by leaf."
         )
     else:
-        check_structure("density", density, "scores", scores)
+        density = check_structure("density", density, "scores", scores)
         _check_by_leaf(density, scores, stack_of(scope))
         scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
         density_tree = density
     if mask is not None:
-        check_structure("mask", mask, "scores", scores)
+        mask = check_structure("mask", mask, "scores", scores)
         check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
         mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)

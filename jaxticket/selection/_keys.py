@@ -93,9 +93,9 @@ def from_key(key: jax.Array, dtype: np.dtype) -> jax.Array:
     infinity = np.asarray(jnp.finfo(dtype).max, dtype).view(unsigned) + unsigned(1)
     positive = jnp.minimum(key - sign, infinity)
     negative = (sign - key) | sign
-    pattern = jnp.where(key >= sign, positive, negative)
-    value = lax.bitcast_convert_type(pattern, dtype)
-    return jnp.where(key == 0, jnp.full_like(value, jnp.nan), value)
+    # As bits: a NaN that is not chosen would stop a program under jax_debug_nans.
+    nan = np.asarray(np.nan, dtype).view(unsigned)
+    return lax.bitcast_convert_type(jnp.where(key == 0, nan, jnp.where(key >= sign, positive, negative)), dtype)
 
 
 def _float_bits(scores: jax.Array, dtype: np.dtype, unsigned: DTypeLike) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket._checks import check_alike
+from jaxticket._check_trees import check_alike
 from jaxticket.errors import InputError
 from jaxticket.scopes._by_slice import within_leaves
 from jaxticket.selection._counting import Count
@@ -34,7 +34,7 @@ def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float
         raise InputError(f"redistribution counts {sum(sizes)} units in int32; leave leaves out, or redistribute less.")
     if not sizes:
         return mask
-    check_alike("grow", grow, "drop", drop)
+    grow = check_alike("grow", grow, "drop", drop)
     return _redistribute(mask, drop, grow, drop_fraction, unit=unit)
 
 
@@ -47,18 +47,19 @@ def _redistribute(mask: Mask, drop: Scores, grow: Scores, drop_fraction: Any, *,
     axes = [own.axes(a.shape) for own, a in zip(places, jax.tree.leaves(alive), strict=True)]
     counts = [jnp.sum(a, within, dtype=jnp.int32, keepdims=True) for a, within in zip(living_at, axes, strict=True)]
     means = [
-        jnp.sum(jnp.where(a, g, 0), within, dtype=jnp.float32, keepdims=True) / jnp.maximum(n, 1)
+        jnp.sum(jnp.where(a, g, 0), within, dtype=jnp.float32, keepdims=True) / _float(jnp.maximum(n, 1))
         for g, a, within, n in zip(grown_at, living_at, axes, counts, strict=True)
     ]
     lengths = [n.size for n in counts]  # the numbers of layers
     sizes = jnp.asarray(np.repeat([a.size // max(n, 1) for a, n in zip(living_at, lengths)], lengths), jnp.int32)
     living = _join(counts)
     share = shares(_join(means))
-    dead = 1 - living / jnp.maximum(sizes, 1)
+    dead = 1 - _float(living) / _float(jnp.maximum(sizes, 1))
     grows_while_dense = (dead < _NEARLY_DENSE) & (share > 1 / len(share))
-    fraction = jnp.where(grows_while_dense, jnp.minimum(dead, drop_fraction), drop_fraction)
-    keep = living - jnp.clip(jnp.ceil(fraction * living), 0, living).astype(jnp.int32)
-    total = keep + _deal_with_reserve(share, jnp.sum(living - keep), sizes - keep)
+    part = jnp.asarray(drop_fraction, jnp.float32)
+    fraction = jnp.where(grows_while_dense, jnp.minimum(dead, part), part)
+    keep = living - jnp.clip(jnp.ceil(fraction * _float(living)), 0, _float(living)).astype(jnp.int32)
+    total = keep + _deal_with_reserve(share, _count(living - keep), sizes - keep)
 
     def by_leaf(numbers: jax.Array) -> list[Count]:
         parts = jnp.split(numbers, np.cumsum(lengths)[:-1])
@@ -82,8 +83,8 @@ def _join(numbers: list[jax.Array]) -> jax.Array:
 def _deal_with_reserve(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
     """Deal as `deal`, and use the last hundredth of each room only if the total fits nowhere else."""
     most = room - (room + 99) // 100
-    dealt = deal(share, jnp.minimum(total, jnp.sum(most)), most)
-    return dealt + deal(jnp.full(share.shape, 1 / len(share)), total - jnp.sum(dealt), room - dealt)
+    dealt = deal(share, jnp.minimum(total, _count(most)), most)
+    return dealt + deal(jnp.full(share.shape, 1 / len(share), share.dtype), total - _count(dealt), room - dealt)
 
 
 def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
@@ -94,22 +95,32 @@ def deal(share: jax.Array, total: jax.Array, room: jax.Array) -> jax.Array:
       total: int32 scalar, at most the sum of `room`.
       room: int32 vector.
     """
-    wish = share * total
+    wish = share * _float(total)
     low = jnp.floor(wish).astype(jnp.int32)
-    by_remainder = jnp.argsort(jnp.argsort(low - wish, stable=True))  # of as many numbers as there are leaves
-    dealt = jnp.minimum(low + (by_remainder < total - jnp.sum(low)), room)
+    by_remainder = jnp.argsort(jnp.argsort(_float(low) - wish, stable=True))  # of as many numbers as there are leaves
+    more = by_remainder.astype(jnp.int32) < total - _count(low)
+    dealt = jnp.minimum(low + more.astype(jnp.int32), room)
     # In float32 the sum of floors may exceed the total: take that back from the front.
-    excess = jnp.maximum(jnp.sum(dealt) - total, 0)
-    before = jnp.cumsum(dealt) - dealt
+    excess = jnp.maximum(_count(dealt) - total, 0)
+    before = jnp.cumsum(dealt, dtype=jnp.int32) - dealt
     dealt = dealt - jnp.clip(excess - before, 0, dealt)
 
     def evenly(_: Any, dealt: jax.Array) -> jax.Array:
         unfilled = dealt < room
-        part = (total - jnp.sum(dealt)) // jnp.maximum(jnp.sum(unfilled, dtype=jnp.int32), 1)
+        part = (total - _count(dealt)) // jnp.maximum(_count(unfilled), 1)
         return jnp.where(unfilled, dealt + jnp.minimum(part, room - dealt), dealt)
 
     # Each pass fills a leaf or leaves less than one unit for each that is not full.
     dealt = jax.lax.fori_loop(0, len(share), evenly, dealt)
     unfilled = dealt < room
-    first = jnp.cumsum(unfilled, dtype=jnp.int32) <= total - jnp.sum(dealt)
-    return dealt + (unfilled & first)
+    first = jnp.cumsum(unfilled, dtype=jnp.int32) <= total - _count(dealt)
+    return dealt + (unfilled & first).astype(jnp.int32)
+
+
+def _count(x: jax.Array) -> jax.Array:
+    """Return the sum in int32, also where jax's integers have 64 bits."""
+    return jnp.sum(x, dtype=jnp.int32)
+
+
+def _float(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_alike, check_fraction, check_structure
+from jaxticket._check_trees import check_alike, check_structure
+from jaxticket._checks import check_fraction
 from jaxticket.errors import InputError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -126,12 +127,13 @@ def drop_and_grow(
     check_fraction("drop_fraction", drop_fraction)
     if rounding not in get_args(Rounding):
         raise InputError(f"rounding={rounding!r} must be one of {', '.join(get_args(Rounding))}.")
+    drop = check_structure("drop", drop, "mask", mask)
     drop, densities, mask = align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
-    check_structure("grow", grow, "mask", mask)
+    grow = check_structure("grow", grow, "mask", mask)
     grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
-    check_alike("grow", grow, "drop", drop)
+    grow = check_alike("grow", grow, "drop", drop)
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)

@@ -218,7 +218,9 @@ def _drive(recipe: Recipe, begin: BeginFn, run: RunFn, *, stacked: bool, at_a_ti
         like = Ticket(carry.params, mask, state=carry.state, opt_state=carry.opt_state)
         if checkpoint and (restored := checkpoint.load(origin, like)):
             saved, values = restored
-            carry = Progressing(saved.params, saved.state, saved.opt_state, jnp.float32(values["total"]))
+            carry = Progressing(
+                saved.params, saved.state, saved.opt_state, jnp.asarray(values["total"], carry.total.dtype)
+            )
             at, mean_loss = saved.step, np.asarray(values["loss"])
         while at < end:
             epoch_start = at // per_epoch * per_epoch

@@ -15,8 +15,9 @@ from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales
 from jaxticket.transforms._remake import remake, soft_prune
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs
-from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
+from jaxticket.transforms._sparsify import init, mask_of, mask_params, sparsify
 from jaxticket.transforms._start import start
+from jaxticket.transforms._state import SparseState
 from jaxticket.transforms._surgery import reset_moments
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "itop",
     "keep_params_sparse",
     "mask_of",
+    "mask_params",
     "mest",
     "project_l0",
     "prox_l1",

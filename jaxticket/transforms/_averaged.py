@@ -1,11 +1,13 @@
 """Gradients averaged over steps, for mask transforms that should not depend on a single batch."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxticket._checks import check_arrays, check_number, known
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_number, known
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform, from_exchange, refresh
@@ -53,9 +55,15 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
     def observe(states: PyTree, *, params: Params, grads: Params) -> PyTree:
         del params
         state, average = states
-        return state, jax.tree.map(lambda a, g: decay * a + (1 - decay) * g.astype(a.dtype), average, grads)
+        return state, jax.tree.map(functools.partial(_step, decay), average, grads)
 
     return from_exchange(init, exchange, observe, narrows=transform.narrows)
+
+
+def _step(decay: float, average: jax.Array, grad: jax.Array) -> jax.Array:
+    if grad.dtype == jax.dtypes.float0:  # of an integer
+        return average
+    return decay * average + (1 - decay) * grad.astype(average.dtype)
 
 
 def _zeros(p: jax.Array) -> jax.Array:

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
+
 from jaxticket import filters, schedules, scopes, scores, units
 from jaxticket._checks import check_fraction, known
 from jaxticket.allocate import erk
@@ -203,7 +206,9 @@ def _fall_from(start: int, drop_fraction: float, stop: int) -> Schedule:
 def fall_to_last(drop_fraction: float, stop: int) -> Schedule:
     """Return the schedule that falls by a cosine to 0.005, or stays where it begins below."""
     check_fraction("drop_fraction", drop_fraction)
-    return schedules.cosine(drop_fraction, stop=stop, final=min(_LAST_FRACTION, known(drop_fraction)))
+    traced = isinstance(drop_fraction, jax.core.Tracer)
+    final = jnp.minimum(_LAST_FRACTION, drop_fraction) if traced else min(_LAST_FRACTION, known(drop_fraction))
+    return schedules.cosine(drop_fraction, stop=stop, final=final)
 
 
 def random_start(density: Density, allocate: Allocate | None, unit: Unit, scope: Scope, where: Filter) -> MaskTransform:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_fits
+from jaxticket._check_trees import check_arrays, check_fits
 from jaxticket.errors import StructureError
 from jaxticket.typing import Mask, Params, PyTree
 
@@ -27,8 +27,9 @@ def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Pa
     """Return the state of `inner` with the chosen entries as `inner.init` makes them for a zero parameter.
 
     It works for any optax state, by optax's own account of the leaves that are shaped like the parameters
-    (`optax.tree_map_params`). Leaves of another shape (adafactor's rows and columns) are shared by many weights and
-    stay. So do step counts: the entries of a running Adam that restart take a first step of (1 − b1) / √(1 − b2) times
+    (`optax.tree_map_params`), or by structure and shapes where that fails (sm3, L-BFGS, `optax.flatten`, states that
+    are lists). Leaves of another shape (adafactor's rows and columns, the memory of L-BFGS, flat vectors) stay, and so
+    do step counts: the entries of a running Adam that restart take a first step of (1 − b1) / √(1 − b2) times
     the rate, 3.2 times by default. An inner
     `chain(scale_by_adam(), clip(1.0), scale_by_learning_rate(rate))` bounds it to the rate.
 
@@ -72,7 +73,7 @@ def choose_moments(
     inner: optax.GradientTransformation, state: PyTree, other: PyTree, params: Params, chosen: Mask
 ) -> PyTree:
     """Return the state of `inner` with the chosen entries from the state `other`, as `reset_moments` chooses them."""
-    check_fits(params, chosen, name="chosen")
+    chosen = check_fits(params, chosen, name="chosen")
     marked = _mark(inner, state, params, chosen)
     try:
         return jax.tree.map(_choose_leaf, marked, state, other)
@@ -92,8 +93,25 @@ def _mark(inner: optax.GradientTransformation, state: PyTree, params: Params, ch
             transform_non_params=lambda leaf: _COUNT if _is_count(leaf) else _NOTHING,
             is_leaf=_is_hole,
         )
-    except ValueError as error:
-        raise _reject_state(error) from error
+    except Exception as error:  # `init` may read the leaves of its argument, and optax's placeholder has none
+        if jax.tree.structure(jax.eval_shape(inner.init, params)) != jax.tree.structure(state):
+            raise _reject_state(error) from error
+        return _mark_alike(state, entries, jax.tree.structure(params))
+
+
+def _mark_alike(state: PyTree, entries: PyTree, template: Any) -> PyTree:
+    """Return the state marked by structure: its trees with the structure and the shapes of the parameters are moments.
+
+    So it goes for sm3, L-BFGS, optax.flatten and states that are lists.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    alike = structure == template and [jnp.shape(x) for x in leaves] == [e.shape for e in jax.tree.leaves(entries)]
+    if alike:
+        return jax.tree.unflatten(structure, jax.tree.leaves(entries))
+    children, structure = jax.tree.flatten(state, is_leaf=lambda x: x is not state)
+    if len(children) == 1 and children[0] is state:
+        return _COUNT if _is_count(state) else _NOTHING
+    return jax.tree.unflatten(structure, [_mark_alike(child, entries, template) for child in children])
 
 
 def _mark_counts(marked: PyTree, template: Any, restarts: jax.Array) -> PyTree:
@@ -127,5 +145,5 @@ def _is_hole(x: Any) -> bool:
     return isinstance(x, optax.MaskedNode)
 
 
-def _reject_state(error: ValueError) -> StructureError:
+def _reject_state(error: Exception) -> StructureError:
     return StructureError(f"state is not that of inner for these params ({' '.join(str(error).split()):.300})")

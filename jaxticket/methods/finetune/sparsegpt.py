@@ -144,8 +144,16 @@ def _prune_leaf(
         kept = min(max(round(density * n), density > 0), n)
         return jnp.float32(kept / n if n else 0)  # its product with n rounds to the count, which is traced like it
 
+    dtype = jnp.promote_types(wide(matrices).dtype, both.dtype)
     pruned, mask = _prune(
-        wide(matrices), both, fraction(size), fraction(run % size), damping, size=size, run=run, grouped=grouped
+        matrices.astype(dtype),
+        both.astype(dtype),
+        fraction(size),
+        fraction(run % size),
+        damping,
+        size=size,
+        run=run,
+        grouped=grouped,
     )
     shape, back = [weight.shape[a] for a in order], [order.index(a) for a in range(weight.ndim)]
     return (
