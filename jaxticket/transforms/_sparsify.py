@@ -274,10 +274,8 @@ def _explain(error: Exception, init: Callable[[Params], SparseState], state: Spa
     for part, owner in (("refresh", "plan"), ("inner", "optimizer")):
         given, expected = getattr(state, part), getattr(fresh, part)
         if _tree.structure(given) != _tree.structure(expected):
-            difference = _tree.describe_difference(given, expected, f"state.{part}", f"that of tx.init(params).{part}")
-            raise InputError(
-                f"state is that of another {owner}: {difference}. Pass a state of this transform."
-            ) from error
+            difference = _tree.describe_difference(given, expected, "the given state", "tx.init(params)")
+            raise InputError(f"state is that of another {owner}: in state.{part}, {difference}.") from error
 
 
 def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:

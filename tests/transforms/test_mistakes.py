@@ -49,7 +49,7 @@ def make(plan, inner=None):
 @pytest.mark.parametrize(("plan", "other"), [("snfs", "rigl"), ("itop", "static"), ("rigl", "snfs"), ("snfs", "itop")])
 def test_the_state_of_another_plan(plan, other):
     params, state = jt.init(make(other), {"kernel": jnp.ones((4, 4))})
-    with pytest.raises(InputError, match=r"state is that of another plan: .*state\.refresh") as caught:
+    with pytest.raises(InputError, match=r"state is that of another plan: in state\.refresh, ") as caught:
         make(plan).update(params, state, params)
     assert len(str(caught.value)) < 400
 
