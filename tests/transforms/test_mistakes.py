@@ -46,7 +46,7 @@ def make(plan, inner=None):
     return jt.sparsify(inner or optax.sgd(0.1), PLANS[plan], key=jax.random.key(0))
 
 
-@pytest.mark.parametrize(("plan", "other"), [("snfs", "rigl"), ("itop", "static"), ("rigl", "snfs"), ("snfs", "itop")])
+@pytest.mark.parametrize(("plan", "other"), [("snfs", "rigl"), ("itop", "static"), ("snfs", "itop")])
 def test_the_state_of_another_plan(plan, other):
     params, state = jt.init(make(other), {"kernel": jnp.ones((4, 4))})
     with pytest.raises(InputError, match=r"state is that of another plan: in state\.refresh, ") as caught:
@@ -57,7 +57,7 @@ def test_the_state_of_another_plan(plan, other):
 @pytest.mark.parametrize("plan", ["static", "rigl"])
 @pytest.mark.parametrize(
     ("inner", "other"),
-    [(optax.adam(0.1), optax.sgd(0.1)), (optax.sgd(0.1), optax.adam(0.1)), (optax.adam(0.1), optax.rmsprop(0.1))],
+    [(optax.adam(0.1), optax.sgd(0.1)), (optax.adam(0.1), optax.rmsprop(0.1))],
 )
 def test_the_state_of_another_inner_optimizer(plan, inner, other):
     params, state = jt.init(make(plan, other), {"kernel": jnp.ones((4, 4))})
