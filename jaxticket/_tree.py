@@ -121,8 +121,10 @@ def shorten(items: list[str]) -> str:
     """Return a list of names as text, of which the first twenty are shown.
 
     Examples:
-      >>> shorten(["a", "b"]), shorten([str(i) for i in range(30)])[-20:]
-      ("'a', 'b'", "'19' and 10 others")
+      >>> shorten(["a", "b"])
+      "'a', 'b'"
+      >>> shorten(["a"] * 30).endswith("'a' and 10 others")
+      True
     """
     more = f" and {len(items) - 20} others" if len(items) > 20 else ""
     return ", ".join(map(repr, items[:20])) + more
