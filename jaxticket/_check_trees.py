@@ -17,7 +17,8 @@ def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> Py
     None counts as a leaf. Containers may differ in kind, as a dict and a `State` of flax do.
 
     Examples:
-      >>> check_structure("mask", {"0": None}, "params", [np.ones(2)])
+      >>> import jax.numpy as jnp
+      >>> check_structure("mask", {"0": None}, "params", [jnp.ones(2)])
       [None]
     """
     check_leaves(name, tree)

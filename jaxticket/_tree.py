@@ -117,6 +117,19 @@ def _first_kinds(a: PyTree, b: PyTree, path: tuple[Any, ...]) -> tuple[tuple[Any
     return path, a, b
 
 
+def shorten(items: list[str]) -> str:
+    """Return a list of names as text, of which the first twenty are shown.
+
+    Examples:
+      >>> shorten(["a", "b"])
+      "'a', 'b'"
+      >>> shorten(["a"] * 30).endswith("'a' and 10 others")
+      True
+    """
+    more = f" and {len(items) - 20} others" if len(items) > 20 else ""
+    return ", ".join(map(repr, items[:20])) + more
+
+
 def names(tree: PyTree) -> PyTree:
     """Return a tree of path names, such as 'layers/0/kernel' (None leaves have names too).
 
@@ -181,6 +194,6 @@ def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> P
     unused = [pattern for _, pattern in patterns if pattern not in used]
     if unused and jax.tree.leaves(tree):
         raise NoMatchError(
-            f"rules {unused} match no leaf (or none left by earlier rules); leaves: {leaves(names(tree))}"
+            f"rules {unused} match no leaf (or none left by earlier rules); leaves: {shorten(leaves(names(tree)))}"
         )
     return resolved

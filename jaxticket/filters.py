@@ -25,6 +25,7 @@ class LeafFilter:
 
     Attributes:
       choose: params -> pytree of bool.
+      wanted: the leaves that it looks for, in words.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -34,18 +35,19 @@ class LeafFilter:
     """
 
     choose: Filter
+    wanted: str = "leaves of its own choice"
 
     def __call__(self, params: Params) -> PyTree:
         return self.choose(params)
 
     def __and__(self, other: Filter) -> "LeafFilter":
-        return _combine(operator.and_, self, other)
+        return _combine(operator.and_, "{} and also {}", self, other)
 
     def __or__(self, other: Filter) -> "LeafFilter":
-        return _combine(operator.or_, self, other)
+        return _combine(operator.or_, "{} or {}", self, other)
 
     def __invert__(self) -> "LeafFilter":
-        return _combine(lambda chosen, all_floats: all_floats and not chosen, self, everything())
+        return _combine(lambda chosen, all_floats: all_floats and not chosen, "all but {}", self, everything())
 
     __rand__, __ror__ = __and__, __or__
 
@@ -76,12 +78,16 @@ def weights(*, include: str | None = None, exclude: str | None = None) -> LeafFi
       >>> weights(include="embed", exclude="out")(params)
       {'embed': {'embedding': True}, 'out': {'bias': False, 'kernel': False}}
     """
-    chosen = _by_leaf(lambda place, leaf: _layers.is_weight(place, leaf.ndim))
+    chosen = _by_leaf(
+        lambda place, leaf: _layers.is_weight(place, leaf.ndim),
+        "float leaves of two or more dimensions called kernel, w, weight, w_i, w_h, weight_ih or weight_hh, outside "
+        "norms and embeddings",
+    )
     if include is not None:
         chosen = chosen | _demand("include", include, match(include))
     if exclude is not None:
         pattern = _tree.compile_regex("exclude", exclude)
-        anywhere = _by_leaf(lambda place, leaf: pattern.search(place.name) is not None)
+        anywhere = _by_leaf(lambda place, leaf: pattern.search(place.name) is not None, f"paths with {exclude!r}")
         chosen = chosen & ~_demand("exclude", exclude, anywhere)
     return chosen
 
@@ -107,7 +113,7 @@ def match(regex: str) -> LeafFilter:
         own = any(end > place.start for end in ends) or not place.name
         return bool(ends) and (own or (leaf.ndim > 1 and not _layers.is_bias(place)))
 
-    return _by_leaf(reaches)
+    return _by_leaf(reaches, f"float leaves whose path matches {regex!r}")
 
 
 def everything() -> LeafFilter:
@@ -118,7 +124,7 @@ def everything() -> LeafFilter:
       >>> everything()({"kernel": jnp.ones((2, 3)), "steps": jnp.zeros((), jnp.int32)})
       {'kernel': True, 'steps': False}
     """
-    return _by_leaf(lambda place, leaf: True)
+    return _by_leaf(lambda place, leaf: True, "float leaves")
 
 
 def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
@@ -145,7 +151,8 @@ def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
     kept = _tree.tree_map(lambda x, keep: x if keep else None, tree, chosen)
     # A tree without leaves is optax's placeholder (tree_map_params), not a user's mistake.
     if not jax.tree.leaves(kept) and jax.tree.leaves(tree):
-        raise NoMatchError(f"where matches no leaf; leaves: {_tree.leaves(_tree.names(tree))}")
+        sought = f" (it looks for {where.wanted})" if isinstance(where, LeafFilter) else ""
+        raise NoMatchError(f"where matches no leaf{sought}; leaves: {_tree.shorten(_tree.leaves(_tree.names(tree)))}")
     return kept
 
 
@@ -165,7 +172,7 @@ def full_mask(params: Params, where: Filter | PyTree) -> Mask:
     return _tree.map_present(lambda p: jnp.ones_like(p, dtype=bool), only(params, where))
 
 
-def _by_leaf(predicate: Callable[[_layers.Place, Any], bool]) -> LeafFilter:
+def _by_leaf(predicate: Callable[[_layers.Place, Any], bool], wanted: str) -> LeafFilter:
     def where(params: Params) -> PyTree:
         def choose(place: _layers.Place, leaf: Any) -> bool | None:
             if leaf is None:
@@ -176,10 +183,10 @@ def _by_leaf(predicate: Callable[[_layers.Place, Any], bool]) -> LeafFilter:
 
         return _tree.tree_map(choose, _layers.places(params), params)
 
-    return LeafFilter(where)
+    return LeafFilter(where, wanted)
 
 
-def _combine(f: Callable[..., bool], *filters: Filter) -> LeafFilter:
+def _combine(f: Callable[..., bool], words: str, *filters: Filter) -> LeafFilter:
     for other in filters:
         if not callable(other) or _tree.is_bool_tree(other):
             kind = type(other).__name__
@@ -188,7 +195,8 @@ def _combine(f: Callable[..., bool], *filters: Filter) -> LeafFilter:
     def where(params: Params) -> PyTree:
         return _tree.map_present(lambda *chosen: bool(f(*chosen)), *(choose(params) for choose in filters))
 
-    return LeafFilter(where)
+    own = "leaves of a function's choice"
+    return LeafFilter(where, words.format(*(getattr(choose, "wanted", own) for choose in filters)))
 
 
 def _demand(argument: str, regex: str, chosen: Filter) -> LeafFilter:
@@ -197,7 +205,9 @@ def _demand(argument: str, regex: str, chosen: Filter) -> LeafFilter:
     def where(params: Params) -> PyTree:
         taken = chosen(params)
         if jax.tree.leaves(params) and not any(jax.tree.leaves(taken)):
-            raise NoMatchError(f"{argument}={regex!r} matches no leaf; leaves: {_tree.leaves(_tree.names(params))}")
+            raise NoMatchError(
+                f"{argument}={regex!r} matches no leaf; leaves: {_tree.shorten(_tree.leaves(_tree.names(params)))}"
+            )
         return taken
 
-    return LeafFilter(where)
+    return LeafFilter(where, f"{argument}={regex!r}")

@@ -24,7 +24,7 @@ from jaxticket import _processes, _tree, masks
 from jaxticket.errors import CheckpointError, InputError, JaxticketError, MissingExtraError
 from jaxticket.files import PARTIAL
 from jaxticket.tickets import _record
-from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, spread, step_of
+from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, rename, spread, step_of
 from jaxticket.tickets._record import FORMAT, RECORD, VERSION
 from jaxticket.typing import PyTree
 
@@ -88,19 +88,23 @@ def read(
     *,
     like: Mapping[str, PyTree] | None = None,
     shardings: Mapping[str, PyTree] | None = None,
+    names: Mapping[str, str | None] | None = None,
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
     """Return the pytrees of a saved directory by name, and its record.
 
     `like` maps names to pytrees of arrays (or of jax.ShapeDtypeStruct) whose containers, shapes and dtypes the result
     has; names that it lacks come back as dicts and lists. `shardings` maps names to pytrees of shardings, or to
-    prefixes of such; other arrays go to the default device. Raises CheckpointError as `read_record` does, if the files
-    hold other arrays than the record, and if the saved arrays are not those of `like`.
+    prefixes of such; other arrays go to the default device. `names` renames saved paths, as `rename` does. Raises
+    CheckpointError as `read_record` does, if the files hold other arrays than the record, and if the saved arrays are
+    not those of `like`.
     """
     path = pathlib.Path(path).absolute()
     like, shardings = like or {}, shardings or {}
     record = read_record(path)
     by_tree: dict[str, list[Numbered]] = {name: [] for name in like}
-    for index, entry in enumerate(record["entries"]):
+    for index, entry in enumerate(rename(record["entries"], names or {})):
+        if entry is None:
+            continue
         by_tree.setdefault(entry["tree"], []).append((str(index), entry))
     # The number of the array for each leaf of a template.
     numbers = {name: numbers_of(path, name, by_tree[name], tree) for name, tree in like.items()}

@@ -9,6 +9,7 @@ import optax
 
 from jaxticket import masks
 from jaxticket._version import __version__
+from jaxticket.errors import InputError
 from jaxticket.tickets import _archive
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.transforms._state import from_stored, to_stored
@@ -55,7 +56,13 @@ def save_with(
     _archive.write(path, arrays, {**provenance, "more": dict(record or {})})
 
 
-def load(path: str | os.PathLike[str], *, like: Ticket | None = None, shardings: Ticket | None = None) -> Ticket:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    like: Ticket | None = None,
+    shardings: Ticket | None = None,
+    rename: Mapping[str, str | None] | None = None,
+) -> Ticket:
     """Return the ticket that `save` wrote, with the same bits.
 
     Args:
@@ -65,15 +72,22 @@ def load(path: str | os.PathLike[str], *, like: Ticket | None = None, shardings:
         it, containers come back as dicts and lists.
       shardings: a ticket of shardings, or of prefixes of such pytrees, onto which the arrays are loaded; None stands
         for the default device.
+      rename: for a model whose names changed, or a part of it: {"encoder/0": "body/first", "head": None}. A run of
+        names in saved paths, of parameters, masks and states alike, becomes that of `like`. None leaves out what has
+        such a path.
 
     Returns:
       The ticket.
 
     Raises:
+      InputError: `rename` without `like`.
+      NoMatchError: a run of names that no saved path has.
       CheckpointError: the directory is missing, foreign, truncated or altered, or differs from `like`.
       MissingExtraError: orbax-checkpoint is not installed.
     """
-    ticket, _, _ = load_with(path, like=like, shardings=shardings)
+    if rename and like is None:
+        raise InputError("rename needs like, the ticket whose names it leads to; without like read what is saved.")
+    ticket, _, _ = load_with(path, like=like, shardings=shardings, rename=rename)
     return ticket
 
 
@@ -83,11 +97,12 @@ def load_with(
     like: Ticket | None = None,
     trees_like: Mapping[str, PyTree] | None = None,
     shardings: Ticket | None = None,
+    rename: Mapping[str, str | None] | None = None,
 ) -> tuple[Ticket, dict[str, PyTree], dict[str, Any]]:
     """Return what `save_with` wrote: the ticket, the other pytrees, the other JSON values."""
     templates = {**({} if like is None else _fields(like)), **(trees_like or {})}
     places = {} if shardings is None else _fields(shardings)
-    stored, record = _archive.read(path, like=_all_stored(templates), shardings=_all_stored(places))
+    stored, record = _archive.read(path, like=_all_stored(templates), shardings=_all_stored(places), names=rename)
     trees = {name: from_stored(tree) for name, tree in stored.items()}
     fields = {name: trees.pop(name, {}) for name in _FIELDS}  # a tree without leaves is saved only as dict or list
     return Ticket(**fields, step=record["step"], meta=record["meta"]), trees, record["more"]

@@ -1,12 +1,13 @@
 """Paths of arrays in their containers, as a saved directory writes them, looks them up and rebuilds from them."""
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 
-from jaxticket.errors import CheckpointError, InputError
+from jaxticket import _tree
+from jaxticket.errors import CheckpointError, InputError, NoMatchError
 from jaxticket.typing import PyTree
 
 Numbered = tuple[str, dict[str, Any]]  # an entry of a record, and the number of its array
@@ -29,6 +30,40 @@ def rebuild(pairs: list[tuple[dict[str, Any], Any]], depth: int = 0) -> PyTree:
         children.setdefault(entry["path"][depth][1], []).append((entry, leaf))
     built = {name: rebuild(members, depth + 1) for name, members in children.items()}
     return list(built.values()) if pairs[0][0]["path"][depth][0] == "index" else built
+
+
+def rename(entries: list[dict[str, Any]], names: Mapping[str, str | None]) -> list[dict[str, Any] | None]:
+    """Return the entries of a record with other paths, None for those that are left out.
+
+    Args:
+      entries: the entries.
+      names: a run of names in a path -> the run that stands in `like` in its place, or None. The longest fits first.
+
+    Raises:
+      NoMatchError: a run that is in no path.
+    """
+    used = set()
+
+    def fit(entry: dict[str, Any]) -> dict[str, Any] | None:
+        steps = [str(value) for _, value in entry["path"]]
+        for run in sorted(names, key=len, reverse=True):
+            width = run.count("/") + 1
+            starts = [i for i in range(len(steps)) if "/".join(steps[i : i + width]) == run]
+            if not starts:
+                continue
+            used.add(run)
+            new = names[run]
+            if new is None:
+                return None
+            inside = [["name", part] for part in new.split("/")]
+            return {**entry, "path": [*entry["path"][: starts[0]], *inside, *entry["path"][starts[0] + width :]]}
+        return entry
+
+    renamed = [fit(entry) for entry in entries]
+    if unused := sorted(set(names) - used):
+        paths = sorted({"/".join(str(value) for _, value in entry["path"]) for entry in entries})
+        raise NoMatchError(f"rename: {unused} is in no saved path; there are {_tree.shorten(paths)}")
+    return renamed
 
 
 def numbers_of(path: pathlib.Path, tree: str, numbered: list[Numbered], like: PyTree) -> list[str]:

@@ -1,7 +1,7 @@
 """Published plans of dynamic sparse training with a fixed number of weights in each leaf: start and regrow."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +207,7 @@ def fall_to_last(drop_fraction: float, stop: int) -> Schedule:
     """Return the schedule that falls by a cosine to 0.005, or stays where it begins below."""
     check_fraction("drop_fraction", drop_fraction)
     traced = isinstance(drop_fraction, jax.core.Tracer)
-    final = jnp.minimum(_LAST_FRACTION, drop_fraction) if traced else min(_LAST_FRACTION, known(drop_fraction))
+    final: Any = jnp.minimum(_LAST_FRACTION, drop_fraction) if traced else min(_LAST_FRACTION, known(drop_fraction))
     return schedules.cosine(drop_fraction, stop=stop, final=final)
 
 

@@ -1,6 +1,7 @@
 """Sparse training as one optax transform, with any optimizer and any plan, and exact zeros at every step."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jaxticket import _layers, _tree
 from jaxticket._batching import any_replicate
 from jaxticket._check_trees import check_fits, check_leaves, check_shapes, check_updates
 from jaxticket._checks import check_key
-from jaxticket.errors import InputError, StructureError
+from jaxticket.errors import InputError, JaxticketError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
@@ -86,6 +87,15 @@ def sparsify(
         if not is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
         grads, params = check_updates("grads", grads, params, mask=state.mask)
+        try:
+            return advance(grads, state, params, **extra)
+        except JaxticketError:
+            raise
+        except Exception as error:
+            _explain(error, init, state, params)
+            raise
+
+    def advance(grads: Params, state: SparseState, params: Params, **extra: Any) -> tuple[Params, SparseState]:
         state = state._replace(mask=check_fits(params, state.mask, name="the mask in state"))
         mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
@@ -122,6 +132,8 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
       >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
       {'w': Array([[0., 3.]], dtype=float32)}
     """
+    if not hasattr(tx, "init"):
+        raise InputError(f"tx is a {type(tx).__name__}, not an optimizer; jt.init takes it first, then the parameters.")
     state = tx.init(_layers.trainable(params))
     return jax.tree.map(_copy, mask_params(params, state)), jax.tree.map(_copy, state)
 
@@ -251,6 +263,19 @@ def _check_arguments(inner: Any, plan: Any) -> None:
     if not isinstance(plan, Plan):
         call = "; call it: jt.static(0.1)" if callable(plan) else ", such as jt.static(0.1)"
         raise InputError(f"plan is a {type(plan).__name__}, not a Plan{call}.")
+
+
+def _explain(error: Exception, init: Callable[[Params], SparseState], state: SparseState, params: Params) -> None:
+    """Raise InputError if a step failed since the state is that of another plan or optimizer; else return."""
+    try:
+        fresh = jax.eval_shape(init, params)
+    except Exception:  # the step's own error says more
+        return
+    for part, owner in (("refresh", "plan"), ("inner", "optimizer")):
+        given, expected = getattr(state, part), getattr(fresh, part)
+        if _tree.structure(given) != _tree.structure(expected):
+            difference = _tree.describe_difference(given, expected, "the given state", "tx.init(params)")
+            raise InputError(f"state is that of another {owner}: in state.{part}, {difference}.") from error
 
 
 def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -94,7 +94,8 @@ def _mark(inner: optax.GradientTransformation, state: PyTree, params: Params, ch
             is_leaf=_is_hole,
         )
     except Exception as error:  # `init` may read the leaves of its argument, and optax's placeholder has none
-        if jax.tree.structure(jax.eval_shape(inner.init, params)) != jax.tree.structure(state):
+        expected: Any = jax.tree.structure(jax.eval_shape(inner.init, params))
+        if expected != jax.tree.structure(state):
             raise _reject_state(error) from error
         return _mark_alike(state, entries, jax.tree.structure(params))
 
