@@ -5,6 +5,7 @@ from jaxticket.masks._apply import apply_mask, gate
 from jaxticket.masks._measure import Row, Summary, churn, density, hamming, iou, nnz, outside, summary
 from jaxticket.masks._nm import is_nm
 from jaxticket.masks._pack import PackedMask, pack, unpack
+from jaxticket.masks._rescale import rescale_init
 
 __all__ = [
     "PackedMask",
@@ -25,6 +26,7 @@ __all__ = [
     "nnz",
     "outside",
     "pack",
+    "rescale_init",
     "summary",
     "union",
     "unpack",

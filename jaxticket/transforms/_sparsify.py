@@ -14,6 +14,7 @@ from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
+from jaxticket.transforms._carry import carry_moments
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._surgery import reset_moments, restart_moments
@@ -106,7 +107,7 @@ def sparsify(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTree]:
+def init(tx: optax.GradientTransformation, params: Params, *, opt_state: PyTree | None = None) -> tuple[Params, PyTree]:
     """Return masked parameters and the optimizer state, so that step 0 is sparse too.
 
     Every leaf is a copy: donating them to a compiled step leaves the originals valid.
@@ -114,12 +115,16 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
     Args:
       tx: an optimizer with a `sparsify` somewhere in it.
       params: the dense parameters.
+      opt_state: the state with which a dense training of `params` ended, by the same optimizer without `sparsify`; None
+        is a fresh start. Moments of kept weights and counts of steps continue from it. Other moments are those of a
+        zero parameter. The plan counts its steps from 0.
 
     Returns:
       The masked parameters and the optimizer state.
 
     Raises:
       InputError: no `sparsify` in the state, or a transform that follows it in a chain or averages its parameters.
+      StructureError: an `opt_state` of another optimizer or of other parameters.
 
     Examples:
       >>> import jax.numpy as jnp, optax, jaxticket as jt
@@ -128,7 +133,10 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
     """
     state = tx.init(params)
     check_comes_last(state, SparseState)
-    masked = apply_mask(params, mask_of(state))
+    mask = mask_of(state)
+    if opt_state is not None:
+        state = carry_moments(tx, state, opt_state, params, mask=mask, kind=SparseState)
+    masked = apply_mask(params, mask)
     return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
 
 

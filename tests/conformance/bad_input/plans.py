@@ -26,6 +26,8 @@ from tests.conformance.bad_input.values import (
     step,
 )
 
+RATED = optax.adam(optax.linear_schedule(0.1, 0.0, 100))  # its state counts the steps of a schedule
+
 PLANS: dict[str, Call] = {
     "transforms.describe": on_host(lambda params: transforms.describe(jt.static(0.5), params), params=ALONE),
     "transforms.start": call(
@@ -228,6 +230,11 @@ PLANS: dict[str, Call] = {
         key=K,
     ),
     "transforms.init": call(lambda params: jt.init(jt.sparsify(TX, transforms.static(0.5)), params), params=ALONE),
+    "transforms.resume_schedules": call(
+        lambda params, step: transforms.resume_schedules(RATED, RATED.init(PARAMS), params, step=step),
+        params=P,
+        step=Count(3),
+    ),
     "transforms.reset_moments": call(
         lambda params, chosen: transforms.reset_moments(TX, TX.init(PARAMS), params, chosen),
         params=P,
