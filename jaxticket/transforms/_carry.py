@@ -6,6 +6,7 @@ import jax
 import optax
 
 from jaxticket import _tree, masks
+from jaxticket._checks import check_arrays
 from jaxticket.errors import StructureError
 from jaxticket.transforms._surgery import choose_moments
 from jaxticket.typing import Mask, Params, PyTree
@@ -40,8 +41,9 @@ def carry_moments(
 
 
 def _check_state(dense: PyTree, like: PyTree) -> None:
+    check_arrays("opt_state", dense)
     names = ("opt_state", "the state that tx starts with, without sparsify,")
-    if jax.tree.structure(dense) != jax.tree.structure(like):
+    if _tree.structure(dense) != _tree.structure(like):
         raise StructureError(
             f"opt_state is not of the optimizer inside sparsify: {_tree.describe_difference(dense, like, *names)}."
         )

@@ -1,4 +1,4 @@
-"""Initial weights rescaled by density: the rule of the authors' code, the variance that it keeps, any framework's axes."""
+"""Initial weights rescaled by density: the rules of the authors, the variance that they keep, any framework's axes."""
 
 import jax
 import jax.numpy as jnp

@@ -1,13 +1,16 @@
 """Rows of mask transforms, plans and optax transforms."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
 import jaxticket as jt
 from jaxticket import filters, schedules, scores, transforms
-from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive
+from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive, Tree
 from tests.conformance.bad_input.values import (
     ALONE,
+    GRADS,
     OPTIONAL,
     OTHER,
     PARAMS,
@@ -27,6 +30,12 @@ from tests.conformance.bad_input.values import (
 )
 
 RATED = optax.adam(optax.linear_schedule(0.1, 0.0, 100))  # its state counts the steps of a schedule
+
+
+def _adam(moments: Any) -> Any:
+    adam, rate = TX.init(PARAMS)
+    return adam._replace(mu=moments), rate
+
 
 PLANS: dict[str, Call] = {
     "transforms.describe": on_host(lambda params: transforms.describe(jt.static(0.5), params), params=ALONE),
@@ -229,7 +238,11 @@ PLANS: dict[str, Call] = {
         mask=OPTIONAL,
         key=K,
     ),
-    "transforms.init": call(lambda params: jt.init(jt.sparsify(TX, transforms.static(0.5)), params), params=ALONE),
+    "transforms.init": call(
+        lambda params, moments: jt.init(jt.sparsify(TX, transforms.static(0.5)), params, opt_state=_adam(moments)),
+        params=P,
+        moments=Tree(GRADS),
+    ),
     "transforms.resume_schedules": call(
         lambda params, step: transforms.resume_schedules(RATED, RATED.init(PARAMS), params, step=step),
         params=P,
