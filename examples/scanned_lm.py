@@ -78,10 +78,11 @@ def main(argv=None):
     mesh = jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), SPECS, is_leaf=lambda x: isinstance(x, P))
     params = jax.jit(init_params, out_shardings=shardings)(jax.random.key(0))
-    tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, 20, args.steps))
+    tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, args.steps // 10, args.steps))
     tx = jt.sparsify(tx, jt.gradual(args.density, steps=args.steps, scope=jt.scopes.slices(0)))
-    opt_state = tx.init(params)
-    opt_state = jax.jit(tx.init, out_shardings=jt.sharding.state_shardings(tx, params, shardings))(params)
+    layout = None  # of the optimizer's state, as the compiler likes
+    layout = jt.sharding.state_shardings(tx, params, shardings)
+    opt_state = jax.jit(tx.init, out_shardings=layout)(params)
     params = jt.apply_mask(params, jt.mask_of(opt_state))
 
     def step(params, opt_state, tokens):
@@ -89,10 +90,9 @@ def main(argv=None):
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
 
+    step = jax.jit(step, donate_argnums=(0, 1), out_shardings=(shardings, layout, None))
     state, first, losses = (params, opt_state), 0, []
-    layout = jax.tree.map(lambda x: x.sharding, state)
-    step = jax.jit(step, donate_argnums=(0, 1), out_shardings=(*layout, None))
-    if args.folder and (saved := [int(path.name) for path in args.folder.glob("[0-9]*[0-9]")]):
+    if args.folder and (saved := [int(path.name) for path in args.folder.glob("*") if path.name.isdigit()]):
         first = max(saved)
         state = ocp.load(args.folder / str(first), state)
         print(f"resumed at step {first}")
