@@ -15,6 +15,7 @@ import optax
 import jaxticket as jt
 
 ENVS, LENGTH, EPOCHS, GAMMA, LAMBDA, CLIP = 16, 64, 4, 0.99, 0.95, 0.2
+reset = lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
 
 
 class Moment(NamedTuple):
@@ -23,9 +24,6 @@ class Moment(NamedTuple):
     logp: jax.Array
     value: jax.Array
     done: jax.Array
-
-
-reset = lambda key: jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
 
 
 def env_step(state, time, action, key):
@@ -108,8 +106,10 @@ def main(argv=None):
     parser.add_argument("--density", type=float, default=0.2, help="the fraction of the weights that is kept")
     parser.add_argument("--seeds", type=int, default=4)
     args = parser.parse_args(argv)
-    run = jax.jit(jax.vmap(lambda key: train(key, args.steps, args.density)))
-    params, opt_state, ends = run(jax.random.split(jax.random.key(0), args.seeds))
+    keys = jax.random.split(jax.random.key(0), args.seeds)
+    run = jax.jit(jax.vmap(lambda key: train(key, args.steps, args.density))).lower(keys).compile()
+    print("compiled")
+    params, opt_state, ends = run(keys)
     for i in sorted({*range(0, args.steps, max(args.steps // 10, 1)), args.steps - 1}):
         print(f"update {i:4}  mean length of an episode", *(f"{1 / max(e, 1 / 500):5.0f}" for e in ends[:, i]))
     print("density", *(f"{d:.3f}" for d in jax.vmap(jt.density)(params, jt.mask_of(opt_state))))
