@@ -24,6 +24,7 @@ STEPS = {
     "equinox_mlp": 1000,
     "haiku_gru": 200,
     "linen_batch_norm": 200,
+    "nnx_optimizer": 200,
     "ppo_seeds": 100,
     "scanned_lm": 100,
 }

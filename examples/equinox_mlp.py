@@ -47,10 +47,8 @@ def main(argv=None):
     model = eqx.nn.MLP(784, 10, width_size=300, depth=2, key=key_model)
     tx = optax.adam(1e-3)
     tx = jt.sparsify(tx, jt.rigl(args.density, steps=args.steps), key=key_plan)
-    params = eqx.filter(model, eqx.is_inexact_array)
-    opt_state = tx.init(params)
-    params, opt_state = jt.init(tx, params)
-    model = eqx.combine(params, model)
+    opt_state = tx.init(eqx.filter(model, eqx.is_inexact_array))
+    model, opt_state = jt.init(tx, model)
 
     @eqx.filter_jit
     def step(model, opt_state, x, y):

@@ -86,7 +86,7 @@ def main(argv=None):
     tx = optax.adamw(optax.cosine_decay_schedule(3e-3, args.steps))
     tx = jt.sparsify(tx, jt.gradual(args.density, steps=args.steps))
     state = TrainState.create(apply_fn=model.apply, tx=tx, **variables)
-    state = state.replace(params=jt.apply_mask(state.params, jt.mask_of(state.opt_state)))
+    state = state.replace(params=jt.mask_params(state.params, state.opt_state))
     state, step, put = spread(state, args.parallelism)
 
     losses = []

@@ -83,7 +83,7 @@ def main(argv=None):
     layout = None  # of the optimizer's state, as the compiler likes
     layout = jt.sharding.state_shardings(tx, params, shardings)
     opt_state = jax.jit(tx.init, out_shardings=layout)(params)
-    params = jt.apply_mask(params, jt.mask_of(opt_state))
+    params = jt.mask_params(params, opt_state)
 
     def step(params, opt_state, tokens):
         loss, grads = jax.value_and_grad(loss_fn)(params, tokens)

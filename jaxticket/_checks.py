@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._check_trees import check_structure
 from jaxticket.errors import InputError, StructureError
-from jaxticket.typing import Density, Mask, Params, PyTree
+from jaxticket.typing import Density, Mask, PyTree
 
 
 class _Joint(Protocol):
@@ -79,126 +80,12 @@ def check_key(name: str, key: Any) -> None:
         raise InputError(f"{name} is a {kind}, not one key of jax.random; pass jax.random.key(0), or split one.")
 
 
-def check_structure(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raise StructureError unless both trees have the same structure (None counts as a leaf)."""
-    check_leaves(name, tree)
-    check_leaves(like_name, like)
-    if _tree.structure(tree) != _tree.structure(like):
-        raise StructureError(
-            f"{name} does not have the structure of {like_name}: "
-            f"{_tree.describe_difference(tree, like, name, like_name)}. Build {name} from the same tree, with None for "
-            "leaves that are not sparsified."
-        )
-
-
-def check_leaves(name: str, tree: PyTree) -> None:
-    """Raise InputError, naming the leaf, for one that is not an array of numbers (or keys), a number, a sharding or
-    None.
-    """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None and isinstance(leaf, numbers.Number | jax.sharding.Sharding | jax.sharding.PartitionSpec):
-            continue
-        if dtype is None or not hasattr(leaf, "shape") or getattr(dtype, "kind", "V") in "OSU":
-            kind = type(leaf).__name__ if dtype is None else f"{dtype} array"
-            raise InputError(f"{_where(name, path)} is a {kind}, not an array of numbers; pass a pytree of arrays.")
-
-
-def check_arrays(name: str, tree: PyTree) -> None:
-    """Raise InputError, naming the leaf, for one that is not an array of numbers (or keys) or None."""
-    check_leaves(name, tree)
-    _check_wrapped(name, tree)
-
-
-def _check_wrapped(name: str, tree: PyTree) -> None:
-    """Raise InputError, naming the leaf, for a number that is not an array."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not hasattr(leaf, "dtype"):
-            kind = type(leaf).__name__
-            raise InputError(f"{_where(name, path)} is a {kind}, not an array; wrap it: jnp.asarray({leaf!r}).")
-
-
 def check_array(name: str, array: Any, kind: Any = np.number) -> None:
     """Raise InputError unless this is a single array of numbers of that kind (bool counts as a kind of its own)."""
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         raise InputError(f"{name} is a {type(array).__name__}, not an array; wrap it: jnp.asarray(...).")
     if not jnp.issubdtype(array.dtype, kind):
         raise InputError(f"{name} has dtype {array.dtype}, but must be {kind.__name__}; convert it with astype.")
-
-
-def check_mask(name: str, mask: PyTree) -> None:
-    """Raise InputError, naming the leaf, for one that is not an array of bool or None."""
-    check_arrays(name, mask)
-    _check_bool(name, mask)
-
-
-def _check_bool(name: str, mask: PyTree) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(mask)[0]:
-        if leaf.dtype != bool:
-            raise InputError(f"{_where(name, path)} has dtype {leaf.dtype}, not bool; masks.gate takes soft masks.")
-
-
-def check_shapes(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raise StructureError unless both trees have the same structure and, where neither is None, the same shapes."""
-    check_structure(name, tree, like_name, like)
-    _check_wrapped(name, tree)
-    _check_wrapped(like_name, like)
-
-    def compare_shapes(path: str, x: Any, y: Any) -> None:
-        if x is not None and y is not None and x.shape != y.shape:
-            shapes = f"{name} at {path!r} has shape {x.shape}, {like_name} {y.shape}"
-            raise StructureError(f"{shapes}; pass arrays of the same shapes.")
-
-    _tree.tree_map(compare_shapes, _tree.names(like), tree, like)
-
-
-def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
-    """Raise StructureError unless both trees have the same structure, the same shapes, and None in the same places."""
-    check_shapes(name, tree, like_name, like)
-
-    def compare_presence(path: str, x: Any, y: Any) -> None:
-        if (x is None) != (y is None):
-            one = f"at {path!r} only one of {name} and {like_name} is None"
-            raise StructureError(f"{one}; pass None in both or in neither.")
-
-    _tree.tree_map(compare_presence, _tree.names(like), tree, like)
-
-
-def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> None:
-    """Raise StructureError unless the mask's structure and shapes fit the parameters, InputError unless it is bool.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> check_fits({"w": jnp.ones((3, 2))}, {"w": jnp.ones((1, 2), bool)})
-    """
-    check_broadcast(name, mask, params)
-    _check_bool(name, mask)
-
-
-def check_broadcast(name: str, mask: PyTree, params: Params) -> None:
-    """Raise StructureError unless the mask's structure fits the parameters and its leaves broadcast to them."""
-    check_structure(name, mask, "params", params)
-    _check_wrapped(name, mask)
-    _check_wrapped("params", params)
-
-    def check_shape_of(path: str, p: jax.Array | None, m: jax.Array | None) -> None:
-        if p is None or m is None:
-            return
-        if m.ndim != p.ndim or any(a not in (1, b) for a, b in zip(m.shape, p.shape, strict=True)):
-            raise StructureError(
-                f"{name} at {path!r} has shape {m.shape}, which does not broadcast to the parameter's {p.shape}; each "
-                "axis must be full or 1."
-            )
-
-    _tree.tree_map(check_shape_of, _tree.names(params), params, mask)
-
-
-def check_updates(name: str, updates: Params, params: Params) -> None:
-    """Raise StructureError unless updates (or gradients) fit the parameters, InputError for updates that are bool."""
-    check_alike(name, updates, "params", params)
-    for path, u in zip(_tree.leaves(_tree.names(updates)), _tree.leaves(updates), strict=True):
-        if u is not None and u.dtype == bool:
-            raise InputError(f"{name} at {path!r} has dtype bool; pass numbers, as jax.grad gives them.")
 
 
 def check_minimum(minimum: int, scope: _Joint) -> None:
@@ -290,11 +177,7 @@ def check_heads(width: int, heads: int) -> None:
 
 def _by_leaf(density: Density, mask: Mask) -> list[Any]:
     pruned = len(jax.tree.leaves(mask))
-    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(density)
-
-
-def _where(name: str, path: tuple[Any, ...]) -> str:
-    return f"{name} at {_tree.path_name(path)!r}" if path else name
+    return [density] * pruned if isinstance(density, numbers.Real) else jax.tree.leaves(_tree.align(density, mask))
 
 
 def _is_real(dtype: Any) -> bool:

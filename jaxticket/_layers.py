@@ -9,9 +9,10 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket.typing import PyTree
+from jaxticket.typing import Params, PyTree
 
 # Gates of recurrent cells: haiku's w_i and w_h, equinox's and torch's weight_ih and weight_hh (also weight_ih_l0, …).
 _OF_TORCH = r"weight|weight_(ih|hh|hr)(_l\d+)?(_reverse)?|(in|q|k|v)_proj_weight"
@@ -73,6 +74,18 @@ def places(tree: PyTree) -> PyTree:
     return _tree.tree_map(lambda name, layer: dataclasses.replace(layer, name=name), _tree.names(tree), layers)
 
 
+def trainable(model: PyTree) -> Params:
+    """Return the float arrays of a module of equinox, None for all its other leaves; other pytrees as they are.
+
+    Functions, counts and rates are leaves of such a module. Its gradients (`eqx.filter_grad`) are None there.
+    """
+    nodes = jax.tree.leaves(model, is_leaf=_is_module)
+    if not any(_is_module(node) for node in nodes):
+        return model
+    floats = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
+    return jax.tree.map(lambda x: x if floats(x) else None, model)
+
+
 def is_weight(place: Place, ndim: int) -> bool:
     """Whether a leaf is a weight of a layer that multiplies its inputs: neither a bias, a norm nor an embedding."""
     if ndim < 2 or not _WEIGHTS.fullmatch(place.own):
@@ -107,6 +120,10 @@ def input_axis(place: Place, ndim: int) -> int | None:
         return -3
     known = ndim != 3 or any(map(_INPUTS_SECOND.fullmatch, names)) or _CONVOLUTIONS.search(place.parent)
     return -2 if known else None
+
+
+def _is_module(node: Any) -> bool:
+    return any(kind.__name__ == "Module" and kind.__module__.startswith("equinox.") for kind in type(node).__mro__)
 
 
 def _in_equinox(node: Any) -> Place | None:

@@ -19,7 +19,11 @@ def is_none(x: Any) -> bool:
 
 
 def tree_map(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """Map like `jax.tree.map`, but None is a leaf and is passed to `f` like any other."""
+    """Map like `jax.tree.map`, but None is a leaf and is passed to `f` like any other.
+
+    The result has the containers of the first tree; the others are put into them, as by `align`.
+    """
+    rest = tuple(align(other, tree) for other in rest)
     try:
         for other in rest:
             structure(tree).flatten_up_to(other)
@@ -41,6 +45,41 @@ def leaves(tree: PyTree) -> list[Any]:
 def structure(tree: PyTree) -> Any:
     """Return the structure in which None is a leaf."""
     return jax.tree.structure(tree, is_leaf=is_none)
+
+
+def align(tree: PyTree, like: PyTree) -> PyTree:
+    """Return the leaves of a tree in the containers of another tree whose leaves have the same path names.
+
+    A tree with other names returns as it is.
+
+    Examples:
+      >>> align({"0": 1, "1": None}, [3, 4]), align({"a": 1}, [3])
+      ([1, None], {'a': 1})
+    """
+    target = structure(like)
+    if structure(tree) == target:
+        return tree
+    given, wanted = leaves(names(tree)), leaves(names(like))
+    if len(set(given)) < len(given) or sorted(given) != sorted(wanted):
+        return tree
+    by_name = dict(zip(given, leaves(tree), strict=True))
+    return jax.tree.unflatten(target, [by_name[name] for name in wanted])
+
+
+def is_bool_tree(x: Any) -> bool:
+    """Whether this is a pytree of bool, even one that can be called, as modules of equinox can."""
+    return bool(jax.tree.leaves(x)) and all(
+        isinstance(leaf, bool) or getattr(leaf, "dtype", None) == bool for leaf in jax.tree.leaves(x)
+    )
+
+
+def unwrap_none(tree: PyTree) -> PyTree:
+    """Return the tree with a plain None wherever a class of flax wraps None."""
+    return jax.tree.map(
+        lambda x: None if _is_wrapper(x) and not jax.tree.leaves(x) else x,
+        tree,
+        is_leaf=lambda x: x is None or _is_wrapper(x),
+    )
 
 
 def describe_difference(a: PyTree, b: PyTree, a_name: str = "one", b_name: str = "the other") -> str:
@@ -85,7 +124,7 @@ def names(tree: PyTree) -> PyTree:
 
     def fill(path: tuple[Any, ...], node: Any) -> PyTree:
         name = "/".join(map(_part, path))
-        return jax.tree.map(lambda _: name, node) if _is_wrapper(node) else name
+        return jax.tree.map(lambda _: name, node, is_leaf=is_none) if _is_wrapper(node) else name
 
     return jax.tree_util.tree_map_with_path(fill, tree, is_leaf=lambda x: x is None or _is_wrapper(x))
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _layers, _tree
-from jaxticket._checks import check_arrays, check_axis, check_count
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_axis, check_count
 from jaxticket._jaxpr import Product, captured
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree

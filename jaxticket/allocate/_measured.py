@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_affordable, check_arrays, check_fits, check_structure
+from jaxticket._check_trees import check_arrays, check_fits, check_structure
+from jaxticket._checks import check_affordable
 from jaxticket.allocate._shares import check_density, check_minimum, leaves_of, ratio
 from jaxticket.errors import InputError
 from jaxticket.selection._floors import protect
@@ -33,7 +34,7 @@ def from_mask(params: Params, mask: Mask) -> PyTree:
       >>> from_mask({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, {"w": jnp.array([[True], [False]]), "b": None})
       {'b': None, 'w': 0.5}
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     _check_known("mask", mask, "from_mask")
     # Each entry of a broadcast mask stands for equally many weights.
     return _tree.map_present(lambda m: ratio(int(np.count_nonzero(m)), math.prod(m.shape)), mask)
@@ -75,7 +76,7 @@ def from_scores(
     """
     density, minimum = check_density("density", density), check_minimum(minimum)
     _check_known("scores", scores, "from_scores")
-    check_structure("scores", scores, "params", params)
+    scores = check_structure("scores", scores, "params", params)
     check_arrays("scores", scores)
     chosen = filters.only(params, where)
     scored = _tree.tree_map(lambda p, s: None if p is None else s, chosen, scores)

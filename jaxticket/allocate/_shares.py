@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_affordable, check_arrays, check_fraction
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_affordable, check_fraction
 from jaxticket.errors import InputError, NoMatchError
 from jaxticket.typing import Filter, Params, PyTree
 

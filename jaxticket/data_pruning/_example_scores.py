@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
-from jaxticket._checks import check_array, check_arrays, check_count
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_array, check_count
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_mask, check_structure
+from jaxticket._check_trees import check_mask, check_structure
 from jaxticket.typing import Mask
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, masks
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError, StructureError
 from jaxticket.typing import Mask, Params, PyTree
@@ -124,7 +124,7 @@ def lerp(a: PyTree, b: PyTree, alpha: float | jax.Array) -> PyTree:
       >>> lerp({"w": jnp.zeros(2), "b": None}, {"w": jnp.ones(2), "b": None}, 0.25)
       {'b': None, 'w': Array([0.25, 0.25], dtype=float32)}
     """
-    check_structure("b", b, "a", a)
+    b = check_structure("b", b, "a", a)
 
     def check(name: str, x: Any, y: Any) -> None:
         if jnp.shape(x) != jnp.shape(y):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_alike, check_count, check_key, check_number, check_structure
+from jaxticket._check_trees import check_alike, check_structure
+from jaxticket._checks import check_count, check_key, check_number
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Key, Mask, Params
@@ -44,7 +45,7 @@ def hessian_product(params: Params, loss: LossOfParams, vector: Params) -> Param
       >>> hessian_product({"w": jnp.array([3.0, 1.0])}, cubic, {"w": jnp.array([1.0, 0.0])})
       {'w': Array([2., 6.], dtype=float32)}
     """
-    check_alike("vector", vector, "params", params)
+    vector = check_alike("vector", vector, "params", params)
     for name, v, p in zip(*map(_tree.leaves, (_tree.names(params), vector, params)), strict=True):
         if v is not None and v.dtype != p.dtype:
             raise InputError(f"vector at {name!r} has dtype {v.dtype}, params {p.dtype}; pass the same.")
@@ -148,7 +149,7 @@ _TINY = 1e-30  # a Hessian of zeros has no direction: its residual is then 0
 
 def _masked_product(loss: LossOfParams, params: Params, mask: Mask | None) -> Callable[[Params], Params]:
     if mask is not None:
-        check_structure("mask", mask, "params", params)
+        mask = check_structure("mask", mask, "params", params)
         params = apply_mask(params, mask)
     return lambda vector: _kept(hessian_product(params, loss, vector), mask)
 

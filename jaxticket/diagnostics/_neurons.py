@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket._checks import check_array, check_mask
+from jaxticket._check_trees import check_mask
+from jaxticket._checks import check_array
 from jaxticket.errors import InputError
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket._jaxpr import captured
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -41,7 +41,7 @@ def effective_mask(params: Params, mask: Mask, apply: Callable[[Params, PyTree],
       >>> effective_mask(params, mask, lambda p, x: x @ p["a"] @ p["b"], jnp.ones((1, 1)))["a"]
       Array([[False, False]], dtype=bool)
     """
-    check_structure("mask", mask, "params", params)
+    mask = check_structure("mask", mask, "params", params)
     ones = jax.tree.map(
         lambda leaf: jnp.ones(leaf.shape, leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, x
     )

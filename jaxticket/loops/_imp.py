@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from jaxticket._checks import check_count, check_densities, check_fits, check_key, known
+from jaxticket._checks import check_count, check_densities, check_key, known
 from jaxticket.errors import InputError
 from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._level import Level, LevelStore, PruneFn
 from jaxticket.tickets import rewinds
-from jaxticket.tickets._ticket import Ticket, copy
+from jaxticket.tickets._ticket import Ticket, copy, fit_mask
 from jaxticket.tickets._ticket import rewind as rewind_ticket
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.typing import Density, Key, Trained, TrainFn
@@ -53,7 +53,7 @@ def imp(
       CheckpointError: the store holds levels of another search.
     """
     densities = as_densities(densities)
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     check_densities(densities, ticket.mask)
     return _levels(train, ticket, densities, prune, rewind, key, store)
 
@@ -139,7 +139,7 @@ def train_level(
       {'w': Array([1., 0.], dtype=float32)}
     """
     check_key("key", key)
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     warn_of_collapse(ticket.mask)
     trained = None if store is None else store.load(index, ticket, key=key)
     if trained is None:

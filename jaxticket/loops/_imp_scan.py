@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxticket._checks import check_densities, check_fits
+from jaxticket._checks import check_densities
 from jaxticket.loops._collapse import warn_of_collapse
 from jaxticket.loops._imp import as_densities, level_keys
 from jaxticket.loops._level import PruneFn
 from jaxticket.masks import apply_mask
 from jaxticket.tickets import rewinds
-from jaxticket.tickets._ticket import Ticket
+from jaxticket.tickets._ticket import Ticket, fit_mask
 from jaxticket.tickets.rewinds import Rewind
 from jaxticket.typing import Density, Key, Mask, Trained, TrainFn
 
@@ -66,7 +66,7 @@ def imp_scan(
       Array([8, 4, 2], dtype=int32)
     """
     densities = as_densities(densities)
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     if not any(isinstance(d, jax.core.Tracer) for d in jax.tree.leaves(list(densities))):
         check_densities(densities, ticket.mask)
     stacked = jax.tree.map(lambda *ds: jnp.stack([jnp.float32(d) for d in ds]), *densities)

@@ -5,7 +5,8 @@ import functools
 import jax
 
 from jaxticket import _tree, scopes, scores, units
-from jaxticket._checks import check_fits, check_minimum
+from jaxticket._check_trees import check_fits
+from jaxticket._checks import check_minimum
 from jaxticket.errors import InputError
 from jaxticket.loops._level import PruneFn
 from jaxticket.scopes import Scope
@@ -50,8 +51,8 @@ def prune_by(
     check_minimum(minimum, scope)
 
     def prune(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:
-        check_fits(params, mask)
-        values = _score(params, mask, key, score=score)
+        mask = check_fits(params, mask)
+        values = _tree.align(_score(params, mask, key, score=score), mask)
         unscored = [
             name
             for name, s, m in zip(*map(_tree.leaves, (_tree.names(mask), values, mask)), strict=True)

@@ -14,7 +14,8 @@ import optax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_count, check_fraction, check_mask, check_structure
+from jaxticket._check_trees import check_mask, check_structure
+from jaxticket._checks import check_count, check_fraction
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._constraints import require_params
@@ -170,7 +171,7 @@ def bird_of(opt_state: PyTree) -> EarlyBird:
 
 
 def _push(state: EarlyBird, mask: Mask) -> EarlyBird:
-    check_structure("mask", mask, "state.masks", state.masks)
+    mask = check_structure("mask", mask, "state.masks", state.masks)
     check_mask("mask", mask)
 
     def push(name: str, old: jax.Array, new: jax.Array) -> jax.Array:

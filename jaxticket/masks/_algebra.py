@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_mask, check_structure
+from jaxticket._check_trees import check_arrays, check_mask, check_structure
 from jaxticket.errors import StructureError
 from jaxticket.typing import Mask
 
@@ -113,7 +113,7 @@ def empty_like(mask: Mask) -> Mask:
 
 
 def _combine(f: Callable[[jax.Array, jax.Array], jax.Array], a: Mask, b: Mask) -> Mask:
-    check_structure("b", b, "a", a)
+    b = check_structure("b", b, "a", a)
     check_mask("a", a)
     check_mask("b", b)
 

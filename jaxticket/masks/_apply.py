@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_broadcast, check_fits
+from jaxticket._check_trees import check_broadcast, check_fits
 from jaxticket.typing import Mask, Params, PyTree, SoftMask
 
 
@@ -27,7 +27,7 @@ def apply_mask(params: Params, mask: Mask) -> Params:
       >>> apply_mask({"w": jnp.array([1.0, jnp.nan]), "b": jnp.ones(1)}, {"w": jnp.array([True, False]), "b": None})
       {'b': Array([1.], dtype=float32), 'w': Array([1., 0.], dtype=float32)}
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     return _tree.tree_map(
         lambda p, m: p if p is None or m is None else jnp.where(m, p, jnp.zeros_like(p)), params, mask
     )
@@ -52,7 +52,7 @@ def gate(params: Params, soft_mask: SoftMask) -> Params:
       >>> jax.grad(lambda gates: gate(jnp.array([2.0, 3.0]), gates).sum())(jnp.ones(2))
       Array([2., 3.], dtype=float32)
     """
-    check_broadcast("soft_mask", soft_mask, params)
+    soft_mask = check_broadcast("soft_mask", soft_mask, params)
     return _tree.tree_map(lambda p, g: p if p is None or g is None else p * g.astype(p.dtype), params, soft_mask)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _processes, _tree
-from jaxticket._checks import check_fits
+from jaxticket._check_trees import check_fits
 from jaxticket.errors import InputError
 from jaxticket.masks import _algebra
 from jaxticket.typing import Mask, Params
@@ -34,7 +34,7 @@ def density(params: Params, mask: Mask) -> jax.Array:
       >>> density({"w": jnp.ones((2, 4)), "b": jnp.ones(4)}, {"w": jnp.array([[True], [False]]), "b": None})
       Array(0.5, dtype=float32)
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     return _fraction(_kept(params, mask), jnp.float32(_size(params, mask)), empty=1)
 
 
@@ -57,7 +57,7 @@ def nnz(params: Params, mask: Mask) -> jax.Array:
       >>> nnz({"w": jnp.ones((2, 4))}, {"w": jnp.array([[True], [False]])})
       Array(4, dtype=int32)
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     if _size(params, mask) > _MOST:
         raise InputError(f"nnz cannot count {_size(params, mask)} weights in int32; use density(params, mask).")
     return _kept(params, mask)
@@ -82,7 +82,7 @@ def outside(params: Params, mask: Mask) -> jax.Array:
       >>> int(outside({"w": jnp.array([1.0, 2.0, 0.0])}, {"w": jnp.array([True, False, False])}))
       1
     """
-    _check_both(params, mask=mask)
+    mask = check_fits(params, mask)
     dtype = jnp.int32 if _size(params, mask) <= _MOST else jnp.float32
 
     def count(p: jax.Array, m: jax.Array) -> jax.Array:
@@ -110,7 +110,7 @@ def iou(params: Params, a: Mask, b: Mask) -> jax.Array:
       >>> iou(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
       Array(0.5, dtype=float32)
     """
-    _check_both(params, a=a, b=b)
+    a, b = check_fits(params, a, name="a"), check_fits(params, b, name="b")
     either = _kept(params, _algebra.union(a, b))
     return _fraction(_kept(params, _algebra.intersection(a, b)), either, empty=1)
 
@@ -134,7 +134,7 @@ def hamming(params: Params, a: Mask, b: Mask) -> jax.Array:
       >>> hamming(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, False, False]))
       Array(0.25, dtype=float32)
     """
-    _check_both(params, a=a, b=b)
+    a, b = check_fits(params, a, name="a"), check_fits(params, b, name="b")
     differ = _algebra.union(_algebra.difference(a, b), _algebra.difference(b, a))
     return _fraction(_kept(params, differ), jnp.float32(_size(params, a)), empty=0)
 
@@ -158,7 +158,7 @@ def churn(params: Params, old: Mask, new: Mask) -> jax.Array:
       >>> churn(jnp.ones(4), jnp.array([True, True, False, False]), jnp.array([False, True, True, False]))
       Array(0.5, dtype=float32)
     """
-    _check_both(params, old=old, new=new)
+    old, new = check_fits(params, old, name="old"), check_fits(params, new, name="new")
     return _fraction(_kept(params, _algebra.difference(new, old)), _kept(params, new), empty=0)
 
 
@@ -234,12 +234,12 @@ def summary(params: Params, mask: Mask) -> Summary:
       maskable             4     8   0.5000
       all                  8    12   0.6667
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
         raise InputError("summary needs a mask whose values are known; call it outside jit, vmap and grad.")
 
     def row(path: str, p: jax.Array | None, m: jax.Array | None) -> Row | None:
-        if p is None:
+        if not hasattr(p, "shape"):  # None, or a function of an equinox module
             return None
         size = math.prod(p.shape)
         if m is None:
@@ -261,11 +261,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     shape = "" if row.shape is None else str(row.shape)
     fraction = "dense" if row.density is None else f"{row.density:.4f}"
     return row.path, shape, f"{row.kept:,}", f"{row.size:,}", fraction
-
-
-def _check_both(params: Params, **masks: Mask) -> None:
-    for name, mask in masks.items():
-        check_fits(params, mask, name=name)
 
 
 def _size(params: Params, mask: Mask) -> int:

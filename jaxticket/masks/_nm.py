@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, scopes
-from jaxticket._checks import check_count, check_mask
+from jaxticket._check_trees import check_mask
+from jaxticket._checks import check_count
 from jaxticket.typing import Mask
 
 

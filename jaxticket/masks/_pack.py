@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_mask
+from jaxticket._check_trees import check_mask
 from jaxticket.typing import Mask, PyTree
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, scopes
-from jaxticket._checks import check_fits
+from jaxticket._check_trees import check_fits
 from jaxticket.masks._apply import apply_mask
 from jaxticket.scopes import Scope
 from jaxticket.typing import Mask, Params, PyTree
@@ -44,7 +44,7 @@ def rescale_init(params: Params, mask: Mask, *, scope: Scope = scopes.leaf()) ->
       Liu et al., Rethinking the Value of Network Pruning, 2019.
       Evci et al., Gradient Flow in Sparse Neural Networks and How Lottery Tickets Win, 2022.
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     full = _tree.map_present(lambda p, m: jnp.broadcast_to(m, p.shape), params, mask)
     bound = scope.bind(full)
     kept = _counts(full, bound, joint=scope.joint)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, filters, masks
-from jaxticket._checks import check_arrays, check_count, check_fraction, check_key, known
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_count, check_fraction, check_key, known
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real, trains

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxticket import _tree
-from jaxticket._checks import check_fits, check_key, check_number, check_structure, known
+from jaxticket._check_trees import check_fits, check_structure
+from jaxticket._checks import check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.masks import summary
 from jaxticket.reparam._base import Latent
@@ -95,7 +96,7 @@ def rerandomise(
     if not isinstance(fraction, jax.core.Tracer) and not 0 < known(fraction) <= 1:
         raise InputError(f"fraction={fraction} must be above 0 and at most 1; 0.1 is the authors'.")
     check_key("key", key)
-    check_fits(latent.weights, mask)
+    mask = check_fits(latent.weights, mask)
     redraw_key, coin_key = jax.random.split(key)
     fresh = redraw(latent.weights, key=redraw_key)
     sparsified = _tree.map_present(lambda w, m: w, latent.weights, mask)
@@ -129,7 +130,7 @@ def _check_scored(latent: Latent) -> None:
 
 
 def _check_room(weights: Params, mask: Mask, fraction: float) -> None:
-    check_fits(weights, mask)
+    mask = check_fits(weights, mask)
     if any(isinstance(m, jax.core.Tracer) for m in jax.tree.leaves(mask)):
         return
     for row in summary(weights, mask).rows:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_fraction, check_number, check_structure, known
+from jaxticket._check_trees import check_structure
+from jaxticket._checks import check_fraction, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.schedules._steps import Count, check_steps, progress
 from jaxticket.typing import Density
@@ -51,7 +52,7 @@ class DensitySchedule:
             initial = _tree.map_present(lambda _: self.initial, final)
         elif _is_number(final):
             final = _tree.map_present(lambda _: self.final, initial)
-        check_structure("final", final, "initial", initial)
+        final = check_structure("final", final, "initial", initial)
         return _tree.map_present(lambda a, b: a * r + b * (1 - r), initial, final)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.typing import Mask, Params, ScoreFn, Scores
 
@@ -118,7 +118,7 @@ def _score_and_alive(score: ScoreFn, params: Params, mask: Mask | None, signals:
     scores = score(params, mask=mask, **signals)
     if mask is None:
         mask = _tree.map_present(lambda s: jnp.ones((1,) * s.ndim, bool), scores)
-    check_structure("mask", mask, "scores", scores)
+    mask = check_structure("mask", mask, "scores", scores)
     return (
         _tree.map_present(lambda s, m: s.astype(jnp.float32), scores, mask),
         in_shapes_of(mask, scores),

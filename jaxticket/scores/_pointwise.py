@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_key, check_mask, check_shapes
+from jaxticket._check_trees import check_arrays, check_mask, check_shapes
+from jaxticket._checks import check_key
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, PyTree, Scores
@@ -226,8 +227,7 @@ def _require(grads: Params | None, params: Params) -> Params:
             "this score needs gradients, got grads=None; pass grads=, use it at a refresh of sparsify, or start the "
             "mask with scores.random or scores.magnitude."
         )
-    check_shapes("grads", grads, "params", params)
-    return grads
+    return check_shapes("grads", grads, "params", params)
 
 
 def _without_masked_nodes(tree: PyTree) -> PyTree:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_batches, check_count, check_structure
+from jaxticket._check_trees import check_arrays, check_structure
+from jaxticket._checks import check_batches, check_count
 from jaxticket._dtypes import wide
 from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
@@ -39,7 +40,7 @@ def probe(measure: Callable[[Point], Scores]) -> ScoreFn:
     def score(params: Params, *, mask: Mask | None = None, round: Any = 0, **_: Any) -> Scores:
         check_arrays("params", params)
         if mask is not None:
-            check_structure("mask", mask, "params", params)
+            mask = check_structure("mask", mask, "params", params)
         sparsified = params if mask is None else _tree.tree_map(lambda p, m: None if m is None else p, params, mask)
         weights = _tree.map_present(lambda p: p if is_float(p) else None, sparsified)
         if not jax.tree.leaves(weights):

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_fraction
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_fraction
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, scopes
-from jaxticket._checks import check_alike
+from jaxticket._check_trees import check_alike
 from jaxticket.errors import InputError
 from jaxticket.selection._counting import Count
 from jaxticket.selection._select import drop_and_grow_counts, living_units
@@ -31,7 +31,7 @@ def redistribute(mask: Mask, *, drop: Scores, grow: Scores, drop_fraction: float
         raise InputError(f"redistribution counts {sum(sizes)} units in int32; leave leaves out, or redistribute less.")
     if not sizes:
         return mask
-    check_alike("grow", grow, "drop", drop)
+    grow = check_alike("grow", grow, "drop", drop)
     return _redistribute(mask, drop, grow, drop_fraction, unit=unit)
 
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_alike, check_fraction, check_leaves, check_mask, check_structure
+from jaxticket._check_trees import check_alike, check_leaves, check_mask, check_structure
+from jaxticket._checks import check_fraction
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks._apply import in_shapes_of
 from jaxticket.scopes import Scope
@@ -118,12 +119,13 @@ def drop_and_grow(
     check_fraction("drop_fraction", drop_fraction)
     if rounding not in get_args(Rounding):
         raise InputError(f"rounding={rounding!r} must be one of {', '.join(get_args(Rounding))}.")
+    drop = check_structure("drop", drop, "mask", mask)
     drop, densities, mask = _align(drop, 1.0 if density is None else density, mask, scope)
     if not jax.tree.leaves(drop):
         return mask
-    check_structure("grow", grow, "mask", mask)
+    grow = check_structure("grow", grow, "mask", mask)
     grow = _tree.tree_map(lambda g, d: None if d is None else g, grow, drop)
-    check_alike("grow", grow, "drop", drop)
+    grow = check_alike("grow", grow, "drop", drop)
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)
@@ -265,12 +267,12 @@ def _align(scores: Scores, density: Density, mask: Mask | None, scope: Scope) ->
             "number, or scope=scopes.leaf() for densities by leaf."
         )
     else:
-        check_structure("density", density, "scores", scores)
+        density = check_structure("density", density, "scores", scores)
         _tree.map_present(functools.partial(check_fraction, "density"), density)
         scores = _tree.tree_map(lambda s, d: None if d is None else s, scores, density)
         density_tree = density
     if mask is not None:
-        check_structure("mask", mask, "scores", scores)
+        mask = check_structure("mask", mask, "scores", scores)
         check_mask("mask", mask)
         scores = _tree.tree_map(lambda s, m: None if m is None else s, scores, mask)
         mask = _tree.tree_map(_check_mask, _tree.names(scores), scores, mask)

@@ -19,7 +19,8 @@ from jax import lax
 
 from jaxticket import _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_leaves, check_number
+from jaxticket._check_trees import check_leaves
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.selection import _counting, _keys, _passes
 from jaxticket.selection._contest import Contest, Values

@@ -7,7 +7,8 @@ from typing import Any
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxticket import _tree
-from jaxticket.errors import InputError, StructureError
+from jaxticket._check_trees import check_structure
+from jaxticket.errors import InputError
 from jaxticket.typing import Params, PyTree
 
 Entry = None | str | tuple[str, ...]  # the mesh axes along one axis of an array
@@ -45,10 +46,7 @@ def fsdp(params: Params, mesh: Mesh, *, axis: str = "fsdp", minimum: int = 2**16
         raise InputError(f"minimum={minimum} must not be negative; it counts the entries of a leaf")
     if over is None:
         over = _tree.map_present(lambda _: NamedSharding(mesh, PartitionSpec()), params)
-    if _tree.structure(over) != _tree.structure(params):
-        raise StructureError(
-            f"over does not have the structure of params: {_tree.structure(over)}; make it of the same tree"
-        )
+    over = check_structure("over", over, "params", params)
 
     def split(leaf: Any, given: NamedSharding) -> NamedSharding:
         entries = _entries(given.spec, leaf.ndim)

@@ -6,7 +6,7 @@ import jax
 import optax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket.errors import StructureError
 from jaxticket.typing import Params, PyTree
 
@@ -36,7 +36,7 @@ def state_shardings(tx: optax.GradientTransformation, params: Params, shardings:
       >>> tuple(state_shardings(optax.adam(0.1), {"w": jnp.ones((2, 3))}, {"w": by_row})[0].mu["w"].spec)
       ('x', None)
     """
-    check_structure("shardings", shardings, "params", params)
+    shardings = check_structure("shardings", shardings, "params", params)
     layouts = {
         _tail(path): (p.shape, s)
         for (path, p), s in zip(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_fits, check_structure
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.typing import Mask, Params, PyTree
@@ -117,6 +117,11 @@ def rewind(ticket: Ticket) -> Params:
     """
     check_structure("ticket.mask", ticket.mask, "ticket.params", ticket.params)
     return copy(apply_mask(ticket.params, ticket.mask))
+
+
+def fit_mask(ticket: Ticket) -> Ticket:
+    """Return the ticket with its mask in the containers of its parameters, after checking that it fits them."""
+    return dataclasses.replace(ticket, mask=check_fits(ticket.params, ticket.mask, name="ticket.mask"))
 
 
 def copy(tree: PyTree) -> PyTree:

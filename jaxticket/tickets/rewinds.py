@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_fits, check_mask, check_number
+from jaxticket._check_trees import check_arrays, check_fits, check_mask
+from jaxticket._checks import check_number
 from jaxticket.errors import InputError
 from jaxticket.tickets._ticket import Ticket
 from jaxticket.typing import Mask, Params, PyTree, Trained
@@ -119,7 +120,7 @@ def mask_state(opt_state: PyTree, params: Params, mask: Mask) -> PyTree:
       >>> mask_state({"mu": {"w": jnp.ones(2)}, "count": 3}, {"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
       {'count': 3, 'mu': {'w': Array([1., 0.], dtype=float32)}}
     """
-    check_fits(params, mask)
+    mask = check_fits(params, mask)
     paths, _ = zip(*jax.tree_util.tree_flatten_with_path(params, is_leaf=_tree.is_none)[0], strict=True)
     owners = dict(zip(map(_path, paths), zip(_tree.leaves(params), _tree.leaves(mask), strict=True), strict=True))
 

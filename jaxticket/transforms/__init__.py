@@ -16,7 +16,7 @@ from jaxticket.transforms._remake import remake, soft_prune
 from jaxticket.transforms._resume import resume_schedules
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs
-from jaxticket.transforms._sparsify import SparseState, init, mask_of, sparsify
+from jaxticket.transforms._sparsify import SparseState, init, mask_of, mask_params, sparsify
 from jaxticket.transforms._start import start
 from jaxticket.transforms._surgery import reset_moments
 
@@ -41,6 +41,7 @@ __all__ = [
     "itop",
     "keep_params_sparse",
     "mask_of",
+    "mask_params",
     "mest",
     "project_l0",
     "prox_l1",

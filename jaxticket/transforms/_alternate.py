@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_fits
+from jaxticket._check_trees import check_fits
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
 from jaxticket.transforms._start import best, full_mask
@@ -56,7 +56,7 @@ def alternate(
         return full_mask(params, where, unit) if mask is None else mask, ()
 
     def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
-        check_fits(params, mask)
+        mask = check_fits(params, mask)
         sparse = best(score, params, density, unit=unit, scope=scope, mask=mask, **signals)
         begins, ends = compress(count), decompress(count)
         return _tree.map_present(lambda old, new: ends | jnp.where(begins, new, old), mask, sparse), state

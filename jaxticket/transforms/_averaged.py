@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket._checks import check_arrays, check_number, known
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_number, known
 from jaxticket._dtypes import wide_dtype
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform, from_exchange, refresh

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from jaxticket import _tree, masks
-from jaxticket._checks import check_arrays
+from jaxticket._check_trees import check_arrays
 from jaxticket.errors import StructureError
 from jaxticket.transforms._surgery import choose_moments
 from jaxticket.typing import Mask, Params, PyTree

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_fits, check_updates
+from jaxticket._check_trees import check_fits, check_updates
 from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
@@ -42,9 +42,8 @@ def keep_params_sparse(mask: Mask) -> optax.GradientTransformation:
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         params = require_params(params, "keep_params_sparse")
-        check_updates("updates", updates, params)
-        check_fits(params, mask)
-        return land_on_zeros(updates, params, mask), state
+        updates, params = check_updates("updates", updates, params, mask=mask)
+        return land_on_zeros(updates, params, check_fits(params, mask)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

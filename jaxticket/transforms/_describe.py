@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxticket import masks
-from jaxticket._checks import check_arrays
+from jaxticket import _layers, masks
+from jaxticket._check_trees import check_arrays
 from jaxticket.errors import InputError
 from jaxticket.masks import Summary
 from jaxticket.transforms._base import Plan, refresh
@@ -47,6 +47,7 @@ def describe(plan: Plan, params: Params) -> Summary:
       maskable             2    20   0.1000
       all                  6    24   0.2500
     """
+    params = _layers.trainable(params)
     check_arrays("params", params)
     return masks.summary(params, _last_mask(plan, params, jax.random.key(0)))
 

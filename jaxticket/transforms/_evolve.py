@@ -8,7 +8,8 @@ from typing import Any
 import jax
 
 from jaxticket import _tree, filters, scopes, units
-from jaxticket._checks import check_fits, check_fraction, check_minimum
+from jaxticket._check_trees import check_fits
+from jaxticket._checks import check_fraction, check_minimum
 from jaxticket.errors import InputError
 from jaxticket.schedules import DensitySchedule, constant
 from jaxticket.scopes import Scope
@@ -93,7 +94,7 @@ def prune_to(
         return full_mask(params, where, unit) if mask is None else mask, ()
 
     def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
-        check_fits(params, mask)
+        mask = check_fits(params, mask)
         due = densities(params, mask, count)
         return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
@@ -106,6 +107,7 @@ def grow_to(
     """Fill the mask up, at each refresh, with the best-scored dead units, to the densities that are due."""
 
     def update(mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any) -> tuple[Mask, PyTree]:
+        mask = check_fits(params, mask)
         scored = _tree.tree_map(lambda s, m: None if m is None else s, score(params, mask=mask, **signals), mask)
         due = densities(params, mask, count)
         return drop_and_grow(
@@ -166,6 +168,7 @@ def regrow_by_sign(grow: ScoreFn, drop_fraction: float | Schedule, *, scope: Sco
     def exchange(
         mask: Mask, state: PyTree, *, params: Params, count: jax.Array, **signals: Any
     ) -> tuple[Mask, Mask, PyTree]:
+        mask = check_fits(params, mask)
         scored = _tree.tree_map(lambda s, m: None if m is None else s, grow(params, mask=mask, **signals), mask)
         fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
         new, kept = exchange_by_sign(mask, params, scored, fraction, scope=scope)
@@ -227,7 +230,7 @@ def _drop_then_grow(
     def update(
         mask: Mask, state: PyTree, *, params: Params, count: jax.Array, key: Key | None, **signals: Any
     ) -> tuple[Mask, PyTree]:
-        check_fits(params, mask)
+        mask = check_fits(params, mask)
         # Almost always one of the two draws no random numbers, so that one key is enough.
         drop_key = None if key is None else jax.random.fold_in(key, _DROP)
         scored = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_mask
+from jaxticket._check_trees import check_mask
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import MaskTransform, from_exchange, refresh
 from jaxticket.typing import Key, Mask, Params, PyTree

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_fits, check_number, check_updates, known
+from jaxticket._check_trees import check_fits, check_updates
+from jaxticket._checks import check_number, known
 from jaxticket._dtypes import wide, widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
@@ -80,7 +81,7 @@ def add_l1(
                 return g
             return jnp.where(chosen, g + (strength * slope(p)).astype(g.dtype), g)
 
-        check_updates("grads", grads, params)
+        grads, params = check_updates("grads", grads, params)
         return _tree.tree_map(penalise, _chosen(mask, params), grads, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -126,7 +127,7 @@ def prox_l1(strength: float | Schedule, mask: Mask | Filter | None = None) -> op
         params = require_params(params, "prox_l1")
         step = strength(state.count) if callable(strength) else strength
 
-        check_updates("updates", updates, params)
+        updates, params = check_updates("updates", updates, params)
 
         def shrink(chosen: Any, u: jax.Array | None, p: jax.Array | None) -> jax.Array | None:
             if chosen is None or u is None or p is None:
@@ -177,7 +178,7 @@ def project_l0(
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         params = require_params(params, "project_l0")
-        check_updates("updates", updates, params)
+        updates, params = check_updates("updates", updates, params)
         moved = optax.apply_updates(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
@@ -233,10 +234,9 @@ def _chosen(mask: Mask | Filter | None, params: Params) -> PyTree:
     """Return the penalised part of each leaf: an array or a bool that broadcasts, or None."""
     if mask is None:
         mask = filters.everything()
-    if callable(mask):
+    if callable(mask) and not _tree.is_bool_tree(mask):
         return _tree.map_present(lambda p: True, filters.only(params, mask))
-    check_fits(params, mask)
-    return mask
+    return check_fits(params, mask)
 
 
 def _check_strength(strength: Any) -> None:

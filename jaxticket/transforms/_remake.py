@@ -8,7 +8,7 @@ import optax
 
 from jaxticket import filters, scopes, scores, units
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_fits, check_updates
+from jaxticket._check_trees import check_fits, check_updates
 from jaxticket._dtypes import widen
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
@@ -60,7 +60,7 @@ def remake(
         mask: Mask, state: PyTree, *, params: Params, grads: Params, count: jax.Array, key: Key | None, aux: PyTree
     ) -> tuple[Mask, PyTree]:
         del count
-        check_fits(params, mask)
+        mask = check_fits(params, mask)
         full = jax.tree.map(jnp.ones_like, mask)
         return make(params, full, grads=grads, key=key, aux=aux), state
 
@@ -112,7 +112,7 @@ def soft_prune(
 
     def update(updates: Params, count: jax.Array, params: Params | None = None) -> tuple[Params, jax.Array]:
         params = require_params(params, "soft_prune")
-        check_updates("updates", updates, params)
+        updates, params = check_updates("updates", updates, params)
         updates = jax.tree.map(widen, updates, params)
         count = optax.safe_increment(count)
         due = when(count)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_count
+from jaxticket import _layers, _tree
+from jaxticket._check_trees import check_arrays
+from jaxticket._checks import check_count
 from jaxticket.errors import InputError
 from jaxticket.transforms._sparsify import SparseState
 from jaxticket.transforms._surgery import choose_leaves, mark, mark_counts
@@ -48,6 +49,7 @@ def resume_schedules(
       >>> int(adam.count), int(rate.count)
       (0, 40)
     """
+    params = _layers.trainable(params)
     check_arrays("params", params)
     check_count(0, step=step)
     unmarked = mark(tx, state, params, _tree.tree_map(lambda _: None, params))

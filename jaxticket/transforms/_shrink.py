@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree, filters, scopes, scores, units
-from jaxticket._checks import check_number, check_updates, known
+from jaxticket._check_trees import check_updates
+from jaxticket._checks import check_number, known
 from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
@@ -73,7 +74,7 @@ def shrink(
 
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
         params = require_params(params, "shrink")
-        check_updates("updates", updates, params)
+        updates, params = check_updates("updates", updates, params)
         moved = optax.apply_updates(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree
+from jaxticket import _layers, _tree
 from jaxticket._batching import any_replicate
-from jaxticket._checks import check_fits, check_key, check_leaves, check_shapes, check_updates
+from jaxticket._check_trees import check_fits, check_leaves, check_shapes, check_updates
+from jaxticket._checks import check_key
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
@@ -77,13 +78,13 @@ def sparsify(
         given = mask
         check_leaves("params", params)
         if mask is not None:
-            check_fits(params, mask)
-            given = _tree.map_present(lambda m: jnp.array(m, bool), mask)
+            given = _tree.map_present(lambda m: jnp.array(m, bool), check_fits(params, mask))
         first, refresh_state = plan.refresh.init(params, given, key=key)
         if first is None:
             raise InputError("the plan makes no mask: begin its chain with start(...), or pass mask=.")
         inner_state = inner.init(apply_mask(params, first))
         # A copy of the key, as of the mask: donating the state must not delete the caller's.
+        first, refresh_state = _tree.unwrap_none((first, refresh_state))
         return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, _copy(key))
 
     def update(
@@ -92,7 +93,8 @@ def sparsify(
         params = require_params(params, "sparsify")
         if not _is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
-        check_updates("grads", grads, params)
+        grads, params = check_updates("grads", grads, params, mask=state.mask)
+        state = state._replace(mask=check_fits(params, state.mask, name="the mask in state"))
         mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads)
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
         # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
@@ -102,6 +104,7 @@ def sparsify(
         if born_at is not None:
             updates = _tree.tree_map(_land_at, mask, kept, updates, params, born_at)
         count = optax.safe_increment(state.count)
+        mask, refresh_state = _tree.unwrap_none((mask, refresh_state))
         return updates, SparseState(count, mask, refresh_state, stepped, state.key)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -114,7 +117,7 @@ def init(tx: optax.GradientTransformation, params: Params, *, opt_state: PyTree 
 
     Args:
       tx: an optimizer with a `sparsify` somewhere in it.
-      params: the dense parameters.
+      params: the dense parameters, or a whole module of equinox, of which the float arrays are trained.
       opt_state: the state with which a dense training of `params` ended, by the same optimizer without `sparsify`; None
         is a fresh start. Moments of kept weights and counts of steps continue from it. Other moments are those of a
         zero parameter. The plan counts its steps from 0.
@@ -131,13 +134,40 @@ def init(tx: optax.GradientTransformation, params: Params, *, opt_state: PyTree 
       >>> jt.init(jt.sparsify(optax.sgd(0.1), jt.static(0.5)), {"w": jnp.array([[1.0, 3.0]])})[0]
       {'w': Array([[0., 3.]], dtype=float32)}
     """
-    state = tx.init(params)
-    check_comes_last(state, SparseState)
-    mask = mask_of(state)
+    trainable = _layers.trainable(params)
+    state = tx.init(trainable)
+    masked = mask_params(params, state)
     if opt_state is not None:
-        state = carry_moments(tx, state, opt_state, params, mask=mask, kind=SparseState)
-    masked = apply_mask(params, mask)
+        state = carry_moments(tx, state, opt_state, trainable, mask=mask_of(state), kind=SparseState)
     return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
+
+
+def mask_params(params: Params, opt_state: PyTree) -> Params:
+    """Return the parameters under the mask in an optimizer state, in their own containers.
+
+    Use it where something else calls `tx.init`, such as flax's `TrainState.create` or `nnx.Optimizer`: their parameters
+    are dense at step 0 until they are masked. With nnx it is one line,
+    `nnx.update(model, jt.mask_params(nnx.state(model, nnx.Param), optimizer.opt_state))`.
+
+    Args:
+      params: the parameters. Their containers may be others than those of the state.
+      opt_state: the optimizer state, with a `sparsify` somewhere in it.
+
+    Returns:
+      The masked parameters.
+
+    Raises:
+      InputError: as `init`.
+      StructureError: the state of other parameters.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, jaxticket as jt
+      >>> params = {"w": jnp.array([[1.0, 3.0]])}
+      >>> jt.mask_params(params, jt.sparsify(optax.sgd(0.1), jt.static(0.5)).init(params))
+      {'w': Array([[0., 3.]], dtype=float32)}
+    """
+    check_comes_last(opt_state, SparseState)
+    return apply_mask(params, mask_of(opt_state))
 
 
 def mask_of(opt_state: PyTree) -> Mask:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import _tree
-from jaxticket._checks import check_arrays, check_fits
+from jaxticket._check_trees import check_arrays, check_fits
 from jaxticket.errors import StructureError
 from jaxticket.typing import Mask, Params, PyTree
 
@@ -73,7 +73,7 @@ def choose_moments(
     inner: optax.GradientTransformation, state: PyTree, other: PyTree, params: Params, chosen: Mask
 ) -> PyTree:
     """Return the state of `inner` with the chosen entries from the state `other`, as `reset_moments` chooses them."""
-    check_fits(params, chosen, name="chosen")
+    chosen = check_fits(params, chosen, name="chosen")
     try:
         return choose_leaves(mark(inner, state, params, chosen), state, other)
     except ValueError as error:

@@ -18,7 +18,14 @@ from jaxticket.errors import InputError
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "examples"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
 OURS = re.compile(r"\bjt\.|\bjaxticket\b")
-STEPS = {"equinox_mlp": 30, "haiku_gru": 40, "linen_batch_norm": 6, "ppo_seeds": 25, "scanned_lm": 8}
+STEPS = {
+    "equinox_mlp": 30,
+    "haiku_gru": 40,
+    "linen_batch_norm": 6,
+    "nnx_optimizer": 12,
+    "ppo_seeds": 25,
+    "scanned_lm": 8,
+}
 EACH = pytest.mark.parametrize("name", FILES)
 
 

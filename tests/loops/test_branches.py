@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxticket import filters, masks, scopes, tickets
-from jaxticket._checks import check_fits
+from jaxticket._check_trees import check_fits
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.loops import branches
 from jaxticket.training import Fitted

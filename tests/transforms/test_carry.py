@@ -108,6 +108,9 @@ def test_the_dense_state_stays_valid_when_the_new_one_is_donated():
 
 OTHERS = {
     "another optimizer": optax.sgd(RATE, momentum=0.9).init(PARAMS),
+    "an optimizer with moments of the same names": optax.chain(
+        optax.scale_by_belief(), optax.add_decayed_weights(1e-4), optax.scale_by_learning_rate(RATE)
+    ).init(PARAMS),
     "a bare state": optax.adamw(RATE).init(PARAMS)[0],
     "a sparse state": jt.sparsify(optax.adamw(RATE), PLAN).init(PARAMS),
     "another dtype": optax.adamw(RATE, mu_dtype=jnp.bfloat16).init(PARAMS),

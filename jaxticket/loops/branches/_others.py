@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 
 from jaxticket import _tree, filters
-from jaxticket._checks import check_fits, check_key, check_shape, check_structure
+from jaxticket._check_trees import check_structure
+from jaxticket._checks import check_key, check_shape
 from jaxticket.errors import InputError
 from jaxticket.loops.branches._values import InitFn
-from jaxticket.tickets._ticket import Ticket, copy, rewind
+from jaxticket.tickets._ticket import Ticket, copy, fit_mask, rewind
 from jaxticket.training import FitFn
 from jaxticket.typing import Filter, Key
 
@@ -84,9 +85,9 @@ def transfer(ticket: Ticket, init: InitFn, *, key: Key, redraw: Filter | None = 
       {'out': Array([0., 0., 0., 0., 0.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
     """
     check_key("key", key)
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     fresh, state = init(key)
-    check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
+    fresh = check_structure("what init(key) returns", fresh, "ticket.params", ticket.params)
     nothing = _tree.tree_map(lambda _: None, fresh)
     redrawn = nothing if redraw is None else filters.only(fresh, redraw)
     kept = _tree.tree_map(lambda old, new: old if new is None else None, ticket.params, redrawn)

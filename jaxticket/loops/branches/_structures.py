@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, masks, scopes
-from jaxticket._checks import check_array, check_arrays, check_fits, check_key, check_structure
+from jaxticket._check_trees import check_arrays, check_structure
+from jaxticket._checks import check_array, check_key
 from jaxticket.errors import StructureError
 from jaxticket.scopes import Scope
 from jaxticket.selection import select
-from jaxticket.tickets._ticket import Ticket
+from jaxticket.tickets._ticket import Ticket, fit_mask
 from jaxticket.typing import Density, Key, Mask, Scores
 
 
@@ -33,7 +34,7 @@ def random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
       >>> int(random_ticket(ticket, key=jax.random.key(0)).mask["w"].sum())
       3
     """
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     return dataclasses.replace(ticket, mask=_reselect(ticket.mask, _noise(ticket.mask, key), scopes.leaf()))
 
 
@@ -58,7 +59,7 @@ def global_random_ticket(ticket: Ticket, *, key: Key) -> Ticket:
       >>> int(sum(leaf.sum() for leaf in global_random_ticket(ticket, key=jax.random.key(0)).mask.values()))
       3
     """
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     shuffled = _reselect(ticket.mask, _noise(ticket.mask, key), scopes.tree())
     return dataclasses.replace(ticket, mask=shuffled, opt_state=None)
 
@@ -73,7 +74,7 @@ def inverted_mask(ticket: Ticket) -> Ticket:
       >>> inverted_mask(Ticket({"w": jnp.ones(3)}, {"w": jnp.array([True, False, False])})).mask
       {'w': Array([False,  True,  True], dtype=bool)}
     """
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     return dataclasses.replace(ticket, mask=masks.complement(ticket.mask), opt_state=None)
 
 
@@ -101,8 +102,8 @@ def inverted_scores(ticket: Ticket, scores: Scores, *, scope: Scope = scopes.lea
       >>> inverted_scores(ticket, {"w": jnp.array([4.0, 3.0, 1.0, 2.0])}).mask
       {'w': Array([False, False,  True, False], dtype=bool)}
     """
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
-    check_structure("scores", scores, "ticket.mask", ticket.mask)
+    ticket = fit_mask(ticket)
+    scores = check_structure("scores", scores, "ticket.mask", ticket.mask)
     check_arrays("scores", scores)
 
     def lowest_first(name: str, s: jax.Array | None, m: jax.Array | None) -> jax.Array | None:
@@ -130,7 +131,7 @@ def dense(ticket: Ticket) -> Ticket:
       >>> dense(Ticket({"w": jnp.ones(2)}, {"w": jnp.array([True, False])}, step=9)).mask
       {'w': Array([ True,  True], dtype=bool)}
     """
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     return dataclasses.replace(ticket, mask=masks.full_like(ticket.mask), opt_state=None)
 
 

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree
-from jaxticket._checks import check_alike, check_fits, check_key, check_structure
-from jaxticket.tickets._ticket import Ticket
+from jaxticket._check_trees import check_alike, check_structure
+from jaxticket._checks import check_key
+from jaxticket.tickets._ticket import Ticket, fit_mask
 from jaxticket.typing import Key, Params, PyTree
 
 InitFn = Callable[[Key], tuple[Params, PyTree]]  # key -> fresh parameters and model state, as from `Model.init`
@@ -37,9 +38,9 @@ def random_reinit(ticket: Ticket, init: InitFn, *, key: Key) -> Ticket:
       {'w': Array([1., 1.], dtype=float32)}
     """
     check_key("key", key)
-    check_fits(ticket.params, ticket.mask, name="ticket.mask")
+    ticket = fit_mask(ticket)
     params, state = init(key)
-    check_structure("what init(key) returns", params, "ticket.params", ticket.params)
+    params = check_structure("what init(key) returns", params, "ticket.params", ticket.params)
     return dataclasses.replace(ticket, params=params, state=state, opt_state=None)
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
-from jaxticket._checks import check_array, check_arrays, check_mask, check_structure
+from jaxticket._check_trees import check_arrays, check_mask, check_structure
+from jaxticket._checks import check_array
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, StructureError
 from jaxticket.masks import apply_mask
@@ -33,7 +34,7 @@ def soup(members: Params, mask: Mask, *, weights: jax.Array | None = None) -> Pa
       >>> soup({"w": jnp.array([[1.0, 9.0], [3.0, 0.0]])}, {"w": jnp.array([True, False])})
       {'w': Array([2., 0.], dtype=float32)}
     """
-    check_structure("mask", mask, "members", members)
+    mask = check_structure("mask", mask, "members", members)
     check_mask("mask", mask)
     check_arrays("members", members)
     stacked = [

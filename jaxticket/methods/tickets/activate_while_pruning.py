@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree, masks, scopes
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.loops._level import PruneFn
 from jaxticket.selection import select

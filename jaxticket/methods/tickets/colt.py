@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import loops, masks, schedules, training
-from jaxticket._checks import check_structure
+from jaxticket._check_trees import check_structure
 from jaxticket.errors import InputError, StructureError
 from jaxticket.loops import Level
 from jaxticket.loops._level import LevelStore, PruneFn
