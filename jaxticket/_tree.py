@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.typing import PyTree
@@ -68,18 +69,18 @@ def align(tree: PyTree, like: PyTree) -> PyTree:
 
 def is_bool_tree(x: Any) -> bool:
     """Whether this is a pytree of bool, even one that can be called, as modules of equinox can."""
-    return bool(jax.tree.leaves(x)) and all(
-        isinstance(leaf, bool) or getattr(leaf, "dtype", None) == bool for leaf in jax.tree.leaves(x)
-    )
+    kinds = [getattr(leaf, "dtype", type(leaf)) for leaf in jax.tree.leaves(x)]
+    return bool(kinds) and all(kind in (bool, np.dtype(bool)) for kind in kinds)
 
 
 def unwrap_none(tree: PyTree) -> PyTree:
     """Return the tree with a plain None wherever a class of flax wraps None."""
-    return jax.tree.map(
-        lambda x: None if _is_wrapper(x) and not jax.tree.leaves(x) else x,
-        tree,
-        is_leaf=lambda x: x is None or _is_wrapper(x),
-    )
+
+    def unwrap(x: Any) -> Any:
+        held = leaves(x) if is_wrapper(x) else []
+        return None if held and all(leaf is None for leaf in held) else x
+
+    return jax.tree.map(unwrap, tree, is_leaf=lambda x: x is None or is_wrapper(x))
 
 
 def describe_difference(a: PyTree, b: PyTree, a_name: str = "one", b_name: str = "the other") -> str:
@@ -124,9 +125,9 @@ def names(tree: PyTree) -> PyTree:
 
     def fill(path: tuple[Any, ...], node: Any) -> PyTree:
         name = "/".join(map(_part, path))
-        return jax.tree.map(lambda _: name, node, is_leaf=is_none) if _is_wrapper(node) else name
+        return jax.tree.map(lambda _: name, node, is_leaf=is_none) if is_wrapper(node) else name
 
-    return jax.tree_util.tree_map_with_path(fill, tree, is_leaf=lambda x: x is None or _is_wrapper(x))
+    return jax.tree_util.tree_map_with_path(fill, tree, is_leaf=lambda x: x is None or is_wrapper(x))
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -142,7 +143,8 @@ def _part(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
-def _is_wrapper(node: Any) -> bool:
+def is_wrapper(node: Any) -> bool:
+    """Whether it is a class in which flax wraps an array."""
     return any(c.__name__ in _WRAPPERS and c.__module__.startswith("flax.") for c in type(node).__mro__)
 
 

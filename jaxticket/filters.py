@@ -38,10 +38,10 @@ class LeafFilter:
     def __call__(self, params: Params) -> PyTree:
         return self.choose(params)
 
-    def __and__(self, other: Filter | PyTree) -> "LeafFilter":
+    def __and__(self, other: Filter) -> "LeafFilter":
         return _combine(operator.and_, self, other)
 
-    def __or__(self, other: Filter | PyTree) -> "LeafFilter":
+    def __or__(self, other: Filter) -> "LeafFilter":
         return _combine(operator.or_, self, other)
 
     def __invert__(self) -> "LeafFilter":
@@ -140,7 +140,7 @@ def only(tree: PyTree, where: Filter | PyTree) -> PyTree:
       >>> only({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}, weights())
       {'bias': None, 'kernel': Array([[1., 1.]], dtype=float32)}
     """
-    chosen = _choose(where, tree)
+    chosen = where(tree) if callable(where) and not _tree.is_bool_tree(where) else where
     chosen = check_structure("where", chosen, "tree", tree)
     kept = _tree.tree_map(lambda x, keep: x if keep else None, tree, chosen)
     # A tree without leaves is optax's placeholder (tree_map_params), not a user's mistake.
@@ -179,19 +179,14 @@ def _by_leaf(predicate: Callable[[_layers.Place, Any], bool]) -> LeafFilter:
     return LeafFilter(where)
 
 
-def _choose(where: Filter | PyTree, tree: PyTree) -> PyTree:
-    return where(tree) if callable(where) and not _tree.is_bool_tree(where) else where
-
-
-def _combine(f: Callable[..., bool], *filters: Filter | PyTree) -> LeafFilter:
+def _combine(f: Callable[..., bool], *filters: Filter) -> LeafFilter:
     for other in filters:
-        if not callable(other) and not _tree.is_bool_tree(other):
-            raise InputError(
-                f"a filter composes with functions params -> pytree of bool, or with such pytrees, not {type(other).__name__}."
-            )
+        if not callable(other) or _tree.is_bool_tree(other):
+            kind = type(other).__name__
+            raise InputError(f"a filter composes with functions params -> pytree of bool, not {kind}.")
 
     def where(params: Params) -> PyTree:
-        return _tree.map_present(lambda *chosen: bool(f(*chosen)), *(_choose(choice, params) for choice in filters))
+        return _tree.map_present(lambda *chosen: bool(f(*chosen)), *(choose(params) for choose in filters))
 
     return LeafFilter(where)
 

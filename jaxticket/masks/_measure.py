@@ -239,7 +239,7 @@ def summary(params: Params, mask: Mask) -> Summary:
         raise InputError("summary needs a mask whose values are known; call it outside jit, vmap and grad.")
 
     def row(path: str, p: jax.Array | None, m: jax.Array | None) -> Row | None:
-        if not hasattr(p, "shape"):  # None, or a function of an equinox module
+        if p is None or not hasattr(p, "shape"):  # a function of an equinox module has none
             return None
         size = math.prod(p.shape)
         if m is None:

@@ -3,7 +3,7 @@
 from jaxticket.sharding._collectives import assert_no_gather, collectives
 from jaxticket.sharding._reduction import SHARDS, GradientFn, Reduction, value_and_grad
 from jaxticket.sharding._specs import batch, fsdp, tensor_parallel
-from jaxticket.sharding._state import state_shardings
+from jaxticket.sharding._state import state_shardings, state_specs
 
 __all__ = [
     "SHARDS",
@@ -14,6 +14,7 @@ __all__ = [
     "collectives",
     "fsdp",
     "state_shardings",
+    "state_specs",
     "tensor_parallel",
     "value_and_grad",
 ]

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxticket._check_trees import check_structure
 from jaxticket.errors import StructureError
@@ -37,24 +38,49 @@ def state_shardings(tx: optax.GradientTransformation, params: Params, shardings:
       ('x', None)
     """
     shardings = check_structure("shardings", shardings, "params", params)
+    if not jax.tree.leaves(shardings):
+        raise StructureError("params holds no arrays.")
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    specs = state_specs(tx, params, jax.tree.map(lambda s: s.spec, shardings))
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def state_specs(tx: optax.GradientTransformation, params: Params, specs: PyTree) -> PyTree:
+    """Return the PartitionSpecs of `tx.init(params)`, as `state_shardings` does: for shard_map, and before a mesh.
+
+    Args:
+      tx: any optax transform, with or without `sparsify`.
+      params: arrays or ShapeDtypeStructs; nothing is computed.
+      specs: PartitionSpecs with the structure of `params`.
+
+    Returns:
+      A pytree of PartitionSpecs with the structure of the state.
+
+    Raises:
+      StructureError: `specs` that do not match `params`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, jaxticket as jt
+      >>> tx = jt.sparsify(optax.adam(0.1), jt.static(0.5))
+      >>> specs = state_specs(tx, {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, {"kernel": P("x"), "bias": P()})
+      >>> specs.mask, specs.inner[0].mu["kernel"], specs.steps
+      ({'bias': None, 'kernel': P('x', None)}, P('x', None), P())
+    """
+    specs = check_structure("specs", specs, "params", params)
     layouts = {
-        _tail(path): (p.shape, s)
-        for (path, p), s in zip(
-            jax.tree_util.tree_flatten_with_path(params)[0], jax.tree.leaves(shardings), strict=True
-        )
+        _tail(path): (p.shape, spec)
+        for (path, p), spec in zip(jax.tree_util.tree_flatten_with_path(params)[0], jax.tree.leaves(specs), strict=True)
     }
     if not layouts:
         raise StructureError("params holds no arrays.")
-    mesh = next(iter(layouts.values()))[1].mesh
-    replicated = NamedSharding(mesh, PartitionSpec())
 
-    def layout(path: tuple[Any, ...], leaf: Any) -> Sharding:
+    def layout(path: tuple[Any, ...], leaf: Any) -> P:
         names = _tail(path)
         # The longest parameter path that ends the state's path: states nest the parameter tree whole.
         for start in range(len(names) + 1):
             if names[start:] in layouts:
                 return _fit_spec(leaf.shape, *layouts[names[start:]])
-        return replicated
+        return P()
 
     return jax.tree_util.tree_map_with_path(layout, jax.eval_shape(tx.init, params))
 
@@ -63,9 +89,8 @@ def _tail(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(str(key) for key in path)
 
 
-def _fit_spec(shape: tuple[int, ...], of_param: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+def _fit_spec(shape: tuple[int, ...], of_param: tuple[int, ...], given: P) -> P:
     if len(shape) != len(of_param):
-        return NamedSharding(sharding.mesh, PartitionSpec())
-    spec = tuple(sharding.spec) + (None,) * (len(shape) - len(sharding.spec))
-    kept = [axis if n == full else None for axis, n, full in zip(spec, shape, of_param, strict=True)]
-    return NamedSharding(sharding.mesh, PartitionSpec(*kept))
+        return P()
+    spec = tuple(given) + (None,) * (len(shape) - len(given))
+    return P(*(axis if n == full else None for axis, n, full in zip(spec, shape, of_param, strict=True)))

@@ -11,6 +11,7 @@ from jaxticket import masks
 from jaxticket._version import __version__
 from jaxticket.tickets import _archive
 from jaxticket.tickets._ticket import Ticket
+from jaxticket.transforms._state import from_stored, to_stored
 from jaxticket.typing import Mask, Params, PyTree
 
 _FIELDS = ("params", "mask", "state", "opt_state")
@@ -43,7 +44,8 @@ def save_with(
     record: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a ticket with more pytrees and JSON values, for `load_with`; `load` reads the ticket alone."""
-    arrays = {name: _archive.as_arrays(name, tree) for name, tree in {**_fields(ticket), **(trees or {})}.items()}
+    named = {**_fields(ticket), **(trees or {})}
+    arrays = {name: _archive.as_arrays(name, to_stored(tree)) for name, tree in named.items()}
     provenance = {
         "step": ticket.step,
         "meta": dict(ticket.meta),
@@ -84,8 +86,9 @@ def load_with(
 ) -> tuple[Ticket, dict[str, PyTree], dict[str, Any]]:
     """Return what `save_with` wrote: the ticket, the other pytrees, the other JSON values."""
     templates = {**({} if like is None else _fields(like)), **(trees_like or {})}
-    places = None if shardings is None else _fields(shardings)
-    trees, record = _archive.read(path, like=templates, shardings=places)
+    places = {} if shardings is None else _fields(shardings)
+    stored, record = _archive.read(path, like=_all_stored(templates), shardings=_all_stored(places))
+    trees = {name: from_stored(tree) for name, tree in stored.items()}
     fields = {name: trees.pop(name, {}) for name in _FIELDS}  # a tree without leaves is saved only as dict or list
     return Ticket(**fields, step=record["step"], meta=record["meta"]), trees, record["more"]
 
@@ -101,6 +104,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _fields(ticket: Ticket) -> dict[str, PyTree]:
     return {name: getattr(ticket, name) for name in _FIELDS}
+
+
+def _all_stored(trees: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    return {name: to_stored(tree) for name, tree in trees.items()}
 
 
 def _kept(params: Params, mask: Mask) -> dict[str, dict[str, int]]:

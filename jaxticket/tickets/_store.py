@@ -13,6 +13,7 @@ from jaxticket import _processes, _tree
 from jaxticket.errors import CheckpointError
 from jaxticket.tickets._checkpoint import load_with, save_with
 from jaxticket.tickets._ticket import Ticket, rewind, to_json
+from jaxticket.transforms._state import to_stored
 from jaxticket.typing import Key, Params, PyTree, Trained
 
 
@@ -111,7 +112,7 @@ def fingerprint(*trees: PyTree) -> str:
       (True, False)
     """
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(trees, is_leaf=_tree.is_none)[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(to_stored(trees), is_leaf=_tree.is_none)[0]:
         digest.update(_tree.path_name(path).encode())
         if leaf is None:
             continue

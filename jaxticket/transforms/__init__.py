@@ -16,8 +16,9 @@ from jaxticket.transforms._remake import remake, soft_prune
 from jaxticket.transforms._resume import resume_schedules
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs
-from jaxticket.transforms._sparsify import SparseState, init, mask_of, mask_params, sparsify
+from jaxticket.transforms._sparsify import init, mask_of, mask_params, sparsify
 from jaxticket.transforms._start import start
+from jaxticket.transforms._state import SparseState
 from jaxticket.transforms._surgery import reset_moments
 
 __all__ = [

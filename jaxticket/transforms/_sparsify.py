@@ -1,7 +1,7 @@
 """Sparse training as one optax transform, with any optimizer and any plan, and exact zeros at every step."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,11 @@ from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._carry import carry_moments
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
 from jaxticket.transforms._order import check_comes_last
+from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
 from jaxticket.transforms._surgery import reset_moments, restart_moments
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 _VALUES = 0x76616C75  # "valu": far from the small numbers that scores fold into their key
-
-
-class SparseState(NamedTuple):
-    """The state of `sparsify`. Beyond the inner optimizer's state it holds one byte a weight."""
-
-    count: jax.Array  # type: ignore[assignment]  # steps so far, int32 scalar
-    mask: Mask  # structure of the parameters
-    refresh: PyTree  # state of the plan's mask transform
-    inner: PyTree  # state of the inner optimizer
-    key: Key | None
 
 
 def sparsify(
@@ -72,6 +63,7 @@ def sparsify(
     _check_arguments(inner, plan)
     if key is not None:
         check_key("key", key)
+        key = wrap_key(key)
     inner = optax.with_extra_args_support(inner if plan.after is None else optax.chain(inner, plan.after))
 
     def init(params: Params) -> SparseState:
@@ -83,19 +75,20 @@ def sparsify(
         if first is None:
             raise InputError("the plan makes no mask: begin its chain with start(...), or pass mask=.")
         inner_state = inner.init(apply_mask(params, first))
-        # A copy of the key, as of the mask: donating the state must not delete the caller's.
+        # A copy, as of the mask: donating the state must not delete the caller's.
+        words = None if key is None else _copy(jax.random.key_data(key))
         first, refresh_state = _tree.unwrap_none((first, refresh_state))
-        return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, _copy(key))
+        return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, words)
 
     def update(
         grads: Params, state: SparseState, params: Params | None = None, **extra: Any
     ) -> tuple[Params, SparseState]:
         params = require_params(params, "sparsify")
-        if not _is_sparse_state(state):
+        if not is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
         grads, params = check_updates("grads", grads, params, mask=state.mask)
         state = state._replace(mask=check_fits(params, state.mask, name="the mask in state"))
-        mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads)
+        mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
         # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
         trained = mask if due is None or plan.newborn == "reset_all" else kept
@@ -103,9 +96,9 @@ def sparsify(
         updates = land_on_zeros(updates, params, trained)
         if born_at is not None:
             updates = _tree.tree_map(_land_at, mask, kept, updates, params, born_at)
-        count = optax.safe_increment(state.count)
+        steps = optax.safe_increment(state.steps)
         mask, refresh_state = _tree.unwrap_none((mask, refresh_state))
-        return updates, SparseState(count, mask, refresh_state, stepped, state.key)
+        return updates, SparseState(steps, mask, refresh_state, stepped, state.key)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -182,34 +175,37 @@ def mask_of(opt_state: PyTree) -> Mask:
       >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
       {'w': Array([[False,  True]], dtype=bool)}
     """
-    held = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=_is_sparse_state) if _is_sparse_state(s)]
+    held = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=is_sparse_state) if is_sparse_state(s)]
     if not held:
         raise InputError("opt_state holds no SparseState; build the optimizer with jaxticket.sparsify.")
 
     def first(*masks: Any) -> Any:
-        return next((m for m in masks if m is not None and not isinstance(m, optax.MaskedNode)), None)
+        return next((m for m in masks if jax.tree.leaves(m)), None)
 
-    return jax.tree.map(first, *held, is_leaf=lambda x: x is None or isinstance(x, optax.MaskedNode))
+    ends = lambda x: x is None or isinstance(x, optax.MaskedNode) or _tree.is_wrapper(x)
+    return jax.tree.map(first, *held, is_leaf=ends)
 
 
 def _refresh(
-    plan: Plan, state: SparseState, params: Params, grads: Params
+    plan: Plan, state: SparseState, params: Params, grads: Params, like: Key | None
 ) -> tuple[Mask, Mask, Params | None, PyTree, jax.Array | None]:
     """Return the mask of this step, the weights that stay, the values of newborn ones (None: zeros), the transform's
-    state, and whether a refresh was due (None: never).
+    state, and whether a refresh was due (None: never). The state's key has the implementation of the key `like`.
     """
     watched = state.refresh
     if plan.refresh.observe is not None:
         watched = plan.refresh.observe(watched, params=params, grads=grads)
     if plan.when is None:
         return state.mask, state.mask, None, watched, None
-    due = plan.when(state.count)
+    due = plan.when(state.steps)
     # Only where weights can be newborn does a second mask pass through the conditional: cheaper than to compare two.
     grows = not plan.refresh.narrows
 
+    impl = None if like is None else jax.random.key_impl(like)
+
     def refresh() -> tuple[Mask, Mask | None, Params | None, PyTree]:
-        key = None if state.key is None else jax.random.fold_in(state.key, state.count)
-        signals = {"params": params, "grads": grads, "count": state.count, "key": key, "aux": state.inner}
+        key = None if state.key is None else jax.random.fold_in(wrap_key(state.key, impl), state.steps)
+        signals = {"params": params, "grads": grads, "count": state.steps, "key": key, "aux": state.inner}
         new, kept, evolved = refresh_mask(plan.refresh, state.mask, watched, **signals)
         new, kept = (_tree.map_present(_as_wide_as, m, state.mask) for m in (new, kept))
         # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
@@ -278,7 +274,3 @@ def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:
 
 def _copy(x: Any) -> Any:
     return jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
-
-
-def _is_sparse_state(x: Any) -> bool:
-    return isinstance(x, SparseState)

@@ -39,6 +39,7 @@ EXEMPT = EXEMPT_DATA_PRUNING | {
     "reparam.sgdw": "takes what optax takes",
     "reparam.sign_mask": "takes what signed_supermask gives",
     "reparam.threshold_decay": "takes what soft_threshold gives",
+    "transforms.mask_params": "masks by the mask of an optimizer state: tests/transforms/test_containers.py",
     "transforms.mask_of": "takes what sparsify gives: tests/transforms",
     "transforms.explored_of": "takes what track_explored gives: tests/transforms",
     "training.replicate": "takes a function and a placement: tests/training/test_placement.py",

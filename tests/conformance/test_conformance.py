@@ -178,7 +178,7 @@ def _sparsified(name: str, optimizer: table.Optimizer, dtype: str, density: floa
 
     def check_density(run: Any) -> None:
         """Exactly k of each leaf; a step is an optimizer step, so the count is the transform's own."""
-        law = entry.density(run.params, density, max(int(_sparse(run.opt_state).count) - 1, 0))
+        law = entry.density(run.params, density, max(int(_sparse(run.opt_state).steps) - 1, 0))
         pairs = list(zip(*map(_leaves, (jt.mask_of(run.opt_state), run.params)), strict=True))
         wide = [m if m is None else np.broadcast_to(m, p.shape) for m, p in pairs]
         if isinstance(law, float):
@@ -293,14 +293,10 @@ def _full(params: Any) -> Any:
 
 
 def _filled(mask: Any, params: Any) -> Any:
-    """The mask with True in place of None, so that one structure serves all."""
-
-    def one(mask: Any, param: Any) -> Any:
-        if param is None:
-            return None
-        return jnp.ones(param.shape, bool) if mask is None else jnp.broadcast_to(mask, param.shape)
-
-    return jax.tree.map(one, mask, params, is_leaf=lambda x: x is None)
+    """The mask with True in place of None, in the containers of the parameters, so that one structure serves all."""
+    pairs = zip(_leaves(mask), _leaves(params), strict=True)
+    filled = [jnp.broadcast_to(True if m is None else m, p.shape) for m, p in pairs if p is not None]
+    return jax.tree.unflatten(jax.tree.structure(params), filled)
 
 
 def _where(mask: Any, tree: Any) -> Any:

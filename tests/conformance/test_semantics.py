@@ -85,7 +85,7 @@ def test_multi_steps_inside_counts_micro_steps() -> None:
     for count in (1, 2):
         updates, state = tx.update(_gradients([1, 1, 1, 1]), state, params)
         params = optax.apply_updates(params, updates)
-        assert state.count == count
+        assert state.steps == count
     np.testing.assert_allclose(params["kernel"], [[3.9, -3.1, 0, 0]], rtol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_apply_if_finite_outside_skips_mask_and_weights_together() -> None:
     _assert_equal(optax.apply_updates(params, updates), params)
     _assert_equal(skipped.inner_state, state.inner_state)
     updates, moved = tx.update(_gradients([1, 1, 5, 9]), skipped, params)
-    assert moved.inner_state.count == 1
+    assert moved.inner_state.steps == 1
 
 
 @pytest.mark.parametrize("plan", [jt.static(), jt.gradual(0.25, stop=4, every=2)], ids=["static", "gradual"])

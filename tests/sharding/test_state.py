@@ -224,7 +224,7 @@ def test_state_shardings_cover_channel_masks_and_factored_moments():
     tx = jt.sparsify(optax.adafactor(0.1), jt.static(0.5, unit=jt.units.axis(-1)))
     layouts = sharding.state_shardings(tx, params, {"kernel": NamedSharding(mesh, P("x", "y"))})
     assert layouts.mask["kernel"].spec == P(None, "y")
-    assert layouts.count.spec == P()
+    assert layouts.steps.spec == P()
     jax.block_until_ready(jax.jit(tx.init, out_shardings=layouts)(params))
 
 

@@ -50,7 +50,7 @@ def test_a_thousand_calls_are_a_thousand_updates():
         return optax.apply_updates(carry[0], updates), state
 
     _, state = jax.lax.fori_loop(0, 1000, body, (params, state))
-    assert int(state.inner[1].count) == int(state.count) == 1000
+    assert int(state.inner[1].count) == int(state.steps) == 1000
 
 
 GRANET = transforms.chain(jt.prune(scores.magnitude, 0.75), jt.regrow(scores.magnitude, scores.gradient, 1 / 3))
@@ -182,7 +182,7 @@ def test_newborn_weights_start_where_grow_init_says(vmapped):
     step = lambda state, params: tx.update(one_leaf([2, 0, 0, -9]), state, params)
     if vmapped:
         state, params = jax.tree.map(lambda x: jnp.stack([x, x]), (state, params))
-        state = state._replace(count=jnp.array([0, 1]))
+        state = state._replace(steps=jnp.array([0, 1]))
         updates, _ = jax.jit(jax.vmap(step))(state, params)
         moved = optax.apply_updates(params, updates)["kernel"][:, 0]
         np.testing.assert_allclose(moved, [[3, 0, 0, -0.1], [3, 1, 0, 0]], rtol=1e-6)

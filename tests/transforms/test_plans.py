@@ -129,7 +129,7 @@ def test_every_call_is_a_step_of_the_inner_optimizer():
     plan = jt.rigl(0.2, stop=100, every=3, allocate=None)
     seen = trajectory(jt.sparsify(optax.adam(0.05), plan, key=KEY), 7)
     for step, (_, state) in enumerate(seen):
-        assert int(state.inner[0].count) == int(state.count) == step
+        assert int(state.inner[0].count) == int(state.steps) == step
     for due in (0, 3, 6):
         before, after = seen[due][1], seen[due + 1][1]
         born = np.asarray(after.mask["dense"]["kernel"] & ~before.mask["dense"]["kernel"])
@@ -269,7 +269,7 @@ def test_replicates_under_nested_vmap_keep_the_cond_and_their_own_masks():
 def test_replicates_that_are_due_at_different_steps_refresh_alone():
     tx = jt.sparsify(optax.sgd(0.0), jt.gradual(schedules.constant(0.5), stop=10, every=2))
     params, state = jt.init(tx, make_params())
-    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)._replace(count=jnp.array([1, 2]))
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)._replace(steps=jnp.array([1, 2]))
     _, states = jax.vmap(lambda s: tx.update(make_grads(0), s, params))(states)
     assert jt.mask_of(states)["dense"]["kernel"].sum((1, 2)).tolist() == [200, 100]
 

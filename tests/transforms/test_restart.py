@@ -103,9 +103,9 @@ def test_params_of_a_single_array_restart_too():
         scores.magnitude, 0.5, compress=schedules.at([2]), decompress=schedules.at([SWITCH]),
         where=jt.filters.everything())))  # fmt: skip
     params, state = jt.init(tx, jnp.arange(1.0, 5.0))
-    state = state._replace(count=jnp.int32(2))
+    state = state._replace(steps=jnp.int32(2))
     _, state = tx.update(jnp.ones(4), state, params)
-    state = state._replace(count=jnp.int32(SWITCH))
+    state = state._replace(steps=jnp.int32(SWITCH))
     _, state = tx.update(jnp.ones(4), state, params)
     assert int(state.inner[0].count) == 1
     assert int(state.inner[1].count) == 2
@@ -116,10 +116,10 @@ def test_schedule_free_keeps_its_weights_through_a_restart():
     inner = optax.contrib.schedule_free(optax.sgd(0.1), learning_rate=0.1)
     tx = jt.sparsify(inner, phases())
     params, state = jt.init(tx, PARAMS)
-    _, state = tx.update(make_grads(0), state._replace(count=jnp.int32(2)), params)
+    _, state = tx.update(make_grads(0), state._replace(steps=jnp.int32(2)), params)
     params = jt.apply_mask(params, state.mask)
     grads = jax.tree.map(jnp.zeros_like, PARAMS)
-    updates, state = tx.update(grads, state._replace(count=jnp.int32(SWITCH)), params)
+    updates, state = tx.update(grads, state._replace(steps=jnp.int32(SWITCH)), params)
     moved = optax.apply_updates(params, updates)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), moved, params)
 
