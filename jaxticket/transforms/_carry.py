@@ -1,19 +1,18 @@
 """Moments of a dense training, carried into the state of a sparse one."""
 
-from typing import Any
-
 import jax
 import optax
 
 from jaxticket import _tree, masks
 from jaxticket._check_trees import check_arrays
 from jaxticket.errors import StructureError
+from jaxticket.transforms._state import is_sparse_state
 from jaxticket.transforms._surgery import choose_moments
 from jaxticket.typing import Mask, Params, PyTree
 
 
 def carry_moments(
-    tx: optax.GradientTransformation, state: PyTree, dense: PyTree, params: Params, *, mask: Mask, kind: type
+    tx: optax.GradientTransformation, state: PyTree, dense: PyTree, params: Params, *, mask: Mask
 ) -> PyTree:
     """Return a fresh state of `tx` with the dense optimizer's state inside, fresh where the mask is False.
 
@@ -23,21 +22,19 @@ def carry_moments(
       dense: a state of the same optimizer without the `sparsify`.
       params: the parameters.
       mask: the mask in `state`.
-      kind: the class of the state of `sparsify`.
 
     Raises:
       StructureError: `dense` is a state of another optimizer or of other parameters.
     """
 
-    def is_sparse(x: Any) -> bool:
-        return isinstance(x, kind)
-
-    bare = jax.tree.map(lambda s: s.inner if is_sparse(s) else s, state, is_leaf=is_sparse)
+    bare = jax.tree.map(lambda s: s.inner if is_sparse_state(s) else s, state, is_leaf=is_sparse_state)
     _check_state(dense, bare)
-    carried = jax.tree.map(lambda s, d: s._replace(inner=d) if is_sparse(s) else d, state, dense, is_leaf=is_sparse)
+    carried = jax.tree.map(
+        lambda s, d: s._replace(inner=d) if is_sparse_state(s) else d, state, dense, is_leaf=is_sparse_state
+    )
     chosen = choose_moments(tx, carried, state, params, masks.complement(mask))
     # Outside of sparsify (in MultiSteps) lie no moments, but accumulated gradients, which are dense.
-    return jax.tree.map(lambda new, d: new if is_sparse(new) else d, chosen, carried, is_leaf=is_sparse)
+    return jax.tree.map(lambda new, d: new if is_sparse_state(new) else d, chosen, carried, is_leaf=is_sparse_state)
 
 
 def _check_state(dense: PyTree, like: PyTree) -> None:

@@ -10,7 +10,7 @@ from jaxticket import _layers, _tree
 from jaxticket._check_trees import check_arrays
 from jaxticket._checks import check_count
 from jaxticket.errors import InputError
-from jaxticket.transforms._sparsify import SparseState
+from jaxticket.transforms._state import is_sparse_state
 from jaxticket.transforms._surgery import choose_leaves, mark, mark_counts
 from jaxticket.typing import Params, PyTree
 
@@ -63,7 +63,7 @@ def resume_schedules(
 
 
 def _is_of_a_schedule(node: Any, key: Any, beside_moments: bool) -> bool:
-    if isinstance(node, SparseState):  # its mask is shaped like the parameters, and is no moment
+    if is_sparse_state(node):  # its mask is shaped like the parameters, and is no moment
         return True
     name = getattr(key, "name", None)
     return not beside_moments and (name is None or name in _NAMES)

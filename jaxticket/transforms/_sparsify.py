@@ -131,7 +131,7 @@ def init(tx: optax.GradientTransformation, params: Params, *, opt_state: PyTree 
     state = tx.init(trainable)
     masked = mask_params(params, state)
     if opt_state is not None:
-        state = carry_moments(tx, state, opt_state, trainable, mask=mask_of(state), kind=SparseState)
+        state = carry_moments(tx, state, opt_state, trainable, mask=mask_of(state))
     return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
 
 

@@ -35,7 +35,7 @@ def test_a_plan_resumes_with_the_schedules_inside(name):
     tx = jt.sparsify(inner, jt.rigl(0.5, steps=1000), key=jax.random.key(0))
     fresh = tx.init(PARAMS)
     resumed = resume_schedules(tx, fresh, PARAMS, step=SWITCH)
-    assert int(resumed.count) == SWITCH
+    assert int(resumed.steps) == SWITCH
     assert_same(resumed.inner, fresh_at(fresh.inner))
     assert_same(resumed.mask, fresh.mask)
 
