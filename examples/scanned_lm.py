@@ -69,7 +69,7 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--density", type=float, default=0.25, help="the fraction of the weights that is kept")
     parser.add_argument("--model", type=int, default=1, help="the devices along which each layer is split")
-    parser.add_argument("--folder", type=pathlib.Path, help="where checkpoints are saved; a killed run resumes there")
+    parser.add_argument("--folder", type=pathlib.Path, help="of the checkpoints; a killed run resumes from the last")
     parser.add_argument("--every", type=int, default=50, help="steps between two checkpoints")
     args = parser.parse_args(argv)
 
@@ -92,9 +92,10 @@ def main(argv=None):
 
     step = jax.jit(step, donate_argnums=(0, 1), out_shardings=(shardings, layout, None))
     state, first, losses = (params, opt_state), 0, []
-    if args.folder and (saved := [int(path.name) for path in args.folder.glob("*") if path.name.isdigit()]):
+    folder = args.folder and args.folder.absolute()
+    if folder and (saved := [int(path.name) for path in folder.glob("*") if path.name.isdigit()]):
         first = max(saved)
-        state = ocp.load(args.folder / str(first), state)
+        state = ocp.load(folder / str(first), state)
         print(f"resumed at step {first}")
     for i in range(first, args.steps):
         starts = np.random.default_rng(i).integers(0, len(text) - LENGTH - 1, (BATCH, 1))
@@ -103,8 +104,8 @@ def main(argv=None):
         losses.append(float(loss))
         if i % max(args.steps // 10, 1) == 0 or i == args.steps - 1:
             print(f"step {i:4}  loss {losses[-1]:.3f}")
-        if args.folder and (i + 1) % args.every == 0:
-            ocp.save(args.folder / str(i + 1), tuple(state))
+        if folder and (i + 1) % args.every == 0:
+            ocp.save(folder / str(i + 1), tuple(state))
 
     params, opt_state = state
     print(f"density {jt.density(params, jt.mask_of(opt_state)):.3f}")
