@@ -74,15 +74,15 @@ def choose_moments(
 ) -> PyTree:
     """Return the state of `inner` with the chosen entries from the state `other`, as `reset_moments` chooses them."""
     chosen = check_fits(params, chosen, name="chosen")
-    try:
-        return choose_leaves(mark(inner, state, params, chosen), state, other)
-    except ValueError as error:
-        raise _reject_state(error) from error
+    return choose_leaves(mark(inner, state, params, chosen), state, other)
 
 
 def choose_leaves(marked: PyTree, state: PyTree, other: PyTree) -> PyTree:
     """Return the state with the entries that are marked as chosen from the state `other`."""
-    return jax.tree.map(_choose_leaf, marked, state, other)
+    try:
+        return jax.tree.map(_choose_leaf, marked, state, other)
+    except ValueError as error:
+        raise _reject_state(error) from error
 
 
 def mark(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
