@@ -12,7 +12,7 @@ export TORCH_PYTHON
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
 # Those who only use the library need not run these.
-LAB = tests/models tests/data tests/experiments tests/project
+LAB = tests/models tests/data tests/examples tests/experiments tests/project
 
 # The notebooks as pages with their outputs, which are executed again when they or the code change.
 PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))

@@ -83,7 +83,8 @@ class TrainFn(Protocol):
     """A function that trains one ticket: masked parameters in, trained parameters out.
 
     `step` is the step at which training (and its learning-rate schedule) resumes. `opt_state` is the optimizer state to
-    resume with, already masked, or None for a fresh one. The rewind policy decides both.
+    resume with, already masked, or None for a fresh one; `transforms.resume_schedules` sets its schedules to the step.
+    The rewind policy decides both.
     """
 
     def __call__(

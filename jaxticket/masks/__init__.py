@@ -5,6 +5,7 @@ from jaxticket.masks._apply import apply_mask, gate
 from jaxticket.masks._measure import churn, density, hamming, iou, nnz, outside
 from jaxticket.masks._nm import is_nm
 from jaxticket.masks._pack import PackedMask, pack, unpack
+from jaxticket.masks._rescale import rescale_init
 from jaxticket.masks._summary import Row, Summary, summary
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "nnz",
     "outside",
     "pack",
+    "rescale_init",
     "summary",
     "union",
     "unpack",

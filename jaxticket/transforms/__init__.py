@@ -13,6 +13,7 @@ from jaxticket.transforms._granet import granet, granet_uniform
 from jaxticket.transforms._mest import mest
 from jaxticket.transforms._regularise import add_l1, project_l0, prox_l1, scales_to_keep, smooth_sign
 from jaxticket.transforms._remake import remake, soft_prune
+from jaxticket.transforms._resume import resume_schedules
 from jaxticket.transforms._shrink import shrink
 from jaxticket.transforms._snfs import snfs
 from jaxticket.transforms._sparsify import init, mask_of, mask_params, sparsify
@@ -50,6 +51,7 @@ __all__ = [
     "regrow",
     "remake",
     "reset_moments",
+    "resume_schedules",
     "rigl",
     "scales_to_keep",
     "shrink",

@@ -16,6 +16,7 @@ from jaxticket.errors import InputError, JaxticketError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
+from jaxticket.transforms._carry import carry_moments
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
@@ -112,7 +113,7 @@ def sparsify(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTree]:
+def init(tx: optax.GradientTransformation, params: Params, *, opt_state: PyTree | None = None) -> tuple[Params, PyTree]:
     """Return masked parameters and the optimizer state, so that step 0 is sparse too.
 
     Every leaf is a copy: donating them to a compiled step leaves the originals valid.
@@ -120,12 +121,16 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
     Args:
       tx: an optimizer with a `sparsify` somewhere in it.
       params: the dense parameters, or a whole module of equinox, of which the float arrays are trained.
+      opt_state: the state with which a dense training of `params` ended, by the same optimizer without `sparsify`; None
+        is a fresh start. Moments of kept weights and counts of steps continue from it. Other moments are those of a
+        zero parameter. The plan counts its steps from 0.
 
     Returns:
       The masked parameters and the optimizer state.
 
     Raises:
       InputError: no `sparsify` in the state, or a transform that follows it in a chain or averages its parameters.
+      StructureError: an `opt_state` of another optimizer or of other parameters.
 
     Examples:
       >>> import jax.numpy as jnp, optax, jaxticket as jt
@@ -134,8 +139,12 @@ def init(tx: optax.GradientTransformation, params: Params) -> tuple[Params, PyTr
     """
     if not hasattr(tx, "init"):
         raise InputError(f"tx is a {type(tx).__name__}, not an optimizer; jt.init takes it first, then the parameters.")
-    state = tx.init(_layers.trainable(params))
-    return jax.tree.map(_copy, mask_params(params, state)), jax.tree.map(_copy, state)
+    trainable = _layers.trainable(params)
+    state = tx.init(trainable)
+    masked = mask_params(params, state)
+    if opt_state is not None:
+        state = carry_moments(tx, state, opt_state, trainable, mask=mask_of(state))
+    return jax.tree.map(_copy, masked), jax.tree.map(_copy, state)
 
 
 def mask_params(params: Params, opt_state: PyTree) -> Params:

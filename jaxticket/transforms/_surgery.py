@@ -1,5 +1,6 @@
 """The optimizer's memory of newborn weights: chosen entries of its state, and their step counts, are made new."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxticket.errors import StructureError
 from jaxticket.typing import Mask, Params, PyTree
 
 
-class _Entries:
+class Entries:
     """The shape of a leaf and its chosen entries; not a pytree, so that it travels as one leaf."""
 
     def __init__(self, shape: tuple[int, ...] | None, chosen: jax.Array | None):
@@ -20,7 +21,7 @@ class _Entries:
         self.chosen = chosen
 
 
-_NOTHING, _COUNT = _Entries(None, None), _Entries(None, None)
+_NOTHING, _COUNT = Entries(None, None), Entries(None, None)
 
 
 def reset_moments(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
@@ -64,9 +65,9 @@ def restart_moments(inner: optax.GradientTransformation, state: PyTree, params: 
       restarts: bool scalar; without it the state stays.
     """
     everything = jax.tree.map(lambda p: jnp.broadcast_to(restarts, (1,) * p.ndim), params)
-    marked = _mark(inner, state, params, everything)
-    template = jax.tree.structure(params)
-    return jax.tree.map(_choose_leaf, _mark_counts(marked, template, restarts), state, inner.init(params))
+    of_moments = lambda node, key, beside_moments: beside_moments
+    marked = mark_counts(mark(inner, state, params, everything), jax.tree.structure(params), restarts, of_moments)
+    return choose_leaves(marked, state, inner.init(params))
 
 
 def choose_moments(
@@ -74,24 +75,29 @@ def choose_moments(
 ) -> PyTree:
     """Return the state of `inner` with the chosen entries from the state `other`, as `reset_moments` chooses them."""
     chosen = check_fits(params, chosen, name="chosen")
-    marked = _mark(inner, state, params, chosen)
+    return choose_leaves(mark(inner, state, params, chosen), state, other)
+
+
+def choose_leaves(marked: PyTree, state: PyTree, other: PyTree) -> PyTree:
+    """Return the state with the entries that are marked as chosen from the state `other`."""
     try:
         return jax.tree.map(_choose_leaf, marked, state, other)
     except ValueError as error:
         raise _reject_state(error) from error
 
 
-def _mark(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
-    """Return the state with `_Entries` for leaves: the chosen ones of moments, `_COUNT` for scalar integers."""
-    entries = _tree.tree_map(lambda p, c: None if p is None else _Entries(p.shape, c), params, chosen)
+def mark(inner: optax.GradientTransformation, state: PyTree, params: Params, chosen: Mask) -> PyTree:
+    """Return the state with `Entries` for leaves: the chosen ones of moments, `_COUNT` for scalar integers."""
+    entries = _tree.tree_map(lambda p, c: None if p is None else Entries(p.shape, c), params, chosen)
+    is_empty = lambda x: x is None or _is_hole(x)  # a mask in the state is None at leaves that are not sparsified
     try:
         return optax.tree_map_params(
             inner,
-            lambda leaf, entry: leaf if _is_hole(leaf) else entry,
+            lambda leaf, entry: leaf if is_empty(leaf) else entry,
             state,
             entries,
             transform_non_params=lambda leaf: _COUNT if _is_count(leaf) else _NOTHING,
-            is_leaf=_is_hole,
+            is_leaf=is_empty,
         )
     except Exception as error:  # `init` may read the leaves of its argument, and optax's placeholder has none
         expected: Any = jax.tree.structure(jax.eval_shape(inner.init, params))
@@ -115,15 +121,21 @@ def _mark_alike(state: PyTree, entries: PyTree, template: Any) -> PyTree:
     return jax.tree.unflatten(structure, [_mark_alike(child, entries, template) for child in children])
 
 
-def _mark_counts(marked: PyTree, template: Any, restarts: jax.Array) -> PyTree:
-    """Return the marked state in which the counts that belong to moments are chosen where it `restarts`."""
-    children, structure = jax.tree.flatten(marked, is_leaf=lambda x: x is not marked)
+def mark_counts(marked: PyTree, template: Any, chosen: jax.Array, wanted: Callable[[Any, Any, bool], bool]) -> PyTree:
+    """Return the marked state in which `chosen` marks the wanted counts.
+
+    A count is the only scalar integer of its node. wanted(node, key, beside moments) gets the key at which it stands in
+    the node, and whether a tree shaped like the parameters, whose structure is `template`, stands next to it.
+    """
+    keyed, structure = jax.tree_util.tree_flatten_with_path(marked, is_leaf=lambda x: x is not marked)
+    children = [child for _, child in keyed]
     if children == [marked]:  # a leaf
         return marked
     counts = [i for i, child in enumerate(children) if child is _COUNT]
-    if len(counts) == 1 and any(_is_moments(child, template) for child in children):
-        children[counts[0]] = _Entries((), restarts)
-    return jax.tree.unflatten(structure, [_mark_counts(child, template, restarts) for child in children])
+    beside_moments = any(_is_moments(child, template) for child in children)
+    if len(counts) == 1 and wanted(marked, keyed[counts[0]][0][0], beside_moments):
+        children[counts[0]] = Entries((), chosen)
+    return jax.tree.unflatten(structure, [mark_counts(child, template, chosen, wanted) for child in children])
 
 
 def _is_moments(marked: PyTree, template: Any) -> bool:

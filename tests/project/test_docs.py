@@ -70,6 +70,25 @@ def exists(name: str) -> bool:
         return False
 
 
+EXAMPLES = {path.stem: path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_has_a_page_that_shows_the_file_and_says_what_our_lines_do(name: str) -> None:
+    page = (ROOT / "docs" / "examples" / f"{name}.md").read_text()
+    assert f'--8<-- "examples/{name}.py"' in page
+    called = set(re.findall(r"\bjt\.[\w.]+", EXAMPLES[name])) - {"jt.density", "jt.mask_of"}
+    assert called
+    assert [function for function in called if function not in page] == []
+    assert f"({name}.md)" in (ROOT / "docs" / "examples" / "index.md").read_text()
+    assert f"examples/{name}.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_every_page_of_an_example_has_its_file() -> None:
+    pages = {path.stem for path in (ROOT / "docs" / "examples").glob("*.md")} - {"index"}
+    assert pages == set(EXAMPLES)
+
+
 def test_every_package_is_in_the_reference() -> None:
     modules = [path.stem for path in (ROOT / "jaxticket").glob("[!_]*") if path.is_dir() or path.suffix == ".py"]
     assert [name for name in modules if f"jaxticket.{name}" not in REFERENCE] == []

@@ -11,7 +11,9 @@ import jaxticket
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPENERS = r"(Of|What|Which|How|Why|Is|Are|Does|Do|Did|Has|Have|Can|May|Shall|Where)\b"
 WORDS = r"\b(anew|go(es|ing)? on|is no(?! longer| more)|are no(?! longer| more)|tells?|told)\b"
-SOURCES = [path for folder in ("jaxticket", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+SOURCES = [
+    path for folder in ("jaxticket", "examples", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+]
 # Modules that people import by name: no part of their path has an underscore in front.
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -80,6 +80,7 @@ CORE: dict[str, Call] = {
     "masks.density": call(masks.density, params=P, mask=M),
     "masks.nnz": call(masks.nnz, params=P, mask=M),
     "masks.outside": call(masks.outside, params=P, mask=M),
+    "masks.rescale_init": call(masks.rescale_init, params=P, mask=M),
     "masks.summary": on_host(masks.summary, params=P, mask=M, stacked=STACKED),
     "masks.pack": call(masks.pack, mask=MASK_ALONE),
     "units.axis": call(

@@ -1,13 +1,16 @@
 """Rows of mask transforms, plans and optax transforms."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
 import jaxticket as jt
 from jaxticket import filters, schedules, scores, transforms
-from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive, Stack
+from tests.conformance.bad_input.roles import Count, Fraction, MaskTree, Positive, Stack, Tree
 from tests.conformance.bad_input.values import (
     ALONE,
+    GRADS,
     OPTIONAL,
     OTHER,
     PARAMS,
@@ -25,6 +28,14 @@ from tests.conformance.bad_input.values import (
     optimize,
     step,
 )
+
+RATED = optax.adam(optax.linear_schedule(0.1, 0.0, 100))  # its state counts the steps of a schedule
+
+
+def _adam(moments: Any) -> Any:
+    adam, rate = TX.init(PARAMS)
+    return adam._replace(mu=moments), rate
+
 
 PLANS: dict[str, Call] = {
     "transforms.describe": on_host(
@@ -234,7 +245,16 @@ PLANS: dict[str, Call] = {
         mask=OPTIONAL,
         key=K,
     ),
-    "transforms.init": call(lambda params: jt.init(jt.sparsify(TX, transforms.static(0.5)), params), params=ALONE),
+    "transforms.init": call(
+        lambda params, moments: jt.init(jt.sparsify(TX, transforms.static(0.5)), params, opt_state=_adam(moments)),
+        params=P,
+        moments=Tree(GRADS),
+    ),
+    "transforms.resume_schedules": call(
+        lambda params, step: transforms.resume_schedules(RATED, RATED.init(PARAMS), params, step=step),
+        params=P,
+        step=Count(3),
+    ),
     "transforms.reset_moments": call(
         lambda params, chosen: transforms.reset_moments(TX, TX.init(PARAMS), params, chosen),
         params=P,
