@@ -24,6 +24,7 @@ def layer_collapse(masks: Iterable[Mask], *, stacked: Stacked | None = None) -> 
       {path name: index of the first mask in which it keeps nothing}.
 
     Examples:
+      >>> import jax.numpy as jnp
       >>> layer_collapse([{"a": jnp.array([True, True]), "b": None}, {"a": jnp.array([False, False]), "b": None}])
       {'a': 1}
       >>> layer_collapse([{"layers": jnp.array([[True, False], [False, False]])}], stacked={"layers": 0})

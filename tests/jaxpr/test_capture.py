@@ -267,16 +267,17 @@ def test_gathers_that_choose_whole_matrices():
     chosen = jnp.array([2, 0, 2, 2, 0, 0, 2])
     x = X[jnp.arange(7) % len(X)]
     squares_of = np.stack([np.sum(np.square(x)[np.asarray(chosen) == e], 0) for e in range(3)])
-    for offsets, collapsed, equation in [
-        ((1, 2), (0, 1), "ti,tio->to"),
-        ((1, 2, 3), (0,), "ti,tuio->to"),
-        ((0, 1), (0, 1), "ti,iot->to"),
-        ((0, 2), (0, 1), "ti,ito->to"),
-        ((1, 2, 3, 4), (), "ti,tuvio->to"),
+    for offsets, collapsed, equation, alone in [
+        ((1, 2), (0, 1), "ti,tio->to", ()),
+        ((1, 2, 3), (0,), "ti,tio->to", (1,)),
+        ((0, 1), (0, 1), "ti,iot->to", ()),
+        ((0, 2), (0, 1), "ti,ito->to", ()),
+        ((1, 2, 3, 4), (), "ti,tio->to", (1, 2)),
     ]:
         numbers = jax.lax.GatherDimensionNumbers(offsets, collapsed, (0,))
         gather = lambda w, numbers=numbers: jax.lax.gather(w, chosen[:, None], numbers, (1, 1, 4, 2), mode="clip")
-        model = lambda p, x, equation=equation, gather=gather: jnp.einsum(equation, x, gather(p["w"]))
+        take = lambda w, gather=gather, alone=alone: jnp.squeeze(gather(w), alone)
+        model = lambda p, x, equation=equation, take=take: jnp.einsum(equation, x, take(p["w"]))
         close(found(model, {"w": w}, x, input_squares)["w"][:, 0, :, 0], squares_of)
 
 
