@@ -79,7 +79,7 @@ def main(argv=None):
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), SPECS, is_leaf=lambda x: isinstance(x, P))
     params = jax.jit(init_params, out_shardings=shardings)(jax.random.key(0))
     tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, args.steps // 10, args.steps))
-    tx = jt.sparsify(tx, jt.gradual(args.density, steps=args.steps, scope=jt.scopes.slices(0)))
+    tx = jt.sparsify(tx, jt.gradual(args.density, steps=args.steps, stacked={"^blocks/": 0}))
     layout = None  # of the optimizer's state, as the compiler likes
     layout = jt.sharding.state_shardings(tx, params, shardings)
     opt_state = jax.jit(tx.init, out_shardings=layout)(params)
