@@ -1,8 +1,8 @@
 """The products of a model's weights with data, read from its jaxpr, so that no model has to be changed.
 
 A weight may reach a dot_general, ragged_dot or convolution through casts, transposes, reshapes, products with masks and
-scales, slices and gathers of whole layers, calls, remat, scans over stacked layers, other loops and branches. Of the inputs and outputs nothing is kept but the
-results of `measure`.
+scales, slices and gathers of whole layers, calls, remat, scans over stacked layers, other loops and branches. Of the
+inputs and outputs nothing is kept but the results of `measure`.
 """
 
 import functools
