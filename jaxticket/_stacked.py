@@ -1,4 +1,4 @@
-"""Stacked leaves: several layers or experts in one array, told apart by the axes along which they are stacked."""
+"""Stacked leaves: several layers or experts in one array, which holds them along the axes that are declared."""
 
 import dataclasses
 import itertools

@@ -121,7 +121,7 @@ def input_squares(product: Product) -> jax.Array:
 
 
 def inner_axes(product: Product) -> tuple[int, ...]:
-    """Return the leaf's axes of inputs and outputs; the others tell matrices apart: layers, experts."""
+    """Return the leaf's axes of inputs and outputs; the others count its matrices: layers, experts."""
     parts = [part.axis for a in (*product.contracted, *product.free) for part in product.weight.layout[a]]
     return tuple(sorted({axis for axis in parts if isinstance(axis, int)}))
 

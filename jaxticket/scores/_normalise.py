@@ -57,6 +57,8 @@ def module(
       score: the ScoreFn to normalise.
       module_of: path name ('block0/mlp/kernel') -> module, any hashable; or rules, regex -> module, of which the first
         that matches in the path decides. A leaf that no rule decides is a module by itself.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; the layers of a module
+        are modules of their own.
 
     Returns:
       A ScoreFn.

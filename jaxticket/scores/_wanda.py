@@ -33,8 +33,8 @@ def wanda(apply: Apply, batches: Iterable[PyTree], *, stacked: Stacked | None = 
     Args:
       apply: (params, x) -> outputs.
       batches: a sequence of inputs x.
-      stacked: {regex of a path: axes} that tell the matrices of a leaf apart, where its products do not: a sum over
-        experts and their inputs at once looks like one matrix.
+      stacked: {regex of a path: axes} along which a leaf holds several matrices, where its products do not show it: a
+        sum over experts and their inputs at once looks like one matrix.
 
     Returns:
       A ScoreFn. Scores have the parameters' shapes, in float32.
