@@ -90,6 +90,18 @@ def masked_update(
     return inner.update(apply_mask(grads, mask), state, params, **extra)
 
 
+def move(params: Params, updates: Params) -> Params:
+    """Return the updated parameters, as `optax.apply_updates` does; those with updates of float0, integers, stay."""
+
+    def add(p: jax.Array | None, u: jax.Array | None) -> jax.Array | None:
+        if p is None or u is None or u.dtype == jax.dtypes.float0:
+            return p
+        moved: jax.Array = optax.apply_updates(p, u)
+        return moved
+
+    return _tree.tree_map(add, params, updates)
+
+
 def land_on_zeros(updates: Params, params: Params, mask: Mask) -> Params:
     """Return the updates that take the parameters outside the mask to exact zeros."""
 

@@ -13,7 +13,7 @@ from jaxticket._checks import check_number, known
 from jaxticket._dtypes import wide, widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import land_on_zeros, require_params
+from jaxticket.transforms._constraints import land_on_zeros, move, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Mask, Params, PyTree, Schedule
 from jaxticket.units import Unit
@@ -179,7 +179,7 @@ def project_l0(
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         params = require_params(params, "project_l0")
         updates, params = check_updates("updates", updates, params)
-        moved = optax.apply_updates(params, updates)
+        moved = move(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         return land_on_zeros(updates, params, kept), state

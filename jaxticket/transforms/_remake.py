@@ -12,7 +12,7 @@ from jaxticket._check_trees import check_fits, check_updates
 from jaxticket._dtypes import widen
 from jaxticket.scopes import Scope
 from jaxticket.transforms._base import MaskTransform
-from jaxticket.transforms._constraints import land_on_zeros, require_params
+from jaxticket.transforms._constraints import land_on_zeros, move, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Key, Mask, Params, Period, PyTree, ScoreFn
 from jaxticket.units import Unit
@@ -118,11 +118,13 @@ def soft_prune(
         due = when(count)
 
         def land() -> Params:
-            moved = optax.apply_updates(params, updates)
+            moved = move(params, updates)
             kept = best(score, moved, density, unit=unit, scope=scope, mask=full_mask(params, where, unit))
             # Under vmap this branch runs if any replicate is due; the others keep what they have.
             return jax.tree.map(
-                lambda new, old: jnp.where(due, new, old), land_on_zeros(updates, params, kept), updates
+                lambda new, old: old if new is old else jnp.where(due, new, old),
+                land_on_zeros(updates, params, kept),
+                updates,
             )
 
         return jax.lax.cond(any_replicate(due), land, lambda: updates), count

@@ -12,7 +12,7 @@ from jaxticket._checks import check_number, known
 from jaxticket._dtypes import widen
 from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
-from jaxticket.transforms._constraints import require_params
+from jaxticket.transforms._constraints import move, require_params
 from jaxticket.transforms._start import best, full_mask
 from jaxticket.typing import Density, Filter, Params
 from jaxticket.units import Unit
@@ -75,7 +75,7 @@ def shrink(
     def update(updates: Params, state: ShrinkState, params: Params | None = None) -> tuple[Params, ShrinkState]:
         params = require_params(params, "shrink")
         updates, params = check_updates("updates", updates, params)
-        moved = optax.apply_updates(params, updates)
+        moved = move(params, updates)
         full = full_mask(params, where, unit)
         kept = best(scores.magnitude, moved, density, unit=unit, scope=scope, mask=full)
         fading = state.count < stop
