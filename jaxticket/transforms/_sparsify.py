@@ -1,7 +1,6 @@
 """Sparse training as one optax transform, with any optimizer and any plan, and exact zeros at every step."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._carry import carry_moments
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
+from jaxticket.transforms._mismatch import check_inner, explain
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
 from jaxticket.transforms._surgery import reset_moments, restart_moments
@@ -88,12 +88,13 @@ def sparsify(
         if not is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
         grads, params = check_updates("grads", grads, params, mask=state.mask)
+        check_inner(inner, state, params)
         try:
             return advance(grads, state, params, **extra)
         except JaxticketError:
             raise
         except Exception as error:
-            _explain(error, init, state, params)
+            explain(error, init, state, params)
             raise
 
     def advance(grads: Params, state: SparseState, params: Params, **extra: Any) -> tuple[Params, SparseState]:
@@ -272,19 +273,6 @@ def _check_arguments(inner: Any, plan: Any) -> None:
     if not isinstance(plan, Plan):
         call = "; call it: jt.static(0.1)" if callable(plan) else ", such as jt.static(0.1)"
         raise InputError(f"plan is a {type(plan).__name__}, not a Plan{call}.")
-
-
-def _explain(error: Exception, init: Callable[[Params], SparseState], state: SparseState, params: Params) -> None:
-    """Raise InputError if a step failed since the state is that of another plan or optimizer; else return."""
-    try:
-        fresh = jax.eval_shape(init, params)
-    except Exception:  # the step's own error says more
-        return
-    for part, owner in (("refresh", "plan"), ("inner", "optimizer")):
-        given, expected = getattr(state, part), getattr(fresh, part)
-        if _tree.structure(given) != _tree.structure(expected):
-            difference = _tree.describe_difference(given, expected, "the given state", "tx.init(params)")
-            raise InputError(f"state is that of another {owner}: in state.{part}, {difference}.") from error
 
 
 def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:

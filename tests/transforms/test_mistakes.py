@@ -57,7 +57,11 @@ def test_the_state_of_another_plan(plan, other):
 @pytest.mark.parametrize("plan", ["static", "rigl"])
 @pytest.mark.parametrize(
     ("inner", "other"),
-    [(optax.adam(0.1), optax.sgd(0.1)), (optax.adam(0.1), optax.rmsprop(0.1))],
+    [
+        (optax.adam(0.1), optax.sgd(0.1)),
+        (optax.adam(0.1), optax.rmsprop(0.1)),
+        (optax.sgd(0.1), optax.adam(0.1)),
+    ],
 )
 def test_the_state_of_another_inner_optimizer(plan, inner, other):
     params, state = jt.init(make(plan, other), {"kernel": jnp.ones((4, 4))})
