@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _stacked, _tree, units
-from jaxticket.scopes._kinds import Scope, leaf
+from jaxticket.scopes._kinds import ByName, Scope, leaf
 from jaxticket.typing import PyTree, Stacked
 from jaxticket.units import Unit
 
 
 @dataclasses.dataclass(frozen=True)
-class BySlice:
+class BySlice(ByName):
     """A scope of layers; `stack` says which leaves hold several. All layers compete where all leaves do."""
 
     scope: Scope
@@ -35,20 +35,6 @@ class BySlice:
             return own if own is None or not stacked else OfLeaf(own, stacked)
 
         return _tree.tree_map(bind_leaf, tree, self.scope.bind(self.stack.slices(tree)))
-
-    def view(self, x: jax.Array) -> jax.Array:
-        return self._of_array(x.shape).view(x)
-
-    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._of_array(shape).axes(shape)
-
-    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self._of_array(shape).unview(x, shape)
-
-    def _of_array(self, shape: tuple[int, ...]) -> Scope:
-        """Return the scope of an array without a name."""
-        bound: Scope = self.bind(jax.ShapeDtypeStruct(shape, bool))
-        return bound
 
 
 @dataclasses.dataclass(frozen=True)

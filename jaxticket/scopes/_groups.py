@@ -12,13 +12,13 @@ from jaxticket._check_trees import check_arrays
 from jaxticket._checks import check_axis, check_count
 from jaxticket._jaxpr import Product, captured
 from jaxticket.errors import InputError
-from jaxticket.scopes._kinds import Scope
+from jaxticket.scopes._kinds import ByName, Scope
 from jaxticket.typing import Params, PyTree
 from jaxticket.units import normalise_axis
 
 
 @dataclasses.dataclass(frozen=True)
-class _InputGroups:
+class _InputGroups(ByName):
     """Groups along the axis of inputs, which each leaf has for itself; `rules` are pairs of a regex and an axis."""
 
     m: int
@@ -29,20 +29,6 @@ class _InputGroups:
     def bind(self, tree: PyTree) -> PyTree:
         chosen = _bind_axes(tree, dict(self.rules), f"scopes.groups({self.m})")
         return _tree.map_present(lambda x, axis: _Groups(self.m, axis, self.strict), tree, chosen)
-
-    def view(self, x: jax.Array) -> jax.Array:
-        return self._of_array(x.shape).view(x)
-
-    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._of_array(shape).axes(shape)
-
-    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self._of_array(shape).unview(x, shape)
-
-    def _of_array(self, shape: tuple[int, ...]) -> "_Groups":
-        """Return the scope of an array without a name."""
-        bound: _Groups = self.bind(jax.ShapeDtypeStruct(shape, bool))
-        return bound
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,26 @@ class Scope(Protocol):
         """Undo `view`."""
 
 
+class ByName:
+    """A scope whose leaves have scopes of their own, by their names. It sees an array as a leaf without a name."""
+
+    def bind(self, tree: PyTree) -> PyTree:
+        raise NotImplementedError
+
+    def view(self, x: jax.Array) -> jax.Array:
+        return self._of_array(x.shape).view(x)
+
+    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._of_array(shape).axes(shape)
+
+    def unview(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return self._of_array(shape).unview(x, shape)
+
+    def _of_array(self, shape: tuple[int, ...]) -> Scope:
+        bound: Scope = self.bind(jax.ShapeDtypeStruct(shape, bool))
+        return bound
+
+
 @dataclasses.dataclass(frozen=True)
 class _Whole:
     joint: bool
