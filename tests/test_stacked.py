@@ -17,6 +17,7 @@ from jaxticket.errors import CollapseWarning, InputError, NoMatchError, Structur
 from jaxticket.selection import drop_and_grow
 from jaxticket.tickets import Ticket
 from jaxticket.typing import Trained
+from tests.tiers import sample
 
 STACKED = {"^attention/": 1, "^experts/": (0, -3)}  # layers on axis 1, as MaxText has them; experts in layers
 WEIGHTS = filters.weights()
@@ -81,7 +82,7 @@ SELECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("unit", "scope"), SELECTIONS)
+@pytest.mark.parametrize(("unit", "scope"), sample(SELECTIONS, [SELECTIONS[i] for i in (0, 4, 6)]))
 def test_selection(unit, scope):
     options = {"unit": unit, "scope": scope, "where": WEIGHTS}
     assert_same(jt.select(PARAMS, 0.3, **options, stacked=STACKED), jt.select(apart(PARAMS), 0.3, **options))
@@ -158,7 +159,7 @@ ALLOCATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", ALLOCATIONS)
+@pytest.mark.parametrize("name", sample(ALLOCATIONS, ["erk", "uniform+", "rules"]))
 def test_allocations(name):
     mine = ALLOCATIONS[name](PARAMS, 0.7 if "dense" in name or "+" in name else 0.4, stacked=STACKED)
     assert_same(mine, ALLOCATIONS[name](apart(PARAMS), 0.7 if "dense" in name or "+" in name else 0.4))
@@ -283,7 +284,7 @@ def run(plan, params, grads, mask):
     return params, jt.mask_of(state)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", sample(PLANS, ["gradual", "rigl", "snfs"]))
 def test_plans(name):
     grads = [model(i) for i in range(10, 15)]
     mask = jt.select(PARAMS, 0.3, where=WEIGHTS, stacked=STACKED) if name in STARTED else None
