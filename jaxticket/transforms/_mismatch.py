@@ -8,21 +8,24 @@ import optax
 
 from jaxticket import _tree
 from jaxticket.errors import InputError
+from jaxticket.transforms._base import Plan
 from jaxticket.transforms._state import SparseState
-from jaxticket.typing import Params, PyTree
+from jaxticket.typing import Key, Params, PyTree
 
 
-def check_inner(inner: optax.GradientTransformation, state: SparseState, params: Params) -> None:
-    """Raise InputError for the state of an optimizer whose arrays are others than those of `inner`.
+def check_owner(
+    plan: Plan, inner: optax.GradientTransformation, state: SparseState, params: Params, *, key: Key | None
+) -> None:
+    """Raise InputError for the state of a plan or an optimizer whose arrays are others than those of these.
 
-    Some optimizers would train with it all the same: `optax.sgd` passes any state on.
+    Some would train with it all the same: `optax.sgd` and RigL pass any state on.
     """
-    try:
-        expected = jax.eval_shape(inner.init, params)
-    except Exception:  # it reads the values of parameters
-        return
-    if _shapes(state.inner) != _shapes(expected):
-        raise _reject(state.inner, expected, "inner", "optimizer")
+    # From the mask of the state, so that nothing is selected.
+    refresh = _shapes_of(lambda p: plan.refresh.init(p, state.mask, key=key)[1], params)
+    for part, owner, expected in (("refresh", "plan", refresh), ("inner", "optimizer", _shapes_of(inner.init, params))):
+        given = getattr(state, part)
+        if expected is not None and _shapes(given) != _shapes(expected):
+            raise _reject(given, expected, part, owner)
 
 
 def explain(error: Exception, init: Callable[[Params], SparseState], state: SparseState, params: Params) -> None:
@@ -40,6 +43,14 @@ def explain(error: Exception, init: Callable[[Params], SparseState], state: Spar
 def _reject(given: PyTree, expected: PyTree, part: str, owner: str) -> InputError:
     difference = _tree.describe_difference(given, expected, "the given state", "tx.init(params)")
     return InputError(f"state is that of another {owner}: in state.{part}, {difference}.")
+
+
+def _shapes_of(init: Callable[[Params], PyTree], params: Params) -> PyTree | None:
+    """Return the shapes that `init` makes, or None where it needs the values of parameters."""
+    try:
+        return jax.eval_shape(init, params)
+    except Exception:
+        return None
 
 
 def _shapes(tree: PyTree) -> list[tuple[int, ...]]:

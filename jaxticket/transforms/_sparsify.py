@@ -17,7 +17,7 @@ from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
 from jaxticket.transforms._carry import carry_moments
 from jaxticket.transforms._constraints import land_on_zeros, masked_update, require_params
-from jaxticket.transforms._mismatch import check_inner, explain
+from jaxticket.transforms._mismatch import check_owner, explain
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
 from jaxticket.transforms._surgery import reset_moments, restart_moments
@@ -88,7 +88,7 @@ def sparsify(
         if not is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
         grads, params = check_updates("grads", grads, params, mask=state.mask)
-        check_inner(inner, state, params)
+        check_owner(plan, inner, state, params, key=key)
         try:
             return advance(grads, state, params, **extra)
         except JaxticketError:

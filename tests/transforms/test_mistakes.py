@@ -46,7 +46,9 @@ def make(plan, inner=None):
     return jt.sparsify(inner or optax.sgd(0.1), PLANS[plan], key=jax.random.key(0))
 
 
-@pytest.mark.parametrize(("plan", "other"), [("snfs", "rigl"), ("itop", "static"), ("snfs", "itop")])
+@pytest.mark.parametrize(
+    ("plan", "other"), [("snfs", "rigl"), ("itop", "static"), ("snfs", "itop"), ("rigl", "snfs"), ("static", "itop")]
+)
 def test_the_state_of_another_plan(plan, other):
     params, state = jt.init(make(other), {"kernel": jnp.ones((4, 4))})
     with pytest.raises(InputError, match=r"state is that of another plan: in state\.refresh, ") as caught:
