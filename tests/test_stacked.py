@@ -242,6 +242,31 @@ def test_floors_hold_in_each_layer():
     ]  # fmt: skip
 
 
+def test_scores_of_filters():
+    """FPGM and slimming score the filters of each layer by themselves, on any axis of layers, some pruned."""
+    draw = np.random.default_rng(3).normal
+    kernels, scales = draw(size=(4, 3, 6)).astype(np.float32), draw(size=(6, 3)).astype(np.float32)  # layers on axis 1
+    params = {"conv": {"kernel": jnp.asarray(kernels)}, "norm": {"scale": jnp.asarray(scales)}}
+    stacked = {"conv/kernel": 1, "norm/scale": 1}
+    mask = {"conv": {"kernel": jnp.ones((1, 3, 6), bool).at[0, 1, 2].set(False)}, "norm": {"scale": None}}
+    for score in (scores.fpgm, functools.partial(scores.slimming, ("conv/kernel", "norm/scale"))):
+        for kept in (None, mask):
+            whole = score(stacked=stacked)(params, mask=kept)["conv"]["kernel"]
+            assert whole.shape == (1, 3, 6)
+            for layer in range(3):
+                one = {"conv": {"kernel": kernels[:, layer]}, "norm": {"scale": scales[:, layer]}}
+                one_kept = kept and {"conv": {"kernel": kept["conv"]["kernel"][:, layer]}, "norm": {"scale": None}}
+                alone = score()(jax.tree.map(jnp.asarray, one), mask=one_kept)["conv"]["kernel"]
+                np.testing.assert_allclose(whole[:, layer], alone, rtol=1e-6)
+
+
+def test_slimming_refuses_scales_of_other_layers():
+    params = {"conv": {"kernel": jnp.ones((4, 3, 6))}, "norm": {"scale": jnp.ones((6, 2))}}
+    score = scores.slimming(("conv/kernel", "norm/scale"), stacked={"conv/kernel": 1, "norm/scale": 1})
+    with pytest.raises(StructureError, match="stacked="):
+        score(params)
+
+
 @pytest.mark.parametrize("unit", [units.element(), units.axis(-1)])
 def test_floors(unit):
     prune = functools.partial(loops.prune_by, unit=unit, minimum=2)

@@ -4,6 +4,7 @@ Scores have size 1 on all axes but the channels', for `units.axis`. The norms of
 own: `scores.magnitude` with `units.axis(-1, reduce=units.total)` is l1 (Li et al., 2017), with `units.l2` it is l2.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxticket import _tree
+from jaxticket import _stacked, _tree
 from jaxticket._check_trees import check_arrays
 from jaxticket._checks import check_fraction
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, NoMatchError, StructureError
 from jaxticket.masks import apply_mask
 from jaxticket.selection import select
-from jaxticket.typing import Mask, Params, ScoreFn, Scores
+from jaxticket.typing import Mask, Params, ScoreFn, Scores, Stacked
 from jaxticket.units import normalise_axis
 
 Rule = Callable[[str], str | None]  # path of a kernel -> path of the scale of its batch norm; None: not scored
 
 
-def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
+def fpgm(*, norm_density: float = 1.0, axis: int = -1, stacked: Stacked | None = None) -> ScoreFn:
     """Score filters by Σ_g ‖W_f − W_g‖₂ over a leaf's filters (He et al., 2019, FPGM).
 
     Filters near the geometric median are replaceable. Filters that a mask has removed count in no sum. Leaves of one
@@ -34,6 +35,8 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
       norm_density: the fraction of filters that first survive by their norm, as published (0.9 there, beside a density
         of 0.6). The others rank below all survivors, by their norm, and count in no sum. 1 leaves this out.
       axis: the filters' axis of the kernels.
+      stacked: {regex of a path: axes} of leaves that stack layers or experts along these axes; each layer counts as a
+        leaf, in which `axis` counts.
 
     Returns:
       A ScoreFn. Scores are float32. It raises InputError for leaves without that axis.
@@ -47,13 +50,16 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
       {'kernel': Array([[3., 2., 3.]], dtype=float32)}
     """
     check_fraction("norm_density", norm_density)
+    stack = _stacked.read(stacked)
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         if mask is None:
             mask = _tree.map_present(lambda p: None, params)
-        return _tree.tree_map(score_leaf, masked, mask)
+        axes = iter(stack.axes(masked))
+        kept = _tree.tree_map(lambda p, m: _present_by_layer(p, m, next(axes)), masked, mask)
+        return stack.map(lambda p, k: _tree.tree_map(score_leaf, p, k), masked, kept)
 
     def score_leaf(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
         if kernel is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
@@ -62,10 +68,8 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
         shape = [n if a == at else 1 for a, n in enumerate(kernel.shape)]
         filters = jnp.moveaxis(kernel, at, 0).reshape(shape[at], -1)
         filters = wide(filters)
-        alive = jnp.ones(shape[at], bool)
-        if kept is not None:
-            others = [a for a in range(kernel.ndim) if a != at]
-            alive = jnp.broadcast_to(jnp.any(kept, others), alive.shape)
+        others = [a for a in range(kernel.ndim) if a != at]
+        alive = jnp.broadcast_to(jnp.any(kept, others), (shape[at],))
         norms = jnp.linalg.norm(filters, axis=1)
         survive = select(norms, norm_density, mask=alive)
         # Pair by pair: expanding the squares would cancel where filters share a large mean.
@@ -76,7 +80,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1) -> ScoreFn:
     return score
 
 
-def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
+def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1, stacked: Stacked | None = None) -> ScoreFn:
     """Score output channels by |γ| of the batch norm that follows their kernel (Liu et al., 2017).
 
     It was published with `scopes.tree()`, after training with an l1 penalty on γ. Where a channel is removed, its γ, β
@@ -87,6 +91,8 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
         leaves that are not scored; or a pair (regex, replacement) as in `re.sub`, where leaves without a match are not
         scored. Paths are those of the parameters, such as 'block/conv/kernel'.
       axis: the kernels' axis of output channels.
+      stacked: {regex of a path: axes} of kernels and scales that stack layers along these axes; `axis` counts within a
+        layer.
 
     Returns:
       A ScoreFn.
@@ -103,12 +109,14 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
       {'kernel': Array([[0.5, 2. ]], dtype=float32)}
     """
     rule = scale_of if callable(scale_of) else _substitution(*scale_of)
+    stack = _stacked.read(stacked)
 
     def score(params: Params, *, mask: Mask | None = None, **_: Any) -> Scores:
         check_arrays("params", params)
         masked = params if mask is None else apply_mask(params, mask)
         names = _tree.names(masked)
         leaves = dict(zip(_tree.leaves(names), _tree.leaves(masked), strict=True))
+        axes = dict(zip(leaves, stack.axes(masked), strict=True))
         if jax.tree.leaves(params) and all(rule(name) is None for name in leaves):
             raise NoMatchError(f"slimming: the rule matches no kernel; leaves: {list(leaves)}")
 
@@ -119,17 +127,29 @@ def slimming(scale_of: Rule | tuple[str, str], *, axis: int = -1) -> ScoreFn:
             scale = leaves.get(path)
             if scale is None:
                 raise NoMatchError(f"slimming: {path!r}, the scale of {name!r}, is not a leaf; leaves: {list(leaves)}")
-            at = normalise_axis(axis, kernel.shape, "slimming")
-            if scale.size != kernel.shape[at]:
+            layer = _stacked.slice_shape(kernel.shape, axes[name])
+            at = normalise_axis(axis, layer, "slimming")
+            counts = [[x.shape[a] for a in axes[own]] for own, x in ((name, kernel), (path, scale))]
+            if math.prod(_stacked.slice_shape(scale.shape, axes[path])) != layer[at] or counts[0] != counts[1]:
                 raise StructureError(
-                    f"slimming: {path!r} has shape {scale.shape}, but axis {axis} of {name!r} has "
-                    f"{kernel.shape[at]} channels; correct the rule or axis=."
+                    f"slimming: {path!r} has shape {scale.shape}, but axis {axis} of {name!r} has {layer[at]} channels"
+                    f"{f' in each of {counts[0]} layers' if counts[0] else ''}; correct the rule, axis= or stacked=."
                 )
-            return jnp.abs(scale).reshape([n if a == at else 1 for a, n in enumerate(kernel.shape)])
+            shape = [n if a == at else 1 for a, n in enumerate(layer)]
+            by_layer = _stacked.map_slices(lambda x: [x[0], jnp.abs(x[0]).reshape(shape)], [axes[path], axes[name]], 1)
+            return by_layer([scale, kernel])[1]
 
         return _tree.tree_map(score_leaf, names, masked)
 
     return score
+
+
+def _present_by_layer(p: jax.Array | None, kept: jax.Array | None, axes: _stacked.Axes) -> jax.Array | None:
+    """Return the mask of a leaf, all of it where there is none, with the whole length of its stacked axes."""
+    if p is None:
+        return None
+    kept = jnp.ones((1,) * p.ndim, bool) if kept is None else kept
+    return jnp.broadcast_to(kept, [p.shape[a] if a in axes else n for a, n in enumerate(kept.shape)])
 
 
 def _substitution(regex: str, replacement: str) -> Rule:
