@@ -6,11 +6,13 @@ compilation.
 """
 
 import contextlib
+import importlib.util
 import io
 import pathlib
 import random
 import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,9 +36,15 @@ def load(name: str, *, sparse: bool) -> Callable[[list[str]], Any]:
     """Return the `main` of an example, or that of the dense loop which is left when our lines are deleted."""
     path = EXAMPLES / f"{name}.py"
     lines = [line for line in path.read_text().splitlines() if sparse or not OURS.search(line)]
-    names: dict[str, Any] = {"__name__": name}
-    exec(compile("\n".join(lines), str(path), "exec"), names)
-    return names["main"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / path.name
+        file.write_text("\n".join(lines))
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    main: Callable[[list[str]], Any] = module.main
+    return main
 
 
 class Clock(io.StringIO):
