@@ -40,7 +40,8 @@ def load(name: str, *, sparse: bool) -> Callable[[list[str]], Any]:
         file = pathlib.Path(folder) / path.name
         file.write_text("\n".join(lines))
         spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     main: Callable[[list[str]], Any] = module.main
