@@ -62,7 +62,7 @@ def fpgm(*, norm_density: float = 1.0, axis: int = -1, stacked: Stacked | None =
         return stack.map(lambda p, k: _tree.tree_map(score_leaf, p, k), masked, kept)
 
     def score_leaf(kernel: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
-        if kernel is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
+        if kernel is None or kept is None or kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
             return None
         at = normalise_axis(axis, kernel.shape, "fpgm")
         shape = [n if a == at else 1 for a, n in enumerate(kernel.shape)]
