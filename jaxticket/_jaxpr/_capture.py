@@ -17,7 +17,15 @@ from jax.extend.core import JaxprEqn, Literal, jaxpr_as_fun
 from jaxticket import _tree
 from jaxticket._jaxpr._layout import whole
 from jaxticket._jaxpr._products import Product, Weight, product_of
-from jaxticket._jaxpr._values import Value, layer_slice, output_after, pick_after, scanned_axis, weight_after
+from jaxticket._jaxpr._values import (
+    Value,
+    layer_slice,
+    output_after,
+    pick_after,
+    scanned_axis,
+    unstacked_after,
+    weight_after,
+)
 from jaxticket._jaxpr._walk import ClosedJaxpr, body_of, evaluate, scan_sizes, trace, walk
 from jaxticket.typing import Params, PyTree
 
@@ -130,8 +138,9 @@ class _Run:
             values = self.finish(values)
         arrays = evaluate(eqn, [v.array for v in values])
         data = any(v.data for v in values)
-        if len(arrays) > 1:
-            return [Value(array, data) for array in arrays]
+        if eqn.primitive.multiple_results:
+            weights = unstacked_after(eqn, values)
+            return self._share(eqn.outvars, [Value(x, data, w) for x, w in zip(arrays, weights, strict=True)])
         at = _weight_among(values)
         beside_data = any(v.data for i, v in enumerate(values) if i != at)
         if output is not None:

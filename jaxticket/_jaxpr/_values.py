@@ -60,6 +60,15 @@ def pick_after(eqn: JaxprEqn, values: list[Value]) -> Weight | None:
     return find(eqn, weight, [v.array for v in values[1:]])
 
 
+def unstacked_after(eqn: JaxprEqn, values: list[Value]) -> list[Weight | None]:
+    """Return the weights whose layers are the outputs of an equation: those of `unstack`, a Python loop in jax 0.12."""
+    if eqn.primitive.name != "unstack" or (weight := values[0].weight) is None:
+        return [None] * len(eqn.outvars)
+    at = eqn.params["axis"]
+    picked = [pick_from(weight, at, jnp.arange(i, i + 1)) for i in range(len(eqn.outvars))]
+    return [p and p._replace(layout=p.layout[:at] + p.layout[at + 1 :]) for p in picked]
+
+
 def _static_pick(eqn: JaxprEqn, weight: Weight, operands: list[Any]) -> Weight | None:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     strides = eqn.params["strides"] or (1,) * len(start)
