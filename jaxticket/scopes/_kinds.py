@@ -1,5 +1,6 @@
 """The interface of a scope, and the scopes of whole leaves and slices."""
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
@@ -33,11 +34,12 @@ class Scope(Protocol):
         """Undo `view`."""
 
 
-class ByName:
+class ByName(abc.ABC):
     """A scope whose leaves have scopes of their own, by their names. It sees an array as a leaf without a name."""
 
+    @abc.abstractmethod
     def bind(self, tree: PyTree) -> PyTree:
-        raise NotImplementedError
+        """Return the scope of each leaf of a tree, None for None."""
 
     def view(self, x: jax.Array) -> jax.Array:
         return self._of_array(x.shape).view(x)

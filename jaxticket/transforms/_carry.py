@@ -26,7 +26,6 @@ def carry_moments(
     Raises:
       StructureError: `dense` is a state of another optimizer or of other parameters.
     """
-
     bare = jax.tree.map(lambda s: s.inner if is_sparse_state(s) else s, state, is_leaf=is_sparse_state)
     _check_state(dense, bare)
     carried = jax.tree.map(
