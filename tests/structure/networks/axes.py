@@ -214,7 +214,6 @@ def _mixed(name, mix):
 
 MIXED = (
     _mixed("sorted_channels", lambda h: jnp.sort(h, axis=-1)),
-    _mixed("cumulated_channels", lambda h: jnp.cumsum(h, axis=-1)),
     _mixed("softmax_of_channels", lambda h: jax.nn.softmax(h, axis=-1)),
     _mixed("largest_channel", lambda h: h - h.max(-1, keepdims=True)),
     _mixed("gathered_channels", lambda h: jnp.take(h, np.array([4, 0, 3, 1, 5, 2]), axis=-1)),
@@ -222,6 +221,17 @@ MIXED = (
     _mixed("eigenvectors", lambda h: h @ jnp.linalg.eigh(h.T @ h + jnp.diag(jnp.arange(6.0)))[1]),
     _mixed("fourier", lambda h: jnp.fft.fft(h).real),
 )
+
+
+@network(
+    variables=_TWO,
+    inputs=(data(2, 3),),
+    # Zeros add nothing to what comes after them, so a channel could go; freezing what is cumulated is safe too.
+    groups=(group(6, f"{out('fc1')} fc2/kernel:0", exact=None, required=False, symmetric=False), _HIDDEN),
+    frozen=_TWO_FROZEN,
+)
+def cumulated_channels(v, x):
+    return dense(v["head"], relu(dense(v["fc2"], jnp.cumsum(dense(v["fc1"], x), axis=-1))))
 
 
 @network(

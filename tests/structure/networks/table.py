@@ -7,7 +7,9 @@ from tests.structure.networks import (
     convolution,
     dense,
     flax_modules,
+    grouped,
     other_modules,
+    pixels,
     queries,
     recurrent,
     transformers,
@@ -15,14 +17,28 @@ from tests.structure.networks import (
 from tests.structure.networks._base import Network
 
 _MODULES = (
-    dense, axes, convolution, blocks, attention, queries, transformers, recurrent, flax_modules, other_modules
-)  # fmt: skip
+    dense,
+    axes,
+    convolution,
+    grouped,
+    blocks,
+    pixels,
+    attention,
+    queries,
+    transformers,
+    recurrent,
+    flax_modules,
+    other_modules,
+)
 
 
 def _of(module: object) -> list[Network]:
-    values = [value if isinstance(value, tuple) else (value,) for value in vars(module).values()]
-    return [x for value in values for x in ([value] if isinstance(value, Network) else value) if isinstance(x, Network)]
+    """Return a module's networks, also those in its tuples of networks."""
+    found: list[Network] = []
+    for value in vars(module).values():
+        several = value if type(value) is tuple else (value,)
+        found += [x for x in several if isinstance(x, Network)]
+    return found
 
 
 NETWORKS: tuple[Network, ...] = tuple(network for module in _MODULES for network in _of(module))
-BY_NAME: dict[str, Network] = {network.name: network for network in NETWORKS}
