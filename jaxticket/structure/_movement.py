@@ -113,6 +113,29 @@ def concatenate(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     return axis_by_axis(values[0], take)
 
 
+def stack(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
+    for v in values[1:]:
+        context.join(values[0], v)
+    axes = [axis_of(values[0], a)._replace(null=all(v.null[a] for v in values)) for a in range(len(values[0].labels))]
+    axes.insert(eqn.params["axis"], context.pinned_axis(len(values), "arrays are stacked along it"))
+    return value(axes)
+
+
+def tile(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
+    """Repeat labels: a channel owns all its copies. An axis of size 1 is broadcast."""
+    v, repeats = values[0], eqn.params["reps"]
+    for axis, (n, times) in enumerate(zip(v.shape, repeats, strict=True)):
+        if n == 1 and times > 1:
+            context.freeze(v, "its single entry is broadcast", (axis,))
+
+    def take(axis: int) -> Axis:
+        if len(v.labels[axis]) == 1 and repeats[axis] > 1:
+            return Axis(context.atoms.fresh(repeats[axis]), copied=True)
+        return axis_of(v, axis)._replace(labels=np.tile(v.labels[axis], repeats[axis]))
+
+    return axis_by_axis(v, take)
+
+
 def cut(v: Value, axis: int, index: slice | np.ndarray) -> Value:
     """Return a value with some entries of one axis."""
     return axis_by_axis(v, lambda a: axis_of(v, a) if a != axis else Axis(v.labels[a][index], v.null[a]))

@@ -26,7 +26,8 @@ def dot_general(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         if not (left.null[a] or right.null[b]):
             context.atoms.flag(left.labels[a], "a product sums over it where neither factor becomes zero")
     axes = [
-        axis_of(left, a)._replace(null=left.null[a] or right.null[b]) for a, b in zip(l_batch, r_batch, strict=True)
+        Axis(left.labels[a], left.null[a] or right.null[b], left.copied[a] and right.copied[b])
+        for a, b in zip(l_batch, r_batch, strict=True)
     ]
     axes += [axis_of(left, a) for a in range(len(left.labels)) if a not in (*l_sum, *l_batch)]
     axes += [axis_of(right, a) for a in range(len(right.labels)) if a not in (*r_sum, *r_batch)]

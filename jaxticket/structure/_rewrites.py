@@ -64,6 +64,11 @@ def _split(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list
     return list(lax.split(operands[0], [sizes.shape(v)[axis] for v in node.outputs], axis))
 
 
+def _tile(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> Any:
+    pairs = zip(operands[0].shape, sizes.shape(node.outputs[0]), strict=True)
+    return eqn.primitive.bind(operands[0], **{**eqn.params, "reps": tuple(new // max(n, 1) for n, new in pairs)})
+
+
 def _pad(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> Any:
     v, out = node.inputs[0], node.outputs[0]
     config = []
@@ -116,4 +121,5 @@ REWRITES = {
     "rng_uniform": _made,
     "slice": _slice,
     "split": _split,
+    "tile": _tile,
 }

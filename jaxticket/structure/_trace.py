@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxticket import _jaxpr, _tree
 from jaxticket.errors import InputError
+from jaxticket.structure._channels import match
 from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
 from jaxticket.structure._splits import Prefer, resolve
 from jaxticket.structure._values import Context, Product, Tape, Value
@@ -119,9 +120,15 @@ def couple(
         context.freeze(v, "an axis of the outputs")
     used = {var for eqn in jaxpr.jaxpr.eqns for var in eqn.invars if not hasattr(var, "val")}
     read = tuple(var in used for var in jaxpr.jaxpr.invars[: len(leaves)])
-    for v, is_read in zip(values, read, strict=True):
-        if not is_read:
-            context.freeze(v, "the program does not read it")
+    unread = {leaf.path: v for leaf, v, is_read in zip(leaves, values, read, strict=True) if not is_read}
+    returned = tape.outputs[stay.num_leaves :]
+    for name, v in zip(jax.tree.leaves(_tree.names(jax.tree.unflatten(result, range(len(returned))))), returned):
+        # What is returned under its path replaces it, as averages that a training step writes and does not read.
+        path = match(name.partition("/")[2], list(unread))
+        if path is not None and unread[path].shape == v.shape:
+            context.join(unread.pop(path), v)
+    for v in unread.values():
+        context.freeze(v, "the program does not read it")
     resolve(context.atoms, context.splits, prefer)
     return Coupling(context, tape, leaves, tuple(values), read, result)
 

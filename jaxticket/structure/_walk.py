@@ -38,6 +38,8 @@ _RULES: dict[str, Rule] = {
     "sort": _reductions.sort,
     "split": _movement.split,
     "squeeze": _movement.squeeze,
+    "stack": _movement.stack,
+    "tile": _movement.tile,
     "top_k": _reductions.top_k,
     "transpose": _movement.transpose,
     "unstack": _movement.unstack,
