@@ -1,6 +1,8 @@
 """Channels that fit a budget."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -71,7 +73,11 @@ def choose(
     _check(scores, groups, budget, ranking, multiple, cap)
     cost = budget.cost or _count_channels(groups)
     open_groups = [g for g in groups if g.name in scores and (g.inexact is None or allow_inexact)]
-    order = _order(scores, open_groups, ranking, cap)
+    ranks = {leaf.path: len(leaf.shape) for leaf in groups.leaves}
+    leagues = {"local": range(len(open_groups)), "global": [0] * len(open_groups)}.get(
+        ranking, [_shape(g, ranks) for g in open_groups]
+    )
+    order = _order(scores, open_groups, leagues, cap)
 
     def keep(dropped: int) -> dict[str, np.ndarray]:
         kept = {g.name: np.ones(g.width, bool) for g in groups}
@@ -92,9 +98,7 @@ def choose(
     return keep(low)
 
 
-def _check(
-    scores: Mapping[str, Any], groups: Groups, budget: Budget, ranking: str, multiple: int, cap: float
-) -> None:
+def _check(scores: Mapping[str, Any], groups: Groups, budget: Budget, ranking: str, multiple: int, cap: float) -> None:
     check_fraction("budget", budget.fraction)
     check_fraction("cap", cap)
     check_count(1, multiple=multiple)
@@ -114,30 +118,27 @@ def _count_channels(groups: Groups) -> Cost:
     return lambda kept: float(sum(kept[g.name].sum() for g in groups))
 
 
-def _order(
-    scores: Mapping[str, Any], groups: list[Group], ranking: Ranking, cap: float
-) -> list[tuple[str, int]]:
-    """Return the channels that may go, in the order in which they go."""
-    leagues: dict[Any, list[tuple[float, int, int]]] = {}
-    for index, group in enumerate(groups):
+def _order(scores: Mapping[str, Any], groups: list[Group], leagues: Sequence[Any], cap: float) -> list[tuple[str, int]]:
+    """Return the channels that may go, in the order in which they go: by their rank among the channels of a league."""
+    members: dict[Any, list[tuple[float, int, int]]] = {}
+    widths: Counter[Any] = Counter()
+    for index, (group, league) in enumerate(zip(groups, leagues, strict=True)):
         own = np.asarray(scores[group.name], np.float64)
         ascending = np.lexsort((-np.arange(group.width), own))  # of equal scores the later channel goes first
-        least = max(1, int(np.ceil(round(group.width * (1 - cap), 9))))
-        league = {"local": index, "global": None, "isomorphic": _shape(group)}[ranking]
+        least = max(1, math.ceil(round(group.width * (1 - cap), 9)))
         goes = ascending[: group.width - least].tolist()
-        leagues.setdefault(league, []).extend((own[channel], index, channel) for channel in goes)
-    sizes = {index: group.width for index, group in enumerate(groups)}
+        members.setdefault(league, []).extend((own[channel], index, channel) for channel in goes)
+        widths[league] += group.width
     order = []
-    for members in leagues.values():
-        width = sum(sizes[index] for index in {index for _, index, _ in members})
-        ranked = sorted(members, key=lambda m: (m[0], m[1], -m[2]))
-        order += [((rank + 1) / width, index, channel) for rank, (_, index, channel) in enumerate(ranked)]
-    return [(groups[index].name, channel) for _, index, channel in sorted(order, key=lambda m: (m[0], m[1]))]
+    for league, own_members in members.items():
+        ranked = sorted(own_members, key=lambda m: (m[0], m[1], -m[2]))
+        order += [((rank + 1) / widths[league], index, channel) for rank, (_, index, channel) in enumerate(ranked)]
+    return [(groups[index].name, channel) for _, index, channel in sorted(order, key=lambda m: m[:2])]
 
 
-def _shape(group: Group) -> Any:
-    """Return what groups of one structure have in common."""
-    return group.width, tuple((m.path.split("/")[-1], m.axis, len(m.positions[0])) for m in group.members)
+def _shape(group: Group, ranks: Mapping[str, int]) -> Any:
+    """Return what groups of one structure have in common: their width, and how their members lie in their leaves."""
+    return group.width, tuple(sorted((ranks[m.path], m.axis, len(m.positions[0])) for m in group.members))
 
 
 def _round_up(kept: np.ndarray, scores: Any, multiple: int) -> np.ndarray:

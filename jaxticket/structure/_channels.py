@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
@@ -67,10 +68,12 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
     for name, leaf in zip(names, _tree.leaves(mask), strict=True):
         if leaf is None:
             continue
-        path = match(name, [p for p in shapes])
+        path = match(name, list(shapes))
         if path is None:
             raise InputError(f"mask: {name} is not a leaf of the traced variables")
-        if leaf.ndim != len(shapes[path]) or any(m not in (1, n) for m, n in zip(leaf.shape, shapes[path], strict=True)):
+        if leaf.ndim != len(shapes[path]) or any(
+            m not in (1, n) for m, n in zip(leaf.shape, shapes[path], strict=True)
+        ):
             raise InputError(f"mask: {name} has shape {leaf.shape}, which does not broadcast to {shapes[path]}")
         full[path] = np.broadcast_to(np.asarray(leaf), shapes[path])
     dead = {path: _dead(kept) for path, kept in full.items()}
@@ -94,7 +97,8 @@ def match(name: str, paths: list[str]) -> str | None:
 
 def _dead(kept: np.ndarray) -> list[np.ndarray]:
     """Return for each axis the entries at which nothing is kept."""
-    return [~kept.any(tuple(a for a in range(kept.ndim) if a != axis)) for axis in range(kept.ndim)]
+    others = [tuple(a for a in range(kept.ndim) if a != axis) for axis in range(kept.ndim)]
+    return [~np.any(kept, axis=axes, keepdims=True).ravel() for axes in others]
 
 
 def _kept(group: Group, dead: Mapping[str, list[np.ndarray]]) -> np.ndarray:
@@ -106,8 +110,8 @@ def _kept(group: Group, dead: Mapping[str, list[np.ndarray]]) -> np.ndarray:
         if (differ := np.flatnonzero(dropped != also)).size:
             a, b = (first, member) if dropped[differ[0]] else (member, first)
             raise InputError(
-                f"mask: channel {differ[0]} of the group {group.name} is dropped on axis {a.axis} of {a.path} and kept on "
-                f"axis {b.axis} of {b.path}; choose channels with unit=structure.unit(groups)"
+                f"mask: channel {differ[0]} of the group {group.name} is dropped on axis {a.axis} of {a.path} and kept "
+                f"on axis {b.axis} of {b.path}; choose channels with unit=structure.unit(groups)"
             )
     return ~dropped
 
@@ -137,8 +141,8 @@ def kept_entries(groups: Groups, kept: Mapping[str, np.ndarray]) -> dict[str, li
         for m in group.members:
             if kept[group.name].all():
                 continue
-            axis = stay.setdefault((m.path, m.axis), np.ones(shapes[m.path][m.axis], bool))
-            axis[np.array(m.positions)[~kept[group.name]].ravel()] = False
+            along = stay.setdefault((m.path, m.axis), np.ones(shapes[m.path][m.axis], bool))
+            along[np.array(m.positions)[~kept[group.name]].ravel()] = False
     for (path, axis), mask in stay.items():
         entries[path][axis] = np.flatnonzero(mask)
     return entries
@@ -176,8 +180,6 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
       >>> structure.spread({"a:1": jnp.array([True, False, True])}, groups, params)["a"]
       Array([[ True, False,  True]], dtype=bool)
     """
-    import jax.numpy as jnp
-
     places: dict[str, list[tuple[str, Member]]] = {}
     for group in groups:
         for member in group.members:

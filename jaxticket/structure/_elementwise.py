@@ -3,36 +3,42 @@
 from collections.abc import Callable
 
 import numpy as np
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, Literal
 
+from jaxticket._jaxpr import shape_of
 from jaxticket.structure._values import Axis, Context, Value, axis_of, value
 
-_UNARY = """
-abs acos acosh asin asinh atan atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil clz conj convert_element_type
-copy copy_p cos cosh digamma erf erf_inv erfc exp exp2 expm1 floor imag integer_pow is_finite layout_constraint lgamma
-log log1p logistic mesh_cast name neg not pcast population_count pvary real reduce_precision reshard round rsqrt
-sharding_constraint sign sin sinh sqrt square stop_gradient tan tanh
-""".split()
-_SEVERAL = """
-add add_any and atan2 clamp complex div eq eq_to ge gt igamma igammac le le_to lt lt_to max min mul ne nextafter or
-polygamma pow regularized_incomplete_beta rem select_n shift_left shift_right_arithmetic shift_right_logical sub xor
-zeta
-""".split()
-NAMES = frozenset(_UNARY + _SEVERAL)
-
-# What makes zero of zero.
-_KEEP_ZERO = frozenset(
-    """
-abs asin asinh atan atanh cbrt ceil conj convert_element_type copy copy_p erf erf_inv expm1 floor imag
-layout_constraint log1p mesh_cast name neg pcast pvary real reduce_precision reshard round sharding_constraint sign sin
-sinh sqrt square stop_gradient tan tanh
-""".split()
-)
+# fmt: off
+# Operations on one array that make zero of zero.
+_KEEP_ZERO = frozenset({
+    "abs", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "conj", "convert_element_type", "copy", "copy_p",
+    "erf", "erf_inv", "expm1", "floor", "imag", "layout_constraint", "log1p", "mesh_cast", "name", "neg", "pcast",
+    "pvary", "real", "reduce_precision", "reshard", "round", "sharding_constraint", "sign", "sin", "sinh", "sqrt",
+    "square", "stop_gradient", "tan", "tanh",
+})
+# The others on one array.
+_UNARY = frozenset({
+    "acos", "acosh", "bessel_i0e", "bessel_i1e", "bitcast_convert_type", "clz", "cos", "cosh", "digamma", "erfc",
+    "exp", "exp2", "integer_pow", "is_finite", "lgamma", "log", "logistic", "not", "population_count", "rsqrt",
+})
+# Operations on several arrays.
+_SEVERAL = frozenset({
+    "add", "add_any", "and", "atan2", "clamp", "complex", "div", "eq", "eq_to", "ge", "gt", "igamma", "igammac",
+    "le", "le_to", "lt", "lt_to", "max", "min", "mul", "ne", "nextafter", "or", "polygamma", "pow",
+    "regularized_incomplete_beta", "rem", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical",
+    "sub", "xor", "zeta",
+})
+# fmt: on
+NAMES = _KEEP_ZERO | _UNARY | _SEVERAL
 
 
 def elementwise(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     """Join operands along axes of equal size. Operands without axes and axes of size 1 couple nothing."""
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn.outvars[0])
+    if any(v.labels and len(v.labels) != len(shape) for v in values):  # bits of a wider or narrower type
+        for v in values:
+            context.freeze(v, "its bits are read as another type")
+        return context.pinned(shape, "its bits are read as another type")
     axes = []
     for axis, n in enumerate(shape):
         full = [v for v in values if v.labels and len(v.labels[axis]) == n]
@@ -46,8 +52,8 @@ def elementwise(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     return value(axes)
 
 
-def _null(v: Value, axis: int, size: int) -> Callable[[float], bool] | bool:
-    """Return whether a value is zero where its members are, or for a constant, what tests it."""
+def _null(v: Value, axis: int, size: int) -> bool:
+    """Whether a value is zero along an axis wherever its members are, as the constant 0 always is."""
     if v.labels:
         return v.null[axis] and len(v.labels[axis]) == size
     return v.scalar is not None and v.scalar == 0
@@ -67,13 +73,13 @@ def _is_null(eqn: JaxprEqn, nulls: list[bool]) -> bool:
         return nulls[1] and _signs(eqn, (0, 2), (-1, 1))
     if name in ("max", "min"):
         return all(nulls) or (any(nulls) and _signs(eqn, (0, 1), (-1, -1) if name == "max" else (1, 1)))
-    return name in (*_KEEP_ZERO, "add", "add_any", "sub", "or", "xor", "complex") and all(nulls)
+    return name in (_KEEP_ZERO | {"add", "add_any", "sub", "or", "xor", "complex"}) and all(nulls)
 
 
 def _signs(eqn: JaxprEqn, operands: tuple[int, ...], signs: tuple[int, ...]) -> bool:
     """Whether those operands that are literals have these signs, or are zero, and at least one is a literal."""
     literals = [
-        (eqn.invars[i].val, sign) for i, sign in zip(operands, signs, strict=True) if hasattr(eqn.invars[i], "val")
+        (x.val, sign) for i, sign in zip(operands, signs, strict=True) if isinstance(x := eqn.invars[i], Literal)
     ]
     return bool(literals) and all(np.all(np.asarray(x) * sign >= 0) for x, sign in literals)
 
@@ -87,7 +93,7 @@ def random(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     """Return fresh labels of arrays that are drawn or counted, whatever their entries belong to."""
     for v in values:
         context.freeze(v, f"{eqn.primitive.name} draws by it")
-    return [context.fresh(var.aval.shape) for var in eqn.outvars]
+    return [context.fresh(shape_of(var)) for var in eqn.outvars]
 
 
 def axis_by_axis(v: Value, take: Callable[[int], Axis]) -> Value:

@@ -120,7 +120,8 @@ class Groups:
           The multiply-adds of the traced inputs' whole batch.
         """
         kept = [
-            g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name])) for g in self.groups
+            g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name]))
+            for g in self.groups
         ]
         return sum(
             work.factor * math.prod(fixed + sum(kept[i] * times for i, times in parts) for fixed, parts in work.axes)

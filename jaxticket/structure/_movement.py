@@ -5,6 +5,7 @@ import math
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxticket._jaxpr import shape_of
 from jaxticket.structure._elementwise import axis_by_axis, kept_axes
 from jaxticket.structure._splits import Split, blocks, refine
 from jaxticket.structure._values import Axis, Context, Value, axis_of, value
@@ -33,13 +34,15 @@ def broadcast_in_dim(context: Context, eqn: JaxprEqn, values: list[Value]) -> Va
 
 
 def reshape(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
-    (v, *_), shape = values, eqn.outvars[0].aval.shape
+    (v, *_), shape = values, shape_of(eqn.outvars[0])
     axes: list[Axis | None] = [None] * len(shape)
     if 0 in shape:
         context.freeze(v, "an array without entries is reshaped")
         return context.pinned(shape, "an array without entries is reshaped")
     for old, new in blocks(v.shape, shape):
-        for axis, made in zip(new, _regroup(context, [axis_of(v, a) for a in old], [shape[a] for a in new]), strict=True):
+        for axis, made in zip(
+            new, _regroup(context, [axis_of(v, a) for a in old], [shape[a] for a in new]), strict=True
+        ):
             axes[axis] = made
     for axis, labels in enumerate(v.labels):
         if len(labels) == 1 and not np.all(context.atoms.frozen(labels)) and 1 not in shape:
@@ -152,7 +155,8 @@ def slice_(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
 def split(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     ends = np.cumsum(eqn.params["sizes"])
     return [
-        cut(values[0], eqn.params["axis"], slice(end - n, end)) for n, end in zip(eqn.params["sizes"], ends, strict=True)
+        cut(values[0], eqn.params["axis"], slice(end - n, end))
+        for n, end in zip(eqn.params["sizes"], ends, strict=True)
     ]
 
 
@@ -180,7 +184,7 @@ def pad(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
             return axis_of(v, axis)._replace(null=v.null[axis])
         if interior or min(low, high) < 0 or np.all(context.atoms.frozen(labels)):
             context.freeze(v, "it is padded", (axis,))
-            return context.pinned_axis(eqn.outvars[0].aval.shape[axis], "it is padded")
+            return context.pinned_axis(shape_of(eqn.outvars[0])[axis], "it is padded")
         ends = [context.atoms.fresh(low), labels, context.atoms.fresh(high)]
         return Axis(np.concatenate(ends), v.null[axis] and zero)
 
@@ -196,9 +200,9 @@ def dynamic_slice(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value
             continue
         if start is None:
             context.freeze(v, "data choose where it is sliced", (axis,))
-            v = axis_by_axis(
-                v, lambda a, at=axis: axis_of(v, a) if a != at else context.pinned_axis(sizes[at], "data choose it")
-            )
+            rest = [axis_of(v, a) for a in range(len(v.labels))]
+            rest[axis] = context.pinned_axis(size, "data choose it")
+            v = value(rest)
         else:
             first = int(np.clip(start, 0, n - size))
             v = cut(v, axis, slice(first, first + size))
@@ -235,5 +239,5 @@ def gather(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
             context.freeze(v, "data choose its entries", (axis,))
             slices.append(context.pinned_axis(sizes[axis], "data choose its entries"))
     context.freeze(indices, "it holds indices", (len(indices.labels) - 1,))
-    out = range(len(eqn.outvars[0].aval.shape))
+    out = range(len(shape_of(eqn.outvars[0])))
     return value([slices.pop(0) if axis in numbers.offset_dims else picked.pop(0)._replace(null=False) for axis in out])

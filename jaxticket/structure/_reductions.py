@@ -5,6 +5,7 @@ import math
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxticket._jaxpr import shape_of
 from jaxticket.structure._elementwise import axis_by_axis, kept_axes
 from jaxticket.structure._values import Axis, Context, Node, Product, Value, axis_of, value
 
@@ -39,7 +40,7 @@ def convolution(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
     """Couple the channels of a convolution; in groups, the same offsets of every group."""
     (x, kernel), params = values, eqn.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    lhs, rhs, shape = numbers.lhs_spec, numbers.rhs_spec, eqn.outvars[0].aval.shape
+    lhs, rhs, shape = numbers.lhs_spec, numbers.rhs_spec, shape_of(eqn.outvars[0])
     window = "a convolution slides along it"
     context.freeze(x, window, lhs[2:])
     context.freeze(kernel, window, rhs[2:])
@@ -111,11 +112,11 @@ def top_k(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     def out(shape: tuple[int, ...]) -> Value:
         return axis_by_axis(v, lambda a: axis_of(v, a) if a != last else context.pinned_axis(shape[a], "it is sorted"))
 
-    return [out(var.aval.shape) for var in eqn.outvars]
+    return [out(shape_of(var)) for var in eqn.outvars]
 
 
 def window(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
-    v, params, shape = values[0], eqn.params, eqn.outvars[0].aval.shape
+    v, params, shape = values[0], eqn.params, shape_of(eqn.outvars[0])
     size, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
     slides = [a for a in range(len(shape)) if (size[a], strides[a], tuple(padding[a])) != (1, 1, (0, 0))]
     context.freeze(v, "a window slides along it", slides)

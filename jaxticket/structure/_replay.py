@@ -1,7 +1,6 @@
 """A traced program at the sizes that a mask of channels leaves."""
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,8 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from jaxticket import _jaxpr
-from jaxticket._jaxpr import body_of, evaluate, scan_sizes, walk
+from jaxticket._jaxpr import evaluate, scan_sizes, walk
 from jaxticket.errors import InputError
 from jaxticket.structure._channels import Channels, channels, check_exact
 from jaxticket.structure._groups import Groups
@@ -74,7 +72,9 @@ def replay(
         arrays, structure = jax.tree.flatten(variables)
         for x, (path, shape) in zip(arrays, sizes.items(), strict=True):
             if x.shape != shape:
-                raise InputError(f"variables: {path} has shape {x.shape}, not {shape}; pass what structure.shrink returned")
+                raise InputError(
+                    f"variables: {path} has shape {x.shape}, not {shape}; pass what structure.shrink returned"
+                )
         full = [jax.ShapeDtypeStruct(leaf.shape, x.dtype) for leaf, x in zip(groups.leaves, arrays, strict=True)]
         coupling = couple(apply, jax.tree.unflatten(structure, full), inputs, outputs=outputs, prefer=prefer)
         resized = Resized(coupling, groups, kept)
@@ -91,7 +91,9 @@ class Resized:
         atoms = coupling.context.atoms
         collected, owned = collect(coupling)
         if [(g.name, g.members) for g in collected] != [(g.name, g.members) for g in groups]:
-            raise InputError("groups are not those of this program and these inputs; trace it with inputs of this shape")
+            raise InputError(
+                "groups are not those of this program and these inputs; trace it with inputs of this shape"
+            )
         self._dropped = np.zeros(atoms.count, bool)
         for atom, (group, channel) in owned.items():
             self._dropped[atom] = not kept[collected[group].name][channel]
@@ -173,7 +175,11 @@ class Resized:
 
     def _scan(self, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list[Any]:
         constants, state = scan_sizes(eqn)
-        fixed, carry, rows = operands[:constants], operands[constants : constants + state], operands[constants + state :]
+        fixed, carry, rows = (
+            operands[:constants],
+            operands[constants : constants + state],
+            operands[constants + state :],
+        )
 
         def body(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
             out = self.run(node.bodies[0], [*fixed, *carry, *row])

@@ -90,7 +90,9 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
 
     def fill(name: str, x: Any) -> Any:
         path = _owner(name, x, sizes)
-        for axis, stay in enumerate(entries[path] if path else ()):
+        if path is None:
+            return x
+        for axis, stay in enumerate(entries[path]):
             if stay is not None and (x.shape[axis] != 1 or len(stay) == 1):
                 shape = [full[path][axis] if a == axis else n for a, n in enumerate(x.shape)]
                 index = tuple(stay if a == axis else slice(None) for a in range(x.ndim))
@@ -102,7 +104,9 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
 
 def _names_of_arrays(tree: PyTree) -> PyTree:
     """Return the names of the leaves that are not None."""
-    present = [name for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True) if x is not None]
+    present = [
+        name for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True) if x is not None
+    ]
     return jax.tree.unflatten(jax.tree.structure(tree), present)
 
 
@@ -117,12 +121,11 @@ def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:
     shape = tuple(np.shape(x))
     if len(owners) == 1 and _fits(shape, sizes[owners[0]]):
         return owners[0]
-    if math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
+    if not owners or math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
         return None
     raise InputError(
-        f"{name} of shape {shape} is not laid out like a leaf of the traced variables"
-        + (f" ({owners[0]} has shape {sizes[owners[0]]})" if owners else "")
-        + "; start the optimizer again from the smaller parameters, or shrink a tree that holds only what is"
+        f"{name} of shape {shape} is not laid out like {' or '.join(owners[:2])}, of shape {sizes[owners[0]]}"
+        "; start the optimizer again from the smaller parameters, or shrink a tree that holds only what is"
     )
 
 

@@ -65,7 +65,7 @@ def trace(
       >>> import jax, jax.numpy as jnp
       >>> params = {"first": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}, "second": {"kernel": jnp.ones((3, 2))}}
       >>> def apply(params, x):
-      ...     hidden = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"])
+      ...     hidden = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"][None])
       ...     return hidden @ params["second"]["kernel"]
       >>> (group,) = trace(apply, params, jnp.ones((5, 4)))
       >>> group.name, group.width, [(m.path, m.axis) for m in group.members]
@@ -135,10 +135,16 @@ def couple(
 
 def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
     arrays = jax.tree.leaves(variables)
-    names = [name for name, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True) if x is not None]
+    names = [
+        name
+        for name, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True)
+        if x is not None
+    ]
     for name, x in zip(names, arrays, strict=True):
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-            raise InputError(f"variables: {name} is a {type(x).__name__}, not an array; bind what is not an array in apply")
+            raise InputError(
+                f"variables: {name} is a {type(x).__name__}, not an array; bind what is not an array in apply"
+            )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"variables: several leaves are called {twice[0]}; give them paths that differ")
     return tuple(Leaf(name, tuple(x.shape)) for name, x in zip(names, arrays, strict=True))
@@ -154,8 +160,8 @@ def collect(coupling: Coupling) -> tuple[tuple[Group, ...], dict[int, tuple[int,
             for position, root in zip(free.tolist(), atoms.roots(labels[free]).tolist(), strict=True):
                 classes[root].setdefault((leaf, axis), []).append(position)
     alike: dict[Any, list[int]] = defaultdict(list)
-    for root, places in classes.items():
-        alike[tuple((place, len(positions)) for place, positions in sorted(places.items()))].append(root)
+    for root, where in classes.items():
+        alike[tuple((place, len(positions)) for place, positions in sorted(where.items()))].append(root)
     groups: list[Group] = []
     index_of: dict[int, tuple[int, int]] = {}
     names: Counter[str] = Counter()
@@ -192,8 +198,8 @@ def _products(tape: Tape, repeats: int) -> list[tuple[Product, int]]:
 def _work(product: Product, repeats: int, groups: Sequence[Group], group_of: dict[int, tuple[int, int]]) -> Work:
     factor, axes = product.factor * repeats, []
     for labels in product.axes:
-        owners = Counter(group_of[a][0] if a in group_of else None for a in labels.tolist())
-        fixed = owners.pop(None, 0)
+        owners = Counter(group_of[a][0] for a in labels.tolist() if a in group_of)
+        fixed = len(labels) - owners.total()
         if owners:
             axes.append((fixed, tuple((g, count // groups[g].width) for g, count in owners.items())))
         else:

@@ -131,7 +131,7 @@ def group_magnitude(
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure
-      >>> params = {"a": jnp.array([[1.0, -1.0], [2.0, 0.0], [0.0, 0.5]]).T, "b": jnp.array([[1.0, 0, 2], [0, -3, 1]]).T}
+      >>> params = {"a": jnp.array([[1.0, 2, 0], [-1, 0, 0.5]]), "b": jnp.array([[1.0, 0], [0, -3], [2, 1]])}
       >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
       >>> structure.group_magnitude(params, groups, normalise="none")
       {'a:1': Array([1.5  , 6.5  , 2.625], dtype=float32)}
@@ -140,14 +140,18 @@ def group_magnitude(
         raise InputError(f"normalise is {normalise!r}; choose one of {', '.join(get_args(Normalise))}")
     if power < 1:
         raise InputError(f"power is {power}; it must be at least 1")
-    weights = {p: x for p, x in by_path(params, groups).items() if x.ndim > 1 or p.split("/")[-1] in ("scale", "weight")}
+    weights = {
+        p: x for p, x in by_path(params, groups).items() if x.ndim > 1 or p.split("/")[-1] in ("scale", "weight")
+    }
     out = {}
     for group in groups:
-        parts = [jnp.sum(jnp.abs(_slices(weights[m.path], m)) ** power, axis=1) for m in group.members if m.path in weights]
+        parts = [
+            jnp.sum(jnp.abs(_slices(weights[m.path], m)) ** power, axis=1) for m in group.members if m.path in weights
+        ]
         if parts:
             score = reduce(jnp.stack(parts, axis=1), (1,), None)[:, 0]
-            scale = {"none": 1.0, "mean": jnp.mean(score), "sum": jnp.sum(score)}[normalise]
-            out[group.name] = score / jnp.where(scale == 0, 1.0, scale)
+            scale = {"none": jnp.ones(()), "mean": jnp.mean(score), "sum": jnp.sum(score)}[normalise]
+            out[group.name] = score / jnp.where(scale == 0, 1, scale)
     if not out:
         raise NoMatchError("params: no member of a group is a weight")
     return out
@@ -155,15 +159,16 @@ def group_magnitude(
 
 def by_path(tree: PyTree, groups: Groups) -> dict[str, jax.Array]:
     """Return the leaves of a tree that are not None, by the paths of the traced variables."""
-    paths, found = [leaf.path for leaf in groups.leaves], {}
+    paths = [leaf.path for leaf in groups.leaves]
+    leaves = {}
     for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True):
         if x is None:
             continue
         path = match(name, paths)
         if path is None:
             raise InputError(f"{name} is not a leaf of the traced variables")
-        found[path] = x
-    return found
+        leaves[path] = x
+    return leaves
 
 
 def _slices(x: jax.Array, member: Member) -> jax.Array:

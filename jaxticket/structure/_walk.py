@@ -76,7 +76,7 @@ def _node(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         return loop(context, eqn, values)
     if (body := body_of(eqn)) is not None:
         tape = record(context, body, values)
-        bodies = (tape, *_derivative(context, eqn, tape, values)) if name in CUSTOM else (tape,)
+        bodies = (tape, *_derivative(context, eqn, tape, values))
         return Node(tuple(values), tape.outputs, bodies)
     made = _RULES.get(name, _unknown)(context, eqn, values)
     if isinstance(made, Node):
@@ -97,13 +97,17 @@ CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 def differentiable(eqn: JaxprEqn) -> list[int]:
     """Return which operands of an equation have derivatives."""
-    return [i for i, var in enumerate(eqn.invars) if jnp.issubdtype(var.aval.dtype, jnp.inexact)]
+    return [i for i, var in enumerate(eqn.invars) if jnp.issubdtype(_abstract(var).dtype, jnp.inexact)]
+
+
+def _abstract(var: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
 
 
 def derivative(eqn: JaxprEqn) -> ClosedJaxpr:
     """Return the jaxpr of a custom rule: (operands, tangents) -> tangents, or (operands, cotangents) -> cotangents."""
     floats = differentiable(eqn)
-    operands = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+    operands = [_abstract(var) for var in eqn.invars]
 
     def call(arrays: list[Any], moved: list[Any]) -> list[Any]:
         full = list(arrays)
@@ -119,15 +123,18 @@ def derivative(eqn: JaxprEqn) -> ClosedJaxpr:
 
     if eqn.primitive.name == "custom_jvp_call":
         return jax.make_jaxpr(forward)(operands, [operands[i] for i in floats])
-    return jax.make_jaxpr(backward)(
-        operands, [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
-    )
+    return jax.make_jaxpr(backward)(operands, [_abstract(var) for var in eqn.outvars])
 
 
 def _derivative(context: Context, eqn: JaxprEqn, tape: Tape, values: list[Value]) -> tuple[Tape, ...]:
     """Record the custom rule of an equation: tangents are labelled as what they belong to."""
     floats = differentiable(eqn)
-    if context.in_rule or not floats or not all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
+    if (
+        eqn.primitive.name not in CUSTOM
+        or context.in_rule
+        or not floats
+        or not all(jnp.issubdtype(_abstract(var).dtype, jnp.inexact) for var in eqn.outvars)
+    ):
         return ()
     moved = [values[i] for i in floats] if eqn.primitive.name == "custom_jvp_call" else tape.outputs
     context.in_rule = True  # a rule may call its own function again
@@ -146,7 +153,9 @@ def _scan(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
     rows = [value([axis_of(v, a) for a in range(1, len(v.labels))]) for v in values[first:]]
     carried = values[constants:first]
     tape, carried = _loop(
-        context, lambda carry: record(context, body, [*values[:constants], *carry, *rows], eqn.params["length"]), carried
+        context,
+        lambda carry: record(context, body, [*values[:constants], *carry, *rows], eqn.params["length"]),
+        carried,
     )
     stacked = [
         value([context.pinned_axis(eqn.params["length"], over), *(axis_of(v, a) for a in range(len(v.labels)))])

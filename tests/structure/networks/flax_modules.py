@@ -21,7 +21,9 @@ _MLP = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(4), jnp.tanh, nn.Dense(2)])
 
 
 @network(
-    variables={"params": {"layers_0": dense_shapes(3, 5), "layers_2": dense_shapes(5, 4), "layers_4": dense_shapes(4, 2)}},
+    variables={
+        "params": {"layers_0": dense_shapes(3, 5), "layers_2": dense_shapes(5, 4), "layers_4": dense_shapes(4, 2)}
+    },
     inputs=(data(6, 3),),
     groups=(
         group(5, f"{out('params/layers_0')} params/layers_2/kernel:0"),

@@ -44,7 +44,13 @@ _HAIKU_CNN = hk.without_apply_rng(hk.transform_with_state(_haiku_cnn_of))
 
 
 def _average(name: str):
-    return {f"bn/~/{name}": {"counter": jax.ShapeDtypeStruct((), jnp.int32), "hidden": (1, 1, 1, 5), "average": (1, 1, 1, 5)}}
+    return {
+        f"bn/~/{name}": {
+            "counter": jax.ShapeDtypeStruct((), jnp.int32),
+            "hidden": (1, 1, 1, 5),
+            "average": (1, 1, 1, 5),
+        }
+    }
 
 
 _HAIKU = dict(

@@ -69,9 +69,7 @@ def _vit(v, x, norm):
     return dense(v["head"], norm("norm3", x)[:, 0])
 
 
-@network(
-    variables=_VIT, inputs=(data(2, 4, 6, 3),), groups=(group(6, _VIT_STREAM), *_VIT_REST), frozen=_VIT_FROZEN
-)
+@network(variables=_VIT, inputs=(data(2, 4, 6, 3),), groups=(group(6, _VIT_STREAM), *_VIT_REST), frozen=_VIT_FROZEN)
 def patches_without_norms(v, x):
     return _vit(v, x, lambda name, x: x)
 
