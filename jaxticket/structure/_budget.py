@@ -16,7 +16,7 @@ Cost = Callable[[Mapping[str, np.ndarray]], float]
 
 
 class Budget(NamedTuple):
-    """What a choice of channels may cost: the fraction of the dense network's cost that stays.
+    """A limit to what the channels that are kept cost, as a fraction of what all of them cost.
 
     Attributes:
       fraction: in (0, 1].
@@ -63,9 +63,9 @@ def choose(
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure
-      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0, 3.0]]), "b": jnp.ones((4, 2))}
-      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 1)))
-      >>> scores = structure.group_magnitude(params, groups)
+      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0, 3.0]] * 2), "b": jnp.ones((4, 2))}
+      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
+      >>> scores = structure.pool(params, groups)
       >>> structure.choose(scores, groups, structure.Budget(0.5, groups.macs))
       {'a:1': array([False,  True, False,  True])}
     """

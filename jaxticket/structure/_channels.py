@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._check_trees import check_arrays
 from jaxticket.errors import InputError
 from jaxticket.structure._groups import Group, Groups, Member
 from jaxticket.typing import Mask
@@ -68,13 +69,7 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
     for name, leaf in zip(names, _tree.leaves(mask), strict=True):
         if leaf is None:
             continue
-        path = match(name, list(shapes))
-        if path is None:
-            raise InputError(f"mask: {name} is not a leaf of the traced variables")
-        if leaf.ndim != len(shapes[path]) or any(
-            m not in (1, n) for m, n in zip(leaf.shape, shapes[path], strict=True)
-        ):
-            raise InputError(f"mask: {name} has shape {leaf.shape}, which does not broadcast to {shapes[path]}")
+        path = owner("mask", name, np.shape(leaf), shapes)
         full[path] = np.broadcast_to(np.asarray(leaf), shapes[path])
     dead = {path: _dead(kept) for path, kept in full.items()}
     given = {g.name: _kept(g, dead) for g in groups}
@@ -85,6 +80,16 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
                 "unit=structure.unit(groups), or see str(groups) for what can be removed"
             )
     return given
+
+
+def owner(argument: str, name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return the leaf of the traced variables to which a leaf of that name and shape belongs, or raise InputError."""
+    path = match(name, list(shapes))
+    if path is None:
+        raise InputError(f"{argument}: {name} is not a leaf of the traced variables")
+    if len(shape) != len(shapes[path]) or any(m not in (1, n) for m, n in zip(shape, shapes[path], strict=True)):
+        raise InputError(f"{argument}: {name} has shape {shape}, which does not broadcast to {shapes[path]}")
+    return path
 
 
 def match(name: str, paths: list[str]) -> str | None:
@@ -184,12 +189,11 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
     for group in groups:
         for member in group.members:
             places.setdefault(member.path, []).append((group.name, member))
-    paths = [leaf.path for leaf in groups.leaves]
+    check_arrays("like", like)
+    shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
 
     def leaf_mask(name: str, x: jax.Array | None) -> jax.Array | None:
-        path = match(name, paths)
-        if path is None and x is not None:
-            raise InputError(f"{name} is not a leaf of the traced variables")
+        path = None if x is None else owner("like", name, x.shape, shapes)
         if x is None or path not in places:
             return None
         mask = jnp.ones((1,) * x.ndim, bool)

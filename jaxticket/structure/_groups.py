@@ -75,7 +75,7 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """What `structure.trace` returns: a sequence of groups, which prints as a table.
+    """The groups of a program, in the order in which it reads them; they print as a table.
 
     It is data: hashable, compared by value, and written to JSON.
 

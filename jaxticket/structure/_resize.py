@@ -78,11 +78,12 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure
-      >>> params = {"a": jnp.ones((1, 3)), "b": jnp.ones((3, 2))}
-      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((5, 1)))
+      >>> params = {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 2))}
+      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((5, 2)))
       >>> kept = {"a:1": jnp.array([True, False, True])}
       >>> structure.expand(structure.shrink(params, kept, groups), kept, groups)["a"]
-      Array([[1., 0., 1.]], dtype=float32)
+      Array([[1., 0., 1.],
+             [1., 0., 1.]], dtype=float32)
     """
     kept = channels(mask, groups)
     entries, sizes = kept_entries(groups, kept), groups.shapes(kept)

@@ -12,7 +12,7 @@ from jaxticket.structure._values import Node, Value
 
 
 class Sizes(Protocol):
-    """Which entries of every axis stay."""
+    """The sizes of a program without the entries that are dropped."""
 
     def stay(self, v: Value, axis: int) -> np.ndarray:
         """Return the entries of an axis that stay."""

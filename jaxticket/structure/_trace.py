@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import Literal
 
 from jaxticket import _jaxpr, _tree
 from jaxticket.errors import InputError
@@ -25,7 +26,7 @@ class Coupling(NamedTuple):
     tape: Tape
     leaves: tuple[Leaf, ...]
     values: tuple[Value, ...]  # of the leaves
-    read: tuple[bool, ...]  # for each leaf, whether the program reads it
+    first_use: tuple[int | None, ...]  # for each leaf, the first equation that reads it; None: the program does not
     result: Any  # the structure of what apply returns
 
 
@@ -75,8 +76,10 @@ def trace(
     atoms = coupling.context.atoms
     groups, group_of = collect(coupling)
     frozen: Counter[tuple[str, int, str]] = Counter()
-    for leaf, value, read in zip(coupling.leaves, coupling.values, coupling.read, strict=True):
-        for axis, labels in enumerate(value.labels if read else ()):
+    for leaf, value, use in zip(coupling.leaves, coupling.values, coupling.first_use, strict=True):
+        for axis, labels in enumerate(value.labels if use is not None else ()):
+            if len(labels) == 1:
+                continue
             reasons = [atoms.why_frozen(a) or "it is the only channel of its kind" for a in labels if a not in group_of]
             frozen.update((leaf.path, axis, reason) for reason in reasons)
     work = tuple(_work(product, repeats, groups, group_of) for product, repeats in _products(coupling.tape, 1))
@@ -84,7 +87,7 @@ def trace(
         groups=groups,
         leaves=coupling.leaves,
         frozen=tuple(Frozen(path, axis, count, reason) for (path, axis, reason), count in frozen.items()),
-        unused=tuple(leaf.path for leaf, read in zip(coupling.leaves, coupling.read, strict=True) if not read),
+        unused=tuple(leaf.path for leaf, use in zip(coupling.leaves, coupling.first_use, strict=True) if use is None),
         unknown=tuple(coupling.context.unknown),
         work=work,
     )
@@ -118,9 +121,13 @@ def couple(
     stay, result = structure.children()
     for v in tape.outputs[: stay.num_leaves]:
         context.freeze(v, "an axis of the outputs")
-    used = {var for eqn in jaxpr.jaxpr.eqns for var in eqn.invars if not hasattr(var, "val")}
-    read = tuple(var in used for var in jaxpr.jaxpr.invars[: len(leaves)])
-    unread = {leaf.path: v for leaf, v, is_read in zip(leaves, values, read, strict=True) if not is_read}
+    used: dict[Any, int] = {}
+    for index, eqn in enumerate(jaxpr.jaxpr.eqns):
+        for var in eqn.invars:
+            if not isinstance(var, Literal):
+                used.setdefault(var, index)
+    first_use = tuple(used.get(var) for var in jaxpr.jaxpr.invars[: len(leaves)])
+    unread = {leaf.path: v for leaf, v, use in zip(leaves, values, first_use, strict=True) if use is None}
     returned = tape.outputs[stay.num_leaves :]
     for name, v in zip(jax.tree.leaves(_tree.names(jax.tree.unflatten(result, range(len(returned))))), returned):
         # What is returned under its path replaces it, as averages that a training step writes and does not read.
@@ -130,7 +137,7 @@ def couple(
     for v in unread.values():
         context.freeze(v, "the program does not read it")
     resolve(context.atoms, context.splits, prefer)
-    return Coupling(context, tape, leaves, tuple(values), read, result)
+    return Coupling(context, tape, leaves, tuple(values), first_use, result)
 
 
 def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
@@ -140,6 +147,8 @@ def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
         for name, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True)
         if x is not None
     ]
+    if not arrays:
+        raise InputError("variables holds no arrays; pass the parameters of the network")
     for name, x in zip(names, arrays, strict=True):
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
             raise InputError(
@@ -162,20 +171,18 @@ def collect(coupling: Coupling) -> tuple[tuple[Group, ...], dict[int, tuple[int,
     alike: dict[Any, list[int]] = defaultdict(list)
     for root, where in classes.items():
         alike[tuple((place, len(positions)) for place, positions in sorted(where.items()))].append(root)
+    kinds = [(signature, roots) for signature, roots in alike.items() if len(roots) > 1]
+    kinds.sort(key=lambda kind: _rank(coupling, _namesake(coupling, kind[0])))
     groups: list[Group] = []
     index_of: dict[int, tuple[int, int]] = {}
     names: Counter[str] = Counter()
-    for signature, roots in alike.items():
-        if len(roots) == 1:
-            continue
-        places = [place for place, _ in signature]
+    for signature, roots in kinds:
         members = tuple(
             Member(coupling.leaves[leaf].path, axis, tuple(tuple(classes[root][leaf, axis]) for root in roots))
-            for leaf, axis in places
+            for (leaf, axis), _ in signature
         )
-        matrices = [m for m, (leaf, _) in zip(members, places, strict=True) if len(coupling.leaves[leaf].shape) > 1]
-        first = (matrices or members)[0]
-        name = f"{first.path}:{first.axis}"
+        first, axis = _namesake(coupling, signature)
+        name = f"{coupling.leaves[first].path}:{axis}"
         names[name] += 1
         name += f"#{names[name]}" if names[name] > 1 else ""
         reasons = [why for root in roots if (why := atoms.why_inexact(root))]
@@ -184,6 +191,18 @@ def collect(coupling: Coupling) -> tuple[tuple[Group, ...], dict[int, tuple[int,
     everywhere = np.arange(atoms.count)
     owned = {a: index_of[root] for a, root in enumerate(atoms.roots(everywhere).tolist()) if root in index_of}
     return tuple(groups), owned
+
+
+def _namesake(coupling: Coupling, signature: Sequence[tuple[tuple[int, int], int]]) -> tuple[int, int]:
+    """Return the member that gives a group its name: the matrix that the program reads first."""
+    places = [place for place, _ in signature]
+    matrices = [p for p in places if sum(n > 1 for n in coupling.leaves[p[0]].shape) > 1]
+    return min(matrices or places, key=lambda place: _rank(coupling, place))
+
+
+def _rank(coupling: Coupling, place: tuple[int, int]) -> tuple[int, int, int]:
+    use = coupling.first_use[place[0]]
+    return (-1 if use is None else use, *place)
 
 
 def _products(tape: Tape, repeats: int) -> list[tuple[Product, int]]:

@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, units
+from jaxticket import _tree, filters, units
+from jaxticket._check_trees import check_arrays, check_leaves
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, NoMatchError
-from jaxticket.structure._channels import match, spread
+from jaxticket.structure._channels import owner, spread
 from jaxticket.structure._groups import Group, Groups, Member
 from jaxticket.typing import Mask, Params, PyTree, Scores
 from jaxticket.units import Reduce, Unit
 
+_SCALES = ("scale", "weight", "gamma")  # of norms, in flax, equinox and elsewhere
 Normalise = Literal["none", "mean", "sum"]
 
 
@@ -57,8 +59,8 @@ def unit(groups: Groups, *, reduce: Reduce = units.mean) -> Unit:
     Examples:
       >>> import jax.numpy as jnp
       >>> import jaxticket as jt
-      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0]]), "b": jnp.array([[1.0], [1.0], [3.0]])}
-      >>> groups = jt.structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 1)))
+      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0]] * 2), "b": jnp.array([[1.0], [1.0], [3.0]])}
+      >>> groups = jt.structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
       >>> jt.select(params, 2 / 3, unit=jt.structure.unit(groups))["a"]
       Array([[False,  True,  True]], dtype=bool)
     """
@@ -84,12 +86,12 @@ def pool(scores: Scores, groups: Groups, *, reduce: Reduce = units.mean) -> dict
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure, units
-      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0]]), "b": jnp.array([[1.0], [1.0], [3.0]])}
-      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 1)))
+      >>> params = {"a": jnp.array([[1.0, 5.0, 2.0]] * 2), "b": jnp.array([[1.0], [1.0], [3.0]])}
+      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
       >>> structure.pool(params, groups, reduce=units.total)
-      {'a:1': Array([2., 6., 5.], dtype=float32)}
+      {'a:1': Array([3., 11., 7.], dtype=float32)}
     """
-    leaves = by_path(scores, groups)
+    leaves = by_path("scores", scores, groups)
 
     def one_group(group: Group) -> jax.Array | None:
         parts = [_slices(leaves[m.path], m) for m in group.members if m.path in leaves]
@@ -108,8 +110,8 @@ def group_magnitude(
     """Score channels by the magnitude of their group, as Torch-Pruning does by default.
 
     Each member gives the sum of |w|^power over the slice of a channel, without a root; members are averaged, and the
-    scores of a group are divided by their mean. Biases and statistics, which are leaves of one axis not called scale or
-    weight, are left out. Grouped and split members count once for each place.
+    scores of a group are divided by their mean. Members are the leaves that `filters.weights()` takes and the scales of
+    norms; biases, embeddings and statistics are left out.
 
     Args:
       params: the traced variables, or a part of them.
@@ -131,18 +133,21 @@ def group_magnitude(
     Examples:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure
-      >>> params = {"a": jnp.array([[1.0, 2, 0], [-1, 0, 0.5]]), "b": jnp.array([[1.0, 0], [0, -3], [2, 1]])}
-      >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
+      >>> first, second = jnp.array([[1.0, 2, 0], [-1, 0, 0.5]]), jnp.array([[1.0, 0], [0, -3], [2, 1]])
+      >>> params = {"a": {"kernel": first}, "b": {"kernel": second}}
+      >>> apply = lambda p, x: x @ p["a"]["kernel"] @ p["b"]["kernel"]
+      >>> groups = structure.trace(apply, params, jnp.ones((4, 2)))
       >>> structure.group_magnitude(params, groups, normalise="none")
-      {'a:1': Array([1.5  , 6.5  , 2.625], dtype=float32)}
+      {'a/kernel:1': Array([1.5  , 6.5  , 2.625], dtype=float32)}
     """
     if normalise not in get_args(Normalise):
         raise InputError(f"normalise is {normalise!r}; choose one of {', '.join(get_args(Normalise))}")
+    check_arrays("params", params)
     if power < 1:
         raise InputError(f"power is {power}; it must be at least 1")
-    weights = {
-        p: x for p, x in by_path(params, groups).items() if x.ndim > 1 or p.split("/")[-1] in ("scale", "weight")
-    }
+    kernels = by_path("params", filters.only(params, filters.weights()), groups)
+    scales = {p: x for p, x in by_path("params", params, groups).items() if x.ndim == 1 and p.split("/")[-1] in _SCALES}
+    weights = kernels | scales
     out = {}
     for group in groups:
         parts = [
@@ -157,23 +162,21 @@ def group_magnitude(
     return out
 
 
-def by_path(tree: PyTree, groups: Groups) -> dict[str, jax.Array]:
+def by_path(argument: str, tree: PyTree, groups: Groups) -> dict[str, jax.Array]:
     """Return the leaves of a tree that are not None, by the paths of the traced variables."""
-    paths = [leaf.path for leaf in groups.leaves]
+    check_leaves(argument, tree)
+    shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
     leaves = {}
     for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True):
-        if x is None:
-            continue
-        path = match(name, paths)
-        if path is None:
-            raise InputError(f"{name} is not a leaf of the traced variables")
-        leaves[path] = x
+        if x is not None:
+            path = owner(argument, name, jnp.shape(x), shapes)
+            leaves[path] = jnp.asarray(x)
     return leaves
 
 
 def _slices(x: jax.Array, member: Member) -> jax.Array:
     """Return the entries of every channel of a member: (width, entries). Axes of size 1 stand for all entries."""
     positions = np.array(member.positions)
-    rows = jnp.moveaxis(wide(jnp.asarray(x)), member.axis, 0)
+    rows = jnp.moveaxis(wide(x), member.axis, 0)
     picked = rows[positions] if rows.shape[0] > 1 else jnp.broadcast_to(rows, (*positions.shape, *rows.shape[1:]))
     return picked.reshape(positions.shape[0], -1)

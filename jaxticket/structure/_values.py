@@ -74,7 +74,7 @@ class Tape(NamedTuple):
 
 
 class Context:
-    """What the rules of a walk write into: atoms, splits, and the names of unknown primitives."""
+    """The state of a walk, into which the rules write: atoms, splits, and the names of unknown primitives."""
 
     def __init__(self) -> None:
         self.atoms = Atoms()

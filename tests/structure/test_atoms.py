@@ -1,5 +1,7 @@
 """Atoms against a naive partition, splits of axes, and random networks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,7 @@ def test_blocks_cover_both_shapes(factors, data):
     def grouped():
         cuts = sorted(data.draw(st.lists(st.integers(0, len(factors)), max_size=3)))
         edges = [0, *cuts, len(factors)]
-        return [int(np.prod(factors[a:b])) for a, b in zip(edges, edges[1:], strict=False)]
+        return [int(np.prod(factors[a:b])) for a, b in itertools.pairwise(edges)]
 
     old, new = grouped(), grouped()
     runs = blocks(old, new)

@@ -86,13 +86,14 @@ def test_scores_are_pooled_over_all_members(reduce, expected):
 
 def group_of_three():
     producer, consumer = jnp.array([[1.0, -1], [2, 0], [0, 0.5]]), jnp.array([[1.0, 0, 2], [0, -3, 1]])
-    params = {"a": producer.T, "b": consumer.T}
-    return params, structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
+    params = {"a": {"kernel": producer.T}, "b": {"kernel": consumer.T}}
+    apply = lambda p, x: x @ p["a"]["kernel"] @ p["b"]["kernel"]
+    return params, structure.trace(apply, params, jnp.ones((4, 2)))
 
 
 def test_the_group_magnitude_is_that_of_torch_pruning():
     params, groups = group_of_three()
-    score = lambda **options: structure.group_magnitude(params, groups, **options)["a:1"]
+    score = lambda **options: structure.group_magnitude(params, groups, **options)["a/kernel:1"]
     np.testing.assert_allclose(score(power=1, normalise="none"), [1.5, 2.5, 1.75])
     np.testing.assert_allclose(score(normalise="none"), [1.5, 6.5, 2.625])
     np.testing.assert_allclose(score(), [0.4235, 1.8353, 0.7412], atol=1e-4)

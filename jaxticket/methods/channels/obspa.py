@@ -3,7 +3,7 @@
 A layer that reads a group has inputs X and H = 2XᵀX + damping. A channel costs what the optimal brain surgeon's update
 cannot make up for, summed over the layers that read it, and the update of all removed channels is made at once: the
 kept weights become the least-squares fit of the layer's dense outputs. All layers see the inputs of the dense network,
-so that one pass over the data is enough. Inputs drawn at random do where there are no data.
+so that one pass over the data is enough. Without data, inputs drawn at random serve.
 """
 
 import functools
