@@ -215,7 +215,7 @@ def _mixed(name, mix):
 MIXED = (
     _mixed("sorted_channels", lambda h: jnp.sort(h, axis=-1)),
     _mixed("softmax_of_channels", lambda h: jax.nn.softmax(h, axis=-1)),
-    _mixed("largest_channel", lambda h: h - h.max(-1, keepdims=True)),
+    _mixed("smallest_channel", lambda h: h - jnp.abs(h).min(-1, keepdims=True)),
     _mixed("gathered_channels", lambda h: jnp.take(h, np.array([4, 0, 3, 1, 5, 2]), axis=-1)),
     _mixed("top_channels", lambda h: jnp.where(h >= jax.lax.top_k(h, 2)[0][:, -1:], h, 0.0)),
     _mixed("eigenvectors", lambda h: h @ jnp.linalg.eigh(h.T @ h + jnp.diag(jnp.arange(6.0)))[1]),

@@ -170,7 +170,8 @@ def linen_gru(v, x):
 class _Block(nn.Module):
     @nn.compact
     def __call__(self, x, _):
-        return x + nn.Dense(6)(nn.gelu(nn.Dense(5)(nn.LayerNorm()(x)))), None
+        y = nn.Dense(5)(nn.LayerNorm()(x))
+        return x + nn.Dense(6)(nn.gelu(y)), None
 
 
 class _Stack(nn.Module):
