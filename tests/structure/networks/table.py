@@ -12,6 +12,7 @@ from tests.structure.networks import (
     pixels,
     queries,
     recurrent,
+    streams,
     transformers,
 )
 from tests.structure.networks._base import Network
@@ -19,6 +20,7 @@ from tests.structure.networks._base import Network
 _MODULES = (
     dense,
     axes,
+    streams,
     convolution,
     grouped,
     blocks,
