@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxticket import _tree
+from jaxticket.errors import InputError
 from jaxticket.scopes import Scope
 from jaxticket.scopes._by_slice import OfLeaf
 from jaxticket.selection import _counting
@@ -33,6 +34,16 @@ def group_counts(density: Density, units_like: Any, scope: Scope, *, floor: int)
         for d, v, own in zip(densities, views, leaf_scopes, strict=True)
     ]
     return [_count(d, n, floor) for d, n in zip(by_group, sizes, strict=True)]
+
+
+def per_unit(density: Density, units_like: Any) -> Density:
+    """Return a density for each leaf of units. Units that span leaves take a number, which all of them share."""
+    densities, pooled = present(density), present(units_like)
+    if len(densities) == len(pooled):
+        return density
+    if any(d is not densities[0] for d in densities):
+        raise InputError("density is a tree, but the unit spans leaves; pass a number")
+    return _tree.map_present(lambda _: densities[0], units_like)
 
 
 def _group_sizes(view: tuple[int, ...], scope: Scope, shape: tuple[int, ...]) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxticket.selection import _counting, _keys, _passes
 from jaxticket.selection._align import align
 from jaxticket.selection._contest import Contest
 from jaxticket.selection._counting import Count
-from jaxticket.selection._group_counts import group_counts, present
+from jaxticket.selection._group_counts import group_counts, per_unit, present
 from jaxticket.selection._keys import KeyFn
 from jaxticket.selection._threshold import keep_top
 from jaxticket.typing import Density, Filter, Mask, Scores, Stacked
@@ -74,7 +74,8 @@ def select(
     scores, density, mask = align(scores, density, mask, scope)
     if not jax.tree.leaves(scores):
         return scores
-    wanted = group_counts(density, _pooled_shapes(unit, scores), scope, floor=1)
+    shapes = _pooled_shapes(unit, scores)
+    wanted = group_counts(density if scope.joint else per_unit(density, shapes), shapes, scope, floor=1)
     return _top(scores, wanted, mask, unit=unit, scope=scope)
 
 
@@ -137,6 +138,7 @@ def drop_and_grow(
     total = keep = None
     if density is not None:
         shapes = _pooled_shapes(unit, drop)
+        densities = densities if scope.joint else per_unit(densities, shapes)
         total = group_counts(densities, shapes, scope, floor=1)
         kept_densities = _tree.map_present(lambda d: d * (1 - drop_fraction), densities)
         keep = group_counts(kept_densities, shapes, scope, floor=0) if rounding == "nearest" else None

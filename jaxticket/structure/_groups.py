@@ -1,0 +1,214 @@
+"""Groups of coupled channels, as data."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxticket.errors import InputError
+
+
+class Member(NamedTuple):
+    """The part of a group in one leaf.
+
+    Attributes:
+      path: the leaf.
+      axis: its axis on which the channels lie.
+      positions: for each channel, its entries along that axis.
+    """
+
+    path: str
+    axis: int
+    positions: tuple[tuple[int, ...], ...]
+
+
+class Group(NamedTuple):
+    """Channels that are coupled in the same way: any of them can be removed, with what belongs to it in every member.
+
+    Attributes:
+      name: the path and axis of its first weight matrix, such as 'conv1/kernel:3'.
+      width: the number of channels.
+      members: where they lie.
+      inexact: why removing a channel changes more than zeroing it does, or None.
+      params: the entries of all members.
+      share: the fraction of all multiply-adds that runs on its channels.
+    """
+
+    name: str
+    width: int
+    members: tuple[Member, ...]
+    inexact: str | None
+    params: int
+    share: float
+
+
+class Leaf(NamedTuple):
+    """A leaf of the traced variables."""
+
+    path: str
+    shape: tuple[int, ...]
+
+
+class Frozen(NamedTuple):
+    """Entries of an axis that cannot be removed, and why."""
+
+    path: str
+    axis: int
+    entries: int
+    reason: str
+
+
+class Work(NamedTuple):
+    """The multiply-adds of one product: `factor` times, for each axis, its fixed entries plus those of groups.
+
+    Attributes:
+      factor: how often the product runs, times the sizes of its fixed axes.
+      axes: for each other axis, (fixed entries, ((index of the group, entries a channel), …)).
+    """
+
+    factor: int
+    axes: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """What `structure.trace` returns: a sequence of groups, which prints as a table.
+
+    It is data: hashable, compared by value, and written to JSON.
+
+    Attributes:
+      groups: the groups.
+      leaves: the leaves of the traced variables.
+      frozen: the entries that cannot be removed.
+      unused: the leaves that the program does not read; they stay as they are.
+      unknown: primitives without a rule, whose operands are frozen.
+      work: the products of the program.
+    """
+
+    groups: tuple[Group, ...]
+    leaves: tuple[Leaf, ...]
+    frozen: tuple[Frozen, ...]
+    unused: tuple[str, ...]
+    unknown: tuple[str, ...]
+    work: tuple[Work, ...]
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, key: str | int) -> Group:
+        """Return a group by its name or index. Raises InputError for a name that is not there."""
+        if isinstance(key, int):
+            return self.groups[key]
+        for group in self.groups:
+            if group.name == key:
+                return group
+        raise InputError(f"{key!r} is not a group; the groups are {', '.join(g.name for g in self.groups)}")
+
+    def macs(self, channels: Mapping[str, Any] | None = None) -> int:
+        """Return the multiply-adds of the program, with the channels kept that are marked; all by default.
+
+        Args:
+          channels: name of a group -> bool of shape (width,), True for channels that are kept.
+
+        Returns:
+          The multiply-adds of the traced inputs' whole batch.
+        """
+        kept = [
+            g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name]))
+            for g in self.groups
+        ]
+        return sum(
+            work.factor * math.prod(fixed + sum(kept[i] * times for i, times in parts) for fixed, parts in work.axes)
+            for work in self.work
+        )
+
+    def params(self, channels: Mapping[str, Any] | None = None) -> int:
+        """Return the entries of all leaves, with the channels kept that are marked; all by default."""
+        return sum(math.prod(shape) for shape in self.shapes(channels).values())
+
+    def shapes(self, channels: Mapping[str, Any] | None = None) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every leaf, with the channels kept that are marked; all by default."""
+        shapes = {leaf.path: list(leaf.shape) for leaf in self.leaves}
+        for group in self.groups:
+            if channels is not None and group.name in channels:
+                dropped = np.flatnonzero(~np.asarray(channels[group.name]))
+                for member in group.members:
+                    shapes[member.path][member.axis] -= sum(len(member.positions[c]) for c in dropped)
+        return {path: tuple(shape) for path, shape in shapes.items()}
+
+    def to_json(self) -> str:
+        """Return the groups as JSON, which `Groups.from_json` reads."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Groups":
+        """Return the groups that `to_json` wrote. Raises InputError for other text."""
+        try:
+            data = {key: _tuples(x) for key, x in json.loads(text).items()}
+            groups = tuple(Group(*g)._replace(members=tuple(Member(*m) for m in g[2])) for g in data["groups"])
+            rest = {"leaves": Leaf, "frozen": Frozen, "work": Work}
+            kinds = {name: tuple(kind(*x) for x in data[name]) for name, kind in rest.items()}
+            return cls(groups=groups, unused=data["unused"], unknown=data["unknown"], **kinds)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"text does not hold groups as Groups.to_json writes them: {error!r}") from error
+
+    def __str__(self) -> str:
+        total, macs = self.params(), max(self.macs(), 1)
+        rows = [("group", "width", "params", "MACs", "members", "")]
+        for g in self.groups:
+            members = ", ".join(f"{m.path}:{m.axis}" for m in g.members[:4]) + (
+                f" and {len(g.members) - 4} more" if len(g.members) > 4 else ""
+            )
+            rows.append((g.name, str(g.width), f"{g.params / total:.1%}", f"{g.share:.1%}", members, g.inexact or ""))
+        lines = _align(rows)
+        lines.append(f"{total:,} parameters, {macs:,} multiply-adds")
+        reasons: dict[str, list[str]] = {}
+        for f in self.frozen:
+            reasons.setdefault(f.reason, []).append(f"{f.path}:{f.axis}")
+        lines += [f"frozen, {why}: {_shorten(where)}" for why, where in reasons.items()]
+        lines += [f"not read by the program: {_shorten(self.unused)}"] if self.unused else []
+        return "\n".join(lines)
+
+    def svg(self, channels: Mapping[str, Any] | None = None) -> str:
+        """Return a picture of the widths, as SVG: a bar a group, filled up to the channels that are kept."""
+        longest = max((g.width for g in self.groups), default=1)
+        rows = []
+        for i, g in enumerate(self.groups):
+            kept = g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name]))
+            y, full, part = 20 * i + 5, 300 * g.width / longest, 300 * kept / longest
+            colour = "#4878a8" if g.inexact is None else "#c08030"
+            rows.append(
+                f'<text x="225" y="{y + 11}" text-anchor="end">{_escape(g.name)}</text>'
+                f'<rect x="235" y="{y}" width="{full:.1f}" height="14" fill="{colour}" opacity=".3"/>'
+                f'<rect x="235" y="{y}" width="{part:.1f}" height="14" fill="{colour}"/>'
+                f'<text x="{240 + full:.1f}" y="{y + 11}">{kept} of {g.width}</text>'
+            )
+        size = f'width="640" height="{20 * len(self.groups) + 10}"'
+        style = 'font-family="sans-serif" font-size="11"'
+        return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(rows)}</svg>'
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def _tuples(x: Any) -> Any:
+    return tuple(map(_tuples, x)) if isinstance(x, list) else x
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _shorten(items: Sequence[str]) -> str:
+    return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,219 @@
+"""The trace of a function's couplings."""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxticket import _jaxpr, _tree
+from jaxticket.errors import InputError
+from jaxticket.structure._channels import match
+from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
+from jaxticket.structure._splits import Prefer, resolve
+from jaxticket.structure._values import Context, Product, Tape, Value
+from jaxticket.structure._walk import record
+from jaxticket.typing import PyTree
+
+
+class Coupling(NamedTuple):
+    """A labelled program."""
+
+    context: Context
+    tape: Tape
+    leaves: tuple[Leaf, ...]
+    values: tuple[Value, ...]  # of the leaves
+    read: tuple[bool, ...]  # for each leaf, whether the program reads it
+    result: Any  # the structure of what apply returns
+
+
+def trace(
+    apply: Callable[..., Any],
+    variables: PyTree,
+    *inputs: Any,
+    outputs: Callable[[Any], Any] | None = None,
+    prefer: Prefer = "outer",
+) -> Groups:
+    """Find the channels that can be removed only together, from the jaxpr of a function.
+
+    Every entry of every axis of every leaf is an atom; the equations of the program join atoms, or freeze them. What is
+    left are classes of entries, one a removable channel, and classes with members in the same places form a group. No
+    model is annotated, and nothing is computed: arrays may be `jax.ShapeDtypeStruct`. Removing a channel of a group
+    that is not `inexact` gives the outputs of the same network with all members of the channel zeroed.
+
+    Args:
+      apply: (variables, *inputs) -> result, with static options bound.
+      variables: a pytree of arrays: parameters, and batch statistics beside them.
+      *inputs: pytrees of arrays. Their sizes do not matter, except that axes of size 1 are broadcast.
+      outputs: result -> the part of it whose shapes must stay; None for all of it. A function that returns new batch
+        statistics beside its logits takes one.
+      prefer: where an axis is split into several that could be pruned, such as (heads, head size), the one that is:
+        the outer one (whole heads) or the inner one (the same entries of every head).
+
+    Returns:
+      Groups.
+
+    Raises:
+      InputError: leaves that are not arrays or have the same path, or another `prefer`.
+
+    References:
+      Fang et al. (2023), DepGraph: Towards Any Structural Pruning; Wang et al. (2024), SPA.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> params = {"first": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}, "second": {"kernel": jnp.ones((3, 2))}}
+      >>> def apply(params, x):
+      ...     hidden = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"][None])
+      ...     return hidden @ params["second"]["kernel"]
+      >>> (group,) = trace(apply, params, jnp.ones((5, 4)))
+      >>> group.name, group.width, [(m.path, m.axis) for m in group.members]
+      ('first/kernel:1', 3, [('first/bias', 0), ('first/kernel', 1), ('second/kernel', 0)])
+    """
+    coupling = couple(apply, variables, inputs, outputs=outputs, prefer=prefer)
+    atoms = coupling.context.atoms
+    groups, group_of = collect(coupling)
+    frozen: Counter[tuple[str, int, str]] = Counter()
+    for leaf, value, read in zip(coupling.leaves, coupling.values, coupling.read, strict=True):
+        for axis, labels in enumerate(value.labels if read else ()):
+            reasons = [atoms.why_frozen(a) or "it is the only channel of its kind" for a in labels if a not in group_of]
+            frozen.update((leaf.path, axis, reason) for reason in reasons)
+    work = tuple(_work(product, repeats, groups, group_of) for product, repeats in _products(coupling.tape, 1))
+    made = Groups(
+        groups=groups,
+        leaves=coupling.leaves,
+        frozen=tuple(Frozen(path, axis, count, reason) for (path, axis, reason), count in frozen.items()),
+        unused=tuple(leaf.path for leaf, read in zip(coupling.leaves, coupling.read, strict=True) if not read),
+        unknown=tuple(coupling.context.unknown),
+        work=work,
+    )
+    return _with_shares(made)
+
+
+def couple(
+    apply: Callable[..., Any],
+    variables: PyTree,
+    inputs: Sequence[Any],
+    *,
+    outputs: Callable[[Any], Any] | None,
+    prefer: Prefer,
+) -> Coupling:
+    """Label a program and decide which axes of reshapes are pruned."""
+    if prefer not in ("outer", "inner"):
+        raise InputError(f"prefer is {prefer!r}; choose 'outer' or 'inner'")
+    leaves = _leaves(variables)
+    fixed = outputs or (lambda result: result)
+
+    def run(variables: PyTree, *inputs: Any) -> Any:
+        result = apply(variables, *inputs)
+        return fixed(result), result
+
+    jaxpr, structure = _jaxpr.trace(run, variables, *inputs)
+    context = Context()
+    values = [context.fresh(leaf.shape) for leaf in leaves]
+    values = [v._replace(null=(True,) * len(v.null)) for v in values]
+    entering = [context.pinned(var.aval.shape, "an axis of the inputs") for var in jaxpr.jaxpr.invars[len(leaves) :]]
+    tape = record(context, jaxpr, [*values, *entering])
+    stay, result = structure.children()
+    for v in tape.outputs[: stay.num_leaves]:
+        context.freeze(v, "an axis of the outputs")
+    used = {var for eqn in jaxpr.jaxpr.eqns for var in eqn.invars if not hasattr(var, "val")}
+    read = tuple(var in used for var in jaxpr.jaxpr.invars[: len(leaves)])
+    unread = {leaf.path: v for leaf, v, is_read in zip(leaves, values, read, strict=True) if not is_read}
+    returned = tape.outputs[stay.num_leaves :]
+    for name, v in zip(jax.tree.leaves(_tree.names(jax.tree.unflatten(result, range(len(returned))))), returned):
+        # What is returned under its path replaces it, as averages that a training step writes and does not read.
+        path = match(name.partition("/")[2], list(unread))
+        if path is not None and unread[path].shape == v.shape:
+            context.join(unread.pop(path), v)
+    for v in unread.values():
+        context.freeze(v, "the program does not read it")
+    resolve(context.atoms, context.splits, prefer)
+    return Coupling(context, tape, leaves, tuple(values), read, result)
+
+
+def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
+    arrays = jax.tree.leaves(variables)
+    names = [
+        name
+        for name, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True)
+        if x is not None
+    ]
+    for name, x in zip(names, arrays, strict=True):
+        if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+            raise InputError(
+                f"variables: {name} is a {type(x).__name__}, not an array; bind what is not an array in apply"
+            )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"variables: several leaves are called {twice[0]}; give them paths that differ")
+    return tuple(Leaf(name, tuple(x.shape)) for name, x in zip(names, arrays, strict=True))
+
+
+def collect(coupling: Coupling) -> tuple[tuple[Group, ...], dict[int, tuple[int, int]]]:
+    """Return the groups, and for every atom of a leaf that is in one its (index of the group, channel)."""
+    atoms = coupling.context.atoms
+    classes: dict[int, dict[tuple[int, int], list[int]]] = defaultdict(dict)
+    for leaf, value in enumerate(coupling.values):
+        for axis, labels in enumerate(value.labels):
+            free = np.flatnonzero(~atoms.frozen(labels))
+            for position, root in zip(free.tolist(), atoms.roots(labels[free]).tolist(), strict=True):
+                classes[root].setdefault((leaf, axis), []).append(position)
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for root, where in classes.items():
+        alike[tuple((place, len(positions)) for place, positions in sorted(where.items()))].append(root)
+    groups: list[Group] = []
+    index_of: dict[int, tuple[int, int]] = {}
+    names: Counter[str] = Counter()
+    for signature, roots in alike.items():
+        if len(roots) == 1:
+            continue
+        places = [place for place, _ in signature]
+        members = tuple(
+            Member(coupling.leaves[leaf].path, axis, tuple(tuple(classes[root][leaf, axis]) for root in roots))
+            for leaf, axis in places
+        )
+        matrices = [m for m, (leaf, _) in zip(members, places, strict=True) if len(coupling.leaves[leaf].shape) > 1]
+        first = (matrices or members)[0]
+        name = f"{first.path}:{first.axis}"
+        names[name] += 1
+        name += f"#{names[name]}" if names[name] > 1 else ""
+        reasons = [why for root in roots if (why := atoms.why_inexact(root))]
+        index_of.update({root: (len(groups), channel) for channel, root in enumerate(roots)})
+        groups.append(Group(name, len(roots), members, reasons[0] if reasons else None, 0, 0.0))
+    everywhere = np.arange(atoms.count)
+    owned = {a: index_of[root] for a, root in enumerate(atoms.roots(everywhere).tolist()) if root in index_of}
+    return tuple(groups), owned
+
+
+def _products(tape: Tape, repeats: int) -> list[tuple[Product, int]]:
+    """Return the products of a tape with how often they run; the branches of a condition all count."""
+    times = repeats * tape.repeats
+    if not times:
+        return []
+    own = [(node.product, times) for node in tape.nodes if node.product is not None]
+    return own + [p for node in tape.nodes for body in node.bodies for p in _products(body, times)]
+
+
+def _work(product: Product, repeats: int, groups: Sequence[Group], group_of: dict[int, tuple[int, int]]) -> Work:
+    factor, axes = product.factor * repeats, []
+    for labels in product.axes:
+        owners = Counter(group_of[a][0] for a in labels.tolist() if a in group_of)
+        fixed = len(labels) - owners.total()
+        if owners:
+            axes.append((fixed, tuple((g, count // groups[g].width) for g, count in owners.items())))
+        else:
+            factor *= fixed
+    return Work(factor, tuple(axes))
+
+
+def _with_shares(made: Groups) -> Groups:
+    """Fill in the parameters of every group and its share of the multiply-adds."""
+    params, macs = made.params(), made.macs()
+    nothing = {g.name: np.zeros(g.width, bool) for g in made}
+    groups = []
+    for g in made:
+        without = {g.name: nothing[g.name]}
+        share = 1 - made.macs(without) / macs if macs else 0.0
+        groups.append(g._replace(params=params - made.params(without), share=share))
+    return dataclasses.replace(made, groups=tuple(groups))
