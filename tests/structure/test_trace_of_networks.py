@@ -3,42 +3,38 @@
 import pytest
 
 from jaxticket import structure
+from tests.structure._oracle import Axis, owned
 from tests.structure.networks._base import Expected, Network
 from tests.structure.networks.table import NETWORKS
 
-
-def traced(network: Network) -> list[structure.Group]:
-    groups = structure.trace(network.apply, network.variables, *network.inputs, outputs=network.outputs)
-    return [g for g in groups if g.width > 1]
+Channel = frozenset[tuple[Axis, tuple[int, ...]]]  # what a channel owns along each member
 
 
-def key(width: int, members: frozenset[tuple[str, int]]) -> tuple[int, tuple[tuple[str, int], ...]]:
-    return width, tuple(sorted(members))
+def channels_derived(network: Network, expected: Expected) -> frozenset[Channel]:
+    """Return what each channel of an expected group owns."""
+    members = owned(network, expected).items()
+    return frozenset(
+        frozenset((axis, tuple(sorted(positions[c].tolist()))) for axis, positions in members)
+        for c in range(expected.width)
+    )
 
 
-def pairs_of(g: structure.Group) -> frozenset[tuple[str, int]]:
-    return frozenset((member.path, member.axis) for member in g.members)
+def channels_traced(group: structure.Group) -> frozenset[Channel]:
+    """Return what each channel of a traced group owns."""
+    return frozenset(
+        frozenset(((member.path, member.axis), tuple(sorted(member.positions[c]))) for member in group.members)
+        for c in range(group.width)
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_groups_are_those_derived_by_hand(network):
-    groups = traced(network)
-    given = sorted(key(g.width, pairs_of(g)) for g in groups)
-    required = [key(g.width, g.members) for g in network.groups if g.required]
-    optional = [key(g.width, g.members) for g in network.groups if not g.required]
-    assert sorted(set(required) - set(given)) == [], "missing"
-    assert sorted(set(given) - set(required) - set(optional)) == [], "not expected"
-    assert len(given) == len(required) + sum(x in given for x in optional)
-    assert not {pair for g in groups for pair in pairs_of(g)} & network.frozen
-
-
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-def test_inexact_groups_are_flagged(network):
-    def exactness(expected: Expected) -> bool | None:
-        same = [
-            g.inexact for g in traced(network) if key(g.width, pairs_of(g)) == key(expected.width, expected.members)
-        ]
-        return None if expected.exact is None or not same else same[0] is None
-
-    for expected in network.groups:
-        assert exactness(expected) in (expected.exact, None), expected
+    groups = structure.trace(network.apply, network.variables, *network.inputs, outputs=network.outputs)
+    traced = {channels_traced(group): group for group in groups if group.width > 1}
+    derived = {channels_derived(network, expected): expected for expected in network.groups}
+    assert [group for channels, group in traced.items() if channels not in derived] == [], "not derived by hand"
+    missing = [expected for channels, expected in derived.items() if channels not in traced]
+    assert [expected for expected in missing if expected.required] == []
+    for channels, group in traced.items():
+        if derived[channels].exact is not None:
+            assert (group.inexact is None) == derived[channels].exact, group
