@@ -3,6 +3,7 @@
 import pytest
 
 from jaxticket import structure
+from jaxticket.structure import _elementwise, _walk
 from tests.structure._oracle import Axis, owned
 from tests.structure.networks._base import Expected, Network
 from tests.structure.networks.table import NETWORKS
@@ -38,3 +39,25 @@ def test_groups_are_those_derived_by_hand(network):
     for channels, group in traced.items():
         if derived[channels].exact is not None:
             assert (group.inexact is None) == derived[channels].exact, group
+
+
+def _zip_naively(context, eqn, values):
+    """Join the first entries of all operands too, as a zip over labels does."""
+    for axis in range(len(eqn.outvars[0].aval.shape)):
+        labels = [v.labels[axis] for v in values if v.labels]
+        for other in labels[1:]:
+            shared = min(len(labels[0]), len(other))
+            context.atoms.join(labels[0][:shared], other[:shared])
+    return _elementwise.elementwise(context, eqn, values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mask_of_one_channel", "scalars_and_columns", "gate_of_one_unit", "map_of_one_channel", "outer_sum"],
+)
+def test_a_zip_over_axes_of_size_one_gives_other_groups(name, monkeypatch):
+    for primitive in _elementwise.NAMES:
+        monkeypatch.setitem(_walk._RULES, primitive, _zip_naively)
+    (network,) = (network for network in NETWORKS if network.name == name)
+    with pytest.raises(AssertionError):
+        test_groups_are_those_derived_by_hand(network)
