@@ -16,7 +16,8 @@ Axis = tuple[str, int]  # the path of a leaf, and an axis
 
 def leaves_by_path(variables: Any) -> dict[str, np.ndarray]:
     """Return the leaves by their path names."""
-    return dict(zip(_tree.leaves(_tree.names(variables)), map(np.asarray, _tree.leaves(variables)), strict=True))
+    pairs = zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True)
+    return {name: np.asarray(leaf) for name, leaf in pairs if leaf is not None}
 
 
 def axis_sizes(network: Network) -> dict[Axis, int]:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tests.structure.networks._base import data, group, network
 from tests.structure.networks._layers import conv, conv_out, conv_shapes, dense, dense_shapes, last, out
@@ -215,12 +214,23 @@ def _mixed(name, mix):
 MIXED = (
     _mixed("sorted_channels", lambda h: jnp.sort(h, axis=-1)),
     _mixed("softmax_of_channels", lambda h: jax.nn.softmax(h, axis=-1)),
-    _mixed("largest_channel", lambda h: h - h.max(-1, keepdims=True)),
-    _mixed("gathered_channels", lambda h: jnp.take(h, np.array([4, 0, 3, 1, 5, 2]), axis=-1)),
+    _mixed("smallest_channel", lambda h: h - jnp.abs(h).min(-1, keepdims=True)),
     _mixed("top_channels", lambda h: jnp.where(h >= jax.lax.top_k(h, 2)[0][:, -1:], h, 0.0)),
     _mixed("eigenvectors", lambda h: h @ jnp.linalg.eigh(h.T @ h + jnp.diag(jnp.arange(6.0)))[1]),
     _mixed("fourier", lambda h: jnp.fft.fft(h).real),
 )
+
+
+@network(
+    variables=_TWO,
+    inputs=(data(2, 3),),
+    # The channels that are taken by number stay, all of them. A row that reads one may go with its number.
+    groups=(group(6, "fc2/kernel:0", required=False, symmetric=False), _HIDDEN),
+    frozen=f"fc1/kernel:0 {out('fc1')} {out('head')}",
+    polymorphic=False,
+)
+def gathered_channels(v, x):
+    return dense(v["head"], relu(dense(v["fc2"], jnp.take(dense(v["fc1"], x), jnp.array([4, 0, 3, 1, 5, 2]), axis=-1))))
 
 
 @network(

@@ -5,15 +5,11 @@ import jax.numpy as jnp
 
 from tests.structure.networks._base import data, group, network
 from tests.structure.networks._layers import (
-    affine_places,
-    affine_shapes,
     conv,
     conv_out,
     conv_shapes,
     dense,
     dense_shapes,
-    layer_norm,
-    last,
     out,
     pool_mean,
 )

@@ -7,13 +7,13 @@ from tests.structure.networks._base import data, group, network, tokens
 from tests.structure.networks._layers import (
     affine_places,
     affine_shapes,
+    batch_norm,
     dense,
     dense_shapes,
     last,
     layer_norm,
     norm_places,
     norm_shapes,
-    batch_norm,
     out,
 )
 

@@ -3,7 +3,6 @@
 import operator
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -46,8 +45,8 @@ class _Cnn(nn.Module):
         return nn.Dense(2)(x.reshape(x.shape[0], -1))
 
 
-_CNN = dict(
-    variables={
+_CNN = {
+    "variables": {
         "params": {
             "Conv_0": conv_shapes(3, 5),
             "BatchNorm_0": affine_shapes(5),
@@ -57,8 +56,8 @@ _CNN = dict(
         },
         "batch_stats": {"BatchNorm_0": _stats(5)},
     },
-    inputs=(_IMAGES,),
-    groups=(
+    "inputs": (_IMAGES,),
+    "groups": (
         group(
             5,
             f"{conv_out('params/Conv_0', 'params/Conv_1')} {affine_places('params/BatchNorm_0')} "
@@ -66,9 +65,9 @@ _CNN = dict(
         ),
         group(4, "params/Conv_2/kernel:3 params/Dense_0/kernel:0"),
     ),
-    frozen=f"params/Conv_0/kernel:012 params/Conv_1/kernel:01 {out('params/Dense_0')}",
-    polymorphic=False,
-)
+    "frozen": f"params/Conv_0/kernel:012 params/Conv_1/kernel:01 {out('params/Dense_0')}",
+    "polymorphic": False,
+}
 
 
 @network(**_CNN)
@@ -149,13 +148,13 @@ def _gates(of_input: str, of_state: str, biased: str):
             places.append(f"params/cell/{gate}/kernel:{axes}")
     places += [f"params/cell/{gate}/bias:0" for gate in biased.split()]
     frozen = " ".join(f"params/cell/{gate}/kernel:0" for gate in of_input.split())
-    return dict(
-        variables={"params": {"cell": shapes, "Dense_0": dense_shapes(4, 2)}},
-        inputs=(data(2, 5, 3),),
-        groups=(group(4, f"{' '.join(places)} params/Dense_0/kernel:0"),),
-        frozen=f"{frozen} {out('params/Dense_0')}",
-        polymorphic=False,
-    )
+    return {
+        "variables": {"params": {"cell": shapes, "Dense_0": dense_shapes(4, 2)}},
+        "inputs": (data(2, 5, 3),),
+        "groups": (group(4, f"{' '.join(places)} params/Dense_0/kernel:0"),),
+        "frozen": f"{frozen} {out('params/Dense_0')}",
+        "polymorphic": False,
+    }
 
 
 @network(**_gates("ii if ig io", "hi hf hg ho", "hi hf hg ho"))
@@ -171,7 +170,8 @@ def linen_gru(v, x):
 class _Block(nn.Module):
     @nn.compact
     def __call__(self, x, _):
-        return x + nn.Dense(6)(nn.gelu(nn.Dense(5)(nn.LayerNorm()(x)))), None
+        y = nn.Dense(5)(nn.LayerNorm()(x))
+        return x + nn.Dense(6)(nn.gelu(y)), None
 
 
 class _Stack(nn.Module):
@@ -250,16 +250,16 @@ class _Nnx(nnx.Module):
 
 
 _GRAPH, _STATE = nnx.split(nnx.eval_shape(_Nnx))
-_NNX = dict(
-    variables=_STATE,
-    inputs=(_IMAGES,),
-    groups=(
+_NNX = {
+    "variables": _STATE,
+    "inputs": (_IMAGES,),
+    "groups": (
         group(5, f"{conv_out('conv1')} bn/scale:0 bn/bias:0 bn/mean:0 bn/var:0 conv2/kernel:2"),
         group(4, f"{conv_out('conv2')} head/kernel:0"),
     ),
-    frozen=f"conv1/kernel:012 conv2/kernel:01 {out('head')}",
-    polymorphic=False,
-)
+    "frozen": f"conv1/kernel:012 conv2/kernel:01 {out('head')}",
+    "polymorphic": False,
+}
 
 
 @network(**_NNX)

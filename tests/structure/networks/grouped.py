@@ -1,24 +1,16 @@
 """Depthwise and grouped convolutions."""
 
-import operator
-
 import jax
-import jax.numpy as jnp
 
 from tests.structure.networks._base import data, group, network
 from tests.structure.networks._layers import (
-    affine_places,
-    affine_shapes,
     batch_norm,
-    batch_norm_train,
     conv,
     conv_out,
     conv_shapes,
     dense,
     dense_shapes,
     depthwise,
-    last,
-    layer_norm,
     norm_places,
     norm_shapes,
     out,

@@ -53,8 +53,8 @@ def _average(name: str):
     }
 
 
-_HAIKU = dict(
-    variables={
+_HAIKU = {
+    "variables": {
         "params": {
             "conv1": {"w": (3, 3, 3, 5), "b": (5,)},
             "bn": {"scale": (1, 1, 1, 5), "offset": (1, 1, 1, 5)},
@@ -63,8 +63,8 @@ _HAIKU = dict(
         },
         "state": {**_average("mean_ema"), **_average("var_ema")},
     },
-    inputs=(data(2, 6, 7, 3),),
-    groups=(
+    "inputs": (data(2, 6, 7, 3),),
+    "groups": (
         group(
             5,
             "params/conv1/w:3 params/conv1/b:0 params/bn/scale:3 params/bn/offset:3 params/conv2/w:2 "
@@ -73,9 +73,9 @@ _HAIKU = dict(
         ),
         group(4, "params/conv2/w:3 params/conv2/b:0 params/head/w:0"),
     ),
-    frozen=f"params/conv1/w:012 params/conv2/w:01 {_outputs('params/head')}",
-    polymorphic=False,
-)
+    "frozen": f"params/conv1/w:012 params/conv2/w:01 {_outputs('params/head')}",
+    "polymorphic": False,
+}
 
 
 @network(**_HAIKU, outputs=lambda both: both[0])
@@ -230,7 +230,8 @@ _EQX_ATTENTION, _eqx_attention = _parts(
     groups=(
         group(
             2,
-            "query_proj/weight:0/4 query_proj/bias:0/4 key_proj/weight:0/4 value_proj/weight:0/5 output_proj/weight:1/5",
+            "query_proj/weight:0/4 query_proj/bias:0/4 key_proj/weight:0/4 value_proj/weight:0/5 "
+            "output_proj/weight:1/5",
         ),
     ),
     frozen="query_proj/weight:1 key_proj/weight:1 value_proj/weight:1 output_proj/weight:0",

@@ -12,8 +12,8 @@ from tests.structure.networks._layers import (
     conv_shapes,
     dense,
     dense_shapes,
-    layer_norm,
     last,
+    layer_norm,
     out,
     pool_mean,
 )

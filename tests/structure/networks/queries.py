@@ -26,13 +26,13 @@ def _grouped_queries(q_heads: int, kv_heads: int, head_dim: int):
 
 
 _KV_FROZEN = f"q/kernel:0 k/kernel:0 v/kernel:0 {out('head')}"
-_GQA = dict(
-    variables=_grouped_queries(6, 2, 4),
-    inputs=(_SEQUENCE,),
+_GQA = {
+    "variables": _grouped_queries(6, 2, 4),
+    "inputs": (_SEQUENCE,),
     # a kv head and its three query heads
-    groups=(group(2, f"{rows('q', inner=12)} {rows('k', 'v', inner=4)} out/kernel:0/12"), _STREAM),
-    frozen=_KV_FROZEN,
-)
+    "groups": (group(2, f"{rows('q', inner=12)} {rows('k', 'v', inner=4)} out/kernel:0/12"), _STREAM),
+    "frozen": _KV_FROZEN,
+}
 
 
 @network(**_GQA)
@@ -88,13 +88,13 @@ def grouped_queries_of_own_axes(v, x):
     return dense(v["head"], y.mean(1))
 
 
-_MQA = dict(
-    variables=_grouped_queries(3, 1, 4),
-    inputs=(_SEQUENCE,),
+_MQA = {
+    "variables": _grouped_queries(3, 1, 4),
+    "inputs": (_SEQUENCE,),
     # A single query head; the flat axes of q and out make the channels of a head frozen, in k and v too.
-    groups=(group(3, f"{rows('q', inner=4)} out/kernel:0/4"), _STREAM),
-    frozen=f"{_KV_FROZEN} {out('k', 'v')}",
-)
+    "groups": (group(3, f"{rows('q', inner=4)} out/kernel:0/4"), _STREAM),
+    "frozen": f"{_KV_FROZEN} {out('k', 'v')}",
+}
 
 
 @network(**_MQA)

@@ -210,17 +210,17 @@ def _compiled_layer(v, x):
 
 
 _CHAIN = {"fc1": dense_shapes(4, 4), "fc2": dense_shapes(4, 4), "fc3": dense_shapes(4, 4), "head": dense_shapes(4, 4)}
-_CHAINED = dict(
-    variables=_CHAIN,
-    inputs=(data(4, 4),),
+_CHAINED = {
+    "variables": _CHAIN,
+    "inputs": (data(4, 4),),
     # calls share a traced program, and their channels are their own all the same
-    groups=(
+    "groups": (
         group(4, f"{out('fc1')} fc2/kernel:0"),
         group(4, f"{out('fc2')} fc3/kernel:0"),
         group(4, f"{out('fc3')} head/kernel:0"),
     ),
-    frozen=f"fc1/kernel:0 {out('head')}",
-)
+    "frozen": f"fc1/kernel:0 {out('head')}",
+}
 
 
 @network(**_CHAINED)

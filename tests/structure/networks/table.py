@@ -12,6 +12,7 @@ from tests.structure.networks import (
     pixels,
     queries,
     recurrent,
+    streams,
     transformers,
 )
 from tests.structure.networks._base import Network
@@ -19,6 +20,7 @@ from tests.structure.networks._base import Network
 _MODULES = (
     dense,
     axes,
+    streams,
     convolution,
     grouped,
     blocks,
@@ -32,13 +34,10 @@ _MODULES = (
 )
 
 
-def _of(module: object) -> list[Network]:
+def _networks_of(module: object) -> list[Network]:
     """Return a module's networks, also those in its tuples of networks."""
-    found: list[Network] = []
-    for value in vars(module).values():
-        several = value if type(value) is tuple else (value,)
-        found += [x for x in several if isinstance(x, Network)]
-    return found
+    values = [value if type(value) is tuple else (value,) for value in vars(module).values()]
+    return [x for several in values for x in several if isinstance(x, Network)]
 
 
-NETWORKS: tuple[Network, ...] = tuple(network for module in _MODULES for network in _of(module))
+NETWORKS: tuple[Network, ...] = tuple(network for module in _MODULES for network in _networks_of(module))

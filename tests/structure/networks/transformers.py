@@ -9,7 +9,6 @@ from tests.structure.networks._layers import (
     affine_shapes,
     attend,
     conv,
-    conv_shapes,
     dense,
     dense_shapes,
     layer_norm,
@@ -171,11 +170,11 @@ _STACK = {
     },
     "head": dense_shapes(6, 2),
 }
-_STACKED = dict(
-    variables=_STACK,
-    inputs=(data(2, 5, 4),),
+_STACKED = {
+    "variables": _STACK,
+    "inputs": (data(2, 5, 4),),
     # an index goes from each of the three layers
-    groups=(
+    "groups": (
         group(
             6,
             f"{out('embed')} layers/qkv/kernel:1 layers/out/kernel:2 layers/out/bias:1 layers/up/kernel:1 "
@@ -184,9 +183,9 @@ _STACKED = dict(
         group(2, "layers/qkv/kernel:2/4 layers/qkv/bias:1/4 layers/out/kernel:1/4"),
         group(5, "layers/up/kernel:2 layers/up/bias:1 layers/down/kernel:1"),
     ),
-    frozen="embed/kernel:0 layers/qkv/kernel:0 layers/qkv/bias:0 layers/out/kernel:0 layers/out/bias:0 "
+    "frozen": "embed/kernel:0 layers/qkv/kernel:0 layers/qkv/bias:0 layers/out/kernel:0 layers/out/bias:0 "
     f"layers/up/kernel:0 layers/up/bias:0 layers/down/kernel:0 layers/down/bias:0 {out('head')}",
-)
+}
 
 
 def _layer(x, v):
