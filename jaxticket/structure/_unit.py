@@ -89,7 +89,7 @@ def pool(scores: Scores, groups: Groups, *, reduce: Reduce = units.mean) -> dict
       >>> params = {"a": jnp.array([[1.0, 5.0, 2.0]] * 2), "b": jnp.array([[1.0], [1.0], [3.0]])}
       >>> groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((4, 2)))
       >>> structure.pool(params, groups, reduce=units.total)
-      {'a:1': Array([3., 11., 7.], dtype=float32)}
+      {'a:1': Array([ 3., 11.,  7.], dtype=float32)}
     """
     leaves = by_path("scores", scores, groups)
 
