@@ -153,7 +153,7 @@ def _grams(
         taken = names[product.weight.leaf] in wanted and product.groups == 1
         return gram(product) if taken else None
 
-    squares = jax.tree.leaves(captured(apply, variables, x, measure)[1], is_leaf=_tree.is_none)
+    squares = jax.tree.structure(variables).flatten_up_to(captured(apply, variables, x, measure)[1])
     return {name: s for name, s in zip(names, squares, strict=True) if s is not None}
 
 
