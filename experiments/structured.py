@@ -1,8 +1,8 @@
-"""Structured tickets: channels are removed from a trained network, and what is left is fine-tuned at its smaller widths.
+"""Structured tickets: channels are removed from a trained network, and what is left is fine-tuned at smaller widths.
 
-    python experiments/structured.py                     LeNet-300-100 on digits, at 50 % and at 10 % of the multiply-adds
+    python experiments/structured.py                 LeNet-300-100 on digits, at 50 % and at 10 % of the multiply-adds
     python experiments/structured.py --preset vgg16_cifar --limit 5000
-    python experiments/structured.py --dry-run           the plan, and nothing else
+    python experiments/structured.py --dry-run       the plan, and nothing else
 
 Channels are chosen by the magnitude of their group (Fang et al., 2023), by OBSPA (Wang et al., 2024) and at random.
 Fine-tuning is as long as the last quarter of a training, and has its learning rate. The same command resumes a killed

@@ -56,6 +56,7 @@ def test_answers_are_complete(network):
     assert all(expected.width > 1 for expected in network.groups)
 
 
+@pytest.mark.slow
 @every_network
 def test_networks_run(network):
     for x in result(network, network.variables):
@@ -63,6 +64,7 @@ def test_networks_run(network):
         assert np.ptp(x) > 0
 
 
+@pytest.mark.slow
 @every_network
 def test_exchanged_channels_change_nothing(network):
     """Two channels that change places in all members give the same outputs: no member is missing."""
@@ -72,6 +74,7 @@ def test_exchanged_channels_change_nothing(network):
             assert difference(expected, result(network, exchanged(network, g, 0, g.width - 1))) < 1e-5, g
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [x for x in NETWORKS if x.polymorphic], ids=lambda network: network.name)
 def test_removed_equals_zeroed(network):
     exact = [g for g in network.groups if g.exact is not False]
@@ -79,6 +82,7 @@ def test_removed_equals_zeroed(network):
         assert difference(result(network, zeroed(network, chosen)), result(network, removed(network, chosen))) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [x for x in NETWORKS if x.polymorphic and any(g.exact is False for g in x.groups)],
@@ -90,6 +94,7 @@ def test_inexact_groups_differ_once_removed(network):
         assert difference(masked, shrunk) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", MIXED, ids=lambda network: network.name)
 def test_mixed_channels_are_not_removable(network):
     """A primitive that mixes channels, or whose program holds their number, gives another output without some."""
