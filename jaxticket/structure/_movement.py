@@ -106,6 +106,9 @@ def _merge(context: Context, parts: list[Axis]) -> Axis:
 
 def concatenate(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     along = eqn.params["dimension"]
+    if all(v.shape[along] == 1 for v in values):  # a stack, as older versions of JAX spell it
+        for v in values:
+            context.freeze(v, "arrays are stacked along it", (along,))
     for v in values[1:]:
         context.join(values[0], v, [axis for axis in range(len(v.labels)) if axis != along])
 
@@ -113,7 +116,8 @@ def concatenate(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         null = all(v.null[axis] for v in values)
         if axis != along:
             return axis_of(values[0], axis)._replace(null=null)
-        return Axis(np.concatenate([v.labels[axis] for v in values]), null)
+        labels = np.concatenate([v.labels[axis] for v in values])
+        return Axis(labels, null or bool(np.all(context.atoms.frozen(labels))))
 
     return axis_by_axis(values[0], take)
 
