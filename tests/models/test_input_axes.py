@@ -29,8 +29,8 @@ def test_names_give_the_axis_of_the_products(name):
     trees = _tree.names(params), _layers.places(params), params, filters.weights()(params)
     for path, place, leaf, pruned in zip(*map(_tree.leaves, trees), strict=True):
         axis = _layers.input_axis(place, leaf.ndim)
-        depthwise = axis is not None and leaf.shape[axis] == 1  # kernels that sum over pixels alone
-        if pruned and not depthwise and (name, axis) != ("lstm", None):  # fused gates: only the model has their axis
+        fused = (name, axis) == ("lstm", None)  # gates, of which only the model has the axis
+        if pruned and not fused and leaf.shape[axis] > 1:  # depthwise kernels sum over pixels alone
             seen += 1
             assert axis % leaf.ndim == axes[f"^{re.escape(f'0/{path}')}$"], path
     assert seen > 0
