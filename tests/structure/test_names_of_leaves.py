@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -28,7 +29,20 @@ def apply(v, x):
     return x + v["bias"][None]
 
 
-@pytest.mark.parametrize("part", [lambda v: v, lambda v: v["params"]], ids=["variables", "params"])
+parts = pytest.mark.parametrize("part", [lambda v: v, lambda v: v["params"]], ids=["variables", "params"])
+
+
+@parts
+def test_masks_belong_to_their_parameters(part):
+    groups = structure.trace(apply, VARIABLES, jnp.ones((3, 7)))
+    kept = {group.name: np.arange(group.width) > 0 for group in groups}
+    back = structure.channels(structure.spread(kept, groups, part(VARIABLES)), groups)
+    assert back.keys() == kept.keys()
+    for name, channels in kept.items():
+        np.testing.assert_array_equal(back[name], channels)
+
+
+@parts
 def test_moments_are_cut_like_their_parameters(part):
     groups = structure.trace(apply, VARIABLES, jnp.ones((3, 7)))
     kept = {group.name: jnp.arange(group.width) > 0 for group in groups}
