@@ -1,4 +1,7 @@
-"""The answers in the table of networks are right: checked by hand-made removal and by symmetry, without a trace."""
+"""The answers in the table of networks are right: checked by hand-made removal and by symmetry, without a trace.
+
+The table changes rarely, so what needs several compilations a network is for `make breadth`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +97,6 @@ def test_inexact_groups_differ_once_removed(network):
         assert difference(masked, shrunk) > 1e-3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network", MIXED, ids=lambda network: network.name)
 def test_mixed_channels_are_not_removable(network):
     """A primitive that mixes channels, or whose program holds their number, gives another output without some."""
