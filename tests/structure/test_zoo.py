@@ -34,7 +34,7 @@ ZOO = {
     "vit_tiny": (models.vit_tiny, images(224), 49, 1),
     "vit_small": (models.vit_small, images(224), 49, 1),
     "bert": (lambda: models.bert(heads=2, **SMALL), TOKENS, 9, 0),
-    "gpt": (lambda: models.gpt(heads=2, context=16, **SMALL), TOKENS, 10, 1),
+    "gpt": (lambda: models.gpt(heads=2, context=16, **SMALL), TOKENS, 9, 1),
     "lstm": (lambda: models.lstm(vocabulary=50, width=12), TOKENS, 3, 0),
 }
 SAMPLE = ("conv_2", "gpt", "lstm", "resnet_20", "vgg_16_bn")
