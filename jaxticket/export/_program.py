@@ -63,25 +63,24 @@ def save_program(
     except ImportError as error:
         raise MissingExtraError("flatbuffers", "export") from error
     except ValueError as error:
-        raise InputError(
-            f"run takes or returns what a program cannot hold ({error}); use dicts, lists and tuples"
-        ) from (error)
+        raise InputError(f"run: a program holds dicts, lists and tuples of arrays only ({error})") from error
     files.write_together(pathlib.Path(path), content)
 
 
 def _shapes(name: str, tree: PyTree) -> PyTree:
-    """Return the shapes and dtypes of a pytree of arrays."""
+    """Return the shapes and dtypes of a pytree of arrays, on whatever devices they lie."""
     try:
-        return jax.eval_shape(lambda x: x, tree)
+        shapes = jax.eval_shape(lambda x: x, tree)
     except TypeError as error:
-        raise InputError(f"{name} holds something that is not an array: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name} holds something that is not an array ({error!r:.200}); pass arrays") from error
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
 
 
 def _checked(platforms: Sequence[str] | None) -> list[str] | None:
     if platforms is None:
         return None
-    if isinstance(platforms, str) or not platforms or not set(platforms) <= set(_PLATFORMS):
-        raise InputError(f"platforms is {platforms!r}; pass a sequence of some of {', '.join(_PLATFORMS)}")
+    if not isinstance(platforms, list | tuple) or not platforms or any(p not in _PLATFORMS for p in platforms):
+        raise InputError(f"platforms is {platforms!r}; pass a list of some of {', '.join(_PLATFORMS)}")
     return list(platforms)
 
 
@@ -95,6 +94,6 @@ def _export(
         if known:
             raise
         raise InputError(
-            f"run cannot be traced at sizes that are symbols ({str(error).splitlines()[0]}); give inputs of known "
+            f"run cannot be traced at sizes that are symbols ({error!r:.200}); give inputs of known "
             "sizes, or map it over the examples by jax.vmap"
         ) from error

@@ -90,7 +90,8 @@ def load_weights(path: str | os.PathLike[str], *, like: PyTree = None) -> PyTree
       like: a pytree of arrays, or of `jax.ShapeDtypeStruct`, with the paths and shapes that the file must have.
 
     Returns:
-      The arrays in the containers of `like`, or in a dict by the names of their paths, as programs take them.
+      The arrays in the containers of `like`, or in a dict by the names of their paths, as programs take them. As
+      always in jax, numbers of 64 bits become such of 32 unless `jax_enable_x64` is set.
 
     Raises:
       CheckpointError: a file that is missing, damaged, or does not hold the arrays of `like`.

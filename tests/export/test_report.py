@@ -68,13 +68,13 @@ def test_latency_is_that_of_the_whole_network(tmp_path):
     """A call back to the host makes one of the two slower by a known time, whichever it is."""
 
     def slow(params, x):
-        wait = jax.pure_callback(lambda: (time.sleep(0.02), np.float32(0))[1], jax.ShapeDtypeStruct((), "float32"))
+        wait = jax.pure_callback(lambda: (time.sleep(0.05), np.float32(0))[1], jax.ShapeDtypeStruct((), "float32"))
         return apply(params, x) + wait
 
     report = export.write_report(tmp_path / "r", GROUPS, KEPT, X, dense=(slow, PARAMS), ticket=TICKET, rounds=5)
-    assert report.dense.seconds >= 0.02
+    assert report.dense.seconds >= 0.05
     assert report.speedup > 1
-    assert report.ticket.seconds < 0.02
+    assert report.ticket.seconds < 0.05
 
 
 @pytest.mark.parametrize(
