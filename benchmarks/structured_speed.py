@@ -3,8 +3,8 @@
 Channels go by the magnitude of their group, the same fraction of every group, until 30 % of the parameters stay; kept
 widths are multiples of 8. removed: the share of the parameters that went. masked: the dense network with zeros in their
 place. replayed: `structure.replay` at the smaller sizes. direct: the network built at the smaller widths. Each is given
-over the dense one; saving is 1 − replayed, and over direct is replayed / direct, whose goal is 1.03 at most. Structure-LTH
-(Chen et al., 2022) reports savings of 60 to 65 % at 58 to 80 % of structural sparsity, on CUDA.
+over the dense one; saving is 1 − replayed, and over direct is replayed / direct, whose goal is 1.03 at most.
+Structure-LTH (Chen et al., 2022) reports savings of 60 to 65 % at 58 to 80 % of structural sparsity, on CUDA.
 """
 
 import operator

@@ -48,15 +48,18 @@ def study_of(
     *,
     branches: Sequence[str],
     size: Callable[[Any], tuple[int, int]],
+    prunes: Callable[[Any, problems.Basis], str] | None = None,
 ) -> Study[Any, problems.Basis]:
     """Return the study that a configuration, a function that yields records, and claims make.
 
     Args:
-      configure: arguments of the command line -> the configuration, which has the `densities` of the run.
+      configure: arguments of the command line -> the configuration.
       records: (configuration, network and data, watch) -> a record for each level and branch of a replicate.
       claims: (configuration, records) -> the claims of papers that the records test.
       branches: the trainings at each level: the columns of the table.
       size: configuration -> the number of replicates, and of levels.
+      prunes: (configuration, network and data) -> a table of what the run prunes; None for the weights at the
+        `densities` of the configuration.
     """
 
     def rows(config: Any) -> tuple[int, Any]:
@@ -80,5 +83,5 @@ def study_of(
         records=records,
         report=write,
         plan=plan,
-        prunes=lambda config, basis: environment.prunable(basis.init, config.densities),
+        prunes=prunes or (lambda config, basis: environment.prunable(basis.init, config.densities)),
     )

@@ -2,6 +2,7 @@
 
 from jaxticket.models._bert import bert, sentence_embeddings
 from jaxticket.models._conv import conv_2, conv_4, conv_6
+from jaxticket.models._efficientnet_lite import efficientnet_lite0, load_efficientnet_lite0
 from jaxticket.models._gpt import gpt
 from jaxticket.models._lenet import lenet_300_100
 from jaxticket.models._lstm import lstm
@@ -19,8 +20,10 @@ __all__ = [
     "conv_2",
     "conv_4",
     "conv_6",
+    "efficientnet_lite0",
     "gpt",
     "lenet_300_100",
+    "load_efficientnet_lite0",
     "lstm",
     "minilm",
     "resnet_18",

@@ -25,8 +25,6 @@ Layers = dict[str, Any]  # nested dicts of NNX layers
 # The kaiming_normal of torch: not truncated, unlike nnx.initializers.he_normal.
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
-_MOMENTUM = 0.9  # of running statistics; torch calls it 0.1
-
 
 class _Keys:
     """The keys of nnx.Rngs(params=key), which counts them in an NNX variable: most of the time of tracing an init."""
@@ -81,21 +79,28 @@ def dense(params: Params, x: jax.Array) -> jax.Array:
     return bind(params, nnx.Linear, *params["kernel"].shape)(x)
 
 
-def conv(params: Params, x: jax.Array, *, strides: int = 1) -> jax.Array:
-    """Convolve with padding by half a kernel on each side: torch's padding, which "SAME" is not where it strides."""
+def conv(params: Params, x: jax.Array, *, strides: int = 1, groups: int = 1, padding: str | None = None) -> jax.Array:
+    """Convolve with padding by half a kernel on each side, or as `jax.lax` names it.
+
+    The former is torch's padding, which "SAME" is not where it strides.
+    """
     *size, inputs, outputs = params["kernel"].shape
-    padding = tuple((length // 2, length // 2) for length in size)
-    options = {"strides": strides, "padding": padding, "use_bias": "bias" in params}
-    return bind(params, nnx.Conv, inputs, outputs, tuple(size), **options)(x)
+    half = tuple((length // 2, length // 2) for length in size)
+    options = {"strides": strides, "padding": padding or half, "feature_group_count": groups}
+    return bind(params, nnx.Conv, inputs * groups, outputs, tuple(size), use_bias="bias" in params, **options)(x)
 
 
-def batch_norm(params: Params, statistics: PyTree, x: jax.Array, *, train: bool) -> tuple[jax.Array, PyTree]:
+def batch_norm(
+    params: Params, statistics: PyTree, x: jax.Array, *, train: bool, epsilon: float = 1e-5, momentum: float = 0.9
+) -> tuple[jax.Array, PyTree]:
     """Normalise x by its batch's statistics, and return new running ones, if `train`; else by the running ones.
 
-    Running statistics keep nine tenths at a step, and hold the biased variance; they stay float32 where x is bfloat16.
+    Running statistics keep `momentum` of themselves at a step (torch calls 1 − momentum so), and hold the biased
+    variance; they stay float32 where x is bfloat16.
     """
     statistics = jax.tree.map(jnp.asarray, statistics)  # NNX would update the caller's numpy arrays in place
-    layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], momentum=_MOMENTUM, dtype=x.dtype)
+    options = {"epsilon": epsilon, "momentum": momentum, "dtype": x.dtype}
+    layer = bind({**params, **statistics}, nnx.BatchNorm, x.shape[-1], **options)
     x = layer(x, use_running_average=not train)
     return x, {"mean": layer.mean[...], "var": layer.var[...]}
 

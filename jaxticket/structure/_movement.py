@@ -34,7 +34,9 @@ def broadcast_in_dim(context: Context, eqn: JaxprEqn, values: list[Value]) -> Va
 
 
 def reshape(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
-    (v, *_), shape = values, shape_of(eqn.outvars[0])
+    v, shape = values[0], shape_of(eqn.outvars[0])
+    if eqn.params["dimensions"] is not None:
+        v = value([axis_of(v, axis) for axis in eqn.params["dimensions"]])
     axes: list[Axis | None] = [None] * len(shape)
     if 0 in shape:
         context.freeze(v, "an array without entries is reshaped")
@@ -104,6 +106,9 @@ def _merge(context: Context, parts: list[Axis]) -> Axis:
 
 def concatenate(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     along = eqn.params["dimension"]
+    if all(v.shape[along] == 1 for v in values):  # a stack, as older versions of JAX spell it
+        for v in values:
+            context.freeze(v, "arrays are stacked along it", (along,))
     for v in values[1:]:
         context.join(values[0], v, [axis for axis in range(len(v.labels)) if axis != along])
 
@@ -111,7 +116,8 @@ def concatenate(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         null = all(v.null[axis] for v in values)
         if axis != along:
             return axis_of(values[0], axis)._replace(null=null)
-        return Axis(np.concatenate([v.labels[axis] for v in values]), null)
+        labels = np.concatenate([v.labels[axis] for v in values])
+        return Axis(labels, null or bool(np.all(context.atoms.frozen(labels))))
 
     return axis_by_axis(values[0], take)
 
@@ -241,3 +247,26 @@ def gather(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     context.freeze(indices, "it holds indices", (len(indices.labels) - 1,))
     out = range(len(shape_of(eqn.outvars[0])))
     return value([slices.pop(0) if axis in numbers.offset_dims else picked.pop(0)._replace(null=False) for axis in out])
+
+
+def scatter(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
+    """Join operand and updates along axes of which whole slices are written, as the width of messages on a graph."""
+    v, indices, updates = values
+    numbers = eqn.params["dimension_numbers"]
+    batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True))
+    windows = iter(numbers.update_window_dims)
+    for axis, n in enumerate(v.shape):
+        if axis in batching:
+            context.atoms.join(v.labels[axis], indices.labels[batching[axis]])
+        elif axis in numbers.inserted_window_dims:
+            context.freeze(v, "data choose its entries", (axis,))
+        elif n == updates.shape[window := next(windows)]:
+            context.atoms.join(v.labels[axis], updates.labels[window])
+        else:
+            context.freeze(v, "a part of it is overwritten", (axis,))
+            context.freeze(updates, "a part of it is overwritten", (window,))
+    rest = [axis for axis in range(len(updates.labels)) if axis not in numbers.update_window_dims]
+    for axis, own in zip(rest, range(len(indices.labels) - 1), strict=True):
+        context.atoms.join(updates.labels[axis], indices.labels[own])
+    context.freeze(indices, "it holds indices", (len(indices.labels) - 1,))
+    return axis_by_axis(v, lambda axis: axis_of(v, axis)._replace(null=v.null[axis] and all(updates.null)))

@@ -70,7 +70,7 @@ def resolve(atoms: Atoms, splits: Sequence[Split], prefer: Prefer) -> None:
     """
     open_splits = list(splits)
     while open_splits:
-        decided = [s for s in open_splits if _settle(atoms, s)]
+        decided = [s for s in open_splits if _settle(atoms, s)] or [s for s in open_splits if _single_out(atoms, s)]
         if not decided:
             decided = [open_splits[0]]
             _choose(atoms, open_splits[0], _preferred(atoms, open_splits[0], prefer))
@@ -90,6 +90,16 @@ def _settle(atoms: Atoms, split: Split) -> bool:
     return True
 
 
+def _single_out(atoms: Atoms, split: Split) -> bool:
+    """Decide a split of which one factor alone leaves several channels, and return whether it did."""
+    free = [axis for axis, ok in enumerate(_free(atoms, split)) if ok.any()]
+    separate = [axis for axis in free if _separate(atoms, split, axis)]
+    if len(separate) != 1:
+        return False
+    _choose(atoms, split, separate[0])
+    return True
+
+
 def _free(atoms: Atoms, split: Split) -> list[np.ndarray]:
     """Return for each factor which of its entries could be removed, with all entries of the flat axis that hold it."""
     sizes = [len(labels) for labels in split.axes]
@@ -103,7 +113,23 @@ def _free(atoms: Atoms, split: Split) -> list[np.ndarray]:
 def _preferred(atoms: Atoms, split: Split, prefer: Prefer) -> int:
     free = _free(atoms, split)
     order = range(len(free)) if prefer == "outer" else reversed(range(len(free)))
-    return max(order, key=lambda axis: (free[axis].all(), not split.copies[axis], free[axis].any()))
+
+    def worth(axis: int) -> tuple[bool, ...]:
+        return bool(free[axis].all()), _separate(atoms, split, axis), not split.copies[axis], bool(free[axis].any())
+
+    return max(order, key=worth)
+
+
+def _separate(atoms: Atoms, split: Split, axis: int) -> bool:
+    """Whether the entries of a factor would be several channels, and not a single one that owns the whole flat axis."""
+    sizes = [len(labels) for labels in split.axes]
+    slices = np.moveaxis(atoms.roots(split.flat).reshape(sizes), axis, 0).reshape(sizes[axis], -1)
+    trial = Atoms()
+    names, index = np.unique(slices, return_inverse=True)
+    trial.fresh(len(names))
+    index = index.reshape(slices.shape)
+    trial.join(index[:, 1:].ravel(), np.repeat(index[:, 0], slices.shape[1] - 1))
+    return len(set(trial.roots(index[:, 0]).tolist())) > 1
 
 
 def _choose(atoms: Atoms, split: Split, chosen: int) -> None:

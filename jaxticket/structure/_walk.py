@@ -27,6 +27,8 @@ _RULES: dict[str, Rule] = {
     "concatenate": _movement.concatenate,
     "conv_general_dilated": _reductions.convolution,
     "dot_general": _reductions.dot_general,
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_max", "scatter_min", "scatter_mul", "scatter_sub"),
+                    _movement.scatter),
     "dynamic_slice": _movement.dynamic_slice,
     "dynamic_update_slice": _movement.dynamic_update_slice,
     "gather": _movement.gather,

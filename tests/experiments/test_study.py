@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import pytest
@@ -63,6 +64,8 @@ STUDY = levels.study_of(
 def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     flags = ["--epochs", "2", "--batch-size", "20", "--learning-rate", "0.01", "--out", str(tmp_path)]
     assert STUDY.main(flags) == 0
+    shown = capsys.readouterr().out.partition("pruned to 1 of the maskable weights:")[2]
+    assert re.search(r"bias .* dense\n.*kernel .* 1\.0000\n", shown)
     (run,) = tmp_path.iterdir()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["replicate"], line["branch"]) for line in lines] == [(s, b) for s in range(2) for b in BRANCHES]
@@ -71,7 +74,6 @@ def test_a_study_is_trained_reported_and_resumed(tmp_path, capsys):
     assert claim["value"] == pytest.approx(100 * mean)
     assert "trained" in (run / "table.txt").read_text()
     assert (run / "report.html").exists()
-    capsys.readouterr()
     assert STUDY.main([*flags, "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert f"{run} (exists: would resume)" in printed

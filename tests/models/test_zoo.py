@@ -36,6 +36,8 @@ PUBLISHED = {
     "resnet_18": (models.resnet_18(), 11_689_512),
     # 9,408; stages 212,992 + 1,212,416 + 7,077,888 + 14,942,208; norms 2 · 26,560; 2,049,000: "25.6M"
     "resnet_50": (models.resnet_50(), 25_557_032),
+    # 864; stages 800 + 12,912 + 38,016 + 193,200 + 438,816 + 1,634,592 + 600,192; 409,600; norms 42,016; …: "4.7M"
+    "efficientnet_lite0": (models.efficientnet_lite0(), 4_652_008),
     # Patches 147,648; token 192; positions 37,824; 12 · 444,864 a block; norm 384; 193,000: "5.7M"
     "vit_tiny": (models.vit_tiny(), 5_717_416),
     # Patches 295,296; token 384; positions 75,648; 12 · 1,774,464 a block; norm 768; 385,000: "22M"
@@ -55,6 +57,7 @@ BAD_SIZES = {
     "at least 8 × 8": lambda: models.conv_6(shape=(4, 32, 3)),
     "width=0": lambda: models.vgg_16_bn(width=0),
     "channels=0": lambda: models.resnet_20(channels=0),
+    "width=6": lambda: models.efficientnet_lite0(width=6),
     "depth=20": lambda: models.wide_resnet(depth=20),
     "depth=4": lambda: models.wide_resnet(depth=4),
     "image_size=225": lambda: models.vit_tiny(image_size=225),
@@ -71,6 +74,7 @@ BAD_INPUTS = {
     "resnet_20": ((2, 8, 8, 1), jnp.float32, r"\(batch, height, width, 3\)"),
     "resnet_50": ((32, 32, 3), jnp.float32, r"\(batch, height, width, 3\)"),
     "wide_resnet": ((2, 8, 8, 4), jnp.float32, r"\(batch, height, width, 3\)"),
+    "efficientnet_lite0": ((2, 8, 8, 1), jnp.float32, r"\(batch, height, width, 3\)"),
     "vit_tiny": ((2, 12, 12, 3), jnp.float32, "image_size"),
     "gpt": ((2, 9), jnp.int32, "8 tokens"),
     "lstm": ((2, 9), jnp.float32, "integers"),

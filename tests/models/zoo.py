@@ -134,4 +134,14 @@ CASES = {
         },
         vocabulary=40,
     ),
+    "efficientnet_lite0": Case(
+        shallow(models.efficientnet_lite0(classes=10, width=4), blocks=1),
+        (6, 16, 16, 3),
+        {
+            "expansion": _conv("stage2/block1/expand")
+            + _conv("stage2/block1/depthwise")
+            + _reader("stage2/block1/project"),
+            "stream": _conv("stage2/block1/project") + _reader("stage3/block1/expand"),
+        },
+    ),
 }

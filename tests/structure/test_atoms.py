@@ -95,7 +95,7 @@ def test_random_networks_shrink_exactly(kinds, seed):
     check_random_network(kinds, seed)
 
 
-@pytest.mark.breadth
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4), st.integers(0, 9999))
 def test_many_random_networks_shrink_exactly(kinds, seed):

@@ -1,4 +1,7 @@
-"""The answers in the table of networks are right: checked by hand-made removal and by symmetry, without a trace."""
+"""The answers in the table of networks are right: checked by hand-made removal and by symmetry, without a trace.
+
+The table changes rarely, so what needs several compilations a network is for `make breadth`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +59,7 @@ def test_answers_are_complete(network):
     assert all(expected.width > 1 for expected in network.groups)
 
 
+@pytest.mark.slow
 @every_network
 def test_networks_run(network):
     for x in result(network, network.variables):
@@ -63,6 +67,7 @@ def test_networks_run(network):
         assert np.ptp(x) > 0
 
 
+@pytest.mark.slow
 @every_network
 def test_exchanged_channels_change_nothing(network):
     """Two channels that change places in all members give the same outputs: no member is missing."""
@@ -72,6 +77,7 @@ def test_exchanged_channels_change_nothing(network):
             assert difference(expected, result(network, exchanged(network, g, 0, g.width - 1))) < 1e-5, g
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [x for x in NETWORKS if x.polymorphic], ids=lambda network: network.name)
 def test_removed_equals_zeroed(network):
     exact = [g for g in network.groups if g.exact is not False]
@@ -79,6 +85,7 @@ def test_removed_equals_zeroed(network):
         assert difference(result(network, zeroed(network, chosen)), result(network, removed(network, chosen))) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [x for x in NETWORKS if x.polymorphic and any(g.exact is False for g in x.groups)],

@@ -10,7 +10,7 @@ from tests.structure import _removal
 from tests.structure.networks.table import NETWORKS
 
 TOLERANCE = 1e-5
-# One network of a kind of rule; the others are in `make breadth`.
+# One network of a kind of rule; the others are in `make slow`.
 SAMPLE = (
     "branches",
     "dropout",
@@ -22,7 +22,7 @@ SAMPLE = (
 
 
 def tiers(networks):
-    return [n if n.name in SAMPLE else pytest.param(n, marks=pytest.mark.breadth) for n in networks]
+    return [n if n.name in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in networks]
 
 
 @pytest.mark.parametrize("network", tiers(NETWORKS), ids=lambda n: getattr(n, "name", None))

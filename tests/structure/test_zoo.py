@@ -87,7 +87,7 @@ def perturbed(tree, seed):
     return jax.tree.unflatten(treedef, [jnp.asarray(np.abs(rng.normal(size=x.shape)) / 4 + x, x.dtype) for x in leaves])
 
 
-@pytest.mark.breadth
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", ["lenet_300_100", "resnet_20", "bert", "gpt", "lstm"])
 def test_a_network_shrinks_exactly(name, train):

@@ -57,13 +57,14 @@ def test_what_is_pruned_is_an_exact_zero(end, held, given):
         grads = jax.tree.map(lambda p: 0.3 * jnp.cos(p + step), params)
         updates, state = tx.update(grads, state, params)
         params = optax.apply_updates(params, updates)
-    weights = np.asarray(params["a"]["kernel"])
-    if end in ("static", "rigl"):
-        assert not weights[~np.asarray(jt.mask_of(state)["a"]["kernel"])].any()
-    elif end == "keep_params_sparse":
-        assert not weights[~np.asarray(mask()["a"]["kernel"])].any()
-    else:
-        assert (weights == 0).sum() > 16 if end == "prox_l1" else (weights == 0).sum() == 48
+        weights = np.asarray(params["a"]["kernel"])
+        # After each step: what an update in bfloat16 leaves of a float32 weight is gone after three.
+        if end in ("static", "rigl"):
+            assert not weights[~np.asarray(jt.mask_of(state)["a"]["kernel"])].any()
+        elif end == "keep_params_sparse":
+            assert not weights[~np.asarray(mask()["a"]["kernel"])].any()
+        else:
+            assert (weights == 0).sum() > 16 if end == "prox_l1" else (weights == 0).sum() == 48
     assert params["a"]["kernel"].dtype == jnp.dtype(held)
 
 

@@ -153,8 +153,9 @@ def _grams(
         taken = names[product.weight.leaf] in wanted and product.groups == 1
         return gram(product) if taken else None
 
-    squares = jax.tree.leaves(captured(apply, variables, x, measure)[1], is_leaf=_tree.is_none)
-    return {name: s for name, s in zip(names, squares, strict=True) if s is not None}
+    totals = captured(apply, variables, x, measure)[1]
+    squares = jax.tree.leaves(jax.tree.map(lambda _, s: (s,), variables, totals), is_leaf=lambda x: type(x) is tuple)
+    return {name: s for name, (s,) in zip(names, squares, strict=True) if s is not None}
 
 
 def _reader(

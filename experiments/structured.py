@@ -1,0 +1,34 @@
+"""Structured tickets: channels are removed from a trained network, and what is left is fine-tuned at smaller widths.
+
+    python experiments/structured.py                 LeNet-300-100 on digits, at 50 % and at 10 % of the multiply-adds
+    python experiments/structured.py --preset vgg16_cifar --limit 5000
+    python experiments/structured.py --dry-run       the plan, and nothing else
+
+Channels are chosen by the magnitude of their group (Fang et al., 2023), by OBSPA (Wang et al., 2024) and at random.
+Fine-tuning is as long as the last quarter of a training, and has its learning rate. The same command resumes a killed
+run; more budgets or seeds extend it.
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
+
+from experiments.claims import levels
+from experiments.configs import PRESETS
+from experiments.runs import command_line, processes
+from experiments.studies import structured
+
+STUDY = levels.study_of(
+    lambda argv: command_line.training_config(structured.Config(), argv, PRESETS, description=__doc__),
+    structured.records,
+    structured.claims,
+    branches=structured.BRANCHES,
+    size=lambda config: (config.seeds, len(config.macs)),
+    prunes=lambda config, basis: str(structured.traced(basis)),
+)
+main = STUDY.main
+
+if __name__ == "__main__":
+    processes.host_devices()  # seeds side by side, one a core
+    sys.exit(main())

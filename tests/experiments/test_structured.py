@@ -1,0 +1,79 @@
+"""Structured tickets: every branch trains at the widths of its budget, and a finished run trains nothing."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jaxticket as jt
+from experiments import structured
+from experiments.claims.record import HOLDS
+from experiments.runs.records import LevelRecord
+from experiments.studies.structured import BRANCHES, Config, claims
+from experiments.training.trainer import Trainer
+from jaxticket import tickets
+from tests.cheap import cheap  # noqa: F401  # used by every test here
+
+FLAGS = ["--epochs", "4", "--macs", "0.5", "--seeds", "2", "--placement", "map"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run, and the first step and the number of steps of each of its trainings."""
+    out, noted, train = tmp_path_factory.mktemp("runs"), [], Trainer.train
+
+    def note(self, lanes, *, steps, step=0):
+        noted.append((step, steps))
+        return train(self, lanes, steps=steps, step=step)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "train", note)
+        assert structured.main([*FLAGS, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return run, noted
+
+
+def test_every_branch_is_fine_tuned_at_half_the_multiply_adds(trained):
+    run, steps = trained
+    assert steps == [(0, 20), (15, 5), (15, 5), (15, 5)]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["branch"], line["replicate"]) for line in lines] == [(b, seed) for b in BRANCHES for seed in (0, 1)]
+    load = lambda *parts: jt.load(tickets.Store(run.joinpath(*parts)).path(0))
+    macs = lambda params: sum(layer["kernel"].size for layer in params.values())
+    dense = load("seed_0", "macs_1.0", "dense").params
+    kept = {name: load("seed_0", "macs_0.5", name).params for name in BRANCHES[1:]}
+    for params in kept.values():
+        assert 0.4 < macs(params) / macs(dense) <= 0.5
+    # Random channels are others, and OBSPA changes the weights that stay.
+    sizes, surgeon, random = kept.values()
+    assert not all(map(np.array_equal, jax.tree.leaves(sizes), jax.tree.leaves(random)))
+    assert not np.array_equal(surgeon["output"]["kernel"], sizes["output"]["kernel"])
+
+
+def test_a_finished_run_trains_nothing(trained, monkeypatch):
+    run, _ = trained
+    before = (run / "metrics.jsonl").read_text()
+    monkeypatch.setattr(Trainer, "train", None)
+    assert structured.main([*FLAGS, "--out", str(run.parent)]) == 0
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_claims():
+    accuracies = {"group_magnitude": 0.9, "obspa": 0.85, "random": 0.88}
+    records = [
+        LevelRecord({"test_accuracy": accuracy + 1e-4 * seed}, seed, 0, branch, 0.5, [])
+        for branch, accuracy in accuracies.items()
+        for seed in range(3)
+    ]
+    by_size, by_surgeon = claims(Config(), records)
+    assert (round(by_size.value, 2), round(by_surgeon.value, 2)) == (2.0, -3.0)
+    assert (by_size.verdict == HOLDS, by_surgeon.verdict == HOLDS) == (True, False)
+
+
+@pytest.mark.parametrize("flags", [["--macs", "0.2,1"], ["--macs", "0.2,0.2"], ["--seeds", "0"]])
+def test_bad_flags(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        structured.main([*flags, "--out", str(tmp_path / "runs")])
+    assert capsys.readouterr().err.startswith(f"error: {flags[0]} is")
+    assert not list(tmp_path.iterdir())
