@@ -5,8 +5,8 @@ import html
 from jaxticket.export._costs import Cost, Report
 
 _STYLE = (
-    "body{font-family:sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.3em 1em;text-align:right;border-bottom:1px solid #ddd}"
+    "body{font-family:sans-serif;max-width:52em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse}td,th{padding:.3em 1em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
 )
 
@@ -46,4 +46,4 @@ def _ratio(dense: int, ticket: int) -> str:
 
 def _time(cost: Cost) -> str:
     first, third = cost.quartiles
-    return f"{1e3 * cost.seconds:.3g} ms ({1e3 * first:.3g} – {1e3 * third:.3g})"
+    return f"{1e6 * cost.seconds:,.0f} µs ({1e6 * first:,.0f} – {1e6 * third:,.0f})"

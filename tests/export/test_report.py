@@ -61,7 +61,10 @@ def test_the_page_fetches_nothing_and_escapes_names(tmp_path):
     assert "url(" not in text
     assert "@import" not in text
     assert "<h1>&lt;b&gt;&amp;</h1>" in text
-    ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    picture = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    (label, _) = picture.iter("{http://www.w3.org/2000/svg}text")
+    assert label.text == groups[0].name
+    assert float(label.get("x")) > 6 * len(label.text)  # the name ends there, and begins inside the picture
 
 
 def test_latency_is_that_of_the_whole_network(tmp_path):
