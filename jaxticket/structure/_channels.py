@@ -96,8 +96,9 @@ def match(name: str, paths: list[str]) -> str | None:
     """Return the only path that is a name or ends in it, at a whole part, or None."""
     if name in paths:
         return name
-    ends = [p for p in paths if p.endswith(f"/{name}")]
-    return ends[0] if len(ends) == 1 else None
+    ends = sorted((p for p in paths if p.endswith(f"/{name}")), key=lambda p: p.count("/"))
+    nearest = [p for p in ends if p.count("/") == ends[0].count("/")]
+    return nearest[0] if len(nearest) == 1 else None
 
 
 def _dead(kept: np.ndarray) -> list[np.ndarray]:

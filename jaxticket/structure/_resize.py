@@ -119,6 +119,8 @@ def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:
     shared = {path: _common_end(name.split("/"), path.split("/")) for path in sizes}
     most = max(shared.values())
     owners = [path for path, count in shared.items() if most and count == most]
+    least = min((path.count("/") for path in owners), default=0)  # 'a/kernel' is not 'b/a/kernel', nor is its moment
+    owners = [path for path in owners if path.count("/") == least]
     shape = tuple(np.shape(x))
     if len(owners) == 1 and _fits(shape, sizes[owners[0]]):
         return owners[0]

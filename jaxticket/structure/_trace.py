@@ -126,7 +126,8 @@ def couple(
         for var in eqn.invars:
             if not isinstance(var, Literal):
                 used.setdefault(var, index)
-    first_use = tuple(used.get(var) for var in jaxpr.jaxpr.invars[: len(leaves)])
+    first_use = [used.get(var) for var in jaxpr.jaxpr.invars[: len(leaves)]]
+    paths = [leaf.path for leaf in leaves]
     unread = {leaf.path: v for leaf, v, use in zip(leaves, values, first_use, strict=True) if use is None}
     returned = tape.outputs[stay.num_leaves :]
     for name, v in zip(jax.tree.leaves(_tree.names(jax.tree.unflatten(result, range(len(returned))))), returned):
@@ -134,10 +135,27 @@ def couple(
         path = match(name.partition("/")[2], list(unread))
         if path is not None and unread[path].shape == v.shape:
             context.join(unread.pop(path), v)
+            first_use[paths.index(path)] = len(jaxpr.jaxpr.eqns)
     for v in unread.values():
         context.freeze(v, "the program does not read it")
+    seen = np.zeros(context.atoms.count, bool)
+    _mark_read(tape, seen)
+    for v, var in zip(values, jaxpr.jaxpr.invars, strict=False):
+        for labels in v.labels if var in used else ():  # such as positions behind the end of the sequence
+            context.atoms.freeze(labels[~seen[labels]], "the program does not read it")
     resolve(context.atoms, context.splits, prefer)
-    return Coupling(context, tape, leaves, tuple(values), first_use, result)
+    return Coupling(context, tape, leaves, tuple(values), tuple(first_use), result)
+
+
+def _mark_read(tape: Tape, seen: np.ndarray) -> None:
+    """Mark the atoms that a program reads: all that enter an equation, but of a slice those that leave it."""
+    for eqn, node in zip(tape.jaxpr.jaxpr.eqns, tape.nodes, strict=True):
+        for body in node.bodies:
+            _mark_read(body, seen)
+        sliced = eqn.primitive.name in ("slice", "dynamic_slice")
+        for v in () if node.bodies else node.outputs if sliced else (*node.inputs, *node.outputs):
+            for labels in v.labels:
+                seen[labels] = True
 
 
 def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
