@@ -6,7 +6,8 @@ from jaxticket.export._costs import Cost, Report
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:52em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.3em 1em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
+    "table{border-collapse:collapse}"
+    "td,th{padding:.3em 1em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"
 )
 
