@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from jaxticket._processes import on_first
 from jaxticket.errors import CheckpointError
 
-__all__ = ["on_first", "remove_partial", "write_text", "write_together", "writing"]
+__all__ = ["on_first", "remove_partial", "write_bytes", "write_text", "write_together", "writing"]
 
 PARTIAL = ".partial"  # suffix of what is still being written
 
@@ -43,34 +43,46 @@ def write_text(file: pathlib.Path, text: str) -> None:
     Raises:
       CheckpointError: a file that cannot be written; the old text stays.
     """
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: pathlib.Path, content: bytes) -> None:
+    """Replace a file whole, as `write_text` does.
+
+    Args:
+      file: the path to write.
+      content: the new content.
+
+    Raises:
+      CheckpointError: a file that cannot be written; the old content stays.
+    """
     temporary = file.with_name(f"{file.name}{PARTIAL}")
     with writing(file):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             temporary.replace(file)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def write_together(file: pathlib.Path, text: str) -> None:
-    """Replace a text file as `write_text` does, and make its folder. Of several processes the first writes, the others
-    wait.
+def write_together(file: pathlib.Path, content: str | bytes) -> None:
+    """Replace a file as `write_text` does, and make its folder. Of several processes the first writes, the others wait.
 
     Args:
       file: the path to write.
-      text: the new content, written as UTF-8.
+      content: the new content; text is written as UTF-8.
 
     Raises:
       CheckpointError: a file that cannot be written, in every process.
     """
-    on_first(functools.partial(_write_in_folder, file, text))
+    on_first(functools.partial(_write_in_folder, file, content if isinstance(content, bytes) else content.encode()))
 
 
-def _write_in_folder(file: pathlib.Path, text: str) -> None:
+def _write_in_folder(file: pathlib.Path, content: bytes) -> None:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, text)
+    write_bytes(file, content)
 
 
 def remove_partial(directory: pathlib.Path) -> None:

@@ -178,18 +178,19 @@ class Groups:
     def svg(self, channels: Mapping[str, Any] | None = None) -> str:
         """Return a picture of the widths, as SVG: a bar a group, filled up to the channels that are kept."""
         longest = max((g.width for g in self.groups), default=1)
+        left = 20 + 7 * max((len(g.name) for g in self.groups), default=0)  # 7 is the width of a letter
         rows = []
         for i, g in enumerate(self.groups):
             kept = g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name]))
             y, full, part = 20 * i + 5, 300 * g.width / longest, 300 * kept / longest
             colour = "#4878a8" if g.inexact is None else "#c08030"
             rows.append(
-                f'<text x="225" y="{y + 11}" text-anchor="end">{_escape(g.name)}</text>'
-                f'<rect x="235" y="{y}" width="{full:.1f}" height="14" fill="{colour}" opacity=".3"/>'
-                f'<rect x="235" y="{y}" width="{part:.1f}" height="14" fill="{colour}"/>'
-                f'<text x="{240 + full:.1f}" y="{y + 11}">{kept} of {g.width}</text>'
+                f'<text x="{left - 10}" y="{y + 11}" text-anchor="end">{_escape(g.name)}</text>'
+                f'<rect x="{left}" y="{y}" width="{full:.1f}" height="14" fill="{colour}" opacity=".3"/>'
+                f'<rect x="{left}" y="{y}" width="{part:.1f}" height="14" fill="{colour}"/>'
+                f'<text x="{left + full + 5:.1f}" y="{y + 11}">{kept} of {g.width}</text>'
             )
-        size = f'width="640" height="{20 * len(self.groups) + 10}"'
+        size = f'width="{left + 405}" height="{20 * len(self.groups) + 10}"'
         style = 'font-family="sans-serif" font-size="11"'
         return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(rows)}</svg>'
 
