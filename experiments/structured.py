@@ -6,7 +6,8 @@
 
 Channels are chosen by the magnitude of their group (Fang et al., 2023), by OBSPA (Wang et al., 2024) and at random.
 Fine-tuning is as long as the last quarter of a training, and has its learning rate. The same command resumes a killed
-run; more budgets or seeds extend it.
+run; more budgets or seeds extend it. The folder `ticket` of a run holds the smallest ticket as a program that jax runs
+without this library, its weights, and a page with sizes and times. It needs the extra jaxticket[export].
 """
 
 import pathlib

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,13 +18,14 @@ from experiments.runs.records import LevelRecord
 from experiments.training import problems
 from experiments.training.levels import groups, train_all, train_levels
 from experiments.training.trainer import Trainer, is_stacked
-from jaxticket import filters, structure, tickets, training
+from jaxticket import export, filters, structure, tickets, training
 from jaxticket.loops import Level
 from jaxticket.methods.channels.obspa import obspa
 from jaxticket.tickets import Ticket
 from jaxticket.typing import Key, PyTree
 
 BRANCHES = ("dense", "group_magnitude", "obspa", "random")
+EXPORTED = "obspa"
 _TUNED = 0.25  # the last part of a training, whose learning rate fine-tuning has
 _CALIBRATED, _TOGETHER = 1000, 250  # examples that OBSPA sees, and of them at a time
 _PAPERS = {"group_magnitude": "Fang et al. 2023, DepGraph", "obspa": "Wang et al. 2024, OBSPA"}
@@ -113,18 +115,48 @@ def _side_by_side(
     fresh = [dict(zip(("params", "state"), basis.init(key[0]), strict=True)) for key in keys]
     dense = train("dense", [ticket(variables, 0) for variables in fresh], 1.0, 0)
     tuned_from = basis.steps - round(_TUNED * basis.steps)
+    kept: dict[str, Mapping[str, np.ndarray]] = {}
     for level, part in enumerate(sorted(config.macs, reverse=True)):
         budget = structure.Budget(part, channels.macs)
         by_branch = {"dense": dense}
         for name, way in ways.items():
             smaller = []
             for key, (_, _, _, trained) in zip(keys, dense, strict=True):
-                variables, kept = way({"params": trained.params, "state": trained.state}, budget, key[2])
-                smaller.append(ticket(structure.shrink(variables, kept, channels), tuned_from))
+                variables, kept[name] = way(_variables(trained), budget, key[2])
+                smaller.append(ticket(structure.shrink(variables, kept[name], channels), tuned_from))
             by_branch[name] = train(name, smaller, part, tuned_from)
+        if part == min(config.macs) and seeds[-1] == config.seeds - 1:  # `kept` is that of the last seed
+            networks = (_variables(by_branch[name][-1].trained) for name in ("dense", EXPORTED))
+            _export(config, basis, channels, kept[EXPORTED], *networks)
         for branch in BRANCHES:
             for seed, (_, _, _, trained) in zip(seeds, by_branch[branch], strict=True):
                 yield LevelRecord(trained.metrics, seed, level, branch, part, [])
+
+
+def _variables(trained: Any) -> PyTree:
+    return {"params": trained.params, "state": trained.state}
+
+
+def _export(
+    config: Config,
+    basis: problems.Basis,
+    channels: structure.Groups,
+    kept: Mapping[str, np.ndarray],
+    dense: PyTree,
+    ticket: PyTree,
+) -> None:
+    """Write the smallest ticket of the last seed, as a program that runs without this library, and a page about it."""
+    folder, x = config.folder() / "ticket", jnp.asarray(basis.dataset.test.x[:1])
+    if jax.process_index() or (folder / "report.html").is_file():
+        return
+    apply = _apply(basis)
+    each = jax.vmap(lambda variables, x: apply(variables, x[None])[0], in_axes=(None, 0))  # at any size of a batch
+    any_batch = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), *x.shape[1:]), x.dtype)
+    export.save_program(folder / "program.jax", each, ticket, any_batch)
+    export.save_weights(folder / "weights.safetensors", ticket)
+    title = f"{config.setting}: {100 * min(config.macs):g} % of the multiply-adds"
+    networks = {"dense": (apply, dense), "ticket": (apply, ticket)}
+    export.write_report(folder / "report.html", channels, kept, x, title=title, **networks)
 
 
 def claims(config: Config, records: Sequence[LevelRecord]) -> list[Claim]:

@@ -3,8 +3,11 @@
 import json
 
 import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.flax import load_file
 
 import jaxticket as jt
 from experiments import structured
@@ -12,7 +15,7 @@ from experiments.claims.record import HOLDS
 from experiments.runs.records import LevelRecord
 from experiments.studies.structured import BRANCHES, Config, claims
 from experiments.training.trainer import Trainer
-from jaxticket import tickets
+from jaxticket import models, tickets
 from tests.cheap import cheap  # noqa: F401  # used by every test here
 
 FLAGS = ["--epochs", "4", "--macs", "0.5", "--seeds", "2", "--placement", "map"]
@@ -49,6 +52,21 @@ def test_every_branch_is_fine_tuned_at_half_the_multiply_adds(trained):
     sizes, surgeon, random = kept.values()
     assert not all(map(np.array_equal, jax.tree.leaves(sizes), jax.tree.leaves(random)))
     assert not np.array_equal(surgeon["output"]["kernel"], sizes["output"]["kernel"])
+
+
+def test_the_smallest_ticket_is_exported(trained):
+    run, _ = trained
+    program = jax.export.deserialize(bytearray((run / "ticket" / "program.jax").read_bytes()))
+    weights = load_file(run / "ticket" / "weights.safetensors")
+    ticket, x = jt.load(tickets.Store(run / "seed_1" / "macs_0.5" / "obspa").path(0)), jnp.ones((3, 784))
+    assert weights["params/output/kernel"].shape == ticket.params["output"]["kernel"].shape
+    model = models.lenet_300_100(width=20)
+    params = {
+        layer: {name: weights[f"params/{layer}/{name}"] for name in leaves} for layer, leaves in ticket.params.items()
+    }
+    expected, _ = model.apply(params, None, x, train=False, key=None)
+    np.testing.assert_allclose(program.call(weights, x), expected, rtol=1e-5, atol=1e-5)
+    assert "multiply-adds" in (run / "ticket" / "report.html").read_text()
 
 
 def test_a_finished_run_trains_nothing(trained, monkeypatch):
