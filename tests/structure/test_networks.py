@@ -1,6 +1,6 @@
 """The answers in the table of networks are right: checked by hand-made removal and by symmetry, without a trace.
 
-The table changes rarely, so what needs several compilations a network is for `make breadth`.
+The table changes rarely, so what needs several compilations a network is for `make slow`.
 """
 
 from collections.abc import Callable

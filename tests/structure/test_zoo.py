@@ -48,7 +48,7 @@ def test_the_zoo_is_whole():
 def cases():
     for name in ZOO:
         for train in (False, True):
-            marks = () if name in SAMPLE and train else pytest.mark.breadth
+            marks = () if name in SAMPLE and train else pytest.mark.slow
             yield pytest.param(name, train, marks=marks, id=f"{name}-{'train' if train else 'eval'}")
 
 
