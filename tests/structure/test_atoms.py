@@ -79,7 +79,7 @@ def apply_layer(kind, params, x):
         a, b = jnp.split(x, 2, axis=-1)
         return jnp.tanh(a) * b
     if kind == "heads":
-        heads = x.reshape(x.shape[0], 2, -1)
+        heads = jnp.tanh(x).reshape(x.shape[0], 2, -1)  # else products of products overflow
         return jnp.einsum("bhd,bkd,bke->bhe", heads, heads, heads).reshape(x.shape)
     if kind == "residual":
         return jax.nn.relu(x) + jnp.concatenate([x[:, ::2], x[:, 1::2]], axis=-1)
