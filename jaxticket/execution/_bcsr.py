@@ -1,0 +1,70 @@
+"""Compressed rows of any mask, multiplied by jax.experimental.sparse."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import sparse
+
+from jaxticket.execution._packed import Packed, accumulator, on_host
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("values", "indices", "indptr"), meta_fields=("shape",)
+)
+@dataclasses.dataclass(frozen=True)
+class BCSR(Packed):
+    """A kernel as compressed rows, one for each output.
+
+    Attributes:
+      values: (kept,), the weights of output 0, then those of output 1, and so on.
+      indices: int32 (kept,), the input of each weight.
+      indptr: int32 (outputs + 1,), where the weights of each output begin.
+      shape: (inputs, outputs), static.
+    """
+
+    values: jax.Array
+    indices: jax.Array
+    indptr: jax.Array
+    shape: tuple[int, int]
+
+    def dense(self) -> jax.Array:
+        return self._rows(self.values).todense().T
+
+    def product(self, x: jax.Array) -> jax.Array:
+        dtype = accumulator(x.dtype, self.dtype)
+        rows = self._rows(self.values.astype(dtype))
+        return sparse.bcsr_dot_general(rows, x.T.astype(dtype), dimension_numbers=(((1,), (0,)), ((), ()))).T
+
+    def _rows(self, values: jax.Array) -> sparse.BCSR:
+        arrays = (values, self.indices, self.indptr)
+        return sparse.BCSR(arrays, shape=self.shape[::-1], indices_sorted=True, unique_indices=True)
+
+
+def pack_bcsr(kernel: jax.Array, mask: jax.Array) -> BCSR:
+    """Pack a kernel under any mask as compressed rows, for `jax.experimental.sparse`.
+
+    Args:
+      kernel: float array (inputs, outputs).
+      mask: bool array that broadcasts to the kernel.
+
+    Returns:
+      A BCSR kernel.
+
+    Raises:
+      InputError: a kernel that is not a matrix of floats, a mask that does not fit it, or traced arrays.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> kernel = jnp.array([[1.0, 2.0], [0.0, 0.0], [0.0, 4.0]])
+      >>> packed = pack_bcsr(kernel, kernel != 0)
+      >>> packed.values, packed.indices, packed.indptr
+      (Array([1., 2., 4.], dtype=float32), Array([0, 0, 2], dtype=int32), Array([0, 1, 3], dtype=int32))
+    """
+    weights, keep = on_host(kernel, mask)
+    _, indices = np.nonzero(keep.T)
+    indptr = np.concatenate([[0], np.cumsum(keep.sum(0))])
+    arrays = (weights.T[keep.T], indices.astype(np.int32), indptr.astype(np.int32))
+    return BCSR(*map(jnp.asarray, arrays), weights.shape)

@@ -1,0 +1,108 @@
+"""Constant fan-in: the same number of inputs for each output, as rows of weights and of their inputs."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from jaxticket.errors import InputError
+from jaxticket.execution._packed import Packed, accumulator, on_host
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("values", "indices"), meta_fields=("shape",))
+@dataclasses.dataclass(frozen=True)
+class Condensed(Packed):
+    """A kernel in which every output has the same number of inputs.
+
+    The gradients are dense products with the kernel, which cost less than scattering a product for each weight.
+
+    Attributes:
+      values: (outputs, fan_in).
+      indices: int32 (outputs, fan_in), the inputs of each output in ascending order.
+      shape: (inputs, outputs), static.
+    """
+
+    values: jax.Array
+    indices: jax.Array
+    shape: tuple[int, int]
+
+    def dense(self) -> jax.Array:
+        return _scatter(self.values, self.indices, self.shape[0])
+
+    def product(self, x: jax.Array) -> jax.Array:
+        return _product(x, self.values, self.indices)
+
+
+def pack_condensed(kernel: jax.Array, mask: jax.Array) -> Condensed:
+    """Pack a kernel whose mask keeps the same number of inputs for each output (a constant fan-in).
+
+    Such masks are selected with `scope=scopes.slices(-1)`.
+
+    Args:
+      kernel: float array (inputs, outputs).
+      mask: bool array that broadcasts to the kernel.
+
+    Returns:
+      A Condensed kernel.
+
+    Raises:
+      InputError: outputs with different numbers of inputs, a kernel that is not a matrix of floats, a mask that does not
+        fit it, or traced arrays.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> kernel = jnp.array([[1.0, 0.0], [0.0, 0.0], [0.0, 4.0]])
+      >>> packed = pack_condensed(kernel, kernel != 0)
+      >>> packed.values.ravel(), packed.indices.ravel()
+      (Array([1., 4.], dtype=float32), Array([0, 2], dtype=int32))
+
+    References:
+      Lasby et al., `Dynamic Sparse Training with Structured Sparsity <https://arxiv.org/abs/2305.02299>`_, 2024
+    """
+    weights, keep = on_host(kernel, mask)
+    fan_in = keep.sum(0)
+    if fan_in.size and fan_in.min() != fan_in.max():
+        raise InputError(
+            f"mask keeps {fan_in.min()} inputs of output {fan_in.argmin()} and {fan_in.max()} of output "
+            f"{fan_in.argmax()}, but must keep equally many of each; select it with scope=scopes.slices(-1), or use "
+            "execution.pack_bcsr."
+        )
+    outputs = weights.shape[1]
+    indices = np.nonzero(keep.T)[1].reshape(outputs, -1 if keep.any() else 0)
+    values = np.take_along_axis(weights.T, indices, 1)
+    return Condensed(jnp.asarray(values), jnp.asarray(indices.astype(np.int32)), weights.shape)
+
+
+@jax.custom_jvp
+def _product(x: jax.Array, values: jax.Array, indices: jax.Array) -> jax.Array:
+    """Return (rows, outputs). Rows are the last axis while inputs are gathered, so that they are read side by side."""
+    dtype = accumulator(x.dtype, values.dtype)
+    gathered = x.T.at[indices].get(mode="promise_in_bounds").astype(dtype)
+    return jnp.sum(gathered * values[:, :, None].astype(dtype), 1).T
+
+
+@functools.partial(_product.defjvp, symbolic_zeros=True)
+def _product_jvp(primals: tuple, tangents: tuple) -> tuple:
+    x, values, indices = primals
+    x_dot, values_dot, _ = tangents
+    y = _product(x, values, indices)
+    multiply = functools.partial(jnp.matmul, preferred_element_type=y.dtype)
+    total = jnp.zeros_like(y)
+    if not isinstance(x_dot, SymbolicZero):
+        total += multiply(x_dot, _scatter(values, indices, x.shape[1]))
+    if not isinstance(values_dot, SymbolicZero):
+        total += multiply(x, _scatter(values_dot, indices, x.shape[1]))
+    return y, total
+
+
+def _scatter(values: jax.Array, indices: jax.Array, inputs: int) -> jax.Array:
+    """Return the kernel (inputs, outputs)."""
+    outputs = values.shape[0]
+    kernel = jnp.zeros((outputs, inputs), values.dtype)
+    rows = jnp.arange(outputs)[:, None]
+    return (
+        kernel.at[rows, indices].set(values, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True).T
+    )
