@@ -1,9 +1,9 @@
-"""Packed kernels against the dense product, for the layers of a transformer: which form pays, and from which sparsity.
+"""Packed kernels against the dense product, for the layers of a transformer: which form pays, from which sparsity on.
 
-Every number but `dense ms` is a time over that of the dense product in the same rounds; below 1 is faster. `again …
-to` are the quartiles of dense against itself, the control. Each form has the mask for which it is made: N:M groups, a constant fan-in, blocks of
-32 × 32, and any weights for BCSR. `fastest` is what `execution.measure` chooses with what it saves: dense, unless another
-form is faster beyond the noise in two measurements. Rows with `backward` include both gradients.
+Each form has the mask for which it is made: N:M groups, a constant fan-in, blocks of 32 × 32, and any weights for BCSR.
+Its number is its time over that of the dense product in the same rounds: below 1 is faster. `again` and `to` are the
+quartiles of dense against itself, the control. `fastest` is the choice of `execution.measure`, with what it saves: dense
+unless another form is faster beyond the noise in two measurements. Rows with `backward` include both gradients.
 """
 
 import argparse

@@ -4,7 +4,8 @@ from jaxticket.execution._bcsr import BCSR, pack_bcsr
 from jaxticket.execution._blocks import Blocks, pack_blocks
 from jaxticket.execution._condensed import Condensed, pack_condensed
 from jaxticket.execution._dense import Dense, pack_dense
-from jaxticket.execution._fastest import Choice, fastest, measure, pack_all
+from jaxticket.execution._fastest import fastest, pack_all
+from jaxticket.execution._measure import Choice, measure
 from jaxticket.execution._nm import NM, pack_nm
 from jaxticket.execution._packed import Packed, matmul
 

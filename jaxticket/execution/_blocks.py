@@ -128,7 +128,7 @@ def _kept_blocks(keep: np.ndarray, height: int, width: int) -> np.ndarray:
     if np.any(whole != keep):
         row, column = np.argwhere(whole != keep)[0] // (height, width)
         raise InputError(
-            f"mask keeps a part of the block of inputs from {row * height} and outputs from {column * width}; select it with "
-            f"unit=units.block({height}, {width}), or pass the block of its unit (block={(height, width)})."
+            f"mask keeps a part of the block of inputs from {row * height} and outputs from {column * width}, with "
+            f"block={(height, width)}; select it with unit=units.block{(height, width)}, or pass the block of its unit."
         )
     return kept

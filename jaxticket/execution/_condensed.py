@@ -49,8 +49,8 @@ def pack_condensed(kernel: jax.Array, mask: jax.Array) -> Condensed:
       A Condensed kernel.
 
     Raises:
-      InputError: outputs with different numbers of inputs, a kernel that is not a matrix of floats, a mask that does not
-        fit it, or traced arrays.
+      InputError: outputs with different numbers of inputs, a kernel that is not a matrix of floats, a mask that does
+        not fit it, or traced arrays.
 
     Examples:
       >>> import jax.numpy as jnp

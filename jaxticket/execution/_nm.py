@@ -89,8 +89,8 @@ def pack_nm(kernel: jax.Array, mask: jax.Array, *, n: int, m: int) -> NM:
     if np.any(counts > n):
         group, output = np.argwhere(counts > n)[0]
         raise InputError(
-            f"mask keeps {counts[group, output]} of the inputs {group * m} to {group * m + m - 1} of output {output}, more "
-            f"than n={n} of m={m}; select the mask with scope=scopes.groups({m}) at density {n}/{m}, or pass "
+            f"mask keeps {counts[group, output]} of the inputs {group * m} to {group * m + m - 1} of output {output}, "
+            f"more than n={n} of m={m}; select the mask with scope=scopes.groups({m}) at density {n}/{m}, or pass "
             f"n={counts.max()}."
         )
     first = np.argsort(~keep, axis=1, kind="stable")[:, :n]

@@ -9,7 +9,7 @@ import pytest
 
 import jaxticket as jt
 from jaxticket import execution, scopes, units
-from jaxticket.execution import _fastest
+from jaxticket.execution import _measure
 
 KERNEL = jax.random.normal(jax.random.key(0), (16, 12))
 MASK = jt.select(KERNEL, 0.5, scope=scopes.groups(4, axis=0))
@@ -20,7 +20,7 @@ class Clock:
 
     def __init__(self, monkeypatch, *passes):
         self.passes, self.asked = list(passes), []
-        monkeypatch.setattr(_fastest, "_rounds", self)
+        monkeypatch.setattr(_measure, "_rounds", self)
 
     def __call__(self, calls, rounds):
         self.asked.append(set(calls))

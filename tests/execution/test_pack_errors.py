@@ -27,7 +27,11 @@ PACKS = [execution.pack_dense, nm, execution.pack_condensed, blocks, execution.p
         (functools.partial(execution.pack_nm, n=-1, m=4), FULL, "n=-1"),
         (functools.partial(execution.pack_nm, n=1, m=0), FULL, "m=0"),
         (execution.pack_condensed, CORNER, r"mask keeps 3 inputs of output 5 and 4 of output 0.*scopes\.slices\(-1\)"),
-        (blocks, CORNER, r"a part of the block of inputs from 2 and outputs from 3; .*units\.block\(2, 3\)"),
+        (
+            blocks,
+            CORNER,
+            r"a part of the block of inputs from 2 and outputs from 3, with block=\(2, 3\); .*units\.block\(2, 3\)",
+        ),
         (functools.partial(execution.pack_blocks, block=(3, 4)), CORNER, "inputs from 3 and outputs from 4"),
         (functools.partial(execution.pack_blocks, block=4), FULL, "block=4 must be a pair"),
         (functools.partial(execution.pack_blocks, block=(0, 4)), FULL, "block=0"),
