@@ -2,7 +2,7 @@
 
 Each form has the mask for which it is made: N:M groups, a constant fan-in, blocks of 32 × 32, and any weights for BCSR.
 Its number is its time over that of the dense product in the same rounds: below 1 is faster. `again` and `to` are the
-quartiles of dense against itself, the control. `fastest` is the choice of `execution.measure`, with what it saves: dense
+quartiles of dense against itself, the control. `fastest` is the choice of `execution.measure`, and what it saves: dense
 unless another form is faster beyond the noise in two measurements. Rows with `backward` include both gradients.
 """
 
