@@ -20,7 +20,7 @@ class Blocks(Packed):
     """A kernel of which whole blocks are kept. Columns of blocks that keep equally many are multiplied at once.
 
     Attributes:
-      values: for each number of blocks k that some columns keep, (columns, k, height, width). Blocks at the edges are
+      values: for each number of blocks k that some columns keep, (columns, width, k, height). Blocks at the edges are
         padded with zeros.
       rows: for each k, int32 (columns, k): which block of inputs each block multiplies, counted from 0.
       order: int32 (number of columns,): where each column stands among those of all k, one behind the other; the number
@@ -37,24 +37,30 @@ class Blocks(Packed):
 
     def dense(self) -> jax.Array:
         (inputs, outputs), (height, width) = self.shape, self.block
-        kernel = jnp.zeros((-(-inputs // height), self.order.size, height, width), self.dtype)
+        kernel = jnp.zeros((-(-inputs // height), self.order.size, width, height), self.dtype)
         columns = jnp.argsort(self.order)
         for rows, values in zip(self.rows, self.values):
             here, columns = columns[: len(rows)], columns[len(rows) :]
-            kernel = kernel.at[rows, here[:, None]].set(values, unique_indices=True)
-        tiles = kernel.transpose(0, 2, 1, 3)
+            kernel = kernel.at[rows, here[:, None]].set(values.transpose(0, 2, 1, 3), unique_indices=True)
+        tiles = kernel.transpose(0, 3, 1, 2)
         return tiles.reshape(tiles.shape[0] * height, tiles.shape[2] * width)[:inputs, :outputs]
 
     def product(self, x: jax.Array) -> jax.Array:
+        """Rows are the last axis, so that blocks of inputs are gathered as they lie in memory."""
         (inputs, outputs), (height, width) = self.shape, self.block
-        dtype = accumulator(x.dtype, self.dtype)
-        strips = jnp.pad(x, ((0, 0), (0, -inputs % height))).reshape(x.shape[0], -1, height)
-        columns = [jnp.zeros((1, x.shape[0], width), dtype)]
+        dtype, rows_of_x = accumulator(x.dtype, self.dtype), x.shape[0]
+        strips = jnp.pad(x.T, ((0, -inputs % height), (0, 0))).reshape(-1, height, rows_of_x)
+        columns = []
         for rows, values in zip(self.rows, self.values):
-            gathered = strips.at[:, rows].get(mode="promise_in_bounds")
-            columns.insert(-1, jnp.einsum("bckh,ckhw->cbw", gathered, values, preferred_element_type=dtype))
+            count, k = rows.shape
+            gathered = strips.at[rows].get(mode="promise_in_bounds").reshape(count, k * height, rows_of_x)
+            # Where there is a single block of inputs, all columns multiply it: nothing is gathered.
+            inner = strips[0] if len(strips) == 1 else gathered
+            kernel = values.reshape(count, width, k * height)
+            columns.append(jnp.matmul(kernel, inner, preferred_element_type=dtype))
+        columns.append(jnp.zeros((1, width, rows_of_x), dtype))
         y = jnp.concatenate(columns).at[self.order].get(mode="promise_in_bounds")
-        return y.transpose(1, 0, 2).reshape(x.shape[0], self.order.size * width)[:, :outputs]
+        return y.reshape(-1, rows_of_x)[:outputs].T
 
 
 def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -> Blocks:
@@ -79,8 +85,7 @@ def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -
       >>> kernel = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
       >>> packed = pack_blocks(kernel, kernel != 0, block=(2, 1))
       >>> packed.values, packed.rows, packed.order
-      ((Array([[[[1.],
-               [2.]]]], dtype=float32),), (Array([[0]], dtype=int32),), Array([1, 1, 0], dtype=int32))
+      ((Array([[[[1., 2.]]]], dtype=float32),), (Array([[0]], dtype=int32),), Array([1, 1, 0], dtype=int32))
 
     References:
       Gray et al., `GPU Kernels for Block-Sparse Weights
@@ -93,7 +98,7 @@ def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -
     padded = np.pad(
         np.where(keep, weights, np.zeros((), weights.dtype)), ((0, -inputs % height), (0, -outputs % width))
     )
-    tiles = padded.reshape(kept.shape[0], height, kept.shape[1], width).transpose(0, 2, 1, 3)
+    tiles = padded.reshape(kept.shape[0], height, kept.shape[1], width).transpose(0, 2, 3, 1)
     counts = kept.sum(0)
     order, rows, values = np.full(counts.shape, np.count_nonzero(counts)), [], []
     first = 0
@@ -102,7 +107,7 @@ def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -
         order[columns] = first + np.arange(columns.size)
         first += columns.size
         rows.append(np.nonzero(kept[:, columns].T)[1].reshape(columns.size, count))
-        values.append(tiles[rows[-1], columns[:, None]])
+        values.append(tiles[rows[-1], columns[:, None]].transpose(0, 2, 1, 3))
     return Blocks(
         tuple(map(jnp.asarray, values)),
         tuple(jnp.asarray(r.astype(np.int32)) for r in rows),

@@ -52,7 +52,7 @@ def pack_all(kernel: jax.Array, mask: jax.Array) -> dict[str, Packed]:
       mask: bool array that broadcasts to the kernel.
 
     Returns:
-      dict of "dense", "bcsr", and where they exist "nm" (for the groups of 4, 8, 16 or 32 of which least is kept),
+      dict of "dense", "bcsr", and where they exist "nm" (in the groups of 4, 8, 16 or 32 that store least),
       "condensed" and "blocks" (the largest whose sides are powers of two up to 128, and more than 1 × 1).
 
     Raises:
@@ -65,8 +65,8 @@ def pack_all(kernel: jax.Array, mask: jax.Array) -> dict[str, Packed]:
     """
     weights, keep = on_host(kernel, mask)
     forms: dict[str, Packed] = {"dense": pack_dense(weights, keep), "bcsr": pack_bcsr(weights, keep)}
-    n, m = min(((_most(keep, m), m) for m in _GROUPS), key=lambda pair: pair[0] / pair[1])
-    if n < m:
+    stored, n, m = min((_most(keep, m) * -(-len(keep) // m), _most(keep, m), m) for m in _GROUPS)
+    if stored < len(keep):
         forms["nm"] = pack_nm(weights, keep, n=n, m=m)
     fan_in = keep.sum(0)
     if fan_in.min() == fan_in.max():
