@@ -43,7 +43,7 @@ class BCSR(Packed):
         return sparse.BCSR(arrays, shape=self.shape[::-1], indices_sorted=True, unique_indices=True)
 
 
-def pack_bcsr(kernel: jax.Array, mask: jax.Array) -> BCSR:
+def pack_bcsr(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> BCSR:
     """Pack a kernel under any mask as compressed rows, for `jax.experimental.sparse`.
 
     Args:
@@ -66,5 +66,9 @@ def pack_bcsr(kernel: jax.Array, mask: jax.Array) -> BCSR:
     weights, keep = on_host(kernel, mask)
     _, indices = np.nonzero(keep.T)
     indptr = np.concatenate([[0], np.cumsum(keep.sum(0))])
-    arrays = (weights.T[keep.T], indices.astype(np.int32), indptr.astype(np.int32))
-    return BCSR(*map(jnp.asarray, arrays), weights.shape)
+    return BCSR(
+        values=jnp.asarray(weights.T[keep.T]),
+        indices=jnp.asarray(indices.astype(np.int32)),
+        indptr=jnp.asarray(indptr.astype(np.int32)),
+        shape=weights.shape,
+    )

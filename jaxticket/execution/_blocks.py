@@ -63,7 +63,7 @@ class Blocks(Packed):
         return y.reshape(-1, rows_of_x)[:outputs].T
 
 
-def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -> Blocks:
+def pack_blocks(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray, *, block: tuple[int, int]) -> Blocks:
     """Pack a kernel of which a mask keeps or drops whole blocks.
 
     Such masks are selected with `unit=units.block(height, width)`.
@@ -109,11 +109,11 @@ def pack_blocks(kernel: jax.Array, mask: jax.Array, *, block: tuple[int, int]) -
         rows.append(np.nonzero(kept[:, columns].T)[1].reshape(columns.size, count))
         values.append(tiles[rows[-1], columns[:, None]].transpose(0, 2, 1, 3))
     return Blocks(
-        tuple(map(jnp.asarray, values)),
-        tuple(jnp.asarray(r.astype(np.int32)) for r in rows),
-        jnp.asarray(order.astype(np.int32)),
-        weights.shape,
-        (height, width),
+        values=tuple(map(jnp.asarray, values)),
+        rows=tuple(jnp.asarray(r.astype(np.int32)) for r in rows),
+        order=jnp.asarray(order.astype(np.int32)),
+        shape=weights.shape,
+        block=(height, width),
     )
 
 
@@ -128,7 +128,7 @@ def _sizes(block: tuple[int, int]) -> tuple[int, int]:
 def _kept_blocks(keep: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return which blocks are kept, (rows, columns); raise InputError for one that is kept in part."""
     tiles = np.pad(keep, ((0, -keep.shape[0] % height), (0, -keep.shape[1] % width)))
-    kept = tiles.reshape(tiles.shape[0] // height, height, -1, width).any((1, 3))
+    kept: np.ndarray = np.any(tiles.reshape(tiles.shape[0] // height, height, -1, width), (1, 3))
     whole = np.repeat(np.repeat(kept, height, 0), width, 1)[: keep.shape[0], : keep.shape[1]]
     if np.any(whole != keep):
         row, column = np.argwhere(whole != keep)[0] // (height, width)

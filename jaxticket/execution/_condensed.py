@@ -38,7 +38,7 @@ class Condensed(Packed):
         return _product(x, self.values, self.indices)
 
 
-def pack_condensed(kernel: jax.Array, mask: jax.Array) -> Condensed:
+def pack_condensed(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> Condensed:
     """Pack a kernel whose mask keeps the same number of inputs for each output (a constant fan-in).
 
     Such masks are selected with `scope=scopes.slices(-1)`.
@@ -75,7 +75,8 @@ def pack_condensed(kernel: jax.Array, mask: jax.Array) -> Condensed:
     outputs = weights.shape[1]
     indices = np.nonzero(keep.T)[1].reshape(outputs, -1 if keep.any() else 0)
     values = np.take_along_axis(weights.T, indices, 1)
-    return Condensed(jnp.asarray(values), jnp.asarray(indices.astype(np.int32)), weights.shape)
+    inputs = jnp.asarray(indices.astype(np.int32))
+    return Condensed(values=jnp.asarray(values), indices=inputs, shape=weights.shape)
 
 
 @jax.custom_jvp

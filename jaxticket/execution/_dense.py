@@ -30,7 +30,7 @@ class Dense(Packed):
         return x @ self.values
 
 
-def pack_dense(kernel: jax.Array, mask: jax.Array) -> Dense:
+def pack_dense(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> Dense:
     """Return the masked kernel as a form of its own, for comparison. Weights that are not kept are zeros, and train.
 
     Args:

@@ -15,7 +15,14 @@ _SIZES = (128, 64, 32, 16, 8, 4, 2, 1)  # of blocks
 _GROUPS = (4, 8, 16, 32)  # of N:M
 
 
-def fastest(kernel: jax.Array, mask: jax.Array, *, batch: int, backward: bool = False, rounds: int = 15) -> Choice:
+def fastest(
+    kernel: jax.Array | np.ndarray,
+    mask: jax.Array | np.ndarray,
+    *,
+    batch: int,
+    backward: bool = False,
+    rounds: int = 15,
+) -> Choice:
     """Measure every form that a mask admits, and return the fastest: dense unless another one is surely faster.
 
     The result depends on the device, its load and the batch. `measure` says how it is chosen.
@@ -44,7 +51,7 @@ def fastest(kernel: jax.Array, mask: jax.Array, *, batch: int, backward: bool = 
     return measure(pack_all(kernel, mask), batch=batch, backward=backward, rounds=rounds)
 
 
-def pack_all(kernel: jax.Array, mask: jax.Array) -> dict[str, Packed]:
+def pack_all(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> dict[str, Packed]:
     """Pack a kernel in every form that its mask admits.
 
     Args:

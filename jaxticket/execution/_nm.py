@@ -46,7 +46,7 @@ class NM(Packed):
         return jnp.broadcast_to(kernel, (values.shape[0], self.m, values.shape[2]))
 
 
-def pack_nm(kernel: jax.Array, mask: jax.Array, *, n: int, m: int) -> NM:
+def pack_nm(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray, *, n: int, m: int) -> NM:
     """Pack a kernel of which a mask keeps at most n of each m consecutive inputs.
 
     Such masks are selected with `scope=scopes.groups(m)` at density n / m.
@@ -97,4 +97,4 @@ def pack_nm(kernel: jax.Array, mask: jax.Array, *, n: int, m: int) -> NM:
     here = np.take_along_axis(keep, first, 1)
     values = np.where(here, np.take_along_axis(weights, first, 1), np.zeros((), weights.dtype))
     positions = np.where(here, first, m).astype(np.uint8)
-    return NM(jnp.asarray(values), jnp.asarray(positions), (inputs, outputs), m)
+    return NM(values=jnp.asarray(values), positions=jnp.asarray(positions), shape=(inputs, outputs), m=m)

@@ -1,6 +1,7 @@
 """The interface of packed kernels, and their product with inputs."""
 
 import abc
+import dataclasses
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxticket.errors import InputError, StructureError
 from jaxticket.typing import PyTree
 
 
+@dataclasses.dataclass(frozen=True)
 class Packed(abc.ABC):
     """A kernel (inputs, outputs) that stores only what its mask keeps: a pytree of arrays, made by a `pack_` function.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxticket as jt
-from jaxticket import execution, scopes, units
+from jaxticket import execution, scopes
 from jaxticket.execution import _measure
 
 KERNEL = jax.random.normal(jax.random.key(0), (16, 12))
@@ -70,28 +70,27 @@ def test_every_form_is_measured(backward):
     assert re.search(r"(?m)^ +nm +[\d.]+ +[\d.]+", str(choice))
 
 
+SCORES = np.random.default_rng(0).normal(size=(64, 48))
+TILES = np.kron(SCORES[:8, :12] > 0, np.ones((8, 4), bool))
+
+
 @pytest.mark.parametrize(
-    ("mask", "forms"),
+    ("mask", "forms", "block"),
     [
-        (lambda s: s > -3, {"dense", "bcsr"}),  # some group of each size keeps all
-        (lambda s: s > 1, {"dense", "bcsr", "nm"}),
-        (lambda s: jt.select(s, 0.25, scope=scopes.groups(4, axis=0)), {"dense", "bcsr", "nm", "condensed"}),
-        (lambda s: jt.select(s, 0.5, unit=units.block(8, 4)), {"dense", "bcsr", "nm", "blocks"}),
-        (lambda s: jt.select(s, 0.5, unit=units.axis(-1)), {"dense", "bcsr", "blocks"}),
+        (SCORES > -3, {"dense", "bcsr"}, None),  # some group of each size keeps all
+        (SCORES > 1, {"dense", "bcsr", "nm"}, None),
+        (SCORES.argsort(0) < 16, {"dense", "bcsr", "nm", "condensed"}, None),
+        (TILES, {"dense", "bcsr", "blocks"}, (8, 4)),
+        (SCORES[:, :1] > 0, {"dense", "bcsr", "nm", "condensed", "blocks"}, (1, 48)),
+        (SCORES[:1] > 0, {"dense", "bcsr", "blocks"}, (64, 1)),
     ],
 )
-def test_forms_that_a_mask_admits(mask, forms):
-    scores = jax.random.normal(jax.random.key(0), (64, 32))
-    packed = execution.pack_all(scores, mask(scores))
+def test_forms_that_a_mask_admits(mask, forms, block):
+    packed = execution.pack_all(SCORES.astype(np.float32), mask)
     assert set(packed) == forms
-    assert all(p.shape == (64, 32) for p in packed.values())
-
-
-def test_blocks_are_the_largest_that_the_mask_admits():
-    scores = jax.random.normal(jax.random.key(0), (64, 48))
-    assert execution.pack_all(scores, jt.select(scores, 0.5, unit=units.block(8, 4)))["blocks"].block == (8, 4)
-    assert execution.pack_all(scores, jt.select(scores, 0.5, unit=units.axis(0)))["blocks"].block == (1, 48)
-    assert execution.pack_all(scores, jt.select(scores, 0.5, unit=units.axis(1)))["blocks"].block == (64, 1)
+    assert all(p.shape == (64, 48) for p in packed.values())
+    if block is not None:
+        assert packed["blocks"].block == block
 
 
 def test_the_groups_are_those_that_store_least():

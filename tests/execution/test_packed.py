@@ -12,6 +12,7 @@ import pytest
 
 import jaxticket as jt
 from jaxticket import execution, scopes, units
+from jaxticket.execution import _condensed
 from tests.tiers import sample
 
 FORMS = ["dense", "nm", "condensed", "blocks", "bcsr"]
@@ -35,6 +36,12 @@ def case(form, shape, dtype=jnp.float32, seed=0):
         mask = scores > 0.5
         packed = execution.pack_dense(kernel, mask) if form == "dense" else execution.pack_bcsr(kernel, mask)
     return packed, jnp.where(mask, kernel, 0)
+
+
+@jax.jit
+def restore(forms):
+    """The kernels of all forms, compiled at once."""
+    return {name: packed.dense() for name, packed in forms.items()}
 
 
 def wide(x):
@@ -61,12 +68,21 @@ def test_kernel_and_product(form, shape, dtype):
     packed, kernel = case(form, shape, dtype)
     assert packed.shape == shape
     assert packed.dtype == dtype
-    np.testing.assert_array_equal(packed.dense(), kernel)
-    for rows in [(), (3,), (2, 3)]:
-        x = jax.random.normal(jax.random.key(9), (*rows, shape[0])).astype(dtype)
-        y = execution.matmul(x, packed)
-        assert y.shape == (*rows, shape[1])
+    several = [jax.random.normal(jax.random.key(9), (*rows, shape[0])).astype(dtype) for rows in [(), (3,), (2, 33)]]
+    dense, products = jax.jit(lambda packed, xs: (packed.dense(), [execution.matmul(x, packed) for x in xs]))(
+        packed, several
+    )
+    np.testing.assert_array_equal(dense, kernel)
+    for x, y in zip(several, products, strict=True):
+        assert y.shape == (*x.shape[:-1], shape[1])
         assert_product(y, x, kernel)
+
+
+@pytest.mark.parametrize("product", [_condensed._at_once, _condensed._by_output, _condensed._by_input])
+def test_every_device_has_the_same_condensed_product(product):
+    packed, kernel = case("condensed", (19, 7))
+    x = jax.random.normal(jax.random.key(9), (3, 19))
+    np.testing.assert_allclose(product(x.T, packed.values, packed.indices).T, x @ kernel, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -128,7 +144,7 @@ def test_new_values_do_not_compile_again(form):
 def test_inputs_and_kernels_of_different_dtypes_promote_as_in_a_dense_product(form):
     packed, kernel = case(form, (16, 12), jnp.bfloat16)
     x = jax.random.normal(jax.random.key(9), (3, 16))
-    y = execution.matmul(x, packed)
+    y = jax.jit(execution.matmul)(x, packed)
     assert y.dtype == (x @ kernel).dtype == jnp.float32
     np.testing.assert_allclose(y, x @ kernel.astype(jnp.float32), rtol=1e-4, atol=1e-5)
 
@@ -145,25 +161,30 @@ def test_narrow_floats_are_summed_in_float32(form):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
-@pytest.mark.parametrize("form", FORMS)
-def test_masks_that_keep_nothing_or_everything(form, fraction):
-    kernel, mask = jnp.arange(1.0, 21).reshape(4, 5), jnp.full((4, 5), fraction == 1)
+def test_masks_that_keep_nothing_or_everything(fraction):
+    kernel, mask, x = jnp.arange(1.0, 21).reshape(4, 5), jnp.full((4, 5), fraction == 1), jnp.ones((2, 4))
     packed = execution.pack_all(kernel, mask) | {"nm": execution.pack_nm(kernel, mask, n=4, m=4)}
-    np.testing.assert_array_equal(packed[form].dense(), fraction * kernel)
-    np.testing.assert_allclose(execution.matmul(jnp.ones((2, 4)), packed[form]), fraction * jnp.ones((2, 4)) @ kernel)
-    gradient = jax.grad(lambda x: execution.matmul(x, packed[form]).sum())(jnp.ones((2, 4)))
-    np.testing.assert_allclose(gradient, jnp.broadcast_to(fraction * kernel.sum(1), (2, 4)))
+    assert set(packed) == set(FORMS)
+
+    def everything(packed):
+        y, pull = jax.vjp(lambda x: execution.matmul(x, packed), x)
+        return packed.dense(), y, *pull(y)
+
+    for dense, y, gradient in jax.jit(lambda forms: [*map(everything, forms)])([*packed.values()]):
+        np.testing.assert_array_equal(dense, fraction * kernel)
+        np.testing.assert_allclose(y, fraction * (x @ kernel))
+        np.testing.assert_allclose(gradient, fraction * (x @ kernel @ kernel.T), rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_kept_zeros_and_infinities_are_stored(form):
+def test_kept_zeros_and_infinities_are_stored():
     """A kept weight may be zero, and infinities stay in their places."""
     kernel = jnp.array([[0.0, jnp.inf], [3.0, 1.0], [0.0, 2.0], [jnp.nan, 0.0]])
     mask = jnp.array([[True, True], [True, True], [False, False], [False, False]])
-    packed = execution.pack_all(kernel, mask)[form]
-    np.testing.assert_array_equal(packed.dense(), jnp.where(mask, kernel, 0))
-    if form not in ("dense", "nm"):
-        assert sum(leaf.size for leaf in jax.tree.leaves(packed.values)) == 4
+    packed = execution.pack_all(kernel, mask)
+    for dense in restore(packed).values():
+        np.testing.assert_array_equal(dense, jnp.where(mask, kernel, 0))
+    for form in ("condensed", "blocks", "bcsr"):
+        assert sum(leaf.size for leaf in jax.tree.leaves(packed[form].values)) == 4
 
 
 def test_bytes_count_positions_too():
@@ -188,6 +209,5 @@ def masked_kernels(draw):
 @hypothesis.settings(max_examples=10)
 def test_every_form_that_a_mask_admits_restores_the_kernel(drawn):
     kernel, mask = drawn
-    masked = np.where(mask, kernel, 0)
-    for packed in execution.pack_all(kernel, mask).values():
-        np.testing.assert_array_equal(packed.dense(), masked)
+    for dense in restore(execution.pack_all(kernel, mask)).values():
+        np.testing.assert_array_equal(dense, np.where(mask, kernel, 0))
