@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from jax.experimental import sparse
 
 from jaxticket.execution._packed import Packed, accumulator, on_host
+from jaxticket.execution._tangents import dense_tangents
 
 
 @functools.partial(
@@ -31,16 +33,10 @@ class BCSR(Packed):
     shape: tuple[int, int]
 
     def dense(self) -> jax.Array:
-        return self._rows(self.values).todense().T
+        return _rows(self, self.dtype).todense().T
 
     def product(self, x: jax.Array) -> jax.Array:
-        dtype = accumulator(x.dtype, self.dtype)
-        rows = self._rows(self.values.astype(dtype))
-        return sparse.bcsr_dot_general(rows, x.T.astype(dtype), dimension_numbers=(((1,), (0,)), ((), ()))).T
-
-    def _rows(self, values: jax.Array) -> sparse.BCSR:
-        arrays = (values, self.indices, self.indptr)
-        return sparse.BCSR(arrays, shape=self.shape[::-1], indices_sorted=True, unique_indices=True)
+        return _product(self, x)
 
 
 def pack_bcsr(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> BCSR:
@@ -72,3 +68,15 @@ def pack_bcsr(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> B
         indptr=jnp.asarray(indptr.astype(np.int32)),
         shape=weights.shape,
     )
+
+
+@dense_tangents
+def _product(packed: BCSR, x: jax.Array) -> jax.Array:
+    dtype = accumulator(x.dtype, packed.dtype)
+    over_inputs = (((1,), (0,)), ((), ()))
+    return sparse.bcsr_dot_general(_rows(packed, dtype), x.T.astype(dtype), dimension_numbers=over_inputs).T
+
+
+def _rows(packed: BCSR, dtype: Any) -> sparse.BCSR:
+    arrays = (packed.values.astype(dtype), packed.indices, packed.indptr)
+    return sparse.BCSR(arrays, shape=packed.shape[::-1], indices_sorted=True, unique_indices=True)

@@ -6,10 +6,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
 from jaxticket.errors import InputError
 from jaxticket.execution._packed import Packed, accumulator, on_host
+from jaxticket.execution._tangents import dense_tangents
 
 _FEW = 32  # rows up to which a loop over outputs was measured to be faster than one over their inputs
 
@@ -18,8 +18,6 @@ _FEW = 32  # rows up to which a loop over outputs was measured to be faster than
 @dataclasses.dataclass(frozen=True)
 class Condensed(Packed):
     """A kernel in which every output has the same number of inputs.
-
-    The gradients are dense products with the kernel, which cost less than scattering a product for each weight.
 
     Attributes:
       values: (outputs, fan_in).
@@ -32,10 +30,12 @@ class Condensed(Packed):
     shape: tuple[int, int]
 
     def dense(self) -> jax.Array:
-        return _scatter(self.values, self.indices, self.shape[0])
+        inputs, outputs = self.shape
+        kernel = jnp.zeros((outputs, inputs), self.dtype).at[jnp.arange(outputs)[:, None], self.indices]
+        return kernel.set(self.values, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True).T
 
     def product(self, x: jax.Array) -> jax.Array:
-        return _product(x, self.values, self.indices)
+        return _product(self, x)
 
 
 def pack_condensed(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> Condensed:
@@ -79,12 +79,12 @@ def pack_condensed(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray)
     return Condensed(values=jnp.asarray(values), indices=inputs, shape=weights.shape)
 
 
-@jax.custom_jvp
-def _product(x: jax.Array, values: jax.Array, indices: jax.Array) -> jax.Array:
+@dense_tangents
+def _product(packed: Condensed, x: jax.Array) -> jax.Array:
     """Return (rows, outputs). Rows are the last axis while inputs are gathered, so that they are read side by side."""
-    dtype = accumulator(x.dtype, values.dtype)
+    dtype = accumulator(x.dtype, packed.dtype)
     on_cpu = _by_output if x.shape[0] <= _FEW else _by_input
-    arguments = x.T.astype(dtype), values.astype(dtype), indices
+    arguments = x.T.astype(dtype), packed.values.astype(dtype), packed.indices
     return jax.lax.platform_dependent(*arguments, cpu=on_cpu, default=_at_once).T
 
 
@@ -109,27 +109,3 @@ def _by_input(x: jax.Array, values: jax.Array, indices: jax.Array) -> jax.Array:
 
 def _take(x: jax.Array, indices: jax.Array) -> jax.Array:
     return x.at[indices].get(mode="promise_in_bounds")
-
-
-@functools.partial(_product.defjvp, symbolic_zeros=True)
-def _product_jvp(primals: tuple, tangents: tuple) -> tuple:
-    x, values, indices = primals
-    x_dot, values_dot, _ = tangents
-    y = _product(x, values, indices)
-    multiply = functools.partial(jnp.matmul, preferred_element_type=y.dtype)
-    total = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        total += multiply(x_dot, _scatter(values, indices, x.shape[1]))
-    if not isinstance(values_dot, SymbolicZero):
-        total += multiply(x, _scatter(values_dot, indices, x.shape[1]))
-    return y, total
-
-
-def _scatter(values: jax.Array, indices: jax.Array, inputs: int) -> jax.Array:
-    """Return the kernel (inputs, outputs)."""
-    outputs = values.shape[0]
-    kernel = jnp.zeros((outputs, inputs), values.dtype)
-    rows = jnp.arange(outputs)[:, None]
-    return (
-        kernel.at[rows, indices].set(values, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True).T
-    )

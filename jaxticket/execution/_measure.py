@@ -24,8 +24,8 @@ class Choice(NamedTuple):
     Attributes:
       form: the name of the form.
       packed: the kernel in this form.
-      saving: the part of the dense product's time that the form saves, measured again after the choice; 0 where dense
-        is chosen.
+      saving: the part of the dense product's time that the form saves, the smaller of two measurements; 0 where dense is
+        chosen.
       seconds: the median time of a product, by form.
       noise: the quartiles of the dense product's time over its own time in the same round: (0.98, 1.02) is a quiet
         machine.
@@ -54,7 +54,7 @@ def measure(forms: Mapping[str, Packed], *, batch: int, backward: bool = False, 
     Each round times all forms once, and the dense one twice, compiled, in a random order. A form is faster than dense
     where the upper quartile of its ratio to dense in the same round lies below 1 and below the lower quartile of the
     second dense product's. The form with the lowest median is measured again, beside dense alone. If it is faster there
-    too, it is chosen, with the saving of the second measurement. Otherwise dense is chosen.
+    too, it is chosen, with the smaller of both savings. Otherwise dense is chosen.
 
     Args:
       forms: packed kernels of one shape, by name; that of "dense" is what the others are compared with.
@@ -88,7 +88,8 @@ def measure(forms: Mapping[str, Packed], *, batch: int, backward: bool = False, 
     if best != "dense" and _quartiles(times, best)[1] < min(1.0, noise[0]):
         again = _rounds({name: calls[name] for name in ("dense", _CONTROL, best)}, int(rounds))
         if _quartiles(again, best)[1] < min(1.0, _quartiles(again, _CONTROL)[0]):
-            return Choice(best, forms[best], 1 - statistics.median(_ratios(again, best)), seconds, noise)
+            slower = max(statistics.median(_ratios(measured, best)) for measured in (times, again))
+            return Choice(best, forms[best], 1 - slower, seconds, noise)
     return Choice("dense", dense, 0.0, seconds, noise)
 
 

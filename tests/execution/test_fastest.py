@@ -33,7 +33,8 @@ NOISE = [1.0, 1.1, 0.9, 1.05, 0.95]
 @pytest.mark.parametrize(
     ("nm", "again", "chosen", "saving"),
     [
-        ([0.5], [0.6], "nm", 0.4),  # the saving is that of the second measurement
+        ([0.5], [0.6], "nm", 0.4),  # the saving is the smaller of both
+        ([0.7], [0.6], "nm", 0.3),
         ([0.5], [1.2], "dense", 0.0),  # not confirmed
         ([0.99], None, "dense", 0.0),  # within the noise of dense against itself
         ([0.5, 1.4], None, "dense", 0.0),  # faster in the median of few rounds, but not surely
