@@ -24,8 +24,8 @@ class Choice(NamedTuple):
     Attributes:
       form: the name of the form.
       packed: the kernel in this form.
-      saving: the part of the dense product's time that the form saves, the smaller of two measurements; 0 where dense is
-        chosen.
+      saving: the part of the dense product's time that the form saves, the smaller of two measurements; 0 where dense
+        is chosen.
       seconds: the median time of a product, by form.
       noise: the quartiles of the dense product's time over its own time in the same round: (0.98, 1.02) is a quiet
         machine.
