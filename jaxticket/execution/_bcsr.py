@@ -12,6 +12,8 @@ from jax.experimental import sparse
 from jaxticket.execution._packed import Packed, accumulator, on_host
 from jaxticket.execution._tangents import dense_tangents
 
+_LEAST = 8  # rows of a product: on a CPU eight take a quarter of the time of a single row
+
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=("values", "indices", "indptr"), meta_fields=("shape",)
@@ -73,8 +75,9 @@ def pack_bcsr(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> B
 @dense_tangents
 def _product(packed: BCSR, x: jax.Array) -> jax.Array:
     dtype = accumulator(x.dtype, packed.dtype)
-    over_inputs = (((1,), (0,)), ((), ()))
-    return sparse.bcsr_dot_general(_rows(packed, dtype), x.T.astype(dtype), dimension_numbers=over_inputs).T
+    columns = jnp.pad(x.astype(dtype), ((0, max(0, _LEAST - x.shape[0])), (0, 0))).T
+    y = sparse.bcsr_dot_general(_rows(packed, dtype), columns, dimension_numbers=(((1,), (0,)), ((), ())))
+    return y.T[: x.shape[0]]
 
 
 def _rows(packed: BCSR, dtype: Any) -> sparse.BCSR:
