@@ -61,7 +61,7 @@ def assert_product(y, x, kernel):
     ("shape", "dtype"),
     sample(
         [(shape, dtype) for shape in [(16, 12), (19, 7), (1, 1), (5, 130), (130, 5)] for dtype in DTYPES],
-        [((16, 12), jnp.bfloat16), ((19, 7), jnp.float32), ((1, 1), jnp.float32)],
+        [((16, 12), jnp.bfloat16), ((19, 7), jnp.float32)],
     ),
 )
 def test_kernel_and_product(form, shape, dtype):
@@ -206,7 +206,7 @@ def masked_kernels(draw):
 
 
 @hypothesis.given(masked_kernels())
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=8)
 def test_every_form_that_a_mask_admits_restores_the_kernel(drawn):
     kernel, mask = drawn
     for dense in restore(execution.pack_all(kernel, mask)).values():
