@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import sparse
 
 from jaxticket.execution._packed import Packed, accumulator, on_host
 from jaxticket.execution._tangents import dense_tangents
@@ -74,12 +73,17 @@ def pack_bcsr(kernel: jax.Array | np.ndarray, mask: jax.Array | np.ndarray) -> B
 
 @dense_tangents
 def _product(packed: BCSR, x: jax.Array) -> jax.Array:
+    from jax.experimental import sparse  # not at the top: it takes a tenth of the time to import jaxticket
+
     dtype = accumulator(x.dtype, packed.dtype)
     columns = jnp.pad(x.astype(dtype), ((0, max(0, _LEAST - x.shape[0])), (0, 0))).T
     y = sparse.bcsr_dot_general(_rows(packed, dtype), columns, dimension_numbers=(((1,), (0,)), ((), ())))
     return y.T[: x.shape[0]]
 
 
-def _rows(packed: BCSR, dtype: Any) -> sparse.BCSR:
+def _rows(packed: BCSR, dtype: Any) -> Any:
+    """Return the transposed kernel as a `jax.experimental.sparse.BCSR`."""
+    from jax.experimental import sparse
+
     arrays = (packed.values.astype(dtype), packed.indices, packed.indptr)
     return sparse.BCSR(arrays, shape=packed.shape[::-1], indices_sorted=True, unique_indices=True)
