@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxticket as jt
-from jaxticket import allocate, diagnostics, filters, masks, schedules, scopes, scores, units
+from jaxticket import allocate, diagnostics, execution, filters, masks, schedules, scopes, scores, units
 from jaxticket.tickets import rewinds
 from jaxticket.typing import Trained
 from tests.conformance.bad_input.roles import (
@@ -52,6 +52,7 @@ from tests.conformance.bad_input.values import (
 )
 
 STACKED = Stack({"a/kernel": 0})
+KERNEL, BITS = Array(jnp.arange(24.0).reshape(4, 6)), Array(jnp.ones((4, 6), bool))
 
 CORE: dict[str, Call] = {
     "filters.match": call(
@@ -277,6 +278,28 @@ CORE: dict[str, Call] = {
     "diagnostics.overlaps": on_host(lambda params, mask: diagnostics.overlaps(params, [OTHER, mask]), params=P, mask=M),
     "diagnostics.effective_mask": call(
         lambda params, mask: diagnostics.effective_mask(params, mask, network, jnp.ones((2, 4))), params=U, mask=M
+    ),
+    "execution.pack_dense": on_host(execution.pack_dense, kernel=KERNEL, mask=BITS),
+    "execution.pack_nm": on_host(execution.pack_nm, kernel=KERNEL, mask=BITS, n=Count(4), m=Count(4)),
+    "execution.pack_condensed": on_host(execution.pack_condensed, kernel=KERNEL, mask=BITS),
+    "execution.pack_blocks": on_host(
+        lambda kernel, mask, height: execution.pack_blocks(kernel, mask, block=(height, 2)),
+        kernel=KERNEL,
+        mask=BITS,
+        height=Count(2),
+    ),
+    "execution.pack_bcsr": on_host(execution.pack_bcsr, kernel=KERNEL, mask=BITS),
+    "execution.pack_all": on_host(execution.pack_all, kernel=KERNEL, mask=BITS),
+    "execution.matmul": call(
+        lambda x: execution.matmul(x, execution.pack_bcsr(KERNEL.value, BITS.value)), x=Array(jnp.ones((3, 4)))
+    ),
+    "execution.fastest": on_host(execution.fastest, kernel=KERNEL, mask=BITS, batch=Count(2), rounds=Count(1)),
+    "execution.measure": on_host(
+        lambda batch, rounds: execution.measure(
+            execution.pack_all(KERNEL.value, BITS.value), batch=batch, rounds=rounds
+        ),
+        batch=Count(2),
+        rounds=Count(1),
     ),
     "diagnostics.linear_cka": call(diagnostics.linear_cka, x=Array(jnp.ones((4, 6))), y=Array(jnp.ones((4, 3)))),
     "diagnostics.early_stopping_step": on_host(
