@@ -85,7 +85,7 @@ def choose(
             kept[name][channel] = False
         return {g.name: _round_up(kept[g.name], scores.get(g.name), multiple) for g in groups}
 
-    limit = budget.fraction * cost(keep(0))
+    limit = budget.fraction * cost(keep(0)) * (1 + 1e-12)  # 0.29 of 100 channels is 29
     if (least := cost(keep(len(order)))) > limit:
         raise InputError(
             f"budget: a fraction of {budget.fraction} cannot be met; with cap={cap}, multiple={multiple} and "

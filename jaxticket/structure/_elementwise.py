@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-import numpy as np
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
 from jaxticket._jaxpr import shape_of
 from jaxticket.structure._values import Axis, Context, Value, axis_of, value
@@ -39,6 +38,8 @@ def elementwise(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         for v in values:
             context.freeze(v, "its bits are read as another type")
         return context.pinned(shape, "its bits are read as another type")
+    if eqn.primitive.name == "convert_element_type" and values[0].scalar == 0:
+        return values[0]
     axes = []
     for axis, n in enumerate(shape):
         full = [v for v in values if v.labels and len(v.labels[axis]) == n]
@@ -47,7 +48,7 @@ def elementwise(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         for v in values:
             if v.labels and len(v.labels[axis]) != n:
                 context.atoms.freeze(v.labels[axis], "its single entry is broadcast")
-        null = _is_null(eqn, [_null(v, axis, n) for v in values])
+        null = _is_null(eqn, values, [_null(v, axis, n) for v in values])
         axes.append(Axis(full[0].labels[axis], null, all(v.copied[axis] for v in full)))
     return value(axes)
 
@@ -59,29 +60,27 @@ def _null(v: Value, axis: int, size: int) -> bool:
     return v.scalar is not None and v.scalar == 0
 
 
-def _is_null(eqn: JaxprEqn, nulls: list[bool]) -> bool:
+def _is_null(eqn: JaxprEqn, values: list[Value], nulls: list[bool]) -> bool:
     name = eqn.primitive.name
     if name in ("mul", "and"):
         return any(nulls)
-    if name in ("div", "rem", "atan2"):
+    if name in ("div", "rem"):
         return nulls[0]
     if name == "integer_pow":
         return nulls[0] and eqn.params["y"] > 0
     if name == "select_n":
         return all(nulls[1:])
     if name == "clamp":
-        return nulls[1] and _signs(eqn, (0, 2), (-1, 1))
+        return nulls[1] and _has_sign(values[0], -1) and _has_sign(values[2], 1)
     if name in ("max", "min"):
-        return all(nulls) or (any(nulls) and _signs(eqn, (0, 1), (-1, -1) if name == "max" else (1, 1)))
+        sign = -1 if name == "max" else 1  # of a bound that lets 0 through
+        return all(nulls) or any(nulls[i] and _has_sign(values[1 - i], sign) for i in (0, 1))
     return name in (_KEEP_ZERO | {"add", "add_any", "sub", "or", "xor", "complex"}) and all(nulls)
 
 
-def _signs(eqn: JaxprEqn, operands: tuple[int, ...], signs: tuple[int, ...]) -> bool:
-    """Whether those operands that are literals have these signs, or are zero, and at least one is a literal."""
-    literals = [
-        (x.val, sign) for i, sign in zip(operands, signs, strict=True) if isinstance(x := eqn.invars[i], Literal)
-    ]
-    return bool(literals) and all(np.all(np.asarray(x) * sign >= 0) for x, sign in literals)
+def _has_sign(v: Value, sign: int) -> bool:
+    """Whether a value is a constant number of this sign, or zero."""
+    return v.scalar is not None and v.scalar * sign >= 0
 
 
 def pass_through(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:

@@ -46,11 +46,11 @@ def reshape(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
             new, _regroup(context, [axis_of(v, a) for a in old], [shape[a] for a in new]), strict=True
         ):
             axes[axis] = made
-    for axis, labels in enumerate(v.labels):
-        if len(labels) == 1 and not np.all(context.atoms.frozen(labels)) and 1 not in shape:
-            context.freeze(v, "it is picked out by its index", (axis,))
     ones = [axis_of(v, axis) for axis, n in enumerate(v.shape) if n == 1]
     fill = [axis for axis, made in enumerate(axes) if made is None]
+    if len(ones) > len(fill):  # some of them leave the shape
+        for axis in ones:
+            context.atoms.freeze(axis.labels, "it is picked out by its index")
     for axis in fill:
         axes[axis] = ones.pop(0) if ones else Axis(context.atoms.fresh(1))
     return value([a for a in axes if a is not None])
@@ -181,13 +181,14 @@ def rev(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
 
 def pad(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     """Return fresh labels beside those of an axis that is padded at its ends, as channels of shortcuts are."""
-    v, config, zero = values[0], eqn.params["padding_config"], values[1].scalar == 0
+    v, config = values[0], eqn.params["padding_config"]
+    zero = values[1].scalar == 0 or not np.any(config)
 
     def take(axis: int) -> Axis:
         low, high, interior = config[axis]
         labels = v.labels[axis]
         if (low, high, interior) == (0, 0, 0):
-            return axis_of(v, axis)._replace(null=v.null[axis])
+            return axis_of(v, axis)._replace(null=v.null[axis] and zero)
         if interior or min(low, high) < 0 or np.all(context.atoms.frozen(labels)):
             context.freeze(v, "it is padded", (axis,))
             return context.pinned_axis(shape_of(eqn.outvars[0])[axis], "it is padded")
@@ -240,7 +241,7 @@ def gather(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         if axis in numbers.collapsed_slice_dims:
             context.freeze(v, "data choose its entries", (axis,))
         elif sizes[axis] == n:
-            slices.append(axis_of(v, axis))
+            slices.append(axis_of(v, axis)._replace(null=v.null[axis] and not eqn.params["fill_value"]))
         else:
             context.freeze(v, "data choose its entries", (axis,))
             slices.append(context.pinned_axis(sizes[axis], "data choose its entries"))

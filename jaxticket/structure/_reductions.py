@@ -90,11 +90,15 @@ def reduce_others(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[
     for v in arrays:
         context.freeze(v, f"{eqn.primitive.name} over it", axes)
         context.join(arrays[0], v)
+    if eqn.primitive.name == "reduce":  # whatever it starts from and does
+        arrays[0] = arrays[0]._replace(null=(False,) * len(arrays[0].null))
     return [kept_axes(arrays[0], axes) for _ in eqn.outvars]
 
 
 def along_axis(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     context.freeze(values[0], f"{eqn.primitive.name} along it", (eqn.params["axis"],))
+    if eqn.primitive.name == "cumlogsumexp":
+        return values[0]._replace(null=(False,) * len(values[0].null))
     return values[0]
 
 
@@ -112,13 +116,16 @@ def top_k(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     def out(shape: tuple[int, ...]) -> Value:
         return axis_by_axis(v, lambda a: axis_of(v, a) if a != last else context.pinned_axis(shape[a], "it is sorted"))
 
-    return [out(shape_of(var)) for var in eqn.outvars]
+    kept, places = (out(shape_of(var)) for var in eqn.outvars)
+    return [kept, places._replace(null=(False,) * len(places.null))]
 
 
 def window(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     v, params, shape = values[0], eqn.params, shape_of(eqn.outvars[0])
     size, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
     slides = [a for a in range(len(shape)) if (size[a], strides[a], tuple(padding[a])) != (1, 1, (0, 0))]
+    if eqn.primitive.name == "reduce_window":  # whatever it starts from and does
+        v = v._replace(null=(False,) * len(v.null))
     context.freeze(v, "a window slides along it", slides)
     return axis_by_axis(
         v, lambda a: axis_of(v, a) if a not in slides else context.pinned_axis(shape[a], "a window slides along it")

@@ -154,24 +154,22 @@ class Resized:
     def _custom(self, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list[Any]:
         """Call a function with its own derivative, which runs at the new sizes too."""
         floats = differentiable(eqn)
-        fixed = [None if i in floats else x for i, x in enumerate(operands)]
         body, rule = node.bodies
 
-        def full(moved: Sequence[Any]) -> list[Any]:
-            rest = iter(moved)
-            return [next(rest) if x is None else x for x in fixed]
+        def call(*xs: Any) -> list[Any]:
+            return self.run(body, xs)
 
-        def call(*moved: Any) -> list[Any]:
-            return self.run(body, full(moved))
+        def pull(xs: Sequence[Any], cotangents: Any) -> tuple[Any, ...]:
+            moved = dict(zip(floats, self.run(rule, [*xs, *cotangents]), strict=True))
+            return tuple(moved.get(i) for i in range(len(xs)))
 
-        moved = [operands[i] for i in floats]
         if eqn.primitive.name == "custom_jvp_call":
             f = jax.custom_jvp(call)
-            f.defjvp(lambda primals, tangents: (f(*primals), self.run(rule, [*full(primals), *tangents])))
-            return f(*moved)
+            f.defjvp(lambda xs, tangents: (f(*xs), self.run(rule, [*xs, *(tangents[i] for i in floats)])))
+            return f(*operands)
         g = jax.custom_vjp(call)
-        g.defvjp(lambda *xs: (call(*xs), xs), lambda xs, cotangents: tuple(self.run(rule, [*full(xs), *cotangents])))
-        return g(*moved)
+        g.defvjp(lambda *xs: (call(*xs), xs), pull)
+        return g(*operands)
 
     def _scan(self, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list[Any]:
         constants, state = scan_sizes(eqn)

@@ -67,8 +67,9 @@ def record(context: Context, jaxpr: ClosedJaxpr, values: Sequence[Value], repeat
 
 def _constant(context: Context, constant: Any) -> Value:
     v = context.fresh(np.shape(constant))
-    numeric = not v.labels and np.issubdtype(getattr(constant, "dtype", type(constant)), np.number)
-    return v._replace(scalar=float(np.real(constant))) if numeric else v
+    dtype = getattr(constant, "dtype", None) or jnp.result_type(constant)  # of a key it is none of NumPy's
+    real = not v.labels and (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
+    return v._replace(scalar=float(constant)) if real else v
 
 
 def _node(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:

@@ -97,8 +97,8 @@ def obspa(
     updated = {r.name: _update(r, _stays(r, kept)) for r in readers}
 
     def finish(name: str, x: Any, mask: Any) -> Any:
-        x = updated.get(name, x)
-        return x if mask is None else jnp.where(mask, x, 0).astype(x.dtype)
+        new = updated[name].astype(x.dtype) if name in updated else x
+        return new if mask is None else jnp.where(mask, new, 0).astype(x.dtype)
 
     return _tree.tree_map(finish, _tree.names(variables), variables, spread(kept, groups, variables)), kept
 
@@ -133,7 +133,8 @@ def _readers(
         ndim = weights[name].ndim
         axes = tuple(a for a in range(ndim) if squares.shape[ndim + a] != 1)
         own = {group: m for group, m in members[name] if m.axis in axes}
-        if own and all(squares.shape[a] == 1 or a in axes for a in range(ndim)):
+        mixed = len(axes) == ndim > 1  # it is read along other axes elsewhere, as by its transpose
+        if own and not mixed and all(squares.shape[a] == 1 or a in axes for a in range(ndim)):
             readers.append(_reader(name, axes, weights[name], squares, own, damping))
     return readers
 
