@@ -39,10 +39,10 @@ def group_counts(density: Density, units_like: Any, scope: Scope, *, floor: int)
 def per_unit(density: Density, units_like: Any) -> Density:
     """Return a density for each leaf of units. Units that span leaves take a number, which all of them share."""
     densities = present(density)
-    if jax.tree.structure(density) == jax.tree.structure(units_like):
+    if _tree.structure(density) == _tree.structure(units_like):
         return density
     if any(d is not densities[0] for d in densities):
-        raise InputError("density is a tree, but the unit spans leaves; pass a number")
+        raise InputError("density is a tree, but the unit spans leaves; pass a number, and allocate=None to a plan")
     return _tree.map_present(lambda _: densities[0], units_like)
 
 

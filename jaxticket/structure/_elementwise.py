@@ -38,8 +38,8 @@ def elementwise(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
         for v in values:
             context.freeze(v, "its bits are read as another type")
         return context.pinned(shape, "its bits are read as another type")
-    if eqn.primitive.name == "convert_element_type" and values[0].scalar == 0:
-        return values[0]
+    if eqn.primitive.name == "convert_element_type" and not shape:
+        return values[0]  # a constant stays what it is known to be, but for digits
     axes = []
     for axis, n in enumerate(shape):
         full = [v for v in values if v.labels and len(v.labels[axis]) == n]

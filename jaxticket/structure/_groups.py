@@ -1,6 +1,7 @@
 """Groups of coupled channels, as data."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,13 @@ class Groups:
     unknown: tuple[str, ...]
     work: tuple[Work, ...]
 
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.groups, self.leaves, self.frozen, self.unused, self.unknown, self.work))
+
+    def __hash__(self) -> int:  # once: as part of a unit it is an argument of every compiled selection
+        return self._hash
+
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
 
@@ -172,6 +180,7 @@ class Groups:
         for f in self.frozen:
             reasons.setdefault(f.reason, []).append(f"{f.path}:{f.axis}")
         lines += [f"frozen, {why}: {_shorten(where)}" for why, where in reasons.items()]
+        lines += [f"primitives without a rule: {_shorten(self.unknown)}"] if self.unknown else []
         lines += [f"not read by the program: {_shorten(self.unused)}"] if self.unused else []
         return "\n".join(lines)
 

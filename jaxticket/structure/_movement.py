@@ -49,8 +49,8 @@ def reshape(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     ones = [axis_of(v, axis) for axis, n in enumerate(v.shape) if n == 1]
     fill = [axis for axis, made in enumerate(axes) if made is None]
     if len(ones) > len(fill):  # some of them leave the shape
-        for axis in ones:
-            context.atoms.freeze(axis.labels, "it is picked out by its index")
+        for single in ones:
+            context.atoms.freeze(single.labels, "it is picked out by its index")
     for axis in fill:
         axes[axis] = ones.pop(0) if ones else Axis(context.atoms.fresh(1))
     return value([a for a in axes if a is not None])

@@ -97,10 +97,18 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
             if stay is not None and (x.shape[axis] != 1 or len(stay) == 1):
                 shape = [full[path][axis] if a == axis else n for a, n in enumerate(x.shape)]
                 index = tuple(stay if a == axis else slice(None) for a in range(x.ndim))
-                x = jnp.zeros(shape, x.dtype).at[index].set(x)
+                x = _place(x, shape, index)
         return x
 
     return jax.tree.map(fill, _names_of_arrays(tree), tree)
+
+
+def _place(x: Any, shape: list[int], index: tuple[Any, ...]) -> Any:
+    if isinstance(x, jax.Array):
+        return jnp.zeros(shape, x.dtype).at[index].set(x)
+    full = np.zeros(shape, x.dtype)
+    full[index] = x
+    return full
 
 
 def _names_of_arrays(tree: PyTree) -> PyTree:
@@ -124,12 +132,24 @@ def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:
     shape = tuple(np.shape(x))
     if len(owners) == 1 and _fits(shape, sizes[owners[0]]):
         return owners[0]
-    if not owners or math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
+    if math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
+        return None
+    if not owners:
+        _check_independent(name, shape, sizes)
         return None
     raise InputError(
         f"{name} of shape {shape} is not laid out like {' or '.join(owners[:2])}, of shape {sizes[owners[0]]}"
         "; start the optimizer again from the smaller parameters, or shrink a tree that holds only what is"
     )
+
+
+def _check_independent(name: str, shape: tuple[int, ...], sizes: dict[str, tuple[int, ...]]) -> None:
+    """Raise InputError for an array that hangs together with parameters without being laid out like one of them."""
+    ends = {end for path in sizes for end in (path, path.partition("/")[2]) if end}
+    inside = [end for end in ends if f"/{end}/" in f"/{name}/"]
+    if inside or shape == (sum(map(math.prod, sizes.values())),):
+        of = f"a part of the state of {inside[0]}" if inside else "all parameters in a row"
+        raise InputError(f"{name} of shape {shape} is {of}; start the optimizer again from the smaller parameters")
 
 
 def _common_end(a: list[str], b: list[str]) -> int:

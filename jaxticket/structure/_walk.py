@@ -23,6 +23,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_reductions.OVER_AXES, _reductions.reduce_others),
     **dict.fromkeys(_reductions.ALONG, _reductions.along_axis),
     **dict.fromkeys(_reductions.WINDOWS, _reductions.window),
+    **dict.fromkeys(("debug_callback", "debug_print"), lambda context, eqn, values: []),  # they only look
     "broadcast_in_dim": _movement.broadcast_in_dim,
     "concatenate": _movement.concatenate,
     "conv_general_dilated": _reductions.convolution,
@@ -68,7 +69,8 @@ def record(context: Context, jaxpr: ClosedJaxpr, values: Sequence[Value], repeat
 def _constant(context: Context, constant: Any) -> Value:
     v = context.fresh(np.shape(constant))
     dtype = getattr(constant, "dtype", None) or jnp.result_type(constant)  # of a key it is none of NumPy's
-    real = not v.labels and (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
+    known = not v.labels and not isinstance(constant, jax.core.Tracer)
+    real = known and (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
     return v._replace(scalar=float(constant)) if real else v
 
 
@@ -77,6 +79,8 @@ def _node(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
     loop = {"scan": _scan, "while": _while, "cond": _cond}.get(name)
     if loop is not None:
         return loop(context, eqn, values)
+    if _returns_integers(eqn):
+        return Node(tuple(values), tuple(_unknown(context, eqn, values)))
     if (body := body_of(eqn)) is not None:
         tape = record(context, body, values)
         bodies = (tape, *_derivative(context, eqn, tape, values))
@@ -96,6 +100,13 @@ def _unknown(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value
 
 
 CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def _returns_integers(eqn: JaxprEqn) -> bool:
+    """Whether a function with a rule of its own for derivatives returns what has none, beside what has."""
+    return eqn.primitive.name in CUSTOM and any(
+        not jnp.issubdtype(_abstract(var).dtype, jnp.inexact) for var in eqn.outvars
+    )
 
 
 def differentiable(eqn: JaxprEqn) -> list[int]:
@@ -132,12 +143,7 @@ def derivative(eqn: JaxprEqn) -> ClosedJaxpr:
 def _derivative(context: Context, eqn: JaxprEqn, tape: Tape, values: list[Value]) -> tuple[Tape, ...]:
     """Record the custom rule of an equation: tangents are labelled as what they belong to."""
     floats = differentiable(eqn)
-    if (
-        eqn.primitive.name not in CUSTOM
-        or context.in_rule
-        or not floats
-        or not all(jnp.issubdtype(_abstract(var).dtype, jnp.inexact) for var in eqn.outvars)
-    ):
+    if eqn.primitive.name not in CUSTOM or context.in_rule or not floats:
         return ()
     moved = [values[i] for i in floats] if eqn.primitive.name == "custom_jvp_call" else tape.outputs
     context.in_rule = True  # a rule may call its own function again

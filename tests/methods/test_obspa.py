@@ -171,3 +171,23 @@ def test_groups_that_no_layer_reads_are_refused():
     with pytest.raises(InputError, match="no layer reads a channel"):
         obspa(params, lambda p, x: jnp.mean(x @ p["w"], axis=-1), [jnp.ones((4, 6))], groups, 0.5, allow_inexact=True)
     assert jt.structure is structure
+
+
+def test_dtypes_stay_and_dead_layers_pass():
+    params = {
+        "a": {"kernel": jnp.zeros((6, 8), jnp.bfloat16)},
+        "b": {"kernel": jnp.ones((8, 2), jnp.bfloat16)},
+    }
+    groups = structure.trace(relu_net, params, jnp.ones((4, 6), jnp.bfloat16))
+    new, kept = obspa(params, relu_net, [jnp.ones((4, 6), jnp.bfloat16)], groups, 0.5)
+    assert new["b"]["kernel"].dtype == jnp.bfloat16
+    assert kept["a/kernel:1"].sum() == 4
+    assert bool(jnp.isfinite(new["b"]["kernel"]).all())
+
+
+def test_a_weight_that_is_also_read_by_its_transpose_is_not_updated():
+    params = {"w": {"kernel": jax.random.normal(jax.random.key(0), (6, 6))}, "b": {"kernel": jnp.ones((6, 2))}}
+    apply = lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]["kernel"]) @ p["b"]["kernel"])
+    groups = structure.trace(apply, params, jnp.ones((4, 6)))
+    new, _ = obspa(params, apply, [jnp.ones((4, 6))], groups, 0.5)
+    assert new["w"]["kernel"].shape == (6, 6)

@@ -244,3 +244,18 @@ def test_groups_are_data():
     picture = GROUPS.svg({"a/kernel:1": np.arange(8) > 2})
     assert picture.startswith("<svg")
     assert "5 of 8" in picture
+
+
+def test_densities_by_group_are_refused_whatever_their_number():
+    tree = {"a": None, "b": {"kernel": 1.0}, "c": {"kernel": 0.25}}
+    scored = {"a": None, "b": {"kernel": MAGNITUDE["b"]["kernel"]}, "c": {"kernel": MAGNITUDE["c"]["kernel"]}}
+    with pytest.raises(InputError, match="the unit spans leaves; pass a number, and allocate=None to a plan"):
+        jt.select(scored, tree, unit=UNIT)
+
+
+@pytest.mark.parametrize("kept", [0.29, 0.57, 0.58])
+def test_fractions_that_floats_cannot_hold_keep_their_count(kept):
+    params = {"a": jnp.ones((4, 100)), "b": jnp.ones((100, 2))}
+    groups = structure.trace(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((1, 4)))
+    chosen = structure.choose({"a:1": jnp.arange(100.0)}, groups, kept)
+    assert counts(chosen)["a:1"] == round(100 * kept)

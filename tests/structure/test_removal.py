@@ -146,3 +146,74 @@ def test_sizes_of_the_batch_may_change():
     kept = _removal.draw(groups, 5)
     run = structure.replay(mlp, kept, groups)
     assert run(structure.shrink(params, kept, groups), jnp.ones((2, 5))).shape == (2, 3)
+
+
+def contraction(make):
+    """A network that sums over hidden channels of two branches, neither of which is a weight."""
+
+    def apply(params, x):
+        q, k = (make(x @ params[name]["kernel"]) for name in ("a", "b"))
+        return q @ k.T
+
+    keys = jax.random.split(jax.random.key(0))
+    return apply, {name: {"kernel": jax.random.normal(key, (5, 6))} for name, key in zip("ab", keys, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("make", "exact"),
+    [
+        (jnp.tanh, True),
+        (jax.nn.relu, True),
+        (jax.nn.relu6, True),
+        (lambda h: jnp.clip(h, -1.0, 1.0), True),
+        (lambda h: jnp.minimum(h, 2.0), True),
+        (jnp.exp, False),
+        (lambda h: jax.nn.relu(h + 1), False),
+        (lambda h: jnp.minimum(h - 1, 0), False),
+        (lambda h: jnp.maximum(h, 0.5), False),
+        (lambda h: jnp.arctan2(h, -1.0), False),
+        (lambda h: jnp.pad(h, ((0, 1), (0, 0)), constant_values=1), False),
+        (lambda h: jax.lax.cumlogsumexp(h, axis=0), False),
+    ],
+)
+def test_what_does_not_become_zero_is_inexact(make, exact):
+    apply, params = contraction(make)
+    (group,) = structure.trace(apply, params, X)
+    assert (group.inexact is None) == exact
+    kept = {group.name: np.arange(6) > 2}
+    removed = structure.replay(apply, kept, structure.trace(apply, params, X), allow_inexact=True)(
+        structure.shrink(params, kept, structure.trace(apply, params, X), allow_inexact=True), X
+    )
+    masked = apply(_removal.zeroed(params, kept, structure.trace(apply, params, X)), X)
+    assert (_removal.difference(masked, removed, float(jnp.max(jnp.abs(masked)))) <= TOLERANCE) == exact
+
+
+def test_a_key_in_a_closure_is_a_constant():
+    key = jax.random.key(1)
+    apply = lambda p, x: (x @ p["a"]["kernel"] * jax.random.bernoulli(key, 0.5, (7, 8))) @ p["b"]["kernel"]
+    params = {name: {"kernel": mlp_params()[name]["kernel"]} for name in "ab"}
+    out, gradient = _removal.errors(apply, params, (X,))
+    assert max(out, gradient) <= TOLERANCE
+
+
+def test_a_rule_beside_integers_is_not_lost():
+    @jax.custom_vjp
+    def doubled(h):
+        return 2 * h, (h > 0).astype(int)
+
+    doubled.defvjp(lambda h: (doubled(h), None), lambda _, g: (7.0 * g[0],))
+    apply = lambda p, x: doubled(jnp.tanh(x @ p["a"]["kernel"]))[0] @ p["b"]["kernel"]
+    params = {name: {"kernel": mlp_params()[name]["kernel"]} for name in "ab"}
+    groups = structure.trace(apply, params, X)
+    assert len(groups) == 0
+    assert groups.unknown == ("custom_vjp_call",)
+
+
+def test_a_debug_print_couples_nothing():
+    def apply(params, x):
+        hidden = x @ params["a"]["kernel"]
+        jax.debug.callback(lambda h: None, hidden)
+        return hidden @ params["b"]["kernel"]
+
+    params = {name: {"kernel": mlp_params()[name]["kernel"]} for name in "ab"}
+    assert len(structure.trace(apply, params, X)) == 1

@@ -86,3 +86,12 @@ def test_names_without_a_trunk_are_matched():
     moments = structure.shrink(optax.adam(1e-2).init(PARAMS), kept, groups)[0].mu
     assert moments["a"]["kernel"].shape == (5, 5)
     assert structure.shrink({"coefficients": jnp.ones(7)}, kept, groups)["coefficients"].shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("tx", "match"), [(optax.flatten(optax.adam(1e-2)), "in a row"), (optax.sm3(1e-2), "a part of")]
+)
+def test_states_of_another_layout_are_refused(tx, match):
+    kept = {"a/kernel:1": np.arange(8) > 2}
+    with pytest.raises(InputError, match=match):
+        structure.shrink(tx.init(PARAMS), kept, GROUPS)

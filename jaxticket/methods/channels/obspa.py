@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._dtypes import wide
-from jaxticket._jaxpr import Product, captured, gram
+from jaxticket._jaxpr import Product, captured, gram, inner_axes
 from jaxticket.errors import InputError
 from jaxticket.structure import Budget, Groups, Member, Ranking, choose, spread
 from jaxticket.typing import PyTree
@@ -54,7 +54,8 @@ def obspa(
     The paper's code is not public; this follows its abstract and the published layer-wise OBS. A channel that a layer
     reads at several entries, such as the taps of a convolution or the entries of a head, is removed jointly. Scores are
     divided by the mean of their group. Groups that no layer reads by a matrix product, such as the channels of queries
-    and keys, are kept. Batch statistics stay: estimate them again for the returned variables.
+    and keys, are kept. Layers that are stacked, in groups, or also read by their transpose count for nothing and are
+    not updated. Batch statistics stay: estimate them again for the returned variables.
 
     Args:
       variables: the trained variables.
@@ -92,7 +93,7 @@ def obspa(
     readers = _readers(variables, apply, batches, groups, damping)
     scores = _scores(readers)
     if not scores:
-        raise InputError("groups: no layer reads a channel of them by a product with data")
+        raise InputError("groups: no layer reads a channel of them by a product with data that is its own (unstacked)")
     kept = choose(scores, groups, budget, ranking=ranking, multiple=multiple, cap=cap, allow_inexact=allow_inexact)
     updated = {r.name: _update(r, _stays(r, kept)) for r in readers}
 
@@ -151,9 +152,12 @@ def _grams(
     """Return XᵀX of the inputs of the layers that are wanted, by name."""
 
     def measure(product: Product) -> jax.Array | None:
-        taken = names[product.weight.leaf] in wanted and product.groups == 1
+        leaf = product.weight.leaf
+        stacked = any(n > 1 and axis not in inner_axes(product) for axis, n in enumerate(shapes[leaf]))
+        taken = names[leaf] in wanted and product.groups == 1 and not stacked
         return gram(product) if taken else None
 
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(variables)]
     totals = captured(apply, variables, x, measure)[1]
     squares = jax.tree.leaves(jax.tree.map(lambda _, s: (s,), variables, totals), is_leaf=lambda x: type(x) is tuple)
     return {name: s for name, (s,) in zip(names, squares, strict=True) if s is not None}
@@ -167,7 +171,8 @@ def _reader(
     width = math.prod(weight.shape[a] for a in axes)
     matrix = jnp.transpose(wide(weight), order).reshape(width, -1)
     hessian = 2 * jnp.transpose(squares, (*order, *(ndim + a for a in order))).reshape(width, width)
-    hessian += damping * jnp.mean(jnp.diagonal(hessian)) * jnp.eye(width, dtype=hessian.dtype)
+    mean = jnp.mean(jnp.diagonal(hessian))
+    hessian += damping * jnp.where(mean > 0, mean, 1) * jnp.eye(width, dtype=hessian.dtype)  # 0 where inputs are dead
     return _Reader(name, axes, weight.shape, matrix, hessian, parts)
 
 
