@@ -143,6 +143,11 @@ def names(tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(fill, tree, is_leaf=lambda x: x is None or is_wrapper(x))
 
 
+def present_names(tree: PyTree) -> list[str]:
+    """Return the path names of the leaves that are not None, in tree order."""
+    return [name for name, x in zip(leaves(names(tree)), leaves(tree), strict=True) if x is not None]
+
+
 def path_name(path: tuple[Any, ...]) -> str:
     """Return a name such as 'layers/0/kernel' for a JAX key path, whatever container made it.
 

@@ -37,23 +37,21 @@ def reshape(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     v, shape = values[0], shape_of(eqn.outvars[0])
     if eqn.params["dimensions"] is not None:
         v = value([axis_of(v, axis) for axis in eqn.params["dimensions"]])
-    axes: list[Axis | None] = [None] * len(shape)
+    axes: dict[int, Axis] = {}
     if 0 in shape:
         context.freeze(v, "an array without entries is reshaped")
         return context.pinned(shape, "an array without entries is reshaped")
     for old, new in blocks(v.shape, shape):
-        for axis, made in zip(
-            new, _regroup(context, [axis_of(v, a) for a in old], [shape[a] for a in new]), strict=True
-        ):
-            axes[axis] = made
+        regrouped = _regroup(context, [axis_of(v, a) for a in old], [shape[a] for a in new])
+        axes.update(zip(new, regrouped, strict=True))
     ones = [axis_of(v, axis) for axis, n in enumerate(v.shape) if n == 1]
-    fill = [axis for axis, made in enumerate(axes) if made is None]
-    if len(ones) > len(fill):  # some of them leave the shape
+    new_ones = [axis for axis in range(len(shape)) if axis not in axes]
+    if len(ones) > len(new_ones):  # some of them leave the shape
         for single in ones:
             context.atoms.freeze(single.labels, "it is picked out by its index")
-    for axis in fill:
+    for axis in new_ones:
         axes[axis] = ones.pop(0) if ones else Axis(context.atoms.fresh(1))
-    return value([a for a in axes if a is not None])
+    return value([axes[axis] for axis in range(len(shape))])
 
 
 def _regroup(context: Context, old: list[Axis], sizes: list[int]) -> list[Axis]:
@@ -221,8 +219,8 @@ def dynamic_update_slice(context: Context, eqn: JaxprEqn, values: list[Value]) -
     whole = [axis for axis, n in enumerate(v.shape) if update.shape[axis] == n]
     cut_axes = [axis for axis in range(len(v.labels)) if axis not in whole]
     context.join(v, update, whole)
-    for each in (v, update):
-        context.freeze(each, "a part of it is overwritten", cut_axes)
+    for operand in (v, update):
+        context.freeze(operand, "a part of it is overwritten", cut_axes)
     return axis_by_axis(v, lambda axis: axis_of(v, axis)._replace(null=v.null[axis] and update.null[axis]))
 
 

@@ -113,10 +113,7 @@ def _place(x: Any, shape: list[int], index: tuple[Any, ...]) -> Any:
 
 def _names_of_arrays(tree: PyTree) -> PyTree:
     """Return the names of the leaves that are not None."""
-    present = [
-        name for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True) if x is not None
-    ]
-    return jax.tree.unflatten(jax.tree.structure(tree), present)
+    return jax.tree.unflatten(jax.tree.structure(tree), _tree.present_names(tree))
 
 
 def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:

@@ -32,7 +32,7 @@ def _reshape(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> An
     return lax.reshape(operands[0], sizes.shape(node.outputs[0]), eqn.params["dimensions"])
 
 
-def _made(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list[Any]:
+def _cut_whole(sizes: Sizes, eqn: JaxprEqn, node: Node, operands: list[Any]) -> list[Any]:
     """Make the whole array, so that counts and draws are the old ones, and cut it."""
     return [sizes.cut(v, x) for v, x in zip(node.outputs, evaluate(eqn, operands), strict=True)]
 
@@ -112,13 +112,13 @@ REWRITES = {
     "conv_general_dilated": _convolution,
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
-    "iota": _made,
+    "iota": _cut_whole,
     "pad": _pad,
-    "random_bits": _made,
-    "random_gamma": _made,
+    "random_bits": _cut_whole,
+    "random_gamma": _cut_whole,
     "reshape": _reshape,
-    "rng_bit_generator": _made,
-    "rng_uniform": _made,
+    "rng_bit_generator": _cut_whole,
+    "rng_uniform": _cut_whole,
     "slice": _slice,
     "split": _split,
     "tile": _tile,

@@ -41,7 +41,7 @@ def trace(
 
     Every entry of every axis of every leaf is an atom; the equations of the program join atoms, or freeze them. What is
     left are classes of entries, one a removable channel, and classes with members in the same places form a group. No
-    model is annotated, and nothing is computed: arrays may be `jax.ShapeDtypeStruct`. Removing a channel of a group
+    model is annotated, and arrays may be `jax.ShapeDtypeStruct`. Removing a channel of a group
     that is not `inexact` gives the outputs of the same network with all members of the channel zeroed.
 
     Args:
@@ -83,7 +83,7 @@ def trace(
             reasons = [atoms.why_frozen(a) or "it is the only channel of its kind" for a in labels if a not in group_of]
             frozen.update((leaf.path, axis, reason) for reason in reasons)
     work = tuple(_work(product, repeats, groups, group_of) for product, repeats in _products(coupling.tape, 1))
-    made = Groups(
+    traced = Groups(
         groups=groups,
         leaves=coupling.leaves,
         frozen=tuple(Frozen(path, axis, count, reason) for (path, axis, reason), count in frozen.items()),
@@ -91,7 +91,7 @@ def trace(
         unknown=tuple(coupling.context.unknown),
         work=work,
     )
-    return _with_shares(made)
+    return _with_shares(traced)
 
 
 def couple(
@@ -121,30 +121,59 @@ def couple(
     stay, result = structure.children()
     for v in tape.outputs[: stay.num_leaves]:
         context.freeze(v, "an axis of the outputs")
+    first_use = _first_use(tape, len(leaves))
+    first_use = _tie_returned(context, tape, leaves, values, first_use, result)
+    _freeze_unread(context, tape, values, first_use)
+    resolve(context.atoms, context.splits, prefer)
+    return Coupling(context, tape, leaves, tuple(values), tuple(first_use), result)
+
+
+def _first_use(tape: Tape, leaves: int) -> list[int | None]:
+    """Return for each leaf the first equation that reads it, None where no equation does."""
     used: dict[Any, int] = {}
-    for index, eqn in enumerate(jaxpr.jaxpr.eqns):
+    for index, eqn in enumerate(tape.jaxpr.jaxpr.eqns):
         for var in eqn.invars:
             if not isinstance(var, Literal):
                 used.setdefault(var, index)
-    first_use = [used.get(var) for var in jaxpr.jaxpr.invars[: len(leaves)]]
-    paths = [leaf.path for leaf in leaves]
-    unread = {leaf.path: v for leaf, v, use in zip(leaves, values, first_use, strict=True) if use is None}
-    returned = tape.outputs[stay.num_leaves :]
-    for name, v in zip(jax.tree.leaves(_tree.names(jax.tree.unflatten(result, range(len(returned))))), returned):
-        # What is returned under its path replaces it, as averages that a training step writes and does not read.
+    return [used.get(var) for var in tape.jaxpr.jaxpr.invars[:leaves]]
+
+
+def _tie_returned(
+    context: Context,
+    tape: Tape,
+    leaves: Sequence[Leaf],
+    values: Sequence[Value],
+    first_use: Sequence[int | None],
+    result: Any,
+) -> list[int | None]:
+    """Join leaves that nothing reads with what is returned under their path: averages that a training step replaces.
+
+    Returns `first_use`, in which they are read after the last equation.
+    """
+    unread = {leaf.path: i for i, leaf in enumerate(leaves) if first_use[i] is None}
+    returned = tape.outputs[len(tape.outputs) - result.num_leaves :]
+    names = _tree.present_names(jax.tree.unflatten(result, range(len(returned))))
+    tied = list(first_use)
+    for name, v in zip(names, returned, strict=True):
         path = match(name.partition("/")[2], list(unread))
-        if path is not None and unread[path].shape == v.shape:
-            context.join(unread.pop(path), v)
-            first_use[paths.index(path)] = len(jaxpr.jaxpr.eqns)
-    for v in unread.values():
-        context.freeze(v, "the program does not read it")
+        if path is not None and values[unread[path]].shape == v.shape:
+            index = unread.pop(path)
+            context.join(values[index], v)
+            tied[index] = len(tape.nodes)
+    return tied
+
+
+def _freeze_unread(context: Context, tape: Tape, values: Sequence[Value], first_use: Sequence[int | None]) -> None:
+    """Freeze leaves that nothing reads, and entries that a slice leaves out, as positions behind the sequence's end."""
+    reason = "the program does not read it"
     seen = np.zeros(context.atoms.count, bool)
     _mark_read(tape, seen)
-    for v, var in zip(values, jaxpr.jaxpr.invars, strict=False):
-        for labels in v.labels if var in used else ():  # such as positions behind the end of the sequence
-            context.atoms.freeze(labels[~seen[labels]], "the program does not read it")
-    resolve(context.atoms, context.splits, prefer)
-    return Coupling(context, tape, leaves, tuple(values), tuple(first_use), result)
+    for v, use in zip(values, first_use, strict=True):
+        if use is None:
+            context.freeze(v, reason)
+        elif use < len(tape.nodes):
+            for labels in v.labels:
+                context.atoms.freeze(labels[~seen[labels]], reason)
 
 
 def _mark_read(tape: Tape, seen: np.ndarray) -> None:
@@ -152,19 +181,17 @@ def _mark_read(tape: Tape, seen: np.ndarray) -> None:
     for eqn, node in zip(tape.jaxpr.jaxpr.eqns, tape.nodes, strict=True):
         for body in node.bodies:
             _mark_read(body, seen)
+        if node.bodies:
+            continue
         sliced = eqn.primitive.name in ("slice", "dynamic_slice")
-        for v in () if node.bodies else node.outputs if sliced else (*node.inputs, *node.outputs):
+        for v in node.outputs if sliced else (*node.inputs, *node.outputs):
             for labels in v.labels:
                 seen[labels] = True
 
 
 def _leaves(variables: PyTree) -> tuple[Leaf, ...]:
     arrays = jax.tree.leaves(variables)
-    names = [
-        name
-        for name, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True)
-        if x is not None
-    ]
+    names = _tree.present_names(variables)
     if not arrays:
         raise InputError("variables holds no arrays; pass the parameters of the network")
     for name, x in zip(names, arrays, strict=True):
@@ -244,13 +271,13 @@ def _work(product: Product, repeats: int, groups: Sequence[Group], group_of: dic
     return Work(factor, tuple(axes))
 
 
-def _with_shares(made: Groups) -> Groups:
+def _with_shares(traced: Groups) -> Groups:
     """Fill in the parameters of every group and its share of the multiply-adds."""
-    params, macs = made.params(), made.macs()
-    nothing = {g.name: np.zeros(g.width, bool) for g in made}
+    params, macs = traced.params(), traced.macs()
+    nothing = {g.name: np.zeros(g.width, bool) for g in traced}
     groups = []
-    for g in made:
+    for g in traced:
         without = {g.name: nothing[g.name]}
-        share = 1 - made.macs(without) / macs if macs else 0.0
-        groups.append(g._replace(params=params - made.params(without), share=share))
-    return dataclasses.replace(made, groups=tuple(groups))
+        share = 1 - traced.macs(without) / macs if macs else 0.0
+        groups.append(g._replace(params=params - traced.params(without), share=share))
+    return dataclasses.replace(traced, groups=tuple(groups))

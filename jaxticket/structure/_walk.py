@@ -85,10 +85,10 @@ def _node(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         tape = record(context, body, values)
         bodies = (tape, *_derivative(context, eqn, tape, values))
         return Node(tuple(values), tape.outputs, bodies)
-    made = _RULES.get(name, _unknown)(context, eqn, values)
-    if isinstance(made, Node):
-        return made
-    return Node(tuple(values), (made,) if isinstance(made, Value) else tuple(made))
+    leaving = _RULES.get(name, _unknown)(context, eqn, values)
+    if isinstance(leaving, Node):
+        return leaving
+    return Node(tuple(values), (leaving,) if isinstance(leaving, Value) else tuple(leaving))
 
 
 def _unknown(context: Context, eqn: JaxprEqn, values: list[Value]) -> list[Value]:
@@ -104,9 +104,9 @@ CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 def _returns_integers(eqn: JaxprEqn) -> bool:
     """Whether a function with a rule of its own for derivatives returns what has none, beside what has."""
-    return eqn.primitive.name in CUSTOM and any(
-        not jnp.issubdtype(_abstract(var).dtype, jnp.inexact) for var in eqn.outvars
-    )
+    if eqn.primitive.name not in CUSTOM or not differentiable(eqn):
+        return False
+    return not all(jnp.issubdtype(_abstract(var).dtype, jnp.inexact) for var in eqn.outvars)
 
 
 def differentiable(eqn: JaxprEqn) -> list[int]:

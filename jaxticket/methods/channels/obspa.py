@@ -116,9 +116,7 @@ def _readers(
     for group in groups:
         for member in group.members:
             members.setdefault(member.path, []).append((group.name, member))
-    names = [
-        n for n, x in zip(_tree.leaves(_tree.names(variables)), _tree.leaves(variables), strict=True) if x is not None
-    ]
+    names = _tree.present_names(variables)
     measure = functools.partial(_grams, apply, names=tuple(names), wanted=tuple(members))
     totals: dict[str, jax.Array] = {}
     for x in batches:
