@@ -23,7 +23,7 @@ KEPT, MULTIPLE = 0.3, 8
 def networks(quick: bool) -> Iterator[tuple[str, models.Model, int]]:
     """Yield the networks and the size of their images."""
     if quick:
-        yield "ResNet-20", models.resnet_20(width=16), 16
+        yield "Conv-2", models.conv_2(width=16), 32
         return
     yield "ResNet-18", models.resnet_18(classes=10, small_images=True), 32
     yield "VGG-16", models.vgg_16_bn(), 32

@@ -89,7 +89,7 @@ def apply_layer(kind, params, x):
 KINDS = ("plain", "gated", "split", "heads", "residual")
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3), st.integers(0, 99))
 def test_random_networks_shrink_exactly(kinds, seed):
     check_random_network(kinds, seed)

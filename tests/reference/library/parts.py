@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxticket as jt
-from jaxticket import allocate, filters, scopes, scores, units
+from jaxticket import allocate, filters, scopes, scores, structure, units
 from jaxticket.methods.finetune import sparsegpt as one_shot
 from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, full, shares
 from tests.reference.published import erk as allocated
 from tests.reference.published import fpgm as similar
+from tests.reference.published import group_magnitude as coupled
 from tests.reference.published import hrank as maps
 
 INPUTS = [x for x, _ in BATCHES]
@@ -76,6 +77,30 @@ def taylor(density):
     return [{"mask": mask, "living": count(mask), "scores": shares({k: s[0] for k, s in to_numpy(scored).items()})}]
 
 
+def group_magnitude(ratio):
+    kernels, scales = coupled.weights()
+    params = {
+        name: {"kernel": jnp.asarray(k.T if k.ndim == 2 else k.transpose(2, 3, 1, 0))} for name, k in kernels.items()
+    }
+    for name, scale in scales.items():
+        params[name] |= {"scale": jnp.asarray(scale), "bias": jnp.ones(scale.shape)}
+
+    def layer(params, x):
+        x = jax.lax.conv_general_dilated(x, params["kernel"], (1, 1), "SAME", dimension_numbers=LAYOUT)
+        return x * params["scale"][None, None, None] + params["bias"][None, None, None]
+
+    def apply(params, x):
+        x = layer(params["stem"], x)
+        x = x + layer(params["narrow"], jax.nn.relu(layer(params["widen"], x)))
+        return jnp.mean(x, (1, 2)) @ params["head"]["kernel"]
+
+    groups = structure.trace(apply, params, jnp.ones((1, 5, 5, 3)))
+    names = {group.name: group.name.split("/")[0] for group in groups}
+    scored = structure.group_magnitude(params, groups)
+    mask = {names[name]: m for name, m in structure.choose(scored, groups, 1 - ratio).items()}
+    return [{"mask": mask, "living": count(mask), "scores": {names[name]: s for name, s in scored.items()}}]
+
+
 def to_numpy(tree):
     return {name: np.asarray(leaf, float) for name, leaf in tree.items()}
 
@@ -88,6 +113,7 @@ LIBRARY = {
     "wanda": wanda,
     "sparsegpt": sparsegpt,
     "fpgm": fpgm,
+    "group_magnitude": group_magnitude,
     "hrank": hrank,
     "taylor": taylor,
 }
