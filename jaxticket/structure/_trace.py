@@ -116,7 +116,9 @@ def couple(
     context = Context()
     values = [context.fresh(leaf.shape) for leaf in leaves]
     values = [v._replace(null=(True,) * len(v.null)) for v in values]
-    entering = [context.pinned(var.aval.shape, "an axis of the inputs") for var in jaxpr.jaxpr.invars[len(leaves) :]]
+    entering = [
+        context.pinned(_jaxpr.shape_of(var), "an axis of the inputs") for var in jaxpr.jaxpr.invars[len(leaves) :]
+    ]
     tape = record(context, jaxpr, [*values, *entering])
     stay, result = structure.children()
     for v in tape.outputs[: stay.num_leaves]:
