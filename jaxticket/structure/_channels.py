@@ -87,13 +87,18 @@ def owner(argument: str, name: str, shape: tuple[int, ...], shapes: Mapping[str,
     path = match(name, list(shapes))
     if path is None:
         raise InputError(f"{argument}: {name} is not a leaf of the traced variables")
-    if len(shape) != len(shapes[path]) or any(m not in (1, n) for m, n in zip(shape, shapes[path], strict=True)):
+    if not fits(shape, shapes[path]):
         raise InputError(f"{argument}: {name} has shape {shape}, which does not broadcast to {shapes[path]}")
     return path
 
 
+def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether a shape is another one, with axes of size 1 for whole ones perhaps."""
+    return len(shape) == len(full) and all(m in (1, n) for m, n in zip(shape, full, strict=True))
+
+
 def match(name: str, paths: list[str]) -> str | None:
-    """Return the only path that is a name or ends in it, at a whole part, or None."""
+    """Return the path that is a name or ends in it, at a whole part: the shortest one; None for none or several."""
     if name in paths:
         return name
     ends = sorted((p for p in paths if p.endswith(f"/{name}")), key=lambda p: p.count("/"))
@@ -176,7 +181,7 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
       A mask with the structure of `like`, whose leaves broadcast to it; None for leaves without channels.
 
     Raises:
-      InputError: a leaf that was not traced.
+      InputError: a name that is not a group, or a leaf that was not traced.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -186,6 +191,8 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
       >>> structure.spread({"a:1": jnp.array([True, False, True])}, groups, params)["a"]
       Array([[ True, False,  True]], dtype=bool)
     """
+    for name in kept:
+        groups[name]  # raises for a name that is not there
     places: dict[str, list[tuple[str, Member]]] = {}
     for group in groups:
         for member in group.members:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket.errors import InputError
-from jaxticket.structure._channels import Channels, channels, check_exact, kept_entries
+from jaxticket.structure._channels import Channels, channels, check_exact, fits, kept_entries
 from jaxticket.structure._groups import Groups
 from jaxticket.typing import Mask, PyTree
 
@@ -63,6 +63,8 @@ def shrink(tree: PyTree, mask: Mask | Channels, groups: Groups, *, allow_inexact
 
 def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
     """Put back the channels that `shrink` removed, as zeros: the same tree at the traced sizes.
+
+    Where a single channel is kept, an axis of size 1 of a mask is taken for that channel, and not for all of them.
 
     Args:
       tree: what `shrink` returned, perhaps trained further.
@@ -127,7 +129,7 @@ def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:
     least = min((path.count("/") for path in owners), default=0)  # 'a/kernel' is not 'b/a/kernel', nor is its moment
     owners = [path for path in owners if path.count("/") == least]
     shape = tuple(np.shape(x))
-    if len(owners) == 1 and _fits(shape, sizes[owners[0]]):
+    if len(owners) == 1 and fits(shape, sizes[owners[0]]):
         return owners[0]
     if math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
         return None
@@ -152,7 +154,3 @@ def _check_independent(name: str, shape: tuple[int, ...], sizes: dict[str, tuple
 def _common_end(a: list[str], b: list[str]) -> int:
     """Return how many parts two paths have in common at their ends."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b))))
-
-
-def _fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    return len(shape) == len(full) and all(m in (1, n) for m, n in zip(shape, full, strict=True))

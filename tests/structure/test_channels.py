@@ -199,6 +199,7 @@ def norms(params, x):
         (lambda: structure.choose({}, GROUPS, 0.5, ranking="best"), InputError, "ranking is 'best'"),
         (lambda: structure.trace(mlp, PARAMS, X, prefer="both"), InputError, "prefer is 'both'"),
         (lambda: structure.trace(lambda v, x: x, {"name": "text"}, X), InputError, "name is a str"),
+        (lambda: structure.spread({"z:1": jnp.ones(8, bool)}, GROUPS, PARAMS), InputError, "'z:1' is not a group"),
         (lambda: GROUPS["nothing"], InputError, "'nothing' is not a group"),
         (lambda: structure.Groups.from_json("{}"), InputError, "does not hold groups"),
     ],
