@@ -26,13 +26,19 @@ def arguments(description: str, *, torch_python: bool = False) -> argparse.Names
     return parser.parse_args()
 
 
-def measure(calls: Mapping[str, Callable[[], Any]], *, rounds: int, seed: int = 0) -> dict[str, float]:
-    """Return the median seconds of each call. Every round runs all calls once, in a new random order."""
+def measure(
+    calls: Mapping[str, Callable[[], Any]], *, rounds: int, seconds: float = 0.0, seed: int = 0
+) -> dict[str, float]:
+    """Return the median seconds of each call. Every round runs all calls once, in a new random order.
+
+    There are `rounds` of them at least, and more until they took `seconds`: medians of short calls need many.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(seed)
     for call in calls.values():
         jax.block_until_ready(call())
-    for _ in range(rounds):
+    start = time.perf_counter()
+    while len(next(iter(times.values()))) < rounds or time.perf_counter() - start < seconds:
         for name in order.sample(list(calls), len(calls)):
             begin = time.perf_counter()
             jax.block_until_ready(calls[name]())

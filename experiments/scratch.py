@@ -23,7 +23,7 @@ STUDY = levels.study_of(
     lambda argv: command_line.training_config(scratch.Config(), argv, PRESETS, description=__doc__),
     scratch.records,
     scratch.claims,
-    branches=scratch.BRANCHES,
+    branches=lambda config: scratch.BRANCHES,
     size=lambda config: (config.seeds, len(config.densities)),
 )
 main = STUDY.main

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.training import problems
+from experiments.training.trainer import Trainer
 from jaxticket import data, models
 
 
@@ -41,3 +42,35 @@ def cheap(tmp_path_factory):
         yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+def run_noted(main, flags, out):
+    """Run an experiment: the folder of the run, and the first step and the number of steps of each of its trainings."""
+    noted, train = [], Trainer.train
+
+    def note(self, lanes, *, steps, step=0):
+        noted.append((step, steps))
+        return train(self, lanes, steps=steps, step=step)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "train", note)
+        assert main([*flags, "--out", str(out)]) == 0
+    (run,) = out.iterdir()
+    return run, noted
+
+
+def check_trains_nothing(main, flags, run):
+    """A finished run that starts again trains nothing and keeps its records."""
+    before = (run / "metrics.jsonl").read_text()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "train", None)
+        assert main([*flags, "--out", str(run.parent)]) == 0
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def check_is_refused(main, flags, tmp_path, capsys):
+    """A bad flag is named before anything is written."""
+    with pytest.raises(SystemExit):
+        main([*flags, "--out", str(tmp_path / "runs")])
+    assert capsys.readouterr().err.startswith(f"error: {flags[0]} is")
+    assert not list(tmp_path.iterdir())

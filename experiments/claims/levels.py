@@ -46,7 +46,7 @@ def study_of(
     records: Callable[[Any, problems.Basis, Watch], Iterable[LevelRecord]],
     claims: Callable[[Any, Sequence[LevelRecord]], Sequence[Claim]],
     *,
-    branches: Sequence[str],
+    branches: Callable[[Any], Sequence[str]],
     size: Callable[[Any], tuple[int, int]],
     prunes: Callable[[Any, problems.Basis], str] | None = None,
 ) -> Study[Any, problems.Basis]:
@@ -56,19 +56,19 @@ def study_of(
       configure: arguments of the command line -> the configuration.
       records: (configuration, network and data, watch) -> a record for each level and branch of a replicate.
       claims: (configuration, records) -> the claims of papers that the records test.
-      branches: the trainings at each level: the columns of the table.
+      branches: configuration -> the trainings at each level: the columns of the table.
       size: configuration -> the number of replicates, and of levels.
       prunes: (configuration, network and data) -> a table of what the run prunes; None for the weights at the
         `densities` of the configuration.
     """
 
     def rows(config: Any) -> tuple[int, Any]:
-        replicates, levels = size(config)
-        return replicates * levels * len(branches), searches.by_level(replicates, branches)
+        (replicates, levels), columns = size(config), branches(config)
+        return replicates * levels * len(columns), searches.by_level(replicates, columns)
 
     def write(config: Any, basis: problems.Basis, trained: Sequence[LevelRecord]) -> None:
         title = f"{config.EXPERIMENT}: {config.setting}, run {config.hash()}"
-        report(config, trained, branches, title=title, claims=claims(config, trained))
+        report(config, trained, branches(config), title=title, claims=claims(config, trained))
 
     def plan(config: Any, basis: problems.Basis) -> list[str]:
         return [

@@ -11,9 +11,8 @@ from experiments import scratch
 from experiments.claims.record import HOLDS
 from experiments.runs.records import LevelRecord
 from experiments.studies.scratch import BRANCHES, Config, claims
-from experiments.training.trainer import Trainer
 from jaxticket import tickets
-from tests.cheap import cheap  # noqa: F401  # used by every test here
+from tests.cheap import cheap, check_is_refused, check_trains_nothing, run_noted  # noqa: F401  # cheap: by every test
 
 FLAGS = ["--epochs", "4", "--densities", "0.5", "--seeds", "2", "--placement", "map"]  # of five steps
 
@@ -21,17 +20,7 @@ FLAGS = ["--epochs", "4", "--densities", "0.5", "--seeds", "2", "--placement", "
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run, and the first step and the number of steps of each of its trainings."""
-    out, noted, train = tmp_path_factory.mktemp("runs"), [], Trainer.train
-
-    def note(self, lanes, *, steps, step=0):
-        noted.append((step, steps))
-        return train(self, lanes, steps=steps, step=step)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Trainer, "train", note)
-        assert scratch.main([*FLAGS, "--out", str(out)]) == 0
-    (run,) = out.iterdir()
-    return run, noted
+    return run_noted(scratch.main, FLAGS, tmp_path_factory.mktemp("runs"))
 
 
 def same(a, b):
@@ -61,12 +50,8 @@ def test_one_mask_is_trained_from_pruned_and_from_fresh_weights(trained):
         assert not same(tuned.params, short.params)
 
 
-def test_a_finished_run_trains_nothing(trained, monkeypatch):
-    run, _ = trained
-    before = (run / "metrics.jsonl").read_text()
-    monkeypatch.setattr(Trainer, "train", None)
-    assert scratch.main([*FLAGS, "--out", str(run.parent)]) == 0
-    assert (run / "metrics.jsonl").read_text() == before
+def test_a_finished_run_trains_nothing(trained):
+    check_trains_nothing(scratch.main, FLAGS, trained[0])
 
 
 def test_claims():
@@ -83,7 +68,4 @@ def test_claims():
 
 @pytest.mark.parametrize("flags", [["--densities", "0.2,1"], ["--densities", "0.2,0.2"], ["--seeds", "0"]])
 def test_bad_flags(flags, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        scratch.main([*flags, "--out", str(tmp_path / "runs")])
-    assert capsys.readouterr().err.startswith(f"error: {flags[0]} is")
-    assert not list(tmp_path.iterdir())
+    check_is_refused(scratch.main, flags, tmp_path, capsys)

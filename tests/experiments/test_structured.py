@@ -13,28 +13,22 @@ import jaxticket as jt
 from experiments import structured
 from experiments.claims.record import HOLDS
 from experiments.runs.records import LevelRecord
-from experiments.studies.structured import BRANCHES, Config, claims
-from experiments.training.trainer import Trainer
-from jaxticket import models, tickets
-from tests.cheap import cheap  # noqa: F401  # used by every test here
+from experiments.studies.structured.choices import choice
+from experiments.studies.structured.config import COSTS, Config
+from experiments.studies.structured.study import claims, traced
+from experiments.training import problems
+from jaxticket import models, structure, tickets
+from tests.cheap import cheap, check_is_refused, check_trains_nothing, run_noted  # noqa: F401  # cheap: by every test
 
-FLAGS = ["--epochs", "4", "--macs", "0.5", "--seeds", "2", "--placement", "map"]
+BRANCHES = Config().branches()
+FLAGS = ["--epochs", "4", "--kept", "0.5", "--seeds", "2", "--placement", "map"]
+TICKET = "ticket_obspa_macs_0.5"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run, and the first step and the number of steps of each of its trainings."""
-    out, noted, train = tmp_path_factory.mktemp("runs"), [], Trainer.train
-
-    def note(self, lanes, *, steps, step=0):
-        noted.append((step, steps))
-        return train(self, lanes, steps=steps, step=step)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Trainer, "train", note)
-        assert structured.main([*FLAGS, "--out", str(out)]) == 0
-    (run,) = out.iterdir()
-    return run, noted
+    return run_noted(structured.main, FLAGS, tmp_path_factory.mktemp("runs"))
 
 
 def test_every_branch_is_fine_tuned_at_half_the_multiply_adds(trained):
@@ -49,15 +43,15 @@ def test_every_branch_is_fine_tuned_at_half_the_multiply_adds(trained):
     for params in kept.values():
         assert 0.4 < macs(params) / macs(dense) <= 0.5
     # Random channels are others, and OBSPA changes the weights that stay.
-    sizes, surgeon, random = kept.values()
+    surgeon, sizes, random = kept.values()
     assert not all(map(np.array_equal, jax.tree.leaves(sizes), jax.tree.leaves(random)))
     assert not np.array_equal(surgeon["output"]["kernel"], sizes["output"]["kernel"])
 
 
 def test_the_smallest_ticket_is_exported(trained):
     run, _ = trained
-    program = jax.export.deserialize(bytearray((run / "ticket" / "program.jax").read_bytes()))
-    weights = load_file(run / "ticket" / "weights.safetensors")
+    program = jax.export.deserialize(bytearray((run / TICKET / "program.jax").read_bytes()))
+    weights = load_file(run / TICKET / "weights.safetensors")
     ticket, x = jt.load(tickets.Store(run / "seed_1" / "macs_0.5" / "obspa").path(0)), jnp.ones((3, 784))
     assert weights["params/output/kernel"].shape == ticket.params["output"]["kernel"].shape
     model = models.lenet_300_100(width=20)
@@ -66,15 +60,26 @@ def test_the_smallest_ticket_is_exported(trained):
     }
     expected, _ = model.apply(params, None, x, train=False, key=None)
     np.testing.assert_allclose(program.call(weights, x), expected, rtol=1e-5, atol=1e-5)
-    assert "multiply-adds" in (run / "ticket" / "report.html").read_text()
+    assert "multiply-adds" in (run / TICKET / "report.html").read_text()
 
 
-def test_a_finished_run_trains_nothing(trained, monkeypatch):
-    run, _ = trained
-    before = (run / "metrics.jsonl").read_text()
-    monkeypatch.setattr(Trainer, "train", None)
-    assert structured.main([*FLAGS, "--out", str(run.parent)]) == 0
-    assert (run / "metrics.jsonl").read_text() == before
+def test_a_finished_run_trains_nothing(trained):
+    check_trains_nothing(structured.main, FLAGS, trained[0])
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("method", ["magnitude", "snip", "fisher", "random"])
+def test_every_method_fits_every_budget(method, cost):
+    config = Config(methods=(method,), cost=cost, multiple=2)
+    basis = problems.basis(config)
+    groups, (params, state) = traced(basis), basis.init(jax.random.key(0))
+    variables, budget = {"params": params, "state": state}, structure.Budget(0.6, COSTS[cost](groups))
+    same, kept = choice(method, config, basis, groups)(variables, budget, jax.random.key(1))
+    assert same is variables
+    assert {name: int(channels.sum()) % 2 for name, channels in kept.items()} == dict.fromkeys(kept, 0)
+    counted = budget.cost or (lambda kept: sum(channels.sum() for channels in kept.values()))
+    whole = {name: np.ones_like(channels) for name, channels in kept.items()}
+    assert 0.4 < counted(kept) / counted(whole) <= 0.6
 
 
 def test_claims():
@@ -84,14 +89,14 @@ def test_claims():
         for branch, accuracy in accuracies.items()
         for seed in range(3)
     ]
-    by_size, by_surgeon = claims(Config(), records)
+    by_surgeon, by_size = claims(Config(), records)
     assert (round(by_size.value, 2), round(by_surgeon.value, 2)) == (2.0, -3.0)
     assert (by_size.verdict == HOLDS, by_surgeon.verdict == HOLDS) == (True, False)
 
 
-@pytest.mark.parametrize("flags", [["--macs", "0.2,1"], ["--macs", "0.2,0.2"], ["--seeds", "0"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--kept", "0.2,1"], ["--kept", "0.2,0.2"], ["--methods", "snip,snip"], ["--multiple", "0"], ["--seeds", "0"]],
+)
 def test_bad_flags(flags, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        structured.main([*flags, "--out", str(tmp_path / "runs")])
-    assert capsys.readouterr().err.startswith(f"error: {flags[0]} is")
-    assert not list(tmp_path.iterdir())
+    check_is_refused(structured.main, flags, tmp_path, capsys)

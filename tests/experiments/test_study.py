@@ -56,7 +56,7 @@ STUDY = levels.study_of(
     lambda argv: command_line.training_config(Config(), argv, PRESETS, description="A study."),
     records,
     claims,
-    branches=BRANCHES,
+    branches=lambda config: BRANCHES,
     size=lambda config: (config.seeds, 1),
 )
 
