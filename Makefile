@@ -11,6 +11,9 @@ export TORCH_PYTHON
 # trained and compiled, so one worker takes the file.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 5
 
+# Files with tests of a tier: to collect all tests for a few takes longer than some of them run.
+with = $(shell grep -rlE '$(1)' tests --include='test_*.py')
+
 # Those who only use the library need not run these.
 LAB = tests/models tests/data tests/examples tests/experiments tests/project
 
@@ -37,10 +40,10 @@ lab: $(VENV)/test.stamp ## the tests of networks, data sets, experiments, README
 	$(PYTEST) $(LAB) experiments jaxticket $(ARGS)
 
 breadth: $(VENV)/test.stamp ## the cases of which `make test` takes a sample, and every pair of the conformance matrix
-	$(PYTEST) -m breadth $(ARGS)
+	$(PYTEST) -m breadth $(call with,mark.breadth|tests.tiers) $(ARGS)
 
 science: $(VENV)/text.stamp ## slow checks that something is learnt, with replicates and intervals
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(ARGS)
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) -m science $(call with,mark.science) $(ARGS)
 
 slow: $(VENV)/test.stamp ## the full products that the default tests sample, runs that are killed and go on
 	$(PYTEST) -m slow $(ARGS)

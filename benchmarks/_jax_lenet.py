@@ -1,6 +1,7 @@
 """LeNet-300-100 trained under masks by jaxticket's loops, and the matrix products of that training by themselves.
 
-Run as a process of its own: python _jax_lenet.py (search|products) TICKETS. Several tickets are placed by
+Run as a process of its own: python _jax_lenet.py (search|products) TICKETS. The environment may name another number of
+EXAMPLES. Several tickets are placed by
 `training.place` on as many host devices as there are cores. It prints "ready", and for each line on its standard input
 trains every ticket for an epoch and prints the seconds.
 """
@@ -16,7 +17,8 @@ import optax
 import jaxticket as jt
 from jaxticket import models, training
 
-EXAMPLES, FEATURES, CLASSES, BATCH = 60_000, 784, 10, 128
+EXAMPLES = int(os.environ.get("EXAMPLES", "60000"))
+FEATURES, CLASSES, BATCH = 784, 10, 128
 STEPS = EXAMPLES // BATCH
 MODEL = models.lenet_300_100()
 

@@ -5,13 +5,15 @@ prints "ready", and for each line N on its standard input trains N tickets for a
 """
 
 import itertools
+import os
 import sys
 import time
 
 import torch
 from torch import nn
 
-EXAMPLES, FEATURES, WIDTHS, BATCH = 60_000, 784, (300, 100, 10), 128
+EXAMPLES = int(os.environ.get("EXAMPLES", "60000"))
+FEATURES, WIDTHS, BATCH = 784, (300, 100, 10), 128
 
 
 class Masked(nn.Module):

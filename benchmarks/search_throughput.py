@@ -50,13 +50,13 @@ def contenders(torch_python: str | None) -> list[Contender]:
 class Running:
     """The processes of a contender, warmed up and waiting."""
 
-    def __init__(self, contender: Contender, stack: contextlib.ExitStack):
+    def __init__(self, contender: Contender, stack: contextlib.ExitStack, examples: int):
         self.contender = contender
-        threads = {"OMP_NUM_THREADS": str(contender.threads), "JAX_PLATFORMS": "cpu"}
+        looks = {"OMP_NUM_THREADS": str(contender.threads), "JAX_PLATFORMS": "cpu", "EXAMPLES": str(examples)}
         self.processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **looks}
                 )
             )
             for command in contender.commands
@@ -82,9 +82,9 @@ class Running:
             process.stdin.close()
 
 
-def throughput(torch_python: str | None, rounds: int) -> list[dict]:
+def throughput(torch_python: str | None, *, rounds: int, examples: int) -> list[dict]:
     with contextlib.ExitStack() as stack:
-        running = [Running(contender, stack) for contender in contenders(torch_python)]
+        running = [Running(contender, stack, examples) for contender in contenders(torch_python)]
         times: dict[str, list[float]] = {r.contender.name: [] for r in running}
         order = random.Random(0)
         for _ in range(rounds):
@@ -99,7 +99,7 @@ def throughput(torch_python: str | None, rounds: int) -> list[dict]:
     return rows
 
 
-def seconds_outside(levels: int) -> float:
+def seconds_outside(*, levels: int, examples: int) -> float:
     """Return the seconds of each training of a search that lie before and after the training itself."""
     sys.path.insert(0, str(HERE.parent))
     import jax
@@ -112,7 +112,7 @@ def seconds_outside(levels: int) -> float:
 
     config = Config(levels=levels, replicates=1, epochs=1, batch_size=128)
     split = lambda n: data.Split(jnp.ones((n, 784)), jnp.arange(n) % 10)
-    dataset = data.Dataset(split(60_000), split(5_000), split(10_000))
+    dataset = data.Dataset(split(examples), split(5_000), split(10_000))
     problem = problems.build(config, dataset=dataset)
     training = 0.0
 
@@ -137,8 +137,9 @@ def seconds_outside(levels: int) -> float:
 def main() -> None:
     args = _harness.arguments(__doc__, torch_python=True)
     busy = _harness.Busy()
-    rows = throughput(args.torch_python, rounds=1 if args.quick else 7)
-    outside = seconds_outside(levels=3 if args.quick else 8)
+    examples = 6_000 if args.quick else 60_000
+    rows = throughput(args.torch_python, rounds=1 if args.quick else 7, examples=examples)
+    outside = seconds_outside(levels=3 if args.quick else 8, examples=examples)
     for epochs in (1, 12):
         seconds = epochs * rows[0]["s / epoch / ticket"] + outside
         what = f"outside of trainings of {epochs} epoch(s)"

@@ -11,7 +11,7 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import _harness
@@ -23,6 +23,7 @@ import jaxticket as jt
 
 NEVER = 10**9
 ALIKE = ("static", "iss_p", "straight_through", "top_kast")  # those without refreshes
+QUICK = ("plain", "plain again", "static", "rigl", "top_kast")
 
 
 class Subject(NamedTuple):
@@ -32,8 +33,9 @@ class Subject(NamedTuple):
     realise: Callable[[Any], Any] = lambda params: params
 
 
-def subjects(every: int, adam: optax.GradientTransformation = optax.adam(1e-3)) -> dict[str, Subject]:
-    """Return the subjects to compare; refreshes are due at this period."""
+def subjects(every: int, names: Collection[str] | None = None) -> dict[str, Subject]:
+    """Return the subjects to compare, or those that are named; refreshes are due at this period."""
+    adam = optax.adam(1e-3)
     often = {"every": every, "stop": NEVER}
     compress, decompress = jt.schedules.every(2 * every), jt.schedules.every(2 * every, start=every)
     phases = jt.alternate(jt.scores.magnitude, 0.1, compress=compress, decompress=decompress, scope=jt.scopes.tree())
@@ -53,12 +55,13 @@ def subjects(every: int, adam: optax.GradientTransformation = optax.adam(1e-3)) 
         "straight_through": jt.reparam.straight_through(0.1),
         "top_kast": jt.reparam.top_kast(0.1, backward=0.2, weight_decay=1e-4),
     }
-    return {
+    several = {
         "plain": Subject(adam),
         "plain again": Subject(adam),
         **{name: Subject(jt.sparsify(adam, plan, key=jax.random.key(1))) for name, plan in plans.items()},
         **{name: Subject(r.wrap(adam), lambda latent, r=r: r.realise(latent, count=0)) for name, r in reparams.items()},
     }
+    return {name: subject for name, subject in several.items() if names is None or name in names}
 
 
 def make_step(subject: Subject, workload: _workloads.Workload) -> Callable:
@@ -86,8 +89,8 @@ class Training:
         return self.carry
 
 
-def compile_seconds(workload: _workloads.Workload, rounds: int) -> dict[str, float]:
-    several = subjects(every=100)
+def compile_seconds(workload: _workloads.Workload, rounds: int, names: Collection[str] | None) -> dict[str, float]:
+    several = subjects(100, names)
     times: dict[str, list[float]] = {name: [] for name in several}
     for r in range(rounds + 1):
         for name in random.Random(r).sample(list(several), len(several)):
@@ -110,16 +113,25 @@ def state_bytes(tx: optax.GradientTransformation, workload: _workloads.Workload)
     )
 
 
-def compare(name: str, workload: _workloads.Workload, *, steps: int, rounds: int, compiles: int) -> list[dict]:
-    idle = _harness.measure({n: Training(s, workload, steps) for n, s in subjects(NEVER).items()}, rounds=rounds)
+def compare(
+    name: str,
+    workload: _workloads.Workload,
+    *,
+    steps: int,
+    rounds: int,
+    compiles: int,
+    names: Collection[str] | None = None,
+) -> list[dict]:
+    never, often = subjects(NEVER, names), subjects(1, names)
+    idle = _harness.measure({n: Training(s, workload, steps) for n, s in never.items()}, rounds=rounds)
     due = _harness.measure(
-        {n: Training(s, workload, max(steps // 5, 1)) for n, s in subjects(1).items() if n not in ALIKE},
+        {n: Training(s, workload, max(steps // 5, 1)) for n, s in often.items() if n not in ALIKE},
         rounds=max(rounds // 2, 2),
     )
-    compiled = compile_seconds(workload, compiles)
+    compiled = compile_seconds(workload, compiles, names)
     size = sum(p.size for p in jax.tree.leaves(workload.params))
     rows = []
-    for plan, subject in subjects(NEVER).items():
+    for plan, subject in never.items():
         ratio = idle[plan] / idle["plain"]
         refresh = ratio if plan in ALIKE else due[plan] / due["plain"]
         rows.append(
@@ -142,7 +154,7 @@ def main() -> None:
     busy = _harness.Busy()
     if args.quick:
         small = _workloads.mlp(batch=8, widths=(20, 10, 5))
-        rows = compare("MLP", small, steps=2, rounds=2, compiles=1)
+        rows = compare("MLP", small, steps=2, rounds=2, compiles=1, names=QUICK)
     else:
         rows = compare("MLP", _workloads.mlp(), steps=50, rounds=25, compiles=2)
         rows += compare("transformer", _workloads.transformer(), steps=5, rounds=15, compiles=1)
