@@ -9,6 +9,7 @@ import pytest
 
 from experiments import essential_sparsity
 from experiments.studies.essential import config, sentences
+from experiments.training.texts import sample
 from jaxticket import models
 
 FLAGS = ["--sentences", "6", "--sparsities", "0,0.5,0.9", "--seeds", "2"]
@@ -127,6 +128,6 @@ def test_bad_flags_are_told_in_one_line(small, tmp_path, capsys, flags, message)
 
 
 def test_sentences_are_prose():
-    texts = sentences.sample(None, 200, seed=0)
+    texts = sample(None, 200, seed=0)
     assert len(set(texts)) == 200
     assert all(text[0].isupper() and text.endswith(".") and len(text.split()) > 4 for text in texts)
