@@ -1,9 +1,10 @@
 """CIFAR-10 and CIFAR-100: through tfds, or from a file of JPEGs."""
 
+import contextlib
 import io
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -96,20 +97,28 @@ def read_jpegs(file: pathlib.Path, part: str, *, rows: Sequence[int] | None = No
     """
     with needs("pillow"):
         from PIL import Image
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            packed, offsets, labels = (content[f"{part}_{key}"] for key in ("jpeg", "offsets", "labels"))
+    with _readable(file, part), np.load(file, allow_pickle=False) as content:
+        packed, offsets, labels = (content[f"{part}_{key}"] for key in ("jpeg", "offsets", "labels"))
         if len(offsets) != len(labels) + 1 or offsets[-1] != len(packed):
             raise ValueError(
                 f"{len(offsets)} offsets up to {offsets[-1]} for {len(labels)} labels, {len(packed)} bytes"
             )
-        buffer, chosen = memoryview(packed), np.arange(len(labels)) if rows is None else np.asarray(rows)
-        if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= len(labels):
-            raise ValueError(f"rows: there are {len(labels)} images, and one at least is read")
+    chosen = np.arange(len(labels)) if rows is None else np.asarray(rows, int)
+    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= len(labels):
+        raise InputError(f"rows is {rows}; {file} has {len(labels)} images of this split, and at least one is read")
+    with _readable(file, part):
+        buffer = memoryview(packed)
         first = np.asarray(Image.open(io.BytesIO(buffer[: offsets[1]])))
         images = np.empty((len(chosen), *first.shape), np.uint8)
         for place, row in enumerate(chosen):
             images[place] = np.asarray(Image.open(io.BytesIO(buffer[offsets[row] : offsets[row + 1]])))
+    return images, labels[chosen]
+
+
+@contextlib.contextmanager
+def _readable(file: pathlib.Path, part: str) -> Iterator[None]:
+    """Raise InputError for what a damaged file raises."""
+    try:
+        yield
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is damaged or of another format ({part}: {error}); fetch it again") from error
-    return images, labels[chosen]
