@@ -16,7 +16,7 @@ from jaxticket.typing import PyTree
 
 Step = tuple[structure.Groups, float | structure.Budget]  # groups among which channels are chosen, and what they keep
 _SIDE = 224  # pixels, as in the training of EfficientNet-Lite0
-_IMAGES, _SENTENCES = 32, 40  # computed together
+_IMAGES, _SENTENCES = 50, 40  # computed together
 
 
 @dataclasses.dataclass(frozen=True)

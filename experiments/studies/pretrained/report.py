@@ -66,7 +66,8 @@ def _summary(config: Config, records: Sequence[SweepRecord]) -> list[dict[str, A
         for choice in CHOICES[config.network]:
             own = [r.metrics for r in records if (r.curve, r.sparsity) == (choice, part)]
             mean, half = diagnostics.interval(100 * m["alike"] for m in own)
-            times = {name: own[0][name.replace("time at batch ", "time_")] for name in _times(records)}
+            same = next(r.metrics for r in records if r.metrics["macs"] == own[0]["macs"])
+            times = {name: same[name.replace("time at batch ", "time_")] for name in _times(records)}
             sizes = {name: 100 * own[0][name] for name in ("macs", "params")}
             lines.append({"choice": choice, "part": part, "mean": mean, "half_width": half, **sizes, "times": times})
     return lines

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.runs.records import SweepRecord, whole
 from experiments.studies.pretrained.choices import choose
-from experiments.studies.pretrained.config import Config
+from experiments.studies.pretrained.config import TIMED, Config
 from experiments.studies.pretrained.networks import Network, load
 from experiments.studies.pretrained.timing import time_ratio
 
@@ -48,8 +48,8 @@ def _measured(lab: Lab, choice: str, part: float, seed: int) -> dict[str, Any]:
     smaller = choose(network, choice, part, seed)
     alike = network.likeness(lab.dense, network.outputs(smaller.variables, network.tested))
     measured: dict[str, Any] = {"alike": alike, "macs": smaller.macs, "params": smaller.params}
-    if seed:
-        return measured  # the widths, and so the times, are those of the first seed
+    if choice not in TIMED or seed:
+        return measured
     programs = [(network.apply, variables) for variables in (network.variables, smaller.variables)]
     for size in network.timed:
         ratio, seconds = time_ratio(*programs, network.inputs(size), rounds=lab.config.rounds)
