@@ -1,7 +1,7 @@
 """Data sets as arrays on the device, split once into train, validation and test; streams of those too large for it."""
 
 from jaxticket.data import augment, crops
-from jaxticket.data._cifar import cifar10, cifar100
+from jaxticket.data._cifar import cifar10, cifar100, read_jpegs
 from jaxticket.data._dataset import Dataset, Split, carve_validation, limit, stratified
 from jaxticket.data._fashion import fashion_mnist
 from jaxticket.data._folders import ImageFolder
@@ -24,6 +24,7 @@ __all__ = [
     "mnist5k",
     "one_pass",
     "prepare",
+    "read_jpegs",
     "stratified",
     "stream",
     "tfds_source",

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,6 +117,24 @@ class Groups:
             if group.name == key:
                 return group
         raise InputError(f"{key!r} is not a group; the groups are {', '.join(g.name for g in self.groups)}")
+
+    def only(self, names: Collection[str]) -> "Groups":
+        """Return the groups with these names; the channels of the others stay, as if they were frozen.
+
+        `structure.choose` and `obspa` then choose among these alone. `structure.replay` needs all groups.
+
+        Raises InputError for a name that is not there.
+        """
+        for name in names:
+            self[name]
+        index = {old: new for new, old in enumerate(i for i, g in enumerate(self.groups) if g.name in names)}
+
+        def fix(fixed: int, parts: Sequence[tuple[int, int]]) -> tuple[int, tuple[tuple[int, int], ...]]:
+            whole = sum(self.groups[i].width * times for i, times in parts if i not in index)
+            return fixed + whole, tuple((index[i], times) for i, times in parts if i in index)
+
+        work = tuple(Work(w.factor, tuple(fix(*axis) for axis in w.axes)) for w in self.work)
+        return dataclasses.replace(self, groups=tuple(self.groups[i] for i in index), work=work)
 
     def macs(self, channels: Mapping[str, Any] | None = None) -> int:
         """Return the multiply-adds of the program, with the channels kept that are marked; all by default.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxticket.data import cifar10, cifar100
+from jaxticket.data import cifar10, cifar100, read_jpegs
 from jaxticket.errors import InputError, MissingExtraError
 
 
@@ -49,6 +49,20 @@ def test_all_images_reach_their_splits(tmp_path, content, name, load):
     seen = [set(np.round(np.asarray(s.x)[:, 0, 0, 0] * scale + shift).astype(int)) for s in data]
     assert seen[0] | seen[1] == set(range(2, 82, 2))
     assert seen[2] == set(range(82, 102, 2))
+
+
+def test_some_images_as_they_are(tmp_path, content):
+    file = tmp_path / "cifar10_jpeg.npz"
+    np.savez(file, **content)
+    images, labels = read_jpegs(file, "test", rows=[3, 0])
+    assert images.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [88, 82])
+    np.testing.assert_array_equal(labels, [4, 1])
+    for rows in ([10], [-1], []):
+        with pytest.raises(InputError, match="has 10 images"):
+            read_jpegs(file, "test", rows=rows)
+    with pytest.raises(InputError, match=r"absent\.npz"):
+        read_jpegs(tmp_path / "absent.npz", "test")
 
 
 def test_a_missing_set_says_how_to_get_it(tmp_path):

@@ -1,7 +1,6 @@
 """The command line of the essential-sparsity sweep, on a small encoder in the place of the pretrained one."""
 
 import json
-import zlib
 
 import jax
 import numpy as np
@@ -9,15 +8,11 @@ import pytest
 
 from experiments import essential_sparsity
 from experiments.studies.essential import config, sentences
+from experiments.training.texts import sample
 from jaxticket import models
+from tests.encoder import Small
 
 FLAGS = ["--sentences", "6", "--sparsities", "0,0.5,0.9", "--seeds", "2"]
-
-
-class Small(models.Pretrained):
-    def tokens(self, sentences):
-        ids = [[1 + zlib.crc32(word.encode()) % 19 for word in s.split()][:8] for s in sentences]
-        return np.array([row + [0] * (8 - len(row)) for row in ids], np.int32)
 
 
 @pytest.fixture
@@ -127,6 +122,6 @@ def test_bad_flags_are_told_in_one_line(small, tmp_path, capsys, flags, message)
 
 
 def test_sentences_are_prose():
-    texts = sentences.sample(None, 200, seed=0)
+    texts = sample(None, 200, seed=0)
     assert len(set(texts)) == 200
     assert all(text[0].isupper() and text.endswith(".") and len(text.split()) > 4 for text in texts)

@@ -247,6 +247,21 @@ def test_groups_are_data():
     assert "5 of 8" in picture
 
 
+def test_some_groups_only():
+    """Channels of the others stay, and count as fixed."""
+    first, second = (group.name for group in GROUPS)
+    own = GROUPS.only([second])
+    assert [group.name for group in own] == [second]
+    kept = {second: np.arange(GROUPS[second].width) > 1}
+    assert own.macs() == GROUPS.macs()
+    assert own.macs(kept) == GROUPS.macs(kept) < GROUPS.macs()
+    chosen = structure.choose(structure.pool(MAGNITUDE, own), own, 0.5)
+    assert list(chosen) == [second]
+    assert structure.channels(chosen, GROUPS)[first].all()
+    with pytest.raises(InputError, match="'absent' is not a group"):
+        GROUPS.only(["absent"])
+
+
 def test_densities_by_group_are_refused_whatever_their_number():
     tree = {"a": None, "b": {"kernel": 1.0}, "c": {"kernel": 0.25}}
     scored = {"a": None, "b": {"kernel": MAGNITUDE["b"]["kernel"]}, "c": {"kernel": MAGNITUDE["c"]["kernel"]}}

@@ -10,6 +10,7 @@ from experiments.runs import environment
 from experiments.runs.records import Line, SweepRecord, whole
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
+from experiments.training.texts import sample
 from jaxticket import diagnostics, filters, loops, models, scopes
 from jaxticket.loops import PruneFn
 from jaxticket.methods.analysis import essential_sparsity
@@ -68,7 +69,7 @@ def _finished(config: Config) -> list[SweepRecord]:
 
 
 def texts(config: Config) -> list[str]:
-    return sentences.sample(config.text, config.sentences, seed=config.seed)
+    return sample(config.text, config.sentences, seed=config.seed)
 
 
 def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:

@@ -221,11 +221,16 @@ def _stays(reader: _Reader, kept: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _update(reader: _Reader, stays: np.ndarray) -> jax.Array:
     """Return the weight whose kept rows fit the layer's dense outputs best, with zeros elsewhere."""
-    keep, drop = np.flatnonzero(stays), np.flatnonzero(~stays)
-    inner = reader.hessian[keep][:, keep]
-    carried = jnp.matmul(reader.hessian[keep][:, drop], reader.weight[drop], precision=jax.lax.Precision.HIGHEST)
-    rows = reader.weight[keep] + jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(inner), True), carried)
-    matrix = jnp.zeros_like(reader.weight).at[keep].set(rows)
+    matrix = _fit(reader.hessian, reader.weight, stays)
     order = [*reader.axes, *(a for a in range(len(reader.shape)) if a not in reader.axes)]
     back = [order.index(a) for a in range(len(order))]
     return jnp.transpose(matrix.reshape([reader.shape[a] for a in order]), back)
+
+
+@jax.jit  # with the places that stay as data: counts of them do not compile it again
+def _fit(hessian: jax.Array, weight: jax.Array, stays: jax.Array) -> jax.Array:
+    inner = jnp.where(stays[:, None] & stays, hessian, jnp.eye(len(stays), dtype=hessian.dtype))
+    lost = jnp.where(stays[:, None] & ~stays, hessian, 0)
+    carried = jnp.matmul(lost, weight, precision=jax.lax.Precision.HIGHEST)
+    rows = weight + jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(inner), True), carried)
+    return jnp.where(stays[:, None], rows, 0)

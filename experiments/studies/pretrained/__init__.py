@@ -1,0 +1,1 @@
+"""Channels, heads and layers removed from pretrained networks."""

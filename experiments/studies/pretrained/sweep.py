@@ -1,0 +1,68 @@
+"""The points of a run: what goes by each choice, the likeness that is left, and the time that is saved."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from experiments.runs.records import SweepRecord, whole
+from experiments.studies.pretrained.choices import choose
+from experiments.studies.pretrained.config import TIMED, Config
+from experiments.studies.pretrained.networks import Network, load
+from experiments.studies.pretrained.timing import time_ratio
+
+
+class Lab:
+    """The records that a run has, and its network, which is loaded when it is first read."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.finished = _finished(config)
+        self.missing = config.cells()[len(self.finished) :]
+
+    @functools.cached_property
+    def network(self) -> Network:
+        return load(self.config)
+
+    @functools.cached_property
+    def dense(self) -> np.ndarray:
+        """The outputs of the dense network for the tested examples."""
+        return self.network.outputs(self.network.variables, self.network.tested)
+
+    def groups(self) -> str:
+        """Return the table of the groups; nothing, where no point is missing."""
+        return str(self.network.groups) if self.missing else ""
+
+
+def points(lab: Lab, show: Callable[[str], None]) -> Iterator[SweepRecord]:
+    """Yield a record for each cell; finished ones are yielded as they are. `show` gets the current work."""
+    yield from lab.finished
+    for choice, part, seed in lab.missing:
+        show(f"{choice}, {part:g}, seed {seed}")
+        yield SweepRecord(_measured(lab, choice, part, seed), choice, part, seed)
+
+
+def _measured(lab: Lab, choice: str, part: float, seed: int) -> dict[str, Any]:
+    network = lab.network
+    smaller = choose(network, choice, part, seed)
+    alike = network.likeness(lab.dense, network.outputs(smaller.variables, network.tested))
+    measured: dict[str, Any] = {"alike": alike, "macs": smaller.macs, "params": smaller.params}
+    if choice not in TIMED or seed:
+        return measured
+    programs = [(network.apply, variables) for variables in (network.variables, smaller.variables)]
+    for size in network.timed:
+        ratio, seconds = time_ratio(*programs, network.inputs(size), rounds=lab.config.rounds)
+        measured |= {f"time_{size}": ratio, f"dense_seconds_{size}": seconds}
+    return measured
+
+
+def _finished(config: Config) -> list[SweepRecord]:
+    """Return the records of the first cells of a killed run, up to a torn or damaged one."""
+    records = []
+    for line, cell in zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False):
+        same = tuple(line.get(name) for name in ("curve", "sparsity", "seed")) == cell
+        if not (same and all(isinstance(line.get(name), float) for name in ("alike", "macs", "params"))):
+            break
+        records.append(SweepRecord.parse(line))
+    return records
