@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import _torch_weights
@@ -56,7 +56,7 @@ class Peer:
         shape = _torch_weights.channels_first(x).shape
         request = {"name": name, "into": into, "shape": shape, "ratio": ratio, "ranking": ranking}
         dropped = self.ask("prune", **request, file=self._file)["dropped"]
-        with np.load(self._file) as arrays:
+        with np.load(self._file, allow_pickle=False) as arrays:
             return _torch_weights.from_torch(arrays, like), dropped
 
     def count(self, name: str, x: np.ndarray) -> dict[str, int]:
@@ -98,24 +98,3 @@ def in_turns(timers: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[
         for name in order.sample(list(timers), len(timers)):
             times[name].append(timers[name]())
     return {name: statistics.median(t) for name, t in times.items()}
-
-
-def kept_by(dropped: Mapping[str, Sequence[int]], groups: Any) -> dict[str, np.ndarray]:
-    """Return the mask of channels of traced groups, from the outputs that PyTorch's layers lost.
-
-    Raises RuntimeError where two layers of a group lost other channels.
-    """
-    outputs = {(leaf.path, len(leaf.shape) - 1) for leaf in groups.leaves if leaf.path.endswith("/kernel")}
-    kept = {}
-    for group in groups:
-        masks = [np.ones(group.width, bool)]
-        for member in group.members:
-            if (member.path, member.axis) in outputs and (
-                lost := dropped.get(_torch_weights.torch_name(member.path).removesuffix(".weight"))
-            ):
-                gone = np.isin(np.array(member.positions), lost).all(axis=1)
-                masks.append(~gone)
-        if any((mask != masks[-1]).any() for mask in masks[1:]):
-            raise RuntimeError(f"{group.name}: layers of the group lost other channels")
-        kept[group.name] = masks[-1]
-    return kept

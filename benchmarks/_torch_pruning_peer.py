@@ -22,7 +22,7 @@ OUTPUT = "layers.output"  # the classifier, whose outputs stay
 
 def load(name: str, kind: str, file: str) -> dict[str, Any]:
     """Build a network, and return the largest difference of its logits from those in the file, and their size."""
-    arrays = dict(np.load(file))
+    arrays = dict(np.load(file, allow_pickle=False))
     inputs, logits = (torch.tensor(arrays.pop(key)) for key in ("inputs", "logits"))
     KEPT[name] = network = _torch_networks.build(kind, arrays)
     with torch.no_grad():
@@ -34,12 +34,9 @@ def groups(name: str, shape: list[int]) -> dict[str, Any]:
     """Return, for each group that is found, the layers whose outputs it couples, and its width."""
     network = copy.deepcopy(KEPT[name])
     graph = torch_pruning.DependencyGraph().build_dependency(network, example_inputs=torch.zeros(shape))
-    ignored = [network.get_submodule(OUTPUT)]
-    found = list(graph.get_all_groups(ignored_layers=ignored))
-    names = names_of(network)
-    return {
-        "groups": [{"layers": sorted(outputs(graph, group, names)), "width": len(group[0].idxs)} for group in found]
-    }
+    names, ignored = names_of(network), [network.get_submodule(OUTPUT)]
+    coupled = graph.get_all_groups(ignored_layers=ignored)
+    return {"groups": [{"layers": sorted(outputs(graph, g, names)), "width": len(g[0].idxs)} for g in coupled]}
 
 
 def prune(name: str, into: str, shape: list[int], ratio: float, ranking: str, file: str) -> dict[str, Any]:

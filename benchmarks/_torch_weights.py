@@ -1,12 +1,13 @@
-"""Weights carried between the models of jaxticket and PyTorch, by names and layouts; PyTorch is not needed here."""
+"""Weights and masks carried between the models of jaxticket and PyTorch, by names and layouts, without PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket.structure import Groups
 
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
@@ -50,3 +51,22 @@ def _to_torch(path: str, x: np.ndarray) -> np.ndarray:
 def channels_first(x: np.ndarray) -> np.ndarray:
     """Return images in PyTorch's layout; other inputs as they are."""
     return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if x.ndim == 4 else x
+
+
+def kept_channels(dropped: Mapping[str, Sequence[int]], groups: Groups) -> dict[str, np.ndarray]:
+    """Return the mask of channels that PyTorch's layers make, each of which dropped these outputs.
+
+    Raises RuntimeError where layers of a group dropped different channels.
+    """
+    kernels = {leaf.path: len(leaf.shape) for leaf in groups.leaves if leaf.path.endswith("/kernel")}
+    kept = {}
+    for group in groups:
+        masks = [
+            ~np.isin(np.array(m.positions), dropped.get(torch_name(m.path).removesuffix(".weight"), [])).all(axis=1)
+            for m in group.members
+            if m.axis == kernels.get(m.path, 0) - 1
+        ]
+        if any((mask != masks[0]).any() for mask in masks):
+            raise RuntimeError(f"{group.name}: its layers dropped different channels")
+        kept[group.name] = masks[0]
+    return kept

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import _harness
 import _torch_pruning_client as client
+import _torch_weights
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,7 +92,7 @@ class Result(NamedTuple):
     variables: Any  # before fine-tuning
 
 
-def one_seed(
+def compare(
     seed: int, kind: str, model: models.Model, own: Trained, peer: client.Peer | None
 ) -> tuple[dict[str, Result], list[dict[str, Any]]]:
     """Return the results by method, and the channels on which both sides agree by ranking."""
@@ -107,10 +108,10 @@ def one_seed(
         for ranking in reversed(RANKINGS):  # local last: its network stays
             name = "Torch-Pruning"
             pruned, dropped = peer.prune("dense", name, dense, own.x, ratio=RATIO, ranking=ranking)
-            theirs = client.kept_by(dropped, groups)
+            theirs = _torch_weights.kept_channels(dropped, groups)
             ours = structure.choose(scores, groups, 1 - RATIO, ranking=ranking)
-            alike.append({"ranking": ranking, **agreement(ours, theirs), "ours": groups.macs(ours)})
-            alike[-1]["theirs"] = groups.macs(theirs)
+            alike.append({"ranking": ranking, **match(ours, theirs)})
+            alike[-1] |= {"MMACs": groups.macs(ours) / 1e6, "MMACs Torch-Pruning": groups.macs(theirs) / 1e6}
         smaller[name], kept[name] = pruned, theirs
     kept["random"] = structure.choose(noise, groups, 1 - RATIO)
     for name in ("jaxticket", "random"):
@@ -127,13 +128,13 @@ def one_seed(
     return results, alike
 
 
-def agreement(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def match(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     same = {name: ours[name] == theirs[name] for name in ours}
     channels = np.concatenate(list(same.values()))
     return {"kept alike": float(channels.mean()), "groups alike": sum(s.all() for s in same.values())}
 
 
-def latencies(
+def measure_latencies(
     networks: Mapping[str, Any], model: models.Model, x: np.ndarray, peer: client.Peer | None, rounds: int
 ) -> dict[str, dict[str, float]]:
     """Return the ms of each network at each batch on both sides, measured in turns."""
@@ -152,18 +153,23 @@ def latencies(
     return by_name
 
 
-def contest(
+def compare_seeds(
     network: str, kind: str, model: models.Model, own: Trained, peer: client.Peer | None, *, seeds: int, rounds: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of a network, one a method, and those of the channels that were chosen, one a ranking."""
-    runs, chosen = zip(*(one_seed(seed, kind, model, own, peer) for seed in range(seeds)), strict=True)
-    times = latencies({name: r.variables for name, r in runs[-1].items()}, model, own.x, peer, rounds)
+    runs, chosen = zip(*(compare(seed, kind, model, own, peer) for seed in range(seeds)), strict=True)
+    times = measure_latencies({name: r.variables for name, r in runs[-1].items()}, model, own.x, peer, rounds)
     rows = []
     for name, result in runs[0].items():
         of = lambda field, name=name: [getattr(run[name], field) for run in runs]
-        row = {"network": network, "method": name, "before": shown(of("before")), "after": shown(of("after"))}
+        row = {
+            "network": network,
+            "method": name,
+            "before": format_interval(of("before")),
+            "after": format_interval(of("after")),
+        }
         against = [run[name].after - run["Torch-Pruning"].after for run in runs] if peer else [0.0]
-        row["over Torch-Pruning"] = shown(against) if peer and name not in ("dense", "Torch-Pruning") else "–"
+        row["over Torch-Pruning"] = format_interval(against) if peer and name not in ("dense", "Torch-Pruning") else "–"
         row |= {"MMACs": result.macs / 1e6, "params": result.params}
         if peer:
             counted = peer.count(name, own.x[:1])
@@ -172,17 +178,17 @@ def contest(
     agreed = []
     for index, first in enumerate(chosen[0]):
         mean = lambda field, index=index: float(np.mean([c[index][field] for c in chosen]))
-        fields = ("kept alike", "groups alike", "ours", "theirs")
-        agreed.append({"network": network, "ranking": first["ranking"], **{field: mean(field) for field in fields}})
+        means = {field: mean(field) for field in first if field != "ranking"}
+        agreed.append({"network": network, "ranking": first["ranking"], **means})
     return rows, agreed
 
 
-def shown(values: list[float]) -> str:
+def format_interval(values: list[float]) -> str:
     interval = diagnostics.interval(values)
     return f"{interval.mean:.1f} ± {interval.half_width:.1f}"
 
 
-def architectures(quick: bool) -> Iterator[tuple[str, str, models.Model, tuple[int, ...]]]:
+def untrained(quick: bool) -> Iterator[tuple[str, str, models.Model, tuple[int, ...]]]:
     """Yield the name, the kind in PyTorch, the model and the shape of its input."""
     yield "LeNet-300-100", "lenet", models.lenet_300_100(), (1, 784)
     yield "ResNet-20", "resnet", models.resnet_20(width=4 if quick else 16), (1, 32, 32, 3)
@@ -197,10 +203,10 @@ def architectures(quick: bool) -> Iterator[tuple[str, str, models.Model, tuple[i
     yield "ViT-Tiny", "vit", models.vit_tiny(image_size=32, patch=8), (1, 32, 32, 3)
 
 
-def groups_found(peer: client.Peer | None, quick: bool) -> list[dict[str, Any]]:
+def count_groups(peer: client.Peer | None, quick: bool) -> list[dict[str, Any]]:
     """Return the groups that both find, and their channels."""
     rows = []
-    for name, kind, model, shape in architectures(quick):
+    for name, kind, model, shape in untrained(quick):
         params, state = jax.jit(model.init)(jax.random.key(0))
         variables, x = {"params": params, "state": state}, np.asarray(jax.random.normal(jax.random.key(1), shape))
         groups = structure.trace(logits_of(model), variables, x)
@@ -225,11 +231,9 @@ def networks(args: Any) -> Iterator[tuple[str, str, models.Model, Trained]]:
         print(f"nothing is trained: {error}; --data-dir names the folder")
         return
     dataset = data.Dataset(*(data.limit(dataset._replace(train=s), args.limit, seed=0).train for s in dataset))
-    (resnet, vgg), (few, more) = args.epochs, args.widths
-    model = models.resnet_20(width=few)
-    yield "ResNet-20", "resnet", model, recipe("resnet_20", model, dataset, resnet)
-    model = models.vgg_16_bn(width=more)
-    yield "VGG-16", "vgg", model, recipe("vgg_16_bn", model, dataset, vgg)
+    resnet, vgg = models.resnet_20(width=args.widths[0]), models.vgg_16_bn(width=args.widths[1])
+    yield "ResNet-20", "resnet", resnet, recipe("resnet_20", resnet, dataset, args.epochs[0])
+    yield "VGG-16", "vgg", vgg, recipe("vgg_16_bn", vgg, dataset, args.epochs[1])
 
 
 def main() -> None:
@@ -241,9 +245,9 @@ def main() -> None:
             print("Torch-Pruning is left out: --torch-python names no interpreter that has it")
         rows, agreed = [], []
         for network in networks(args):
-            more, also = contest(*network, peer, **sizes)
+            more, also = compare_seeds(*network, peer, **sizes)
             rows, agreed = rows + more, agreed + also
-        tables = {"accuracy": rows, "choices": agreed, "groups": groups_found(peer, args.quick)}
+        tables = {"accuracy": rows, "choices": agreed, "groups": count_groups(peer, args.quick)}
     for name, table in tables.items():
         if table:
             print()
