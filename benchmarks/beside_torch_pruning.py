@@ -243,11 +243,11 @@ def main() -> None:
     with client.start(args.torch_python) as peer:
         if peer is None:
             print("Torch-Pruning is left out: --torch-python names no interpreter that has it")
-        rows, agreed = [], []
+        tables = {"groups": count_groups(peer, args.quick), "accuracy": [], "choices": []}
         for network in networks(args):
-            more, also = compare_seeds(*network, peer, **sizes)
-            rows, agreed = rows + more, agreed + also
-        tables = {"accuracy": rows, "choices": agreed, "groups": count_groups(peer, args.quick)}
+            rows, choices = compare_seeds(*network, peer, **sizes)
+            tables["accuracy"] += rows
+            tables["choices"] += choices
     for name, table in tables.items():
         if table:
             print()
