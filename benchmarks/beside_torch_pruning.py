@@ -54,8 +54,8 @@ def logits_of(model: models.Model) -> Callable[[Any, jax.Array], Any]:
 
 
 def synthetic(count: int) -> data.Dataset:
-    """Return images of noise, for --quick."""
-    split = lambda seed: data.Split(jax.random.normal(jax.random.key(seed), (count, 16, 16, 3)), jnp.arange(count) % 10)
+    """Return noise, for --quick."""
+    split = lambda seed: data.Split(jax.random.normal(jax.random.key(seed), (count, 64)), jnp.arange(count) % 10)
     return data.Dataset(split(0), split(1), split(2))
 
 
@@ -65,7 +65,8 @@ def recipe(name: str, model: models.Model, dataset: data.Dataset, epochs: int) -
     from experiments.training import problems
 
     sgd = {"optimizer": "sgd", "learning_rate": 0.05, "weight_decay": 5e-4, "decay": "cosine"}
-    config = Config(model=name, data="cifar10", augment="crop-and-flip", epochs=epochs, batch_size=50, **sgd)
+    augment = "crop-and-flip" if dataset.train.x.ndim == 4 else "none"
+    config = Config(model=name, data="cifar10", augment=augment, epochs=epochs, batch_size=50, **sgd)
     basis = problems.basis(config, dataset=dataset, model=model)
     fit = training.fit(basis.recipe)
 
@@ -191,10 +192,10 @@ def format_interval(values: list[float]) -> str:
 def untrained(quick: bool) -> Iterator[tuple[str, str, models.Model, tuple[int, ...]]]:
     """Yield the name, the kind in PyTorch, the model and the shape of its input."""
     yield "LeNet-300-100", "lenet", models.lenet_300_100(), (1, 784)
-    yield "ResNet-20", "resnet", models.resnet_20(width=4 if quick else 16), (1, 32, 32, 3)
+    yield "VGG-16", "vgg", models.vgg_16_bn(width=4 if quick else 64), (1, 32, 32, 3)
     if quick:
         return
-    yield "VGG-16", "vgg", models.vgg_16_bn(), (1, 32, 32, 3)
+    yield "ResNet-20", "resnet", models.resnet_20(), (1, 32, 32, 3)
     yield "ResNet-56", "resnet", models.resnet_56(), (1, 32, 32, 3)
     yield "WRN-16-2", "wide_resnet", models.wide_resnet(depth=16, width=2), (1, 32, 32, 3)
     yield "ResNet-18", "resnet", models.resnet_18(), (1, 64, 64, 3)
@@ -222,8 +223,8 @@ def count_groups(peer: client.Peer | None, quick: bool) -> list[dict[str, Any]]:
 def networks(args: Any) -> Iterator[tuple[str, str, models.Model, Trained]]:
     """Yield the networks that are trained: name, kind, model and training."""
     if args.quick:
-        model = models.vgg_16_bn(width=4)
-        yield "VGG-16", "vgg", model, recipe("vgg_16_bn", model, synthetic(100), 1)
+        model = models.lenet_300_100(features=64)
+        yield "LeNet-300-100", "lenet", model, recipe("lenet_300_100", model, synthetic(100), 1)
         return
     try:
         dataset = data.cifar10(seed=0, folder=args.data_dir)
@@ -239,7 +240,7 @@ def networks(args: Any) -> Iterator[tuple[str, str, models.Model, Trained]]:
 def main() -> None:
     args = _harness.arguments(__doc__, torch_python=True, more=FLAGS)
     busy = _harness.Busy()
-    sizes = {"seeds": 2 if args.quick else args.seeds, "rounds": 2 if args.quick else 15}
+    sizes = {"seeds": 1 if args.quick else args.seeds, "rounds": 2 if args.quick else 15}
     with client.start(args.torch_python) as peer:
         if peer is None:
             print("Torch-Pruning is left out: --torch-python names no interpreter that has it")
