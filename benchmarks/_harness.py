@@ -15,9 +15,13 @@ import jax
 import optax
 
 
-def arguments(description: str, *, torch_python: bool = False) -> argparse.Namespace:
-    """Return the flags that all benchmarks share, and the interpreter that has PyTorch where it is a peer."""
+def arguments(
+    description: str, *, torch_python: bool = False, more: Mapping[str, Mapping[str, Any]] | None = None
+) -> argparse.Namespace:
+    """Return the flags that all benchmarks share, the interpreter that has PyTorch where it is a peer, and more."""
     parser = argparse.ArgumentParser(description=description)
+    for flag, options in (more or {}).items():
+        parser.add_argument(flag, **options)
     if torch_python:
         torch = "a Python interpreter with PyTorch, to be timed as well (default: what TORCH_PYTHON names)"
         parser.add_argument("--torch-python", default=os.environ.get("TORCH_PYTHON") or None, help=torch)
