@@ -1,7 +1,5 @@
 """Labels through matrix products, convolutions and reductions."""
 
-import math
-
 import numpy as np
 from jax.extend.core import JaxprEqn
 
@@ -33,7 +31,7 @@ def dot_general(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
     axes += [axis_of(left, a) for a in range(len(left.labels)) if a not in (*l_sum, *l_batch)]
     axes += [axis_of(right, a) for a in range(len(right.labels)) if a not in (*r_sum, *r_batch)]
     out = value(axes)
-    return Node(tuple(values), (out,), product=Product(1, (*out.labels, *(left.labels[a] for a in l_sum))))
+    return Node(tuple(values), (out,), product=Product(out.labels, tuple(left.labels[a] for a in l_sum)))
 
 
 def convolution(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
@@ -54,7 +52,7 @@ def convolution(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         axes[numbers.out_spec[1]] = _features(context, axis_of(x, lhs[1]), kernel, rhs, groups)
         out = value(axes)
     summed = tuple(kernel.labels[axis] for axis in rhs[1:])
-    return Node(tuple(values), (out,), product=Product(1, (*out.labels, *summed)))
+    return Node(tuple(values), (out,), product=Product(out.labels, summed))
 
 
 def _features(context: Context, x: Axis, kernel: Value, rhs: tuple[int, ...], groups: int) -> Axis:
@@ -130,8 +128,3 @@ def window(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     return axis_by_axis(
         v, lambda a: axis_of(v, a) if a not in slides else context.pinned_axis(shape[a], "a window slides along it")
     )
-
-
-def entries(product: Product) -> int:
-    """Return the multiply-adds of a product."""
-    return product.factor * math.prod(len(labels) for labels in product.axes)
