@@ -11,8 +11,8 @@ from jax.extend.core import JaxprEqn, Literal
 
 from jaxticket import _jaxpr, _tree
 from jaxticket.errors import InputError
-from jaxticket.structure._channels import match
 from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
+from jaxticket.structure._owners import owners_within
 from jaxticket.structure._splits import Prefer, resolve
 from jaxticket.structure._values import Context, Node, Tape, Value
 from jaxticket.structure._walk import record
@@ -158,11 +158,11 @@ def _tie_returned(
     """
     unread = {leaf.path: i for i, leaf in enumerate(leaves) if first_use[i] is None}
     returned = tape.outputs[len(tape.outputs) - result.num_leaves :]
-    names = _tree.present_names(jax.tree.unflatten(result, range(len(returned))))
+    owned = owners_within(jax.tree.unflatten(result, range(len(returned))), [leaf.path for leaf in leaves])
     tied = list(first_use)
-    for name, v in zip(names, returned, strict=True):
-        path = match(name.partition("/")[2], list(unread))
-        if path is not None and values[unread[path]].shape == v.shape:
+    for leaf, v in zip(owned, returned, strict=True):
+        path = leaf.paths[0] if len(leaf.paths) == 1 else None
+        if path in unread and values[unread[path]].shape == v.shape:
             index = unread.pop(path)
             context.join(values[index], v)
             tied[index] = len(tape.nodes)
