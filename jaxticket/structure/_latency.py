@@ -114,9 +114,9 @@ def latency(
         return sum(part.times * part.output.count(kept) for part in parts) / max(entries, 1)
 
     counts = [groups.widths(mask) for mask in kept]
-    scale = min(1.0, program[-1] / max(interpolate(full), 1e-30))  # layers alone may be slower than fused ones
-    rest = np.maximum.accumulate([max(0.0, t - scale * interpolate(n)) for t, n in zip(program, counts, strict=True)])
-    shares = [share(n) for n in counts]
+    alone, shares = np.array([interpolate(n) for n in counts]), [share(n) for n in counts]
+    scale = _scale(program, alone)
+    rest = np.maximum.accumulate(np.maximum(program - scale * alone, 0.0))
 
     def cost(channels: Mapping[str, Any]) -> float:
         kept = groups.widths(channels)
@@ -130,6 +130,17 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     compiled = jax.jit(function).lower(*arguments).compile()
     times = time_rounds({"call": lambda: jax.block_until_ready(compiled(*arguments))}, _ROUNDS)
     return statistics.median(times["call"])
+
+
+def _scale(program: Sequence[float], alone: np.ndarray) -> float:
+    """Return by how much layers are faster within the program, where they seem to be: at most 1.
+
+    It is the growth of the program over that of its layers, so that what is left does not shrink with width.
+    """
+    grown, total = alone[-1] - alone[0], program[-1] - program[0]
+    if not grown > 0:
+        grown, total = alone[-1], program[-1]
+    return float(np.clip(total / max(grown, 1e-30), 0.0, 1.0))
 
 
 def _check_fractions(fractions: Sequence[float]) -> list[float]:

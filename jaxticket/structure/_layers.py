@@ -48,7 +48,11 @@ class Layer(NamedTuple):
         parts = (summed ** (1 / max(self.roots[0], 1)), output ** (1 / max(self.roots[1], 1)))
         rule = _shapes_of_convolution if self.eqn.primitive.name == "conv_general_dilated" else _shapes_of_product
         shapes = rule(self, *parts)
-        return [jnp.ones(shape, dtype) for shape, dtype in zip(shapes, map(_dtype_of, self.eqn.invars), strict=True)]
+        arrays = [jnp.ones(shape, dtype) for shape, dtype in zip(shapes, map(_dtype_of, self.eqn.invars), strict=True)]
+        if self.eqn.primitive.name == "ragged_dot_general":  # groups of equal size
+            (rows,) = self.eqn.params["ragged_dot_dimension_numbers"].lhs_ragged_dimensions
+            arrays[2] *= arrays[0].shape[rows] // arrays[2].shape[-1]
+        return arrays
 
     def run(self, *operands: jax.Array) -> Any:
         """Return the product of operands of other widths."""
@@ -82,13 +86,15 @@ def _layer(
 
 
 def _shapes_of_product(layer: Layer, summed: float, output: float) -> list[tuple[int, ...]]:
-    over = layer.eqn.params["dimension_numbers"][0]
+    params = layer.eqn.params
+    ragged = params.get("ragged_dot_dimension_numbers")
+    over = (params["dimension_numbers"] if ragged is None else ragged.dot_dimension_numbers)[0]
     return [
         tuple(
             _part(n, summed if axis in sums else output) if moves else n
             for axis, (n, moves) in enumerate(zip(shape_of(var), axes, strict=True))
         )
-        for var, axes, sums in zip(layer.eqn.invars, layer.movable, over, strict=True)
+        for var, axes, sums in zip(layer.eqn.invars, layer.movable, (*over, (), ()), strict=False)
     ]
 
 

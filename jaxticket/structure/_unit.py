@@ -1,7 +1,7 @@
 """Traced groups as the unit of selection, and the scores of their channels."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class Traced:
 
     groups: Groups
     reduce: Reduce
+    spans_leaves: ClassVar[bool] = True
 
     def pool(self, scores: Scores) -> Scores:
         return pool(scores, self.groups, reduce=self.reduce)

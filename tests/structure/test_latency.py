@@ -12,7 +12,7 @@ from jaxticket import structure
 from jaxticket.errors import InputError
 from tests.structure.networks.attention import separate_projections
 from tests.structure.networks.grouped import GROUPED, depthwise_multiplier, inverted_residual
-from tests.structure.networks.products import vmapped_convolutions
+from tests.structure.networks.products import experts_of_sorted_rows, vmapped_convolutions
 from tests.structure.test_channels import GROUPS, MAGNITUDE
 from tests.structure.test_removal import X, mlp, mlp_params
 
@@ -76,6 +76,15 @@ def test_layers_of_every_kind_run_at_other_widths(network):
     for fraction in (0.5, 1.0):
         kept = uniform(groups, fraction)
         np.testing.assert_allclose(cost(kept), 1e-3 + 1e-6 * groups.macs(kept), rtol=0.2)
+
+
+def test_products_with_experts_are_timed():
+    v, (x,) = experts_of_sorted_rows.variables, experts_of_sorted_rows.inputs
+    groups = structure.trace(experts_of_sorted_rows.apply, v, x)
+    count_entries = lambda f, *arrays: 1.0 + sum(out.size for out in jax.tree.leaves(jax.eval_shape(f, *arrays)))
+    cost = structure.latency(experts_of_sorted_rows.apply, v, groups, x, timer=count_entries, fractions=(0.5, 1.0))
+    assert cost({}) == 1 + 16  # what leaves the program
+    assert cost({"up:2": np.arange(6) < 3}) < cost({})
 
 
 def test_a_program_slower_than_its_layers_is_met_at_the_fractions():
