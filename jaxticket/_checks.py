@@ -84,11 +84,16 @@ def check_array(name: str, array: Any, kind: Any = np.number) -> None:
         raise InputError(f"{name} has dtype {array.dtype}, but must be {kind.__name__}; convert it with astype.")
 
 
-def check_minimum(minimum: int, scope: _Joint) -> None:
-    """Raise InputError unless a selection over `scope` can have this minimum."""
+def check_minimum(minimum: int, scope: _Joint, unit: Any) -> None:
+    """Raise InputError unless a selection of these units over `scope` can have this minimum."""
     check_count(0, minimum=minimum)
     if minimum > 0 and not scope.joint:
         raise InputError(f"minimum={minimum} must be 0, or positive with scope=scopes.tree()")
+    if minimum > 0 and getattr(unit, "spans_leaves", False):
+        raise InputError(
+            f"minimum={minimum} must be 0 for units that span leaves, such as structure.unit(groups): no leaf has "
+            "units of its own; structure.choose(cap=) limits what a group loses"
+        )
 
 
 def check_batches(batches: Iterable[PyTree]) -> None:

@@ -1,9 +1,7 @@
 """Times of the forms of a kernel on the device at hand, and the choice that they allow."""
 
 import dataclasses
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,11 +9,11 @@ import jax
 import numpy as np
 
 from jaxticket._checks import check_count
+from jaxticket._timing import time_rounds
 from jaxticket.errors import InputError
 from jaxticket.execution._packed import Packed, matmul
 
 _CONTROL = "dense again"
-_SAMPLE = 1e-3  # seconds that a sample takes at least, so that the clock's steps do not count
 
 
 class Choice(NamedTuple):
@@ -81,12 +79,12 @@ def measure(forms: Mapping[str, Packed], *, batch: int, backward: bool = False, 
     dense = forms["dense"]
     x = jax.random.normal(jax.random.key(0), (int(batch), dense.shape[0]), dense.dtype)
     calls = {name: _compile(x, packed, backward) for name, packed in {**forms, _CONTROL: dense}.items()}
-    times = _rounds(calls, int(rounds))
+    times = time_rounds(calls, int(rounds))
     seconds = {name: statistics.median(times[name]) for name in forms}
     noise = _quartiles(times, _CONTROL)
     best = min(seconds, key=seconds.__getitem__)
     if best != "dense" and _quartiles(times, best)[1] < min(1.0, noise[0]):
-        again = _rounds({name: calls[name] for name in ("dense", _CONTROL, best)}, int(rounds))
+        again = time_rounds({name: calls[name] for name in ("dense", _CONTROL, best)}, int(rounds))
         if _quartiles(again, best)[1] < min(1.0, _quartiles(again, _CONTROL)[0]):
             slower = max(statistics.median(_ratios(measured, best)) for measured in (times, again))
             return Choice(best, forms[best], 1 - slower, seconds, noise)
@@ -112,27 +110,6 @@ def _compile(x: jax.Array, packed: Packed, backward: bool) -> Callable[[], Any]:
 
     compiled = jax.jit(train if backward else matmul).lower(x, packed).compile()
     return lambda: jax.block_until_ready(compiled(x, packed))
-
-
-def _rounds(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call in each round, whose order is random and whose short calls are repeated."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    order = random.Random(0)
-    repeats = {}
-    for name, call in calls.items():
-        call()
-        repeats[name] = max(1, round(_SAMPLE / _time(call, 1)))
-    for _ in range(rounds):
-        for name in order.sample(list(calls), len(calls)):
-            times[name].append(_time(calls[name], repeats[name]))
-    return times
-
-
-def _time(call: Callable[[], Any], repeats: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - begin) / repeats
 
 
 def _ratios(times: Mapping[str, list[float]], name: str) -> list[float]:

@@ -51,7 +51,7 @@ def prune_by(
       >>> prune(params, jax.tree.map(lambda p: jnp.ones_like(p, bool), params), 0.5, key=jax.random.key(0))
       {'a': Array([ True,  True, False, False], dtype=bool), 'b': Array([ True, False], dtype=bool)}
     """
-    check_minimum(minimum, scope)
+    check_minimum(minimum, scope, unit)
     unit, scope = separate(stacked, unit, scope)
 
     def prune(params: Params, mask: Mask, density: Density, *, key: Key) -> Mask:

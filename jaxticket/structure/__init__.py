@@ -7,6 +7,7 @@ of channels (`name of a group -> bool of shape (width,)`) and removed by `shrink
 from jaxticket.structure._budget import Budget, Cost, Ranking, choose
 from jaxticket.structure._channels import Channels, channels, spread
 from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
+from jaxticket.structure._latency import latency
 from jaxticket.structure._replay import replay
 from jaxticket.structure._resize import expand, shrink
 from jaxticket.structure._splits import Prefer
@@ -30,6 +31,7 @@ __all__ = [
     "choose",
     "expand",
     "group_magnitude",
+    "latency",
     "pool",
     "replay",
     "shrink",

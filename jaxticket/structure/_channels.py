@@ -11,6 +11,7 @@ from jaxticket import _tree
 from jaxticket._check_trees import check_arrays
 from jaxticket.errors import InputError
 from jaxticket.structure._groups import Group, Groups, Member
+from jaxticket.structure._owners import owners
 from jaxticket.typing import Mask
 
 Channels = Mapping[str, Any]  # name of a group -> bool of shape (width,), True for channels that are kept
@@ -64,13 +65,12 @@ def _as_channels(mask: Any, groups: Groups) -> dict[str, np.ndarray] | None:
 
 def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
     shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
-    names = _tree.leaves(_tree.names(mask))
-    full = {}
-    for name, leaf in zip(names, _tree.leaves(mask), strict=True):
-        if leaf is None:
-            continue
-        path = owner("mask", name, np.shape(leaf), shapes)
-        full[path] = np.broadcast_to(np.asarray(leaf), shapes[path])
+    paths = owners("mask", mask, shapes)
+    full = {
+        path: np.broadcast_to(np.asarray(leaf), shapes[path])
+        for path, leaf in zip(paths, _tree.leaves(mask), strict=True)
+        if path is not None
+    }
     dead = {path: _dead(kept) for path, kept in full.items()}
     given = {g.name: _kept(g, dead) for g in groups}
     for path, kept in full.items():
@@ -80,30 +80,6 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
                 "unit=structure.unit(groups), or see str(groups) for what can be removed"
             )
     return given
-
-
-def owner(argument: str, name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return the leaf of the traced variables to which a leaf of that name and shape belongs, or raise InputError."""
-    path = match(name, list(shapes))
-    if path is None:
-        raise InputError(f"{argument}: {name} is not a leaf of the traced variables")
-    if not fits(shape, shapes[path]):
-        raise InputError(f"{argument}: {name} has shape {shape}, which does not broadcast to {shapes[path]}")
-    return path
-
-
-def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    """Whether a shape is another one, with axes of size 1 for whole ones perhaps."""
-    return len(shape) == len(full) and all(m in (1, n) for m, n in zip(shape, full, strict=True))
-
-
-def match(name: str, paths: list[str]) -> str | None:
-    """Return the path that is a name or ends in it, at a whole part: the shortest one; None for none or several."""
-    if name in paths:
-        return name
-    ends = sorted((p for p in paths if p.endswith(f"/{name}")), key=lambda p: p.count("/"))
-    nearest = [p for p in ends if p.count("/") == ends[0].count("/")]
-    return nearest[0] if len(nearest) == 1 else None
 
 
 def _dead(kept: np.ndarray) -> list[np.ndarray]:
@@ -200,8 +176,10 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
     check_arrays("like", like)
     shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
 
-    def leaf_mask(name: str, x: jax.Array | None) -> jax.Array | None:
-        path = None if x is None else owner("like", name, x.shape, shapes)
+    paths = iter(owners("like", like, shapes))
+
+    def leaf_mask(x: jax.Array | None) -> jax.Array | None:
+        path = next(paths)
         if x is None or path not in places:
             return None
         mask = jnp.ones((1,) * x.ndim, bool)
@@ -213,4 +191,4 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
                 mask = mask & axis.reshape([-1 if a == member.axis else 1 for a in range(x.ndim)])
         return mask
 
-    return _tree.tree_map(leaf_mask, _tree.names(like), like)
+    return _tree.tree_map(leaf_mask, like)

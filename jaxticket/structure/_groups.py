@@ -73,6 +73,12 @@ class Work(NamedTuple):
     factor: int
     axes: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 
+    def count(self, kept: Sequence[int]) -> int:
+        """Return the multiply-adds where each group keeps that many channels."""
+        return self.factor * math.prod(
+            fixed + sum(kept[group] * entries for group, entries in parts) for fixed, parts in self.axes
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
@@ -145,14 +151,15 @@ class Groups:
         Returns:
           The multiply-adds of the traced inputs' whole batch.
         """
-        kept = [
+        kept = self.widths(channels)
+        return sum(work.count(kept) for work in self.work)
+
+    def widths(self, channels: Mapping[str, Any] | None = None) -> list[int]:
+        """Return how many channels each group has, with the channels kept that are marked; all by default."""
+        return [
             g.width if channels is None or g.name not in channels else int(np.sum(channels[g.name]))
             for g in self.groups
         ]
-        return sum(
-            work.factor * math.prod(fixed + sum(kept[i] * times for i, times in parts) for fixed, parts in work.axes)
-            for work in self.work
-        )
 
     def params(self, channels: Mapping[str, Any] | None = None) -> int:
         """Return the entries of all leaves, with the channels kept that are marked; all by default."""

@@ -1,6 +1,6 @@
 """Labels through matrix products, convolutions and reductions."""
 
-import math
+from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
@@ -20,7 +20,31 @@ WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_wi
 
 
 def dot_general(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
-    (left, right), ((l_sum, r_sum), (l_batch, r_batch)) = values, eqn.params["dimension_numbers"]
+    out, summed = _contract(context, values[0], values[1], eqn.params["dimension_numbers"])
+    return Node(tuple(values), (out,), product=Product(out.labels, summed))
+
+
+def ragged_dot_general(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
+    """Contract as a product does; the rows that are dealt out to groups, and the groups, such as experts, stay."""
+    numbers = eqn.params["ragged_dot_dimension_numbers"]
+    (left, right, sizes, *offset), groups = values, tuple(numbers.rhs_group_dimensions)
+    dealt = "its entries are dealt out to groups"
+    context.freeze(left, dealt, numbers.lhs_ragged_dimensions)
+    context.freeze(right, "rows are dealt out to its entries", groups)
+    for v in (sizes, *offset):
+        context.freeze(v, "it holds the sizes of groups")
+    out, summed = _contract(context, left, right, numbers.dot_dimension_numbers, groups)
+    if set(numbers.lhs_ragged_dimensions) & set(numbers.dot_dimension_numbers[0][0]):  # a product for each group
+        first = context.pinned_axis(shape_of(eqn.outvars[0])[0], "rows are dealt out to its entries")
+        out = value([first, *(axis_of(out, a) for a in range(len(out.labels)))])
+    return Node(tuple(values), (out,), product=Product(out.labels, summed))
+
+
+def _contract(
+    context: Context, left: Value, right: Value, numbers: Any, groups: tuple[int, ...] = ()
+) -> tuple[Value, tuple[np.ndarray, ...]]:
+    """Return the product of two arrays, without the axes of the right one that hold groups, and what it sums over."""
+    (l_sum, r_sum), (l_batch, r_batch) = numbers
     for a, b in zip((*l_sum, *l_batch), (*r_sum, *r_batch), strict=True):
         context.atoms.join(left.labels[a], right.labels[b])
     for a, b in zip(l_sum, r_sum, strict=True):
@@ -31,9 +55,8 @@ def dot_general(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         for a, b in zip(l_batch, r_batch, strict=True)
     ]
     axes += [axis_of(left, a) for a in range(len(left.labels)) if a not in (*l_sum, *l_batch)]
-    axes += [axis_of(right, a) for a in range(len(right.labels)) if a not in (*r_sum, *r_batch)]
-    out = value(axes)
-    return Node(tuple(values), (out,), product=Product(1, (*out.labels, *(left.labels[a] for a in l_sum))))
+    axes += [axis_of(right, a) for a in range(len(right.labels)) if a not in (*r_sum, *r_batch, *groups)]
+    return value(axes), tuple(left.labels[a] for a in l_sum)
 
 
 def convolution(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
@@ -54,7 +77,7 @@ def convolution(context: Context, eqn: JaxprEqn, values: list[Value]) -> Node:
         axes[numbers.out_spec[1]] = _features(context, axis_of(x, lhs[1]), kernel, rhs, groups)
         out = value(axes)
     summed = tuple(kernel.labels[axis] for axis in rhs[1:])
-    return Node(tuple(values), (out,), product=Product(1, (*out.labels, *summed)))
+    return Node(tuple(values), (out,), product=Product(out.labels, summed))
 
 
 def _features(context: Context, x: Axis, kernel: Value, rhs: tuple[int, ...], groups: int) -> Axis:
@@ -130,8 +153,3 @@ def window(context: Context, eqn: JaxprEqn, values: list[Value]) -> Value:
     return axis_by_axis(
         v, lambda a: axis_of(v, a) if a not in slides else context.pinned_axis(shape[a], "a window slides along it")
     )
-
-
-def entries(product: Product) -> int:
-    """Return the multiply-adds of a product."""
-    return product.factor * math.prod(len(labels) for labels in product.axes)

@@ -1,6 +1,5 @@
 """Trees without the channels that a mask drops, and back."""
 
-import itertools
 import math
 from typing import Any
 
@@ -8,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree
 from jaxticket.errors import InputError
-from jaxticket.structure._channels import Channels, channels, check_exact, fits, kept_entries
+from jaxticket.structure._channels import Channels, channels, check_exact, kept_entries
 from jaxticket.structure._groups import Groups
+from jaxticket.structure._owners import Leaf, fits, owners_within
 from jaxticket.typing import Mask, PyTree
 
 
@@ -51,20 +50,20 @@ def shrink(tree: PyTree, mask: Mask | Channels, groups: Groups, *, allow_inexact
     check_exact(groups, kept, allow_inexact=allow_inexact)
     entries, sizes = kept_entries(groups, kept), {leaf.path: leaf.shape for leaf in groups.leaves}
 
-    def cut(name: str, x: Any) -> Any:
-        path = _owner(name, x, sizes)
+    def cut(path: str, x: Any) -> Any:
         for axis, stay in enumerate(entries[path] if path else ()):
             if stay is not None and x.shape[axis] != 1:
                 x = jnp.take(x, stay, axis=axis) if isinstance(x, jax.Array) else np.take(x, stay, axis=axis)
         return x
 
-    return jax.tree.map(cut, _names_of_arrays(tree), tree)
+    return jax.tree.map(cut, _owners(tree, sizes), tree)
 
 
 def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
     """Put back the channels that `shrink` removed, as zeros: the same tree at the traced sizes.
 
-    Where a single channel is kept, an axis of size 1 of a mask is taken for that channel, and not for all of them.
+    In a mask, an axis of size 1 stands for all channels that are kept, so that it grows to the traced size. In other
+    arrays it stays, as a statistic that channels share, except where a single channel is kept: then it is that channel.
 
     Args:
       tree: what `shrink` returned, perhaps trained further.
@@ -91,18 +90,15 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
     entries, sizes = kept_entries(groups, kept), groups.shapes(kept)
     full = groups.shapes()
 
-    def fill(name: str, x: Any) -> Any:
-        path = _owner(name, x, sizes)
-        if path is None:
-            return x
-        for axis, stay in enumerate(entries[path]):
-            if stay is not None and (x.shape[axis] != 1 or len(stay) == 1):
+    def fill(path: str, x: Any) -> Any:
+        for axis, stay in enumerate(entries[path] if path else ()):
+            if stay is not None and (x.shape[axis] != 1 or len(stay) == 1 or x.dtype == bool):
                 shape = [full[path][axis] if a == axis else n for a, n in enumerate(x.shape)]
                 index = tuple(stay if a == axis else slice(None) for a in range(x.ndim))
                 x = _place(x, shape, index)
         return x
 
-    return jax.tree.map(fill, _names_of_arrays(tree), tree)
+    return jax.tree.map(fill, _owners(tree, sizes), tree)
 
 
 def _place(x: Any, shape: list[int], index: tuple[Any, ...]) -> Any:
@@ -113,32 +109,26 @@ def _place(x: Any, shape: list[int], index: tuple[Any, ...]) -> Any:
     return full
 
 
-def _names_of_arrays(tree: PyTree) -> PyTree:
-    """Return the names of the leaves that are not None."""
-    return jax.tree.unflatten(jax.tree.structure(tree), _tree.present_names(tree))
+def _owners(tree: PyTree, sizes: dict[str, tuple[int, ...]]) -> PyTree:
+    """Return for every array of a tree the leaf of the variables like which it is laid out; "" for none."""
+    owned, arrays = owners_within(tree, list(sizes)), jax.tree.leaves(tree)
+    paths = [_layout(leaf, x, sizes) for leaf, x in zip(owned, arrays, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(tree), paths)
 
 
-def _owner(name: str, x: Any, sizes: dict[str, tuple[int, ...]]) -> str | None:
-    """Return the leaf of the variables like which an array is laid out: its path ends in that leaf's path.
-
-    The trunk of a leaf's path may be missing, as 'params' is in the state of an optimizer of the parameters alone.
-    """
-    shared = {path: _common_end(name.split("/"), path.split("/")) for path in sizes}
-    most = max(shared.values())
-    owners = [path for path, count in shared.items() if most and count == most]
-    least = min((path.count("/") for path in owners), default=0)  # 'a/kernel' is not 'b/a/kernel', nor is its moment
-    owners = [path for path in owners if path.count("/") == least]
+def _layout(leaf: Leaf, x: Any, sizes: dict[str, tuple[int, ...]]) -> str:
     shape = tuple(np.shape(x))
-    if len(owners) == 1 and fits(shape, sizes[owners[0]]):
-        return owners[0]
+    if len(leaf.paths) == 1 and fits(shape, sizes[leaf.paths[0]]):
+        return leaf.paths[0]
     if math.prod(shape) <= 1 or not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.inexact)):
-        return None
-    if not owners:
-        _check_independent(name, shape, sizes)
-        return None
+        return ""
+    if not leaf.paths:
+        _check_independent(leaf.name, shape, sizes)
+        return ""
     raise InputError(
-        f"{name} of shape {shape} is not laid out like {' or '.join(owners[:2])}, of shape {sizes[owners[0]]}"
-        "; start the optimizer again from the smaller parameters, or shrink a tree that holds only what is"
+        f"{leaf.name} of shape {shape} is not laid out like {' or '.join(leaf.paths[:2])}, of shape "
+        f"{sizes[leaf.paths[0]]}; start the optimizer again from the smaller parameters, or shrink a tree that holds "
+        "only what is"
     )
 
 
@@ -149,8 +139,3 @@ def _check_independent(name: str, shape: tuple[int, ...], sizes: dict[str, tuple
     if inside or shape == (sum(map(math.prod, sizes.values())),):
         of = f"a part of the state of {inside[0]}" if inside else "all parameters in a row"
         raise InputError(f"{name} of shape {shape} is {of}; start the optimizer again from the smaller parameters")
-
-
-def _common_end(a: list[str], b: list[str]) -> int:
-    """Return how many parts two paths have in common at their ends."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b))))

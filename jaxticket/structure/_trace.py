@@ -2,19 +2,19 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import JaxprEqn, Literal
 
 from jaxticket import _jaxpr, _tree
 from jaxticket.errors import InputError
-from jaxticket.structure._channels import match
 from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
+from jaxticket.structure._owners import owners_within
 from jaxticket.structure._splits import Prefer, resolve
-from jaxticket.structure._values import Context, Product, Tape, Value
+from jaxticket.structure._values import Context, Node, Tape, Value
 from jaxticket.structure._walk import record
 from jaxticket.typing import PyTree
 
@@ -82,7 +82,11 @@ def trace(
                 continue
             reasons = [atoms.why_frozen(a) or "it is the only channel of its kind" for a in labels if a not in group_of]
             frozen.update((leaf.path, axis, reason) for reason in reasons)
-    work = tuple(_work(product, repeats, groups, group_of) for product, repeats in _products(coupling.tape, 1))
+    work = tuple(
+        count_work((*product.output, *product.summed), times, groups, group_of)
+        for _, node, times in products(coupling.tape)
+        if (product := node.product) is not None
+    )
     traced = Groups(
         groups=groups,
         leaves=coupling.leaves,
@@ -154,11 +158,11 @@ def _tie_returned(
     """
     unread = {leaf.path: i for i, leaf in enumerate(leaves) if first_use[i] is None}
     returned = tape.outputs[len(tape.outputs) - result.num_leaves :]
-    names = _tree.present_names(jax.tree.unflatten(result, range(len(returned))))
+    owned = owners_within(jax.tree.unflatten(result, range(len(returned))), [leaf.path for leaf in leaves])
     tied = list(first_use)
-    for name, v in zip(names, returned, strict=True):
-        path = match(name.partition("/")[2], list(unread))
-        if path is not None and values[unread[path]].shape == v.shape:
+    for leaf, v in zip(owned, returned, strict=True):
+        path = leaf.paths[0] if len(leaf.paths) == 1 else None
+        if path in unread and values[unread[path]].shape == v.shape:
             index = unread.pop(path)
             context.join(values[index], v)
             tied[index] = len(tape.nodes)
@@ -252,18 +256,22 @@ def _rank(coupling: Coupling, place: tuple[int, int]) -> tuple[int, int, int]:
     return (-1 if use is None else use, *place)
 
 
-def _products(tape: Tape, repeats: int) -> list[tuple[Product, int]]:
-    """Return the products of a tape with how often they run; the branches of a condition all count."""
+def products(tape: Tape, repeats: int = 1) -> Iterator[tuple[JaxprEqn, Node, int]]:
+    """Yield the products of a tape with how often they run; the branches of a condition all count."""
     times = repeats * tape.repeats
-    if not times:
-        return []
-    own = [(node.product, times) for node in tape.nodes if node.product is not None]
-    return own + [p for node in tape.nodes for body in node.bodies for p in _products(body, times)]
+    for eqn, node in zip(tape.jaxpr.jaxpr.eqns, tape.nodes, strict=True):
+        if times and node.product is not None:
+            yield eqn, node, times
+        for body in node.bodies:
+            yield from products(body, times)
 
 
-def _work(product: Product, repeats: int, groups: Sequence[Group], group_of: dict[int, tuple[int, int]]) -> Work:
-    factor, axes = product.factor * repeats, []
-    for labels in product.axes:
+def count_work(
+    axes_of: Sequence[np.ndarray], factor: int, groups: Sequence[Group], group_of: dict[int, tuple[int, int]]
+) -> Work:
+    """Return the sizes of axes, multiplied, as they depend on the channels that are kept."""
+    axes = []
+    for labels in axes_of:
         owners = Counter(group_of[a][0] for a in labels.tolist() if a in group_of)
         fixed = len(labels) - owners.total()
         if owners:

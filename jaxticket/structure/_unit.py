@@ -1,7 +1,7 @@
 """Traced groups as the unit of selection, and the scores of their channels."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from jaxticket import _tree, filters, units
 from jaxticket._check_trees import check_arrays, check_leaves
 from jaxticket._dtypes import wide
 from jaxticket.errors import InputError, NoMatchError
-from jaxticket.structure._channels import owner, spread
+from jaxticket.structure._channels import spread
 from jaxticket.structure._groups import Group, Groups, Member
+from jaxticket.structure._owners import owners
 from jaxticket.typing import Mask, Params, PyTree, Scores
 from jaxticket.units import Reduce, Unit
 
@@ -26,6 +27,7 @@ class Traced:
 
     groups: Groups
     reduce: Reduce
+    spans_leaves: ClassVar[bool] = True
 
     def pool(self, scores: Scores) -> Scores:
         return pool(scores, self.groups, reduce=self.reduce)
@@ -166,12 +168,8 @@ def by_path(argument: str, tree: PyTree, groups: Groups) -> dict[str, jax.Array]
     """Return the leaves of a tree that are not None, by the paths of the traced variables."""
     check_leaves(argument, tree)
     shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
-    leaves = {}
-    for name, x in zip(_tree.leaves(_tree.names(tree)), _tree.leaves(tree), strict=True):
-        if x is not None:
-            path = owner(argument, name, jnp.shape(x), shapes)
-            leaves[path] = jnp.asarray(x)
-    return leaves
+    pairs = zip(owners(argument, tree, shapes), _tree.leaves(tree), strict=True)
+    return {path: jnp.asarray(x) for path, x in pairs if path is not None}
 
 
 def _slices(x: jax.Array, member: Member) -> jax.Array:

@@ -48,10 +48,10 @@ def axis_of(v: Value, axis: int) -> Axis:
 
 
 class Product(NamedTuple):
-    """A matrix product or convolution: `factor` times the sizes of these axes are its multiply-adds."""
+    """A matrix product or convolution: the sizes of these axes, multiplied, are its multiply-adds."""
 
-    factor: int
-    axes: tuple[np.ndarray, ...]
+    output: tuple[np.ndarray, ...]
+    summed: tuple[np.ndarray, ...]
 
 
 class Node(NamedTuple):

@@ -34,6 +34,7 @@ _RULES: dict[str, Rule] = {
     "dynamic_update_slice": _movement.dynamic_update_slice,
     "gather": _movement.gather,
     "pad": _movement.pad,
+    "ragged_dot_general": _reductions.ragged_dot_general,
     "reduce_sum": _reductions.reduce_sum,
     "reshape": _movement.reshape,
     "rev": _movement.rev,

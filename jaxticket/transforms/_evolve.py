@@ -67,7 +67,7 @@ def prune(
             f"density={density!r} with allocate= must be a number or a schedule made by jaxticket.schedules, whose "
             "final density can be shared among leaves."
         )
-    check_minimum(minimum, scope)
+    check_minimum(minimum, scope, unit)
 
     def densities(params: Params, mask: Mask, count: jax.Array) -> Density:
         if allocate is None or not isinstance(schedule, DensitySchedule):

@@ -3,6 +3,7 @@
 import dataclasses
 
 from jaxticket import _stacked
+from jaxticket.errors import InputError
 from jaxticket.typing import Mask, PyTree, Scores, Stacked
 from jaxticket.units._kinds import Unit
 
@@ -40,7 +41,8 @@ def by_slice(unit: Unit, stacked: Stacked | None) -> Unit:
       `stacked=` make both.
 
     Raises:
-      InputError: axes that are not whole numbers; when it pools, axes that a leaf does not have.
+      InputError: a unit that spans leaves, or axes that are not whole numbers; when it pools, axes that a leaf does not
+        have.
       NoMatchError: when it pools, a regex that decides no leaf.
 
     Examples:
@@ -53,4 +55,9 @@ def by_slice(unit: Unit, stacked: Stacked | None) -> Unit:
              [[9., 9.]]], dtype=float32)
     """
     stack = _stacked.read(stacked)
+    if stack.rules and getattr(unit, "spans_leaves", False):
+        raise InputError(
+            f"stacked={stacked!r} must be None for units that span leaves, such as structure.unit(groups): "
+            "a channel of stacked layers is the same in all of them, since they share an array"
+        )
     return BySlice(unit, stack) if stack.rules else unit

@@ -16,7 +16,11 @@ from jaxticket.units._reduce import Reduce, largest, total
 
 
 class Unit(Protocol):
-    """The interface that `select` uses. Implementations are hashable, because they are static under jit."""
+    """The interface that `select` uses. Implementations are hashable, because they are static under jit.
+
+    Units whose pooled scores have not the structure of the weights, since they span leaves, have an attribute
+    `spans_leaves` that is True.
+    """
 
     def pool(self, scores: Scores) -> Scores:
         """Return one score a unit; each leaf has the shape of its units."""

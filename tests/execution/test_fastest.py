@@ -20,7 +20,7 @@ class Clock:
 
     def __init__(self, monkeypatch, *passes):
         self.passes, self.asked = list(passes), []
-        monkeypatch.setattr(_measure, "_rounds", self)
+        monkeypatch.setattr(_measure, "time_rounds", self)
 
     def __call__(self, calls, rounds):
         self.asked.append(set(calls))

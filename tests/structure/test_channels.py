@@ -200,6 +200,21 @@ def norms(params, x):
         (lambda: structure.trace(mlp, PARAMS, X, prefer="both"), InputError, "prefer is 'both'"),
         (lambda: structure.trace(lambda v, x: x, {"name": "text"}, X), InputError, "name is a str"),
         (lambda: structure.spread({"z:1": jnp.ones(8, bool)}, GROUPS, PARAMS), InputError, "'z:1' is not a group"),
+        (
+            lambda: jt.gradual(0.5, steps=8, unit=UNIT, scope=jt.scopes.tree(), minimum=2),
+            InputError,
+            "minimum=2 must be 0 for units that span leaves",
+        ),
+        (
+            lambda: jt.loops.prune_by(jt.scores.magnitude, unit=UNIT, scope=jt.scopes.tree(), minimum=2),
+            InputError,
+            "minimum=2 must be 0 for units that span leaves",
+        ),
+        (
+            lambda: jt.rigl(0.5, stop=8, unit=UNIT, stacked={"a/kernel": 0}),
+            InputError,
+            "stacked=.* must be None for units that span leaves",
+        ),
         (lambda: GROUPS["nothing"], InputError, "'nothing' is not a group"),
         (lambda: structure.Groups.from_json("{}"), InputError, "does not hold groups"),
     ],

@@ -51,3 +51,28 @@ def test_moments_are_cut_like_their_parameters(part):
     assert (shapes["Dense_0"]["bias"], shapes["Block_0"]["Dense_0"]["bias"], shapes["bias"]) == ((4,), (5,), (4,))
     state = structure.shrink(optax.adam(1e-3).init(part(VARIABLES)), kept, groups)
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, optax.adam(1e-3).init(part(smaller)))
+
+
+LIKE_A_STATE = {"mu": {"w": jnp.ones((4, 6))}, "w": jnp.ones((6, 5)), "v": jnp.ones((5, 2))}
+LABELS = {"mu": {"w": "other"}, "w": "some", "v": "some"}
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.adam(1e-3),
+        optax.chain(optax.clip(1.0), optax.sgd(1e-3, momentum=0.9)),
+        optax.multi_transform({"some": optax.adam(1e-3), "other": optax.sgd(1e-3)}, LABELS),
+        optax.multi_transform({"some": optax.adam(1e-3), "other": optax.sgd(1e-3)}, {**LABELS, "mu": "other"}),
+    ],
+    ids=["adam", "sgd", "some", "some of a part"],
+)
+def test_parameters_called_like_fields_of_a_state_are_not_taken_for_them(tx):
+    """'mu/w' is the moment of 'w', and 'mu/mu/w' that of 'mu/w'."""
+    variables = {"params": LIKE_A_STATE}
+    apply = lambda v, x: x @ v["params"]["mu"]["w"] @ v["params"]["w"] @ v["params"]["v"]
+    groups = structure.trace(apply, variables, jnp.ones((3, 4)))
+    kept = {group.name: jnp.arange(group.width) > 1 for group in groups}
+    smaller = structure.shrink(variables, kept, groups)
+    state = structure.shrink(tx.init(LIKE_A_STATE), kept, groups)
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, tx.init(smaller["params"]))

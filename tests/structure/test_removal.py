@@ -19,6 +19,8 @@ SAMPLE = (
     "linen_cnn_trained",
     "rotary_pairs",
 )
+# JAX has no reverse mode for these.
+NOT_DIFFERENTIABLE = ("while_loop", "products_of_groups_of_rows")
 
 
 def tiers(networks):
@@ -32,7 +34,7 @@ def test_removed_channels_are_zeroed_channels(network):
         network.variables,
         network.inputs,
         outputs=network.outputs,
-        differentiable=network.name != "while_loop",  # JAX has no reverse mode for it
+        differentiable=network.name not in NOT_DIFFERENTIABLE,
     )
     assert out <= TOLERANCE
     assert gradient <= TOLERANCE
@@ -116,6 +118,20 @@ def test_expand_puts_channels_back():
     kept = _removal.draw(groups, 4)
     back = structure.expand(structure.shrink(params, kept, groups), kept, groups)
     jax.tree.map(np.testing.assert_array_equal, back, _removal.zeroed(params, kept, groups))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("whole", [False, True])
+def test_masks_expand_to_channels_that_are_dropped_where_they_were_removed(channels, whole):
+    """The same, with axes of size 1 or not, and however many channels are kept."""
+    params = mlp_params()
+    groups = structure.trace(mlp, params, X)
+    kept = {"a/kernel:1": np.arange(8) < channels}
+    mask = {"b": {"kernel": jnp.ones((8, 1) if whole else (1, 1), bool)}}
+    back = structure.expand(structure.shrink(mask, kept, groups), kept, groups)["b"]["kernel"]
+    np.testing.assert_array_equal(back, kept["a/kernel:1"][:, None])
+    shared = structure.expand({"b": {"kernel": jnp.full((1, 6), 2.0)}}, kept, groups)["b"]["kernel"]
+    assert shared.shape == ((8, 6) if channels == 1 else (1, 6))
 
 
 def test_a_custom_derivative_stays():

@@ -38,6 +38,7 @@ EXEMPT_STRUCTURED = {
     "export.write_report": "a file: tests/export/test_report.py",
     "structure.channels": "takes masks: tests/structure/test_channels.py",
     "structure.expand": "takes what shrink gives",
+    "structure.latency": "measures: tests/structure/test_latency.py",
     "structure.replay": "makes a function: tests/structure/test_channels.py",
     "structure.shrink": "takes masks and any tree: tests/structure/test_states.py",
     "structure.unit": "takes what trace gives",

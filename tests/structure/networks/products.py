@@ -85,6 +85,45 @@ def attention_of_jax(v, x):
     return dense(v["head"], dense(v["out"], y.reshape(b, t, -1)).mean(1))
 
 
+_EXPERTS = {
+    "stem": dense_shapes(3, 4),
+    "up": (3, 4, 6),
+    "down": (3, 6, 5),
+    "head": dense_shapes(5, 2),
+}
+
+
+@network(
+    variables=_EXPERTS,
+    inputs=(data(8, 3),),
+    groups=(
+        group(4, f"{out('stem')} up:1"),  # every expert reads the stream
+        group(6, "up:2 down:1"),  # the same hidden channel of all experts, whose weights share an array
+        group(5, "down:2 head/kernel:0"),
+    ),
+    frozen=f"stem/kernel:0 up:0 down:0 {out('head')}",
+)
+def experts_of_sorted_rows(v, x):
+    sizes = jnp.array([2, 0, 6])
+    h = jax.lax.ragged_dot(relu(dense(v["stem"], x)), v["up"], sizes)
+    return dense(v["head"], jax.lax.ragged_dot(jnp.tanh(h), v["down"], sizes))
+
+
+@network(
+    variables={"left": dense_shapes(3, 4), "right": dense_shapes(3, 5), "head": dense_shapes(5, 2)},
+    inputs=(data(8, 3),),
+    groups=(group(4, out("left"), exact=None), group(5, f"{out('right')} head/kernel:0")),
+    frozen=f"left/kernel:0 right/kernel:0 {out('head')}",
+)
+def products_of_groups_of_rows(v, x):
+    """The rows of each group are summed over, as in the gradient of experts: (groups, left, right)."""
+    numbers = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), [0], [])
+    y = jax.lax.ragged_dot_general(
+        jnp.tanh(dense(v["left"], x)), jnp.tanh(dense(v["right"], x)), jnp.array([3, 5]), numbers
+    )
+    return dense(v["head"], jnp.max(jnp.square(y), 0).sum(0))
+
+
 _BLUR = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])[:, :, None, None] / 10
 
 
