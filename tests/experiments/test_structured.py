@@ -13,8 +13,8 @@ import jaxticket as jt
 from experiments import structured
 from experiments.claims.record import HOLDS
 from experiments.runs.records import LevelRecord
-from experiments.studies.structured.choices import choice
-from experiments.studies.structured.config import COSTS, Config
+from experiments.studies.structured.choices import choice, cost
+from experiments.studies.structured.config import Config
 from experiments.studies.structured.study import claims, traced
 from experiments.training import problems
 from jaxticket import models, structure, tickets
@@ -67,19 +67,21 @@ def test_a_finished_run_trains_nothing(trained):
     check_trains_nothing(structured.main, FLAGS, trained[0])
 
 
-@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("counts", ["macs", "params", "channels", "latency"])
 @pytest.mark.parametrize("method", ["magnitude", "snip", "fisher", "random"])
-def test_every_method_fits_every_budget(method, cost):
-    config = Config(methods=(method,), cost=cost, multiple=2)
+def test_every_method_fits_every_budget(method, counts, tmp_path):
+    config = Config(methods=(method,), cost=counts, multiple=2, out=tmp_path)
     basis = problems.basis(config)
     groups, (params, state) = traced(basis), basis.init(jax.random.key(0))
-    variables, budget = {"params": params, "state": state}, structure.Budget(0.6, COSTS[cost](groups))
-    same, kept = choice(method, config, basis, groups)(variables, budget, jax.random.key(1))
+    counted, variables = cost(config, basis, groups), {"params": params, "state": state}
+    budget, ways = structure.Budget(0.9, counted), choice(method, config, basis, groups)
+    same, kept = ways(variables, budget, jax.random.key(1))
     assert same is variables
     assert {name: int(channels.sum()) % 2 for name, channels in kept.items()} == dict.fromkeys(kept, 0)
-    counted = budget.cost or (lambda kept: sum(channels.sum() for channels in kept.values()))
+    counted = counted or (lambda kept: sum(channels.sum() for channels in kept.values()))
     whole = {name: np.ones_like(channels) for name, channels in kept.items()}
-    assert 0.4 < counted(kept) / counted(whole) <= 0.6
+    assert counted(kept) <= 0.9 * counted(whole)
+    assert len(list(tmp_path.glob("*/latency.json"))) == (counts == "latency")
 
 
 def test_claims():

@@ -45,6 +45,16 @@ def apply_of(basis: problems.Basis) -> Callable[[PyTree, jax.Array], Any]:
     return apply
 
 
+def cost(config: Config, basis: problems.Basis, groups: structure.Groups) -> structure.Cost | None:
+    """Return what the budget counts. Times are measured once, and kept in the folder of the run."""
+    if config.cost != "latency":
+        return {"macs": groups.macs, "params": groups.params, "channels": None}[config.cost]
+    variables = dict(zip(("params", "state"), basis.init(jax.random.key(0)), strict=True))
+    config.folder().mkdir(parents=True, exist_ok=True)
+    x = jnp.asarray(basis.dataset.test.x[:1])
+    return structure.latency(apply_of(basis), variables, groups, x, cache=config.folder() / "latency.json")
+
+
 def choice(method: str, config: Config, basis: problems.Basis, groups: structure.Groups) -> Choose:
     """Return the way of a method to choose channels."""
     choose = functools.partial(structure.choose, groups=groups, ranking=config.ranking, multiple=config.multiple)

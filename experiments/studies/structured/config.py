@@ -1,22 +1,15 @@
 """The settings of the study of structured tickets."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 from jaxticket import structure
 
 Method = Literal["obspa", "group_magnitude", "random", "magnitude", "snip", "fisher"]
-Cost = Literal["macs", "params", "channels"]
+Cost = Literal["macs", "params", "channels", "latency"]
 
-# What is counted: groups -> the cost of `structure.Budget`.
-COSTS: dict[str, Callable[[structure.Groups], structure.Cost | None]] = {
-    "macs": lambda groups: groups.macs,
-    "params": lambda groups: groups.params,
-    "channels": lambda groups: None,
-}
-COUNTED = {"macs": "multiply-adds", "params": "parameters", "channels": "channels"}
+COUNTED = {"macs": "multiply-adds", "params": "parameters", "channels": "channels", "latency": "estimated time"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +22,7 @@ class Config(Training):
     methods: tuple[Method, ...] = ("obspa", "group_magnitude", "random")
     """How channels are chosen. The ticket of the first method is exported."""
     cost: Cost = "macs"
-    """What the budget counts: multiply-adds, parameters or channels."""
+    """What the budget counts: multiply-adds, parameters, channels, or the estimated time of one example here."""
     kept: tuple[float, ...] = (0.5, 0.1)
     """The fractions of the cost to keep."""
     ranking: structure.Ranking = "local"

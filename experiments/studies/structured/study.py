@@ -13,8 +13,8 @@ from experiments.claims.judge import Contest, by_replicate
 from experiments.claims.record import Claim
 from experiments.reports.study import Watch
 from experiments.runs.records import LevelRecord
-from experiments.studies.structured.choices import PAPERS, apply_of, choice
-from experiments.studies.structured.config import COSTS, COUNTED, Config
+from experiments.studies.structured.choices import PAPERS, apply_of, choice, cost
+from experiments.studies.structured.config import COUNTED, Config
 from experiments.training import problems
 from experiments.training.levels import groups, train_all, train_levels
 from experiments.training.trainer import Trainer, is_stacked
@@ -48,6 +48,7 @@ def _side_by_side(
 ) -> Iterator[LevelRecord]:
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed), 3) for seed in seeds]
     channels = traced(basis)
+    counted = cost(config, basis, channels)
     ways = {method: choice(method, config, basis, channels) for method in config.methods}
 
     def train(name: str, chosen: Sequence[Ticket], part: float, start: int) -> list[Level]:
@@ -63,7 +64,7 @@ def _side_by_side(
     dense = train("dense", [ticket(variables, 0) for variables in fresh], 1.0, 0)
     tuned_from = basis.steps - round(_TUNED * basis.steps)
     for level, part in enumerate(sorted(config.kept, reverse=True)):
-        budget = structure.Budget(part, COSTS[config.cost](channels))
+        budget = structure.Budget(part, counted)
         by_branch, kept = {"dense": dense}, {}
         for method, way in ways.items():
             smaller = []
