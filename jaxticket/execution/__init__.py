@@ -6,6 +6,7 @@ from jaxticket.execution._condensed import Condensed, pack_condensed
 from jaxticket.execution._dense import Dense, pack_dense
 from jaxticket.execution._fastest import fastest, pack_all
 from jaxticket.execution._measure import Choice, measure
+from jaxticket.execution._monarch import Monarch, draw_monarch, pack_monarch
 from jaxticket.execution._nm import NM, pack_nm
 from jaxticket.execution._packed import Packed, matmul
 
@@ -16,7 +17,9 @@ __all__ = [
     "Choice",
     "Condensed",
     "Dense",
+    "Monarch",
     "Packed",
+    "draw_monarch",
     "fastest",
     "matmul",
     "measure",
@@ -25,5 +28,6 @@ __all__ = [
     "pack_blocks",
     "pack_condensed",
     "pack_dense",
+    "pack_monarch",
     "pack_nm",
 ]

@@ -39,6 +39,10 @@ class Packed(abc.ABC):
         """Bytes of all arrays, those of positions included."""
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self))
 
+    def __rmatmul__(self, x: jax.Array) -> jax.Array:
+        """Return x @ the kernel, as `matmul` does: code that multiplies by kernels takes packed ones."""
+        return matmul(x, self)
+
     @abc.abstractmethod
     def dense(self) -> jax.Array:
         """Return the kernel (inputs, outputs), with zeros where the mask drops."""

@@ -8,6 +8,7 @@ from jaxticket.reparam._continuous import continuous_penalty, continuous_sparsif
 from jaxticket.reparam._hard_concrete import expected_l0, expected_l2, hard_concrete
 from jaxticket.reparam._initialise import kaiming_normal, signed_constant
 from jaxticket.reparam._learned import soft_threshold, threshold_decay
+from jaxticket.reparam._monarch import monarch
 from jaxticket.reparam._recycle import recycle, rerandomise
 from jaxticket.reparam._signed import sgdw, sign_mask, signed_supermask
 from jaxticket.reparam._soft import pdp
@@ -34,6 +35,7 @@ __all__ = [
     "hard_concrete",
     "kaiming_normal",
     "low_rank_residual",
+    "monarch",
     "next_round",
     "pdp",
     "recycle",

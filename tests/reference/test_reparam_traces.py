@@ -24,7 +24,7 @@ from tests.reference.latents import (
     train_weights,
 )
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
-from tests.reference.published import dsee, edge_popup, iterand, recycle, sr_ste
+from tests.reference.published import dsee, edge_popup, iterand, monarch, recycle, sr_ste
 from tests.reference.stepping import record, to_jax
 
 FILES = write.files(test="test_reparam_traces")
@@ -161,6 +161,13 @@ def correct(settings, _):
     return [record_parts(s) for s in train(method, method.wrap(SGD), latent, problem, weight=1e-3)]
 
 
+def train_factors(settings, _):
+    """Signs of singular vectors do not matter: the realised kernels are compared. Ranks are the library's own."""
+    method, problem = reparam.monarch(blocks=settings["blocks"]), Problem(0.5, monarch.SHAPES)
+    steps = train(method, method.wrap(SGD), method.init(to_jax(problem.weights)), problem, weight=0.1)
+    return [record(s.mask, realised=s.realised) for s in steps]
+
+
 def learn_thresholds(settings, _):
     method, problem, decay = reparam.soft_threshold(initial=settings["initial"]), Problem(0.5), settings["decay"]
     tx = by_group(optax.chain(optax.add_decayed_weights(decay), SGD), SGD)
@@ -222,6 +229,7 @@ FOLLOW = {
     "iterand": learn_with_redraws,
     "bip": learn_bilevel,
     "additive": correct,
+    "monarch": train_factors,
     "soft_threshold": learn_thresholds,
     "continuous_sparsification": learn_continuous,
     "hard_concrete": learn_gates,

@@ -288,6 +288,18 @@ CORE: dict[str, Call] = {
         mask=BITS,
         height=Count(2),
     ),
+    "execution.pack_monarch": call(
+        lambda kernel, blocks, rank: execution.pack_monarch(kernel, blocks=blocks, rank=rank),
+        kernel=KERNEL,
+        blocks=Count(2),
+        rank=Count(1),
+    ),
+    "execution.draw_monarch": call(
+        lambda key, blocks, rank: execution.draw_monarch((4, 6), key=key, blocks=blocks, rank=rank),
+        key=K,
+        blocks=Count(2),
+        rank=Count(1),
+    ),
     "execution.pack_bcsr": on_host(execution.pack_bcsr, kernel=KERNEL, mask=BITS),
     "execution.pack_all": on_host(execution.pack_all, kernel=KERNEL, mask=BITS),
     "execution.matmul": call(

@@ -185,6 +185,13 @@ TRAINING: dict[str, Call] = {
         params=P,
         key=K,
     ),
+    "reparam.monarch": call(
+        lambda blocks, rank, params, key: realise(reparam.monarch(blocks=blocks, rank=rank, draw=True), params, key),
+        blocks=Count(2),
+        rank=Count(1),
+        params=ALONE,
+        key=K,
+    ),
     "reparam.low_rank_residual": call(
         lambda rank, params: reparam.low_rank_residual(rank=rank)(params), rank=Count(1), params=ALONE
     ),
