@@ -1,0 +1,106 @@
+"""PreCrop: widths that make layers densest within a budget, from shapes alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxticket import models, structure
+from jaxticket.errors import InputError
+from jaxticket.methods.channels.precrop import precrop
+
+
+def kernel(*shape):
+    return {"kernel": jnp.zeros(shape)}
+
+
+def convolve(x, layer):
+    return jax.lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def convolutions(params, x):
+    hidden = jax.nn.relu(convolve(jax.nn.relu(convolve(x, params["a"])), params["b"]))
+    return hidden.mean((1, 2)) @ params["head"]["kernel"]
+
+
+def chain(params, x):
+    for layer in params.values():
+        x = x @ layer["kernel"]
+    return x
+
+
+def kept_at(groups, widths):
+    return {group.name: np.arange(group.width) < widths[group.name] for group in groups}
+
+
+def test_golden():
+    """The ratios of c_06 are .4220 and .5697; weights count, of which there are 76,736."""
+    params = {"a": kernel(3, 3, 3, 64), "b": kernel(3, 3, 64, 128), "head": kernel(128, 10)}
+    groups = structure.trace(convolutions, params, jnp.ones((1, 8, 8, 3)))
+    widths = precrop(params, groups, 0.25)
+    assert widths == {"a/kernel:3": 27, "b/kernel:3": 73}
+    assert groups.params(kept_at(groups, widths)) == 19_198
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_no_other_widths_are_denser(cost):
+    """Against all widths that fit, of three hidden layers: the product of the sizes of layers is the largest."""
+    params = {"a": kernel(25, 40), "b": kernel(40, 60), "c": kernel(60, 30), "d": kernel(30, 150)}
+    groups = structure.trace(chain, params, jnp.ones((1, 25)))
+    widths = tuple(precrop(params, groups, 0.4, cost=cost).values())
+    spent = lambda a, b, c: 25 * a + a * b + b * c + c * 150
+    score = lambda a, b, c: 2 * np.log(1.0 * a * b * c)
+    budget = 0.4 * spent(40, 60, 30)
+    every = np.meshgrid(np.arange(1, 41), np.arange(1, 61), np.arange(1, 31))
+    best = np.where(spent(*every) <= budget, score(*every), -np.inf).max()
+    assert 0.97 * budget < spent(*widths) <= 1.01 * budget
+    assert abs(score(*widths) - best) < 0.04  # a step of a width of 30
+
+
+def test_small_layers_stay_whole():
+    params = {"a": kernel(4, 4), "b": kernel(4, 400), "c": kernel(400, 10)}
+    groups = structure.trace(chain, params, jnp.ones((1, 4)))
+    assert precrop(params, groups, 0.2) == {"a/kernel:1": 4, "b/kernel:1": 79}
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+@pytest.mark.parametrize("fraction", [0.5, 0.1])
+def test_a_residual_network_meets_its_budget(cost, fraction):
+    model = models.resnet_20(width=8)
+    params, state = jax.eval_shape(model.init, jax.random.key(0))
+    apply = lambda v, x: model.apply(v["params"], v["state"], x, train=False, key=None)[0]
+    variables = {"params": params, "state": state}
+    groups = structure.trace(apply, variables, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    widths = precrop(variables, groups, fraction, cost=cost)
+    assert all(1 <= widths[group.name] <= group.width for group in groups)
+    count = getattr(groups, cost)
+    assert 0.97 * fraction < count(kept_at(groups, widths)) / count() <= 1.01 * fraction
+
+
+def test_groups_may_grow_at_the_same_cost():
+    params = {"a": kernel(4, 32), "b": kernel(32, 2), "c": kernel(2, 4)}
+    groups = structure.trace(chain, params, jnp.ones((1, 4)))
+    wide = precrop(params, groups, 1.0, grow=True)
+    assert wide["a/kernel:1"] < 32
+    assert wide["b/kernel:1"] > 2
+    a, b = wide.values()
+    assert 0.95 * groups.params() < 4 * a + a * b + b * 4 <= 1.01 * groups.params()
+    assert precrop(params, groups, 1.0) == {"a/kernel:1": 32, "b/kernel:1": 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"fraction": 0}, "fraction is 0"),
+        ({"fraction": 1.5}, "fraction"),
+        ({"fraction": 0.01}, "cannot be met; one channel a group leaves"),
+        ({"cost": "time"}, "cost is 'time'"),
+        ({"params": {"other": kernel(8, 12)}}, "other/kernel is not a leaf"),
+    ],
+)
+def test_bad_input(changed, names):
+    params = {"a": kernel(5, 8), "b": kernel(8, 12)}
+    groups = structure.trace(chain, params, jnp.ones((1, 5)))
+    given = {"params": params, "fraction": 0.5, **changed}
+    with pytest.raises(InputError, match=names):
+        precrop(given.pop("params"), groups, given.pop("fraction"), **given)
