@@ -1,12 +1,14 @@
 """Packed kernels against the dense product, for the layers of a transformer: which form pays, from which sparsity on.
 
 Each form has the mask for which it is made: N:M groups, a constant fan-in, blocks of 32 × 32, and any weights for BCSR.
+Monarch kernels, which have no mask, get the least number of blocks that stores no more.
 Its number is its time over that of the dense product in the same rounds: below 1 is faster. `again` and `to` are the
 quartiles of dense against itself, the control. `fastest` is the choice of `execution.measure`, and what it saves: dense
 unless another form is faster beyond the noise in two measurements. Rows with `backward` include both gradients.
 """
 
 import argparse
+import math
 import statistics
 
 import _harness
@@ -18,14 +20,15 @@ from jaxticket import execution, scopes, units
 LAYERS = {"attention": (768, 768), "up": (768, 3072), "down": (3072, 768)}
 BATCHES = (1, 16, 256)
 GROUPS = {0.5: (2, 4), 0.75: (1, 4), 0.9: (1, 10), 0.95: (1, 20), 0.99: (1, 100)}  # sparsity -> n of m
-FORMS = ("nm", "condensed", "blocks", "bcsr")
+FORMS = ("nm", "condensed", "blocks", "bcsr", "monarch")
 
 
-def pack(shape: tuple[int, int], sparsity: float, block: int) -> dict[str, execution.Packed]:
+def pack(shape: tuple[int, int], sparsity: float, side: int) -> dict[str, execution.Packed]:
     """Return a kernel at one sparsity in each form, under a mask of its own."""
     kernel = jax.random.normal(jax.random.key(0), shape) / shape[0] ** 0.5
     scores = jax.random.normal(jax.random.key(1), shape)
     density, (n, m) = 1 - sparsity, GROUPS[sparsity]
+    blocks = math.ceil((1 + min(shape) / max(shape)) / density)
     element = jt.select(scores, density)
     groups = jt.select(scores, n / m, scope=scopes.groups(m, axis=0))
     return {
@@ -33,9 +36,10 @@ def pack(shape: tuple[int, int], sparsity: float, block: int) -> dict[str, execu
         "nm": execution.pack_nm(kernel, groups, n=n, m=m),
         "condensed": execution.pack_condensed(kernel, jt.select(scores, density, scope=scopes.slices(-1))),
         "blocks": execution.pack_blocks(
-            kernel, jt.select(scores, density, unit=units.block(block, block)), block=(block, block)
+            kernel, jt.select(scores, density, unit=units.block(side, side)), block=(side, side)
         ),
         "bcsr": execution.pack_bcsr(kernel, element),
+        "monarch": execution.draw_monarch(shape, key=jax.random.key(2), blocks=blocks),
     }
 
 
