@@ -39,6 +39,8 @@ class Packed(abc.ABC):
         """Bytes of all arrays, those of positions included."""
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self))
 
+    __array_ufunc__ = None  # so that numpy's arrays leave the product to the kernel, too
+
     def __rmatmul__(self, x: jax.Array) -> jax.Array:
         """Return x @ the kernel, as `matmul` does: code that multiplies by kernels takes packed ones."""
         return matmul(x, self)

@@ -57,6 +57,15 @@ def assert_product(y, x, kernel):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_code_that_multiplies_by_kernels_takes_packed_ones(form):
+    packed, _ = case(form, (16, 12))
+    x = jax.random.normal(jax.random.key(9), (3, 16))
+    expected = execution.matmul(x, packed)
+    for y in (x @ packed, np.asarray(x) @ packed, jax.jit(lambda x, packed: x @ packed)(x, packed)):
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     sample(
