@@ -86,7 +86,7 @@ def matmul(x: jax.Array, packed: Packed) -> jax.Array:
     inputs, outputs = packed.shape
     if x.ndim == 0 or x.shape[-1] != inputs:
         raise InputError(f"x has shape {x.shape}, but the kernel has {inputs} inputs; x must be (..., {inputs}).")
-    rows = jnp.reshape(x, (math.prod(x.shape[:-1]), inputs))
+    rows = jnp.reshape(jnp.asarray(x), (math.prod(x.shape[:-1]), inputs))
     dtype = jnp.result_type(x.dtype, packed.dtype)
     return packed.product(rows).astype(dtype).reshape(*x.shape[:-1], outputs)
 
