@@ -240,7 +240,7 @@ def networks(args: Any) -> Iterator[tuple[str, str, models.Model, Trained]]:
 def main() -> None:
     args = _harness.arguments(__doc__, torch_python=True, more=FLAGS)
     busy = _harness.Busy()
-    sizes = {"seeds": 1 if args.quick else args.seeds, "rounds": 2 if args.quick else 15}
+    sizes = {"seeds": 1 if args.quick else args.seeds, "rounds": 2 if args.quick else 9}
     with client.start(args.torch_python) as peer:
         if peer is None:
             print("Torch-Pruning is left out: --torch-python names no interpreter that has it")
