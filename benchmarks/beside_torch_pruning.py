@@ -28,7 +28,7 @@ from jaxticket.errors import InputError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-RATIO, TUNED = 0.5, 0.25  # of the channels that go, and of a training that fine-tuning repeats
+RATIO, TUNED = 0.5, 0.5  # of the channels that go, and of a training that fine-tuning repeats
 RANKINGS = ("local", "global", "isomorphic")
 FLAGS = {
     "--data-dir": {"type": pathlib.Path, "help": "the folder of cifar10_jpeg.npz (default: the data of tfds)"},
@@ -61,7 +61,7 @@ def synthetic(count: int) -> data.Dataset:
 
 def recipe(name: str, model: models.Model, dataset: data.Dataset, epochs: int) -> Trained:
     """Return the training of a network, by the recipe of the experiments on CIFAR-10."""
-    from experiments.studies.structured import Config
+    from experiments.studies.structured.config import Config
     from experiments.training import problems
 
     sgd = {"optimizer": "sgd", "learning_rate": 0.05, "weight_decay": 5e-4, "decay": "cosine"}
@@ -240,7 +240,7 @@ def networks(args: Any) -> Iterator[tuple[str, str, models.Model, Trained]]:
 def main() -> None:
     args = _harness.arguments(__doc__, torch_python=True, more=FLAGS)
     busy = _harness.Busy()
-    sizes = {"seeds": 1 if args.quick else args.seeds, "rounds": 2 if args.quick else 15}
+    sizes = {"seeds": 1 if args.quick else args.seeds, "rounds": 2 if args.quick else 9}
     with client.start(args.torch_python) as peer:
         if peer is None:
             print("Torch-Pruning is left out: --torch-python names no interpreter that has it")

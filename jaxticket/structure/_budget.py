@@ -137,8 +137,8 @@ def _order(scores: Mapping[str, Any], groups: list[Group], leagues: Sequence[Any
 
 
 def _shape(group: Group, ranks: Mapping[str, int]) -> Any:
-    """Return what groups of one structure have in common: their width, and how their members lie in their leaves."""
-    return group.width, tuple(sorted((ranks[m.path], m.axis, len(m.positions[0])) for m in group.members))
+    """Return what groups of one structure have in common, whatever their widths: how their members lie in leaves."""
+    return tuple(sorted((ranks[m.path], m.axis, len(m.positions[0])) for m in group.members))
 
 
 def _round_up(kept: np.ndarray, scores: Any, multiple: int) -> np.ndarray:
