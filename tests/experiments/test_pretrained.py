@@ -16,6 +16,7 @@ from experiments.studies.pretrained.config import Config
 from experiments.studies.pretrained.networks import rank_correlation, same_class, without_layers
 from experiments.studies.pretrained.timing import time_ratio
 from jaxticket import data, models, structure
+from tests.cheap import cheap  # noqa: F401  # compiles quickly, for every test here
 from tests.encoder import Small
 
 SENTENCES = {"network": "minilm", "sentences": 12, "calibration": 16, "heads": 0.5, "seeds": 2, "rounds": 1}
@@ -101,6 +102,23 @@ def test_channels_of_convolutions_go(convolutions):
         logits = network.outputs(smaller.variables, network.tested)
         assert logits.shape == (6, 5)
         assert np.isfinite(logits).all()
+
+
+def test_batch_statistics_of_calibration(convolutions):
+    """The last point is the dense network with the statistics of the images that OBSPA sees."""
+    assert convolutions.cells()[-1] == ("dense_recalibrated", 0.0, 0)
+    network = networks.load(convolutions)
+    restated = choose(network, "dense_recalibrated", 0.0, seed=0)
+    assert (restated.macs, restated.params) == (1, 1)
+    np.testing.assert_array_equal(
+        restated.variables["params"]["output"]["kernel"], network.variables["params"]["output"]["kernel"]
+    )
+    (batch,) = network.calibration(0)
+    kernel = network.variables["params"]["stem"]["conv"]["kernel"]
+    first = jax.lax.conv_general_dilated(batch, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    norm = restated.variables["state"]["stem"]["norm"]
+    np.testing.assert_allclose(norm["mean"], first.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(norm["var"], first.var((0, 1, 2)), rtol=1e-3)
 
 
 def test_obspa_changes_the_weights_that_stay(convolutions):
