@@ -230,8 +230,8 @@ def _update(reader: _Reader, stays: np.ndarray) -> jax.Array:
 
 @jax.jit  # with the places that stay as data: counts of them do not compile it again
 def _fit(hessian: jax.Array, weight: jax.Array, stays: jax.Array) -> jax.Array:
-    inner = jnp.where(stays[:, None] & stays, hessian, jnp.eye(len(stays), dtype=hessian.dtype))
-    lost = jnp.where(stays[:, None] & ~stays, hessian, 0)
+    inner = jnp.where(stays[:, None] & stays[None], hessian, jnp.eye(len(stays), dtype=hessian.dtype))
+    lost = jnp.where(stays[:, None] & ~stays[None], hessian, 0)
     carried = jnp.matmul(lost, weight, precision=jax.lax.Precision.HIGHEST)
     rows = weight + jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(inner), True), carried)
     return jnp.where(stays[:, None], rows, 0)
