@@ -250,7 +250,11 @@ def _convolution(eqn: JaxprEqn, weight: Weight, inputs: jax.Array, output: jax.A
                 "leave it out with where=."
             )
         window = [shape[a] for a in others[1:]]
-        patches = lax.conv_general_dilated_patches(x, window, precision=_EXACT, **options)
+        # A patch of a 1 × 1 layer is a pixel, which needs no convolution (nor padding, of which it would see zeros).
+        same = numbers.lhs_spec == numbers.out_spec and not any(map(any, options["padding"]))
+        steps = {*window, *options["window_strides"], *options["lhs_dilation"]}
+        pointwise = same and steps == {1}
+        patches = x if pointwise else lax.conv_general_dilated_patches(x, window, precision=_EXACT, **options)
         features = jnp.moveaxis(patches, numbers.out_spec[1], -1)
         split = features.reshape(*features.shape[:-1], *(shape[a] for a in others))
         start = features.ndim - 1

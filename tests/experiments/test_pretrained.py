@@ -16,8 +16,11 @@ from experiments.studies.pretrained.config import Config
 from experiments.studies.pretrained.networks import rank_correlation, same_class, without_layers
 from experiments.studies.pretrained.timing import time_ratio
 from jaxticket import data, models, structure
+from jaxticket.models import _efficientnet_lite
+from tests.cheap import cheap  # noqa: F401  # compiles quickly, for every test here
 from tests.encoder import Small
 
+CHOICES = ["group_magnitude", "random", pytest.param("obspa", marks=pytest.mark.slow)]  # which compiles for long
 SENTENCES = {"network": "minilm", "sentences": 12, "calibration": 16, "heads": 0.5, "seeds": 2, "rounds": 1}
 IMAGES = {"network": "efficientnet_lite0", "images": 6, "calibration": 8, "removed": (0.3,), "seeds": 2, "rounds": 1}
 
@@ -32,7 +35,10 @@ def encoder(monkeypatch):
 
 @pytest.fixture
 def convolutions(monkeypatch, tmp_path):
-    model = models.efficientnet_lite0(classes=5, width=4)
+    """EfficientNet-Lite0 with its first two stages, three blocks, only."""
+    stages = {name: _efficientnet_lite._STAGES[name] for name in ("stage1", "stage2")}
+    monkeypatch.setattr(_efficientnet_lite, "_STAGES", stages)
+    model = models.efficientnet_lite0(classes=5, width=8)
     monkeypatch.setattr(models, "efficientnet_lite0", lambda: model)
     monkeypatch.setattr(models, "load_efficientnet_lite0", lambda path: model.init(jax.random.key(0)))
     monkeypatch.setattr(networks, "_SIDE", 32)
@@ -50,7 +56,7 @@ def widths(network, smaller):
     return {name: shapes[m.path][m.axis] // len(m.positions[0]) for name, m in members.items()}
 
 
-@pytest.mark.parametrize("choice", ["obspa", "group_magnitude", "random"])
+@pytest.mark.parametrize("choice", CHOICES)
 def test_heads_and_hidden_channels_go(encoder, choice):
     network = networks.load(Config(**SENTENCES))
     smaller = choose(network, choice, 0.5, seed=0)
@@ -92,17 +98,35 @@ def test_calibration_sees_no_tested_example(encoder):
     assert first != second
 
 
-def test_channels_of_convolutions_go(convolutions):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_channels_of_convolutions_go(convolutions, choice):
     network = networks.load(convolutions)
-    for choice in ("obspa", "group_magnitude", "random"):
-        smaller = choose(network, choice, 0.3, seed=0)
-        assert 0.5 < smaller.macs <= 0.7
-        assert all(width >= 1 for width in widths(network, smaller).values())
-        logits = network.outputs(smaller.variables, network.tested)
-        assert logits.shape == (6, 5)
-        assert np.isfinite(logits).all()
+    smaller = choose(network, choice, 0.3, seed=0)
+    assert 0.5 < smaller.macs <= 0.7
+    assert all(width >= 1 for width in widths(network, smaller).values())
+    logits = network.outputs(smaller.variables, network.tested)
+    assert logits.shape == (6, 5)
+    assert np.isfinite(logits).all()
 
 
+def test_batch_statistics_of_calibration(convolutions):
+    """The last point is the dense network with the statistics of the images that OBSPA sees."""
+    assert convolutions.cells()[-1] == ("dense_recalibrated", 0.0, 0)
+    network = networks.load(convolutions)
+    restated = choose(network, "dense_recalibrated", 0.0, seed=0)
+    assert (restated.macs, restated.params) == (1, 1)
+    np.testing.assert_array_equal(
+        restated.variables["params"]["output"]["kernel"], network.variables["params"]["output"]["kernel"]
+    )
+    (batch,) = network.calibration(0)
+    kernel = network.variables["params"]["stem"]["conv"]["kernel"]
+    first = jax.lax.conv_general_dilated(batch, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    norm = restated.variables["state"]["stem"]["norm"]
+    np.testing.assert_allclose(norm["mean"], first.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(norm["var"], first.var((0, 1, 2)), rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_obspa_changes_the_weights_that_stay(convolutions):
     network = networks.load(convolutions)
     smaller = choose(network, "obspa", 0.3, seed=0)
@@ -117,6 +141,7 @@ def test_obspa_changes_the_weights_that_stay(convolutions):
     assert not np.array_equal(kernel(smaller), kernel(other)), "other images, another repair"
 
 
+@pytest.mark.slow
 def test_the_run_resumes_and_reports(encoder, tmp_path, capsys):
     flags = [f"--{name}={value}" for name, value in SENTENCES.items()]
     command = [*flags, "--out", str(tmp_path)]

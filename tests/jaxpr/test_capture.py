@@ -172,6 +172,28 @@ def test_gram_of_a_convolution_is_that_of_its_patches():
     close(jnp.sum(w * (total.reshape(18, 18) @ w)), jnp.sum(jnp.square(apply(params, IMAGES))))
 
 
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (0, 2)), ((1, -1), (0, 0))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("NHWC", "HWIO", "NCHW")])
+def test_gram_of_a_pointwise_convolution_is_that_of_its_pixels(layout, strides, padding):
+    """‖X W‖² = Σ W (XᵀX) W, however the arrays lie."""
+    inputs, outputs = 3, 4
+    shape = (1, 1, inputs, outputs) if layout[1] == "HWIO" else (outputs, inputs, 1, 1)
+    params = filled({"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)})
+    x = IMAGES if layout[0] == "NHWC" else jnp.moveaxis(IMAGES, -1, 1)
+    apply = lambda p, x: jax.lax.conv_general_dilated(x, p["kernel"], strides, padding, dimension_numbers=layout)
+    total = found(apply, params, x, gram)["kernel"].reshape(inputs, inputs)
+    w = (
+        params["kernel"].reshape(inputs, outputs)
+        if layout[1] == "HWIO"
+        else params["kernel"].reshape(outputs, inputs).T
+    )
+    close(jnp.sum(w * (total @ w)), jnp.sum(jnp.square(apply(params, x))))
+    if strides == (1, 1):
+        pixels = np.asarray(IMAGES, np.float64)[:, : -1 if padding[0][1] < 0 else None].reshape(-1, inputs)
+        close(total, pixels.T @ pixels)
+
+
 def test_attention_projections():
     """Kernels of three axes: (embed, heads, size) for query, key and value, (heads, size, embed) for the output."""
     x = filled(jax.ShapeDtypeStruct((2, 5, 6), jnp.float32))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.studies.pretrained.config import RECALIBRATED
 from experiments.studies.pretrained.networks import Network, without_layers
 from jaxticket import structure
 from jaxticket.methods.channels.obspa import obspa
@@ -34,6 +35,8 @@ def choose(network: Network, choice: str, part: float, seed: int) -> Smaller:
     """Remove what a choice removes."""
     if choice in ("layers", "last_layers"):
         return _without_layers(network, part, best=choice == "layers")
+    if choice == RECALIBRATED and network.recalibrated:
+        return Smaller(network.recalibrated(network.calibration(seed)), 1.0, 1.0)
     if choice == "obspa":
         return _repaired(network, part, seed)
     by: dict[str, Scores] = {

@@ -20,7 +20,7 @@ _BELOW = {
 def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
     """Return a claim for each other choice and each part that is removed."""
     judged = []
-    for part in sorted({record.sparsity for record in records}):
+    for part in sorted({record.sparsity for record in records if record.curve == "obspa"}):
         ours = _by_seed(records, "obspa", part)
         for other in CHOICES[config.network][1:]:
             theirs = _by_seed(records, other, part)

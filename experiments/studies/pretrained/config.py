@@ -11,6 +11,7 @@ CHOICES = {
     "efficientnet_lite0": ("obspa", "group_magnitude", "random"),
     "minilm": ("obspa", "group_magnitude", "random", "layers", "last_layers"),
 }
+RECALIBRATED = "dense_recalibrated"  # the dense network with other batch statistics: nothing goes
 SEEDED = ("obspa", "random")
 TIMED = ("obspa", "layers")  # once; the others keep the same sizes as one of these
 
@@ -73,9 +74,10 @@ class Config(Run):
     def cells(self) -> list[tuple[str, float, int]]:
         """Return (choice, part asked for, seed) of every point: of the multiply-adds, or of the hidden channels."""
         parts = sorted(self.removed) if self.network == "efficientnet_lite0" else (self.hidden,)
-        return [
+        cells = [
             (choice, part, seed)
             for part in parts
             for choice in CHOICES[self.network]
             for seed in range(self.seeds if choice in SEEDED else 1)
         ]
+        return cells + ([(RECALIBRATED, 0.0, 0)] if self.network == "efficientnet_lite0" else [])

@@ -12,6 +12,7 @@ from experiments.studies.pretrained.config import Config
 from experiments.training.texts import sample
 from jaxticket import data, models, structure
 from jaxticket.errors import InputError
+from jaxticket.loops import soups
 from jaxticket.typing import PyTree
 
 Step = tuple[structure.Groups, float | structure.Budget]  # groups among which channels are chosen, and what they keep
@@ -30,6 +31,7 @@ class Network:
       steps: part asked for -> the groups to choose among, one after another.
       tested: batches on which a network is compared with the dense one.
       calibration: seed -> other batches.
+      recalibrated: batches -> the dense variables with batch statistics of these; None without such statistics.
       likeness: (outputs of the dense network, outputs) -> how alike they are, 1 for the same.
       timed: the sizes of batches to time.
     """
@@ -40,6 +42,7 @@ class Network:
     steps: Callable[[float], Sequence[Step]]
     tested: Sequence[jax.Array]
     calibration: Callable[[int], Sequence[jax.Array]]
+    recalibrated: Callable[[Sequence[jax.Array]], PyTree] | None
     likeness: Callable[[np.ndarray, np.ndarray], float]
     timed: tuple[int, ...]
 
@@ -88,6 +91,10 @@ def _efficientnet(config: Config) -> Network:
     def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         return model.apply(variables["params"], variables["state"], x, train=False, key=None)[0]
 
+    def recalibrated(batches: Sequence[jax.Array]) -> PyTree:
+        train = lambda params, state, x: model.apply(params, state, x, train=True, key=None)[1]
+        return {"params": params, "state": soups.recalibrate(params, state, train, batches)}
+
     def calibration(seed: int) -> Sequence[jax.Array]:
         rows = np.random.default_rng([config.seed, seed]).choice(50_000, config.calibration, replace=False)
         return _enlarged(data.read_jpegs(file, "train", rows=rows)[0])
@@ -101,6 +108,7 @@ def _efficientnet(config: Config) -> Network:
         steps=lambda part: [(groups, structure.Budget(1 - part, groups.macs))],
         tested=_enlarged(data.read_jpegs(file, "test", rows=range(config.images))[0]),
         calibration=calibration,
+        recalibrated=recalibrated,
         likeness=same_class,
         timed=(1, 16),
     )
@@ -140,6 +148,7 @@ def _minilm(config: Config) -> Network:
         steps=lambda part: [(heads, 1 - config.heads), (hidden, 1 - part)],
         tested=batches(tokens[: config.sentences]),
         calibration=calibration,
+        recalibrated=None,
         likeness=rank_correlation,
         timed=(1, 32),
     )

@@ -55,7 +55,8 @@ def obspa(
     reads at several entries, such as the taps of a convolution or the entries of a head, is removed jointly. Scores are
     divided by the mean of their group. Groups that no layer reads by a matrix product, such as the channels of queries
     and keys, are kept. Layers that are stacked, in groups, or also read by their transpose count for nothing and are
-    not updated. Batch statistics stay: estimate them again for the returned variables.
+    not updated; after a depthwise convolution the 1 × 1 layer makes up for what went. Batch statistics stay as they
+    are. `loops.soups.recalibrate` estimates them again, which needs data like those of the training.
 
     Args:
       variables: the trained variables.
