@@ -2,7 +2,7 @@
 
 from jaxticket._jaxpr._capture import Measure, captured, order_of_use
 from jaxticket._jaxpr._layout import arrange, regroup, whole
-from jaxticket._jaxpr._products import Product, gram, inner_axes, input_squares, outputs, sum_positions
+from jaxticket._jaxpr._products import Product, gram, inner_axes, input_axes, input_squares, outputs, sum_positions
 from jaxticket._jaxpr._walk import body_of, evaluate, move, scan_sizes, shape_of, trace, walk
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "evaluate",
     "gram",
     "inner_axes",
+    "input_axes",
     "input_squares",
     "move",
     "order_of_use",

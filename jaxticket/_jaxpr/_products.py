@@ -122,7 +122,16 @@ def input_squares(product: Product) -> jax.Array:
 
 def inner_axes(product: Product) -> tuple[int, ...]:
     """Return the leaf's axes of inputs and outputs; the others count its matrices: layers, experts."""
-    parts = [part.axis for a in (*product.contracted, *product.free) for part in product.weight.layout[a]]
+    return _axes_of_leaf(product, (*product.contracted, *product.free))
+
+
+def input_axes(product: Product) -> tuple[int, ...]:
+    """Return the leaf's axes of inputs, those of size 1 left out."""
+    return _axes_of_leaf(product, product.contracted)
+
+
+def _axes_of_leaf(product: Product, axes: Sequence[int]) -> tuple[int, ...]:
+    parts = [part.axis for a in axes for part in product.weight.layout[a]]
     return tuple(sorted({axis for axis in parts if isinstance(axis, int)}))
 
 

@@ -135,12 +135,10 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
 def _scale(program: Sequence[float], alone: np.ndarray) -> float:
     """Return by how much layers are faster within the program, where they seem to be: at most 1.
 
-    It is the growth of the program over that of its layers, so that what is left does not shrink with width.
+    What the program takes beside its layers is then not negative at either end, and does not shrink with width.
     """
-    grown, total = alone[-1] - alone[0], program[-1] - program[0]
-    if not grown > 0:
-        grown, total = alone[-1], program[-1]
-    return float(np.clip(total / max(grown, 1e-30), 0.0, 1.0))
+    pairs = [(program[0], alone[0]), (program[-1], alone[-1]), (program[-1] - program[0], alone[-1] - alone[0])]
+    return min([1.0, *(max(whole, 0.0) / part for whole, part in pairs if part > 0)])
 
 
 def _check_fractions(fractions: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ import pytest
 import jaxticket as jt
 from jaxticket import structure
 from jaxticket.errors import InputError
+from jaxticket.methods.channels import obspa as module
 from jaxticket.methods.channels.obspa import obspa
 from tests.structure import _removal
 
@@ -185,9 +186,26 @@ def test_dtypes_stay_and_dead_layers_pass():
     assert bool(jnp.isfinite(new["b"]["kernel"]).all())
 
 
-def test_a_weight_that_is_also_read_by_its_transpose_is_not_updated():
-    params = {"w": {"kernel": jax.random.normal(jax.random.key(0), (6, 6))}, "b": {"kernel": jnp.ones((6, 2))}}
-    apply = lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]["kernel"]) @ p["b"]["kernel"])
-    groups = structure.trace(apply, params, jnp.ones((4, 6)))
-    new, _ = obspa(params, apply, [jnp.ones((4, 6))], groups, 0.5)
-    assert new["w"]["kernel"].shape == (6, 6)
+def test_a_weight_that_is_also_read_by_its_transpose_is_not_updated(monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = {"a": (4, 6), "w": (6, 9), "b": (6, 2)}
+    params = {name: {"kernel": jax.random.normal(keys[0], shape)} for name, shape in shapes.items()}
+
+    def apply(p, x):
+        h = jnp.tanh(x @ p["a"]["kernel"])
+        return jnp.tanh(jnp.tanh(h @ p["w"]["kernel"]) @ p["w"]["kernel"].T) @ p["b"]["kernel"]
+
+    x = jax.random.normal(keys[2], (20, 4))
+    groups = structure.trace(apply, params, x)
+    sizes = []
+    gram = module.gram
+    monkeypatch.setattr(module, "gram", lambda product: sizes.append(product.shape) or gram(product))
+    new, kept = obspa(params, apply, [x], groups, 0.8)
+    assert sizes == [(4, 6), (6, 2)]  # the products of all entries of w with each other are never made
+    mask = structure.spread(kept, groups, params)
+    assert 0 < np.mean(mask["w"]["kernel"]) < 1
+    np.testing.assert_array_equal(new["w"]["kernel"], jnp.where(mask["w"]["kernel"], params["w"]["kernel"], 0))
+    alone = lambda p, x: jnp.tanh(x @ p["kernel"]) @ p["kernel"].T
+    x = x @ params["a"]["kernel"]
+    with pytest.raises(InputError, match="no layer reads a channel"):
+        obspa(params["w"], alone, [x], structure.trace(alone, params["w"], x), 0.5)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxticket import _tree
 from jaxticket._dtypes import wide
-from jaxticket._jaxpr import Product, captured, gram, inner_axes
+from jaxticket._jaxpr import Product, captured, gram, inner_axes, input_axes
 from jaxticket.errors import InputError
 from jaxticket.structure import Budget, Groups, Member, Ranking, choose, spread
 from jaxticket.typing import PyTree
@@ -120,11 +120,12 @@ def _readers(
     names = _tree.present_names(variables)
     measure = functools.partial(_grams, apply, names=tuple(names), wanted=tuple(members))
     totals: dict[str, jax.Array] = {}
+    x = None
     for x in batches:
         for name, squares in measure(variables, x).items():
             totals[name] = totals[name] + squares if name in totals else squares
-    if not totals:
-        raise InputError("batches is empty, or no layer of a group is multiplied with data")
+    if x is None:
+        raise InputError("batches is empty; pass the inputs of the data, or random ones")
     weights = dict(zip(names, jax.tree.leaves(variables), strict=True))
     readers = []
     for name, squares in totals.items():
@@ -133,8 +134,7 @@ def _readers(
         ndim = weights[name].ndim
         axes = tuple(a for a in range(ndim) if squares.shape[ndim + a] != 1)
         own = {group: m for group, m in members[name] if m.axis in axes}
-        mixed = len(axes) == ndim > 1  # it is read along other axes elsewhere, as by its transpose
-        if own and not mixed and all(squares.shape[a] == 1 or a in axes for a in range(ndim)):
+        if own and all(squares.shape[a] == 1 or a in axes for a in range(ndim)):
             readers.append(_reader(name, axes, weights[name], squares, own, damping))
     return readers
 
@@ -150,13 +150,21 @@ def _grams(
 ) -> dict[str, jax.Array]:
     """Return XᵀX of the inputs of the layers that are wanted, by name."""
 
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(variables)]
+    read: dict[int, set[tuple[int, ...]]] = {}  # the axes along which a leaf is read
+
+    def look(product: Product) -> None:
+        read.setdefault(product.weight.leaf, set()).add(input_axes(product))
+
     def measure(product: Product) -> jax.Array | None:
         leaf = product.weight.leaf
         stacked = any(n > 1 and axis not in inner_axes(product) for axis, n in enumerate(shapes[leaf]))
-        taken = names[leaf] in wanted and product.groups == 1 and not stacked
+        # Read along several axes, as by its transpose too, it would take products of all its entries with each other.
+        mixed = len(read[leaf]) > 1 or len(input_axes(product)) == len(shapes[leaf]) > 1
+        taken = names[leaf] in wanted and product.groups == 1 and not stacked and not mixed
         return gram(product) if taken else None
 
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(variables)]
+    jax.eval_shape(lambda v, x: captured(apply, v, x, look)[0], variables, x)
     totals = captured(apply, variables, x, measure)[1]
     squares = jax.tree.leaves(jax.tree.map(lambda _, s: (s,), variables, totals), is_leaf=lambda x: type(x) is tuple)
     return {name: s for name, (s,) in zip(names, squares, strict=True) if s is not None}
