@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxticket.errors import InputError
 from jaxticket.structure._channels import Channels, channels, check_exact, kept_entries
@@ -53,7 +54,7 @@ def shrink(tree: PyTree, mask: Mask | Channels, groups: Groups, *, allow_inexact
     def cut(path: str, x: Any) -> Any:
         for axis, stay in enumerate(entries[path] if path else ()):
             if stay is not None and x.shape[axis] != 1:
-                x = jnp.take(x, stay, axis=axis) if isinstance(x, jax.Array) else np.take(x, stay, axis=axis)
+                x = _take(_whole_along(x, axis), stay, axis)
         return x
 
     return jax.tree.map(cut, _owners(tree, sizes), tree)
@@ -93,20 +94,31 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
     def fill(path: str, x: Any) -> Any:
         for axis, stay in enumerate(entries[path] if path else ()):
             if stay is not None and (x.shape[axis] != 1 or len(stay) == 1 or x.dtype == bool):
-                shape = [full[path][axis] if a == axis else n for a, n in enumerate(x.shape)]
-                index = tuple(stay if a == axis else slice(None) for a in range(x.ndim))
-                x = _place(x, shape, index)
+                places = np.full(full[path][axis], x.shape[axis])  # that of a zero behind the others
+                places[stay] = np.arange(len(stay))
+                pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
+                x = _take(pad(_whole_along(x, axis), [(0, int(a == axis)) for a in range(x.ndim)]), places, axis)
         return x
 
     return jax.tree.map(fill, _owners(tree, sizes), tree)
 
 
-def _place(x: Any, shape: list[int], index: tuple[Any, ...]) -> Any:
-    if isinstance(x, jax.Array):
-        return jnp.zeros(shape, x.dtype).at[index].set(x)
-    full = np.zeros(shape, x.dtype)
-    full[index] = x
-    return full
+def _take(x: Any, places: np.ndarray, axis: int) -> Any:
+    return jnp.take(x, places, axis=axis) if isinstance(x, jax.Array) else np.take(x, places, axis=axis)
+
+
+def _whole_along(x: Any, axis: int) -> Any:
+    """Return an array that is not sharded along an axis, where its type says so (Explicit meshes).
+
+    Its new size may not divide among the devices.
+    """
+    if not isinstance(x, jax.Array):
+        return x
+    layout = jax.typeof(x).sharding
+    if AxisType.Explicit not in layout.mesh.axis_types:
+        return x
+    spec = [None if a == axis else place for a, place in enumerate(layout.spec)]
+    return jax.sharding.reshard(x, NamedSharding(layout.mesh, PartitionSpec(*spec)))
 
 
 def _owners(tree: PyTree, sizes: dict[str, tuple[int, ...]]) -> PyTree:

@@ -124,7 +124,8 @@ def test_around_replay_devices_may_share_the_batch():
     expected = mlp(_removal.zeroed(PARAMS, KEPT, GROUPS), BATCH)
     mesh = jax.make_mesh((8,), ("data",))
     mapped = jax.shard_map(run, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))
-    np.testing.assert_allclose(jax.jit(mapped)(smaller, BATCH), expected, rtol=1e-4, atol=1e-5)
+    shared = jax.device_put(BATCH, NamedSharding(mesh, P("data")))
+    np.testing.assert_allclose(jax.jit(mapped)(smaller, shared), expected, rtol=1e-4, atol=1e-5)
     by_device = jax.pmap(run, in_axes=(None, 0))(smaller, BATCH[:, None])
     np.testing.assert_allclose(by_device[:, 0], expected, rtol=1e-4, atol=1e-5)
 
@@ -153,7 +154,7 @@ def test_plans_that_regrow_keep_their_channels_whole(name):
 
 
 def test_iterative_pruning_takes_channels_from_channels():
-    prune = jt.loops.prune_by(jt.scores.magnitude, unit=structure.unit(GROUPS))
+    prune = jt.loops.prune_by(jt.scores.magnitude, unit=structure.unit(GROUPS), scope=jt.scopes.leaf())
     full = jt.filters.full_mask(PARAMS, EVERYTHING)
     half = prune(PARAMS, full, 0.5, key=jax.random.key(0))
     quarter = prune(PARAMS, half, 0.25, key=jax.random.key(0))
