@@ -95,7 +95,7 @@ def expand(tree: PyTree, mask: Mask | Channels, groups: Groups) -> PyTree:
         for axis, stay in enumerate(entries[path] if path else ()):
             if stay is not None and (x.shape[axis] != 1 or len(stay) == 1 or x.dtype == bool):
                 places = np.full(full[path][axis], x.shape[axis])  # that of a zero behind the others
-                places[stay] = np.arange(len(stay))
+                places[stay] = np.arange(len(stay)) % x.shape[axis]  # an axis of size 1 stands for all of them
                 pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
                 x = _take(pad(_whole_along(x, axis), [(0, int(a == axis)) for a in range(x.ndim)]), places, axis)
         return x
