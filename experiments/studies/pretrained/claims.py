@@ -12,8 +12,8 @@ _EXPECTED = "more accurate than other choices of channels, without finetuning an
 _BELOW = {
     "group_magnitude": "channels by group magnitude",
     "random": "random channels",
-    "layers": "removing as many whole layers",
-    "last_layers": "removing as many of the last layers",
+    "layers": "removing the best whole layers, which save fewer multiply-adds",
+    "last_layers": "removing the last layers, which save fewer multiply-adds",
 }
 
 
