@@ -120,7 +120,7 @@ def latency(
 
     def cost(channels: Mapping[str, Any]) -> float:
         kept = groups.widths(channels)
-        return scale * interpolate(kept) + float(np.interp(share(kept), shares, rest))
+        return float(scale * interpolate(kept) + np.interp(share(kept), shares, rest))
 
     return cost
 
