@@ -17,37 +17,20 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-
-from experiments.reports import study
-from experiments.reports.progress import Rows
-from experiments.runs import command_line
+from experiments.reports import sweeps
 from experiments.studies.essential.config import Config
 from experiments.studies.essential.report import report
 from experiments.studies.essential.sweep import Lab, points, texts
 
-
-def rows(config: Config) -> tuple[int, Rows]:
-    """A line for each point."""
-    line = lambda row: "{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}".format(**row[0].line())
-    return len(config.cells()), Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
-
-
-def plan(config: Config, lab: Lab) -> list[str]:
-    """Return the lines of --dry-run."""
-    return [
-        f"points       {len(config.cells())}, of which {len(lab.finished)} are there",
-        f"each         {len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
-    ]
-
-
-STUDY = study.Study(
-    configure=lambda argv: command_line.parse(Config(), argv, description=__doc__),
-    rows=rows,
-    prepare=lambda config, watch: Lab(config),
-    records=lambda config, lab, watch: points(lab, watch.progress.at),
-    report=lambda config, lab, records: report(config, records),
-    plan=plan,
-    prunes=lambda config, lab: lab.prunable(),
+STUDY = sweeps.study_of(
+    Config(),
+    Lab,
+    points,
+    report,
+    description=__doc__,
+    line="{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}",
+    each=lambda config: f"{len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
+    prunes=Lab.prunable,
     extras=("experiments", "models", "plots", "text"),
 )
 main = STUDY.main

@@ -18,37 +18,20 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
 
-
-from experiments.reports import study
-from experiments.reports.progress import Rows
-from experiments.runs import command_line
+from experiments.reports import sweeps
 from experiments.studies.pretrained.config import Config
 from experiments.studies.pretrained.report import report
 from experiments.studies.pretrained.sweep import Lab, points
 
-
-def rows(config: Config) -> tuple[int, Rows]:
-    """A line for each point."""
-    line = lambda row: "{curve:16} {sparsity:.2f}  alike {alike:.4f}  macs {macs:.3f}".format(**row[0].line())
-    return len(config.cells()), Rows(lambda record: (record.curve, record.sparsity, record.seed), 1, line)
-
-
-def plan(config: Config, lab: Lab) -> list[str]:
-    """Return the lines of --dry-run."""
-    return [
-        f"points       {len(config.cells())}, of which {len(lab.finished)} are there",
-        "each         half a minute (MiniLM) to three minutes (EfficientNet-Lite0) on two cores",
-    ]
-
-
-STUDY = study.Study(
-    configure=lambda argv: command_line.parse(Config(), argv, description=__doc__),
-    rows=rows,
-    prepare=lambda config, watch: Lab(config),
-    records=lambda config, lab, watch: points(lab, watch.progress.at),
-    report=lambda config, lab, records: report(config, records),
-    plan=plan,
-    prunes=lambda config, lab: lab.groups(),
+STUDY = sweeps.study_of(
+    Config(),
+    Lab,
+    points,
+    report,
+    description=__doc__,
+    line="{curve:16} {sparsity:.2f}  alike {alike:.4f}  macs {macs:.3f}",
+    each=lambda config: "half a minute (MiniLM) to three minutes (EfficientNet-Lite0) on two cores",
+    prunes=Lab.groups,
     extras=("experiments", "models", "plots"),  # and "text" for MiniLM, which says so
 )
 main = STUDY.main

@@ -1,5 +1,6 @@
 """Kernels of sparse layers that store only what their masks keep, and a choice among them by measurement."""
 
+from jaxticket._timing import time_rounds
 from jaxticket.execution._bcsr import BCSR, pack_bcsr
 from jaxticket.execution._blocks import Blocks, pack_blocks
 from jaxticket.execution._condensed import Condensed, pack_condensed
@@ -30,4 +31,5 @@ __all__ = [
     "pack_dense",
     "pack_monarch",
     "pack_nm",
+    "time_rounds",
 ]

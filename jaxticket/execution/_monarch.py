@@ -33,16 +33,19 @@ class Monarch(Packed):
     shape: tuple[int, int]
 
     def dense(self) -> jax.Array:
-        return self.product(jnp.eye(self.shape[0], dtype=self.dtype)).astype(self.dtype)
+        return self._multiply(jnp.eye(self.shape[0], dtype=self.dtype), jax.lax.Precision.HIGHEST).astype(self.dtype)
 
     def product(self, x: jax.Array) -> jax.Array:
+        return self._multiply(x, None)
+
+    def _multiply(self, x: jax.Array, precision: jax.lax.Precision | None) -> jax.Array:
         first, second = self.values
         blocks, _, width = first.shape
         dtype = accumulator(x.dtype, self.dtype)
         x = jnp.pad(x, ((0, 0), (0, blocks * width - self.shape[0]))).reshape(-1, blocks, width)
-        middle = jnp.einsum("bkp,kqp->bkq", x, first, preferred_element_type=dtype)
+        middle = jnp.einsum("bkp,kqp->bkq", x, first, precision=precision, preferred_element_type=dtype)
         middle = middle.astype(jnp.result_type(x, second)).reshape(len(x), -1, len(second))
-        out = jnp.einsum("brl,lsr->bsl", middle, second, preferred_element_type=dtype)
+        out = jnp.einsum("brl,lsr->bsl", middle, second, precision=precision, preferred_element_type=dtype)
         return out.reshape(len(x), -1)[:, : self.shape[1]]
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxticket import files
 from jaxticket._checks import check_count
+from jaxticket._timing import time_rounds
 from jaxticket.errors import InputError
 from jaxticket.export._arrays import by_path
 from jaxticket.export._costs import Cost, Report
@@ -70,7 +70,8 @@ def write_report(
     kept = channels(mask, groups)
     _check_shapes("dense", dense[1], groups.shapes())
     _check_shapes("ticket", ticket[1], groups.shapes(kept))
-    times = _alternate([_compiled(dense, inputs), _compiled(ticket, inputs)], int(rounds))
+    turns = time_rounds({"dense": _compiled(dense, inputs), "ticket": _compiled(ticket, inputs)}, rounds)
+    times = np.array([turns["dense"], turns["ticket"]])
     device = jax.devices()[0]
     report = Report(
         dense=_cost(dense[1], 2 * groups.macs(), times[0]),
@@ -101,19 +102,6 @@ def _compiled(network: tuple[Callable[..., Any], PyTree], inputs: Sequence[Any])
     arguments = jax.device_put((variables, *inputs))
     compiled = jax.jit(lambda *arguments: run(*arguments)).lower(*arguments).compile()
     return lambda: compiled(*arguments)
-
-
-def _alternate(calls: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
-    """Return the seconds of each call in each round, after two that are not counted."""
-    seconds = np.zeros((len(calls), rounds))
-    for index in range(-2, rounds):
-        order = range(len(calls)) if index % 2 else reversed(range(len(calls)))
-        for which in order:
-            begin = time.perf_counter()
-            jax.block_until_ready(calls[which]())
-            if index >= 0:
-                seconds[which, index] = time.perf_counter() - begin
-    return seconds
 
 
 def _cost(variables: PyTree, flops: int, seconds: np.ndarray) -> Cost:

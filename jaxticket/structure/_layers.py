@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn
 from jaxticket._jaxpr import shape_of
 from jaxticket.structure._groups import Group, Work
 from jaxticket.structure._trace import Coupling, collect, count_work, products
-from jaxticket.structure._values import Node
+from jaxticket.structure._values import Node, Product
 
 
 class Layer(NamedTuple):
@@ -68,17 +68,20 @@ class Layer(NamedTuple):
 def layers(coupling: Coupling) -> list[Layer]:
     """Return the products of a program."""
     groups, group_of = collect(coupling)
-    return [_layer(eqn, node, times, groups, group_of) for eqn, node, times in products(coupling.tape)]
+    return [_layer(*product, groups, group_of) for product in products(coupling.tape)]
 
 
 def _layer(
-    eqn: JaxprEqn, node: Node, times: int, groups: Sequence[Group], group_of: dict[int, tuple[int, int]]
+    eqn: JaxprEqn,
+    node: Node,
+    product: Product,
+    times: int,
+    groups: Sequence[Group],
+    group_of: dict[int, tuple[int, int]],
 ) -> Layer:
     def moves(labels: np.ndarray) -> bool:
         return any(atom in group_of for atom in labels.tolist())
 
-    product = node.product
-    assert product is not None
     output, summed = (count_work(axes, 1, groups, group_of) for axes in (product.output, product.summed))
     movable = tuple(tuple(map(moves, v.labels)) for v in node.inputs)
     roots = (sum(map(moves, product.summed)), sum(map(moves, product.output)))

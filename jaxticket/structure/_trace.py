@@ -14,7 +14,7 @@ from jaxticket.errors import InputError
 from jaxticket.structure._groups import Frozen, Group, Groups, Leaf, Member, Work
 from jaxticket.structure._owners import owners_within
 from jaxticket.structure._splits import Prefer, resolve
-from jaxticket.structure._values import Context, Node, Tape, Value
+from jaxticket.structure._values import Context, Node, Product, Tape, Value
 from jaxticket.structure._walk import record
 from jaxticket.typing import PyTree
 
@@ -84,8 +84,7 @@ def trace(
             frozen.update((leaf.path, axis, reason) for reason in reasons)
     work = tuple(
         count_work((*product.output, *product.summed), times, groups, group_of)
-        for _, node, times in products(coupling.tape)
-        if (product := node.product) is not None
+        for _, _, product, times in products(coupling.tape)
     )
     traced = Groups(
         groups=groups,
@@ -256,12 +255,12 @@ def _rank(coupling: Coupling, place: tuple[int, int]) -> tuple[int, int, int]:
     return (-1 if use is None else use, *place)
 
 
-def products(tape: Tape, repeats: int = 1) -> Iterator[tuple[JaxprEqn, Node, int]]:
+def products(tape: Tape, repeats: int = 1) -> Iterator[tuple[JaxprEqn, Node, Product, int]]:
     """Yield the products of a tape with how often they run; the branches of a condition all count."""
     times = repeats * tape.repeats
     for eqn, node in zip(tape.jaxpr.jaxpr.eqns, tape.nodes, strict=True):
         if times and node.product is not None:
-            yield eqn, node, times
+            yield eqn, node, node.product, times
         for body in node.bodies:
             yield from products(body, times)
 

@@ -1,13 +1,13 @@
 """The points of a sweep: the pretrained model pruned in one shot, and its agreement with the dense model."""
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 
 import jax
 
+from experiments.reports.sweeps import Sweep
 from experiments.runs import environment
-from experiments.runs.records import Line, SweepRecord, whole
+from experiments.runs.records import SweepRecord
 from experiments.studies.essential import sentences
 from experiments.studies.essential.config import CURVES, Config
 from experiments.training.texts import sample
@@ -19,13 +19,11 @@ from jaxticket.typing import Density, Params
 _PRUNED = filters.match(r"^blocks/.*/kernel$")
 
 
-class Lab:
+class Lab(Sweep):
     """The records that a sweep has, and the model that it prunes, which is loaded when it is first read."""
 
     def __init__(self, config: Config):
-        self.config = config
-        self.finished = _finished(config)
-        self.missing = config.cells()[len(self.finished) :]
+        super().__init__(config, ("cosine", "half_width", "neighbours"))
 
     @functools.cached_property
     def pretrained(self) -> models.Pretrained:
@@ -62,12 +60,6 @@ def points(lab: Lab, show: Callable[[str], None]) -> Iterator[SweepRecord]:
         yield SweepRecord(measured, curve, sparsity, seed)
 
 
-def _finished(config: Config) -> list[SweepRecord]:
-    """Return the records of the first cells of a killed run, up to a torn or damaged one."""
-    pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
-    return [SweepRecord.parse(line) for line, _ in itertools.takewhile(lambda pair: _is_of(*pair), pairs)]
-
-
 def texts(config: Config) -> list[str]:
     return sample(config.text, config.sentences, seed=config.seed)
 
@@ -77,9 +69,3 @@ def _pruning(curve: str, sparsity: float) -> tuple[PruneFn, Density]:
         return CURVES[curve], 1 - sparsity
     n, m = map(int, curve.split(":"))
     return loops.prune_by(scope=scopes.groups(m, axis=0)), n / m
-
-
-def _is_of(line: Line, cell: tuple[str, float, int]) -> bool:
-    """Whether this is the whole line of the cell."""
-    same = tuple(line.get(name) for name in ("curve", "sparsity", "seed")) == cell
-    return same and all(isinstance(line.get(name), float) for name in ("cosine", "half_width", "neighbours"))

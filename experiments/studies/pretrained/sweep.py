@@ -6,20 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runs.records import SweepRecord, whole
+from experiments.reports.sweeps import Sweep
+from experiments.runs.records import SweepRecord
 from experiments.studies.pretrained.choices import choose
 from experiments.studies.pretrained.config import TIMED, Config
 from experiments.studies.pretrained.networks import Network, load
 from experiments.studies.pretrained.timing import time_ratio
 
 
-class Lab:
+class Lab(Sweep):
     """The records that a run has, and its network, which is loaded when it is first read."""
 
     def __init__(self, config: Config):
-        self.config = config
-        self.finished = _finished(config)
-        self.missing = config.cells()[len(self.finished) :]
+        super().__init__(config, ("alike", "macs", "params"))
 
     @functools.cached_property
     def network(self) -> Network:
@@ -55,14 +54,3 @@ def _measured(lab: Lab, choice: str, part: float, seed: int) -> dict[str, Any]:
         ratio, seconds = time_ratio(*programs, network.inputs(size), rounds=lab.config.rounds)
         measured |= {f"time_{size}": ratio, f"dense_seconds_{size}": seconds}
     return measured
-
-
-def _finished(config: Config) -> list[SweepRecord]:
-    """Return the records of the first cells of a killed run, up to a torn or damaged one."""
-    records = []
-    for line, cell in zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False):
-        same = tuple(line.get(name) for name in ("curve", "sparsity", "seed")) == cell
-        if not (same and all(isinstance(line.get(name), float) for name in ("alike", "macs", "params"))):
-            break
-        records.append(SweepRecord.parse(line))
-    return records

@@ -161,8 +161,10 @@ def _solve(layers: Sequence[Work], total: _Total, full: np.ndarray, budget: floa
             "jac": lambda x: -total.slope(full * np.exp(x)) / total.of(full * np.exp(x)),
         },
         method="SLSQP",
-        options={"maxiter": 1000, "ftol": 1e-12},
+        options={"maxiter": 1000, "ftol": 1e-9},
     )
+    if not result.success:
+        raise RuntimeError(f"the widths were not found: {result.message}")
     return full * np.exp(result.x)
 
 

@@ -306,6 +306,9 @@ CORE: dict[str, Call] = {
         lambda x: execution.matmul(x, execution.pack_bcsr(KERNEL.value, BITS.value)), x=Array(jnp.ones((3, 4)))
     ),
     "execution.fastest": on_host(execution.fastest, kernel=KERNEL, mask=BITS, batch=Count(2), rounds=Count(1)),
+    "execution.time_rounds": on_host(
+        lambda rounds: execution.time_rounds({"nothing": lambda: 0}, rounds), rounds=Count(1)
+    ),
     "execution.measure": on_host(
         lambda batch, rounds: execution.measure(
             execution.pack_all(KERNEL.value, BITS.value), batch=batch, rounds=rounds
