@@ -49,7 +49,8 @@ def choose(
       budget: the fraction of channels to keep, or a Budget in parameters, multiply-adds or any other cost.
       ranking: channels compete within their group ("local": every group loses the same fraction), all together
         ("global"), or with those of groups that have the same structure ("isomorphic").
-      multiple: the number of channels that a group keeps is rounded up to a multiple of it, for hardware.
+      multiple: the number of channels that a group keeps is rounded up to a multiple of it, for hardware. Groups of
+        fewer channels, such as the heads of an attention, are not rounded.
       cap: the largest fraction of its channels that a group loses. At least one is always kept.
       allow_inexact: whether inexact groups take part; they are kept whole otherwise.
 
@@ -142,7 +143,9 @@ def _shape(group: Group, ranks: Mapping[str, int]) -> Any:
 
 
 def _round_up(kept: np.ndarray, scores: Any, multiple: int) -> np.ndarray:
-    """Return the mask with its best dropped channels kept too, up to a multiple."""
+    """Return the mask with its best dropped channels kept too, up to a multiple, in groups that hold one."""
+    if kept.size < multiple:
+        return kept
     lacking = min(-kept.sum() % multiple, (~kept).sum())
     if lacking:
         dropped = np.flatnonzero(~kept)

@@ -12,6 +12,7 @@ from jaxticket.errors import InputError
 from jaxticket.structure._channels import Channels, channels, check_exact, kept_entries
 from jaxticket.structure._groups import Groups
 from jaxticket.structure._owners import Leaf, fits, owners_within
+from jaxticket.transforms._unit_mask import expand_masks
 from jaxticket.typing import Mask, PyTree
 
 
@@ -20,7 +21,8 @@ def shrink(tree: PyTree, mask: Mask | Channels, groups: Groups, *, allow_inexact
 
     The tree may be the variables, a part of them (the parameters, the batch statistics), a mask, or the state of an
     optimizer, whose moments and averages lie under the paths of their parameters. What is not laid out like a leaf of
-    the variables stays: counts, keys, schedules. Arrays are cut on the host, so it does not run under jit.
+    the variables stays: counts, keys, schedules. The mask of a plan over `structure.unit(groups)`, which a state holds
+    as a mask of channels, becomes one over the parameters. Arrays are cut on the host, so it does not run under jit.
 
     Args:
       tree: what is made smaller.
@@ -47,7 +49,7 @@ def shrink(tree: PyTree, mask: Mask | Channels, groups: Groups, *, allow_inexact
       >>> structure.shrink(optax.adam(1e-3).init(params), kept, groups)[0].mu["b"].shape
       (2, 2)
     """
-    kept = channels(mask, groups)
+    tree, kept = expand_masks(tree), channels(mask, groups)
     check_exact(groups, kept, allow_inexact=allow_inexact)
     entries, sizes = kept_entries(groups, kept), {leaf.path: leaf.shape for leaf in groups.leaves}
 

@@ -61,4 +61,4 @@ def alternate(
         begins, ends = compress(count), decompress(count)
         return _tree.map_present(lambda old, new: ends | jnp.where(begins, new, old), mask, sparse), state
 
-    return MaskTransform(init, update)
+    return MaskTransform(init, update, unit=unit)

@@ -57,7 +57,7 @@ def average_gradients(transform: MaskTransform, *, decay: float = 0.9) -> MaskTr
         state, average = states
         return state, jax.tree.map(functools.partial(_step, decay), average, grads)
 
-    return from_exchange(init, exchange, observe, narrows=transform.narrows)
+    return from_exchange(init, exchange, observe, narrows=transform.narrows, unit=transform.unit)
 
 
 def _step(decay: float, average: jax.Array, grad: jax.Array) -> jax.Array:

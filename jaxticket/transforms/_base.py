@@ -9,6 +9,7 @@ import optax
 from jaxticket import masks
 from jaxticket.errors import InputError
 from jaxticket.typing import Key, Mask, Params, Period, PyTree
+from jaxticket.units import Unit
 
 
 class MaskTransform(NamedTuple):
@@ -23,6 +24,8 @@ class MaskTransform(NamedTuple):
         their moments. All others of the new mask are newborn, also where the old mask had them. None where the weights
         of both masks keep theirs.
       narrows: whether each new mask lies within the old one, so that nothing is ever newborn. It saves time.
+      unit: the unit whose masks it makes, or None. If the unit spans leaves, as traced groups do, states hold the masks
+        of a plan as masks of units, which are smaller.
     """
 
     init: Callable[..., tuple[Mask | None, PyTree]]
@@ -30,6 +33,7 @@ class MaskTransform(NamedTuple):
     observe: Callable[..., PyTree] | None = None
     exchange: Callable[..., tuple[Mask, Mask, PyTree]] | None = None
     narrows: bool = False
+    unit: Unit | None = None
 
 
 class Plan(NamedTuple):
@@ -100,11 +104,17 @@ def chain(*transforms: MaskTransform) -> MaskTransform:
         )
 
     watches = observe if any(t.observe for t in transforms) else None
-    return from_exchange(init, exchange, watches, narrows=all(t.narrows for t in transforms))
+    unit = transforms[0].unit if len({t.unit for t in transforms}) == 1 else None
+    return from_exchange(init, exchange, watches, narrows=all(t.narrows for t in transforms), unit=unit)
 
 
 def from_exchange(
-    init: Callable[..., Any], exchange: Callable[..., Any], observe: Callable[..., Any] | None, *, narrows: bool = False
+    init: Callable[..., Any],
+    exchange: Callable[..., Any],
+    observe: Callable[..., Any] | None,
+    *,
+    narrows: bool = False,
+    unit: Unit | None = None,
 ) -> MaskTransform:
     """Return the mask transform whose `update` follows from `exchange`."""
 
@@ -112,7 +122,7 @@ def from_exchange(
         mask, _, state = exchange(mask, state, **signals)
         return mask, state
 
-    return MaskTransform(init, update, observe, exchange, narrows)
+    return MaskTransform(init, update, observe, exchange, narrows, unit)
 
 
 def refresh(transform: MaskTransform, mask: Mask, state: PyTree, **signals: Any) -> tuple[Mask, Mask, PyTree]:

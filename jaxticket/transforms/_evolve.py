@@ -98,7 +98,7 @@ def prune_to(
         due = densities(params, mask, count)
         return best(score, params, due, unit=unit, scope=scope, mask=mask, minimum=minimum, **signals), state
 
-    return MaskTransform(init, update, narrows=True)
+    return MaskTransform(init, update, narrows=True, unit=unit)
 
 
 def grow_to(
@@ -114,7 +114,7 @@ def grow_to(
             mask, drop=scored, grow=scored, density=due, drop_fraction=0.0, unit=unit, scope=scope
         ), state
 
-    return MaskTransform(functools.partial(_require_mask, "grow_to"), update)
+    return MaskTransform(functools.partial(_require_mask, "grow_to"), update, unit=unit)
 
 
 def regrow(
@@ -154,7 +154,7 @@ def regrow(
             mask, drop=drop, grow=grow, drop_fraction=fraction, rounding=rounding, unit=unit, scope=scope
         )
 
-    return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("regrow", drop, grow, drop_fraction, evolve, unit=unit)
 
 
 def regrow_by_sign(grow: ScoreFn, drop_fraction: float | Schedule, *, scope: Scope) -> MaskTransform:
@@ -214,7 +214,7 @@ def redistribute(
     def evolve(mask: Mask, scores: tuple[Scores, Scores], fraction: float | jax.Array) -> Mask:
         return _redistribution.redistribute(mask, drop=scores[0], grow=scores[1], drop_fraction=fraction, unit=unit)
 
-    return _drop_then_grow("redistribute", drop, grow, drop_fraction, evolve)
+    return _drop_then_grow("redistribute", drop, grow, drop_fraction, evolve, unit=unit)
 
 
 def _drop_then_grow(
@@ -223,6 +223,8 @@ def _drop_then_grow(
     grow: ScoreFn,
     drop_fraction: float | Schedule,
     evolve: Callable[[Mask, tuple[Scores, Scores], float | jax.Array], Mask],
+    *,
+    unit: Unit,
 ) -> MaskTransform:
     if not callable(drop_fraction):
         check_fraction("drop_fraction", drop_fraction)
@@ -240,7 +242,7 @@ def _drop_then_grow(
         scored = tuple(_tree.tree_map(lambda s, m: None if m is None else s, s, mask) for s in scored)
         return evolve(mask, scored, drop_fraction(count) if callable(drop_fraction) else drop_fraction), state
 
-    return MaskTransform(functools.partial(_require_mask, name), update)
+    return MaskTransform(functools.partial(_require_mask, name), update, unit=unit)
 
 
 def _require_mask(name: str, params: Params, mask: Mask | None, *, key: Key | None) -> tuple[Mask, PyTree]:

@@ -51,7 +51,7 @@ def track_explored(transform: MaskTransform) -> MaskTransform:
         return state if transform.observe is None else state._replace(inner=transform.observe(state.inner, **signals))
 
     watches = None if transform.observe is None else observe
-    return from_exchange(init, exchange, watches, narrows=transform.narrows)
+    return from_exchange(init, exchange, watches, narrows=transform.narrows, unit=transform.unit)
 
 
 def explored_of(opt_state: PyTree) -> Mask:

@@ -10,6 +10,7 @@ from jaxticket import _tree
 from jaxticket.errors import InputError
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._state import SparseState
+from jaxticket.transforms._unit_mask import expand_mask
 from jaxticket.typing import Key, Params, PyTree
 
 
@@ -21,7 +22,7 @@ def check_owner(
     Some would train with it all the same: `optax.sgd` and RigL pass any state on.
     """
     # From the mask of the state, so that nothing is selected.
-    refresh = _shapes_of(lambda p: plan.refresh.init(p, state.mask, key=key)[1], params)
+    refresh = _shapes_of(lambda p: plan.refresh.init(p, expand_mask(state.mask), key=key)[1], params)
     for part, owner, expected in (("refresh", "plan", refresh), ("inner", "optimizer", _shapes_of(inner.init, params))):
         given = getattr(state, part)
         if expected is not None and _shapes(given) != _shapes(expected):

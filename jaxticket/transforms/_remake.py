@@ -64,7 +64,7 @@ def remake(
         full = jax.tree.map(jnp.ones_like, mask)
         return make(params, full, grads=grads, key=key, aux=aux), state
 
-    return MaskTransform(init, update)
+    return MaskTransform(init, update, unit=unit)
 
 
 def soft_prune(

@@ -21,6 +21,7 @@ from jaxticket.transforms._mismatch import check_owner, explain
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
 from jaxticket.transforms._surgery import reset_moments, restart_moments
+from jaxticket.transforms._unit_mask import expand_mask, hold, hold_as
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 _VALUES = 0x76616C75  # "valu": far from the small numbers that scores fold into their key
@@ -78,6 +79,7 @@ def sparsify(
         inner_state = inner.init(apply_mask(params, first))
         # A copy, as of the mask: donating the state must not delete the caller's.
         words = None if key is None else _copy(jax.random.key_data(key))
+        first = hold(plan.refresh.unit, first, params, given=mask is not None)
         first, refresh_state = _tree.unwrap_none((first, refresh_state))
         return SparseState(jnp.zeros((), jnp.int32), first, refresh_state, inner_state, words)
 
@@ -87,7 +89,7 @@ def sparsify(
         params = require_params(params, "sparsify")
         if not is_sparse_state(state):
             raise InputError(f"state is a {type(state).__name__}, not a SparseState; pass that of tx.init(params).")
-        grads, params = check_updates("grads", grads, params, mask=state.mask)
+        grads, params = check_updates("grads", grads, params, mask=expand_mask(state.mask))
         check_owner(plan, inner, state, params, key=key)
         try:
             return advance(grads, state, params, **extra)
@@ -98,8 +100,9 @@ def sparsify(
             raise
 
     def advance(grads: Params, state: SparseState, params: Params, **extra: Any) -> tuple[Params, SparseState]:
-        state = state._replace(mask=check_fits(params, state.mask, name="the mask in state"))
-        mask, kept, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
+        check_fits(params, expand_mask(state.mask), name="the mask in state")
+        held, held_kept, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
+        mask, kept = (check_fits(params, expand_mask(m)) for m in (held, held_kept))
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
         # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
         trained = mask if due is None or plan.newborn == "reset_all" else kept
@@ -108,8 +111,8 @@ def sparsify(
         if born_at is not None:
             updates = _tree.tree_map(_land_at, mask, kept, updates, params, born_at)
         steps = optax.safe_increment(state.steps)
-        mask, refresh_state = _tree.unwrap_none((mask, refresh_state))
-        return updates, SparseState(steps, mask, refresh_state, stepped, state.key)
+        held, refresh_state = _tree.unwrap_none((held, refresh_state))
+        return updates, SparseState(steps, held, refresh_state, stepped, state.key)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -188,7 +191,7 @@ def mask_of(opt_state: PyTree) -> Mask:
       >>> jt.mask_of(tx.init({"w": jnp.array([[1.0, 3.0]])}))
       {'w': Array([[False,  True]], dtype=bool)}
     """
-    held = [s.mask for s in jax.tree.leaves(opt_state, is_leaf=is_sparse_state) if is_sparse_state(s)]
+    held = [expand_mask(s.mask) for s in jax.tree.leaves(opt_state, is_leaf=is_sparse_state) if is_sparse_state(s)]
     if not held:
         raise InputError("opt_state holds no SparseState; build the optimizer with jaxticket.sparsify.")
 
@@ -202,7 +205,7 @@ def mask_of(opt_state: PyTree) -> Mask:
 def _refresh(
     plan: Plan, state: SparseState, params: Params, grads: Params, like: Key | None
 ) -> tuple[Mask, Mask, Params | None, PyTree, jax.Array | None]:
-    """Return the mask of this step, the weights that stay, the values of newborn ones (None: zeros), the transform's
+    """Return the mask of this step, the weights that stay, both in the form that the state holds, the values of newborn ones (None: zeros), the transform's
     state, and whether a refresh was due (None: never). The state's key has the implementation of the key `like`.
     """
     watched = state.refresh
@@ -219,8 +222,9 @@ def _refresh(
     def refresh() -> tuple[Mask, Mask | None, Params | None, PyTree]:
         key = None if state.key is None else jax.random.fold_in(wrap_key(state.key, impl), state.steps)
         signals = {"params": params, "grads": grads, "count": state.steps, "key": key, "aux": state.inner}
-        new, kept, evolved = refresh_mask(plan.refresh, state.mask, watched, **signals)
-        new, kept = (_tree.map_present(_as_wide_as, m, state.mask) for m in (new, kept))
+        alive = check_fits(params, expand_mask(state.mask))
+        new, kept, evolved = refresh_mask(plan.refresh, alive, watched, **signals)
+        new, kept = (hold_as(m, state.mask) for m in (new, kept))
         # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
         # it was (a running average, say) passes by the cond, which would copy it.
         return jax.tree.map(
@@ -273,16 +277,6 @@ def _check_arguments(inner: Any, plan: Any) -> None:
     if not isinstance(plan, Plan):
         call = "; call it: jt.static(0.1)" if callable(plan) else ", such as jt.static(0.1)"
         raise InputError(f"plan is a {type(plan).__name__}, not a Plan{call}.")
-
-
-def _as_wide_as(new: jax.Array, old: jax.Array) -> jax.Array:
-    """Return the refreshed mask in the shape that the state holds, which must not change under jit."""
-    if jnp.broadcast_shapes(new.shape, old.shape) != old.shape:
-        raise StructureError(
-            f"a refresh turns a mask of shape {old.shape} into {new.shape}; start from a mask that is full along "
-            "every axis on which the plan's units differ."
-        )
-    return jnp.broadcast_to(new, old.shape)
 
 
 def _copy(x: Any) -> Any:

@@ -93,7 +93,7 @@ def start(
         # The last round is separate, since only a density that is a Python float is exact for leaves of any size.
         return prune_to(mask, densities, rounds - 1), ()
 
-    return MaskTransform(init, keep_mask, narrows=True)
+    return MaskTransform(init, keep_mask, narrows=True, unit=unit)
 
 
 def separate(

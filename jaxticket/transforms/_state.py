@@ -5,16 +5,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxticket.transforms._unit_mask import UnitMask
 from jaxticket.typing import Key, Mask, PyTree
 
 _WORDS = {2: "threefry2x32", 4: "rbg"}  # of a key; unsafe_rbg has as many as rbg
 
 
 class SparseState(NamedTuple):
-    """The state of `sparsify`: arrays of numbers. Beyond the inner optimizer's state it holds one byte a weight."""
+    """The state of `sparsify`: arrays of numbers. Beyond the inner optimizer's state it holds one byte a weight.
+
+    Where the units of the plan span leaves, as the channels of traced groups do, it is one byte a unit.
+    """
 
     steps: jax.Array  # so far, int32 scalar; the inner optimizer's counts are called `count`
-    mask: Mask  # structure of the parameters
+    mask: Mask | UnitMask  # structure of the parameters, or a mask of the plan's units; see `mask_of`
     refresh: PyTree  # state of the plan's mask transform
     inner: PyTree  # state of the inner optimizer
     key: jax.Array | None  # (words,) uint32, the data of the PRNG key

@@ -161,6 +161,11 @@ def test_widths_are_rounded_up_to_a_multiple():
     np.testing.assert_array_equal(kept["b/kernel:1"], np.arange(6) >= 2)
 
 
+def test_groups_narrower_than_a_multiple_are_not_rounded():
+    scores = {"a/kernel:1": jnp.arange(8.0), "b/kernel:1": jnp.arange(6.0)}
+    assert counts(structure.choose(scores, GROUPS, 0.8, multiple=8)) == {"a/kernel:1": 8, "b/kernel:1": 3}
+
+
 def norms(params, x):
     x = jnp.tanh(x @ params["a"])
     return (x - jnp.mean(x, -1, keepdims=True)) @ params["b"]
