@@ -11,7 +11,7 @@ from jaxticket import _layers, _tree
 from jaxticket._batching import any_replicate
 from jaxticket._check_trees import check_fits, check_leaves, check_shapes, check_updates
 from jaxticket._checks import check_key
-from jaxticket.errors import InputError, JaxticketError, StructureError
+from jaxticket.errors import InputError, JaxticketError
 from jaxticket.masks import apply_mask
 from jaxticket.transforms._base import Plan
 from jaxticket.transforms._base import refresh as refresh_mask
@@ -21,7 +21,7 @@ from jaxticket.transforms._mismatch import check_owner, explain
 from jaxticket.transforms._order import check_comes_last
 from jaxticket.transforms._state import SparseState, is_sparse_state, wrap_key
 from jaxticket.transforms._surgery import reset_moments, restart_moments
-from jaxticket.transforms._unit_mask import expand_mask, hold, hold_as
+from jaxticket.transforms._unit_mask import UnitMask, expand_mask, hold, hold_as
 from jaxticket.typing import Key, Mask, Params, PyTree
 
 _VALUES = 0x76616C75  # "valu": far from the small numbers that scores fold into their key
@@ -100,9 +100,10 @@ def sparsify(
             raise
 
     def advance(grads: Params, state: SparseState, params: Params, **extra: Any) -> tuple[Params, SparseState]:
-        check_fits(params, expand_mask(state.mask), name="the mask in state")
-        held, held_kept, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
-        mask, kept = (check_fits(params, expand_mask(m)) for m in (held, held_kept))
+        if not isinstance(state.mask, UnitMask):
+            state = state._replace(mask=check_fits(params, state.mask, name="the mask in state"))
+        held, stayed, born_at, refresh_state, due = _refresh(plan, state, params, grads, key)
+        mask, kept = expand_mask(held, params), expand_mask(stayed, params)
         inner_state = _for_newborn(plan, inner, state, params, mask, kept, due)
         # Newborn weights stay at zero through the step that brings them; weights that come back all together do not.
         trained = mask if due is None or plan.newborn == "reset_all" else kept
@@ -205,8 +206,9 @@ def mask_of(opt_state: PyTree) -> Mask:
 def _refresh(
     plan: Plan, state: SparseState, params: Params, grads: Params, like: Key | None
 ) -> tuple[Mask, Mask, Params | None, PyTree, jax.Array | None]:
-    """Return the mask of this step, the weights that stay, both in the form that the state holds, the values of newborn ones (None: zeros), the transform's
-    state, and whether a refresh was due (None: never). The state's key has the implementation of the key `like`.
+    """Return the mask of this step, the weights that stay, the values of newborn ones (None: zeros), the transform's
+    state, and whether a refresh was due (None: never). Both masks have the form in which the state holds its own. The
+    state's key has the implementation of the key `like`.
     """
     watched = state.refresh
     if plan.refresh.observe is not None:
@@ -222,8 +224,7 @@ def _refresh(
     def refresh() -> tuple[Mask, Mask | None, Params | None, PyTree]:
         key = None if state.key is None else jax.random.fold_in(wrap_key(state.key, impl), state.steps)
         signals = {"params": params, "grads": grads, "count": state.steps, "key": key, "aux": state.inner}
-        alive = check_fits(params, expand_mask(state.mask))
-        new, kept, evolved = refresh_mask(plan.refresh, alive, watched, **signals)
+        new, kept, evolved = refresh_mask(plan.refresh, expand_mask(state.mask, params), watched, **signals)
         new, kept = (hold_as(m, state.mask) for m in (new, kept))
         # Under vmap this branch runs if any replicate is due; the others keep what they have. What a refresh leaves as
         # it was (a running average, say) passes by the cond, which would copy it.

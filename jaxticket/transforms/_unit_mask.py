@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._check_trees import check_fits
 from jaxticket.errors import StructureError
 from jaxticket.typing import Mask, PyTree
 from jaxticket.units import Unit
@@ -81,9 +82,11 @@ def hold_as(mask: Mask, like: Mask | UnitMask) -> Mask | UnitMask:
     return UnitMask(like.layout.unit.pool_mask(mask), like.layout)
 
 
-def expand_mask(mask: Mask | UnitMask) -> Mask:
-    """Return the mask over the parameters that a state holds."""
-    return mask.expand() if isinstance(mask, UnitMask) else mask
+def expand_mask(mask: Mask | UnitMask, params: PyTree | None = None) -> Mask:
+    """Return the mask over the parameters that a state holds, in their containers where they are given."""
+    if not isinstance(mask, UnitMask):
+        return mask
+    return mask.expand() if params is None else check_fits(params, mask.expand(), name="the mask in state")
 
 
 def expand_masks(tree: PyTree) -> PyTree:
