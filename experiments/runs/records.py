@@ -150,7 +150,7 @@ class SweepRecord(Record):
 
     Attributes:
       curve: the name of the pruning.
-      sparsity: the part of the weights that was removed.
+      sparsity: the part of the weights, or the number of layers, that was removed.
       seed: the seed.
     """
 

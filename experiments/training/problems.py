@@ -20,6 +20,7 @@ from jaxticket.loops import soups
 from jaxticket.typing import Params, ProgressFn, PyTree
 
 _EVALUATED_TOGETHER = 1000  # examples
+_FLAT = ("lenet_300_100", "residual_mlp")  # networks whose inputs may be flat
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
 
 
@@ -89,8 +90,8 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
 
 def check_flags(config: Training) -> None:
     """Raise InputError for flags that do not fit each other or the devices, before any data are loaded."""
-    fits = config.data == "cifar10" or config.model == "lenet_300_100"
-    require(fits, config, "model", f"lenet_300_100 for the flat images of {config.data}")
+    fits = config.data == "cifar10" or config.model in _FLAT
+    require(fits, config, "model", f"{_FLAT[0]} for the flat images of {config.data}")
     check_devices(config)
 
 
@@ -204,9 +205,8 @@ def make_model(config: Training, dataset: data.Dataset, width: int | None = None
 
     shape = dataset.train.x.shape[1:]
     sizes = {} if width is None else {"width": width}
-    if config.model == "lenet_300_100":
-        return models.lenet_300_100(features=math.prod(shape), **sizes)
-    return getattr(models, config.model)(**sizes)
+    features = {"features": math.prod(shape)} if config.model in _FLAT else {}
+    return getattr(models, config.model)(**features, **sizes)
 
 
 def learning_rate(config: Training, steps: int) -> optax.Schedule:

@@ -74,7 +74,7 @@ def test_whole_layers_go(encoder):
     channels = choose(network, "random", 0.5, seed=0)
     best, last = (choose(network, choice, 0.5, seed=0) for choice in ("layers", "last_layers"))
     for smaller in (best, last):
-        assert list(smaller.variables["blocks"]) == ["block1", "block2"]
+        assert len(smaller.variables["blocks"]) == 2
         assert channels.macs <= smaller.macs == pytest.approx(2 / 3)
     np.testing.assert_array_equal(
         last.variables["blocks"]["block2"]["norm1"]["scale"], network.variables["blocks"]["block2"]["norm1"]["scale"]

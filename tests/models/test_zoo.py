@@ -27,6 +27,8 @@ PUBLISHED = {
     # 432 + 6 · 2,304 + (4,608 + 5 · 9,216) + (18,432 + 5 · 36,864) + 2 · 688 + 650 = 269,722 (He: "0.27M"); shortcuts
     # 16 · 32 + 32 · 64 + 2 · (32 + 64) = 2,752
     "resnet_20": (models.resnet_20(), 272_474),
+    # 784 · 64 + 64; 16 · 2 · (64 · 64 + 64); 64 · 10 + 10
+    "residual_mlp": (models.residual_mlp(), 184_010),
     # Each of two more blocks a stage: 2 · (2,304 + 9,216 + 36,864) + 4 · (16 + 32 + 64) = 97,216. He: "0.46M"
     "resnet_32": (models.resnet_32(), 272_474 + 2 * 97_216),
     "resnet_56": (models.resnet_56(), 272_474 + 6 * 97_216),  # He: "0.85M"
@@ -58,6 +60,7 @@ BAD_SIZES = {
     "width=0": lambda: models.vgg_16_bn(width=0),
     "channels=0": lambda: models.resnet_20(channels=0),
     "width=6": lambda: models.efficientnet_lite0(width=6),
+    "blocks=0": lambda: models.residual_mlp(blocks=0),
     "depth=20": lambda: models.wide_resnet(depth=20),
     "depth=4": lambda: models.wide_resnet(depth=4),
     "image_size=225": lambda: models.vit_tiny(image_size=225),

@@ -92,6 +92,17 @@ CASES = {
             "stream": (*sum(map(_conv, _STREAM), ()), ("output/kernel", 0)),
         },
     ),
+    "residual_mlp": Case(
+        models.residual_mlp(blocks=1, width=16, features=64),
+        (6, 8, 8, 1),
+        {
+            "hidden": (
+                ("blocks/block1/hidden/kernel", 1),
+                ("blocks/block1/hidden/bias", 0),
+                ("blocks/block1/output/kernel", 0),
+            )
+        },
+    ),
     "resnet_50": Case(
         _BOTTLENECKS,
         (6, 32, 32, 3),

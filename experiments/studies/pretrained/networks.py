@@ -13,6 +13,7 @@ from experiments.training.texts import sample
 from jaxticket import data, models, structure
 from jaxticket.errors import InputError
 from jaxticket.loops import soups
+from jaxticket.methods.channels.layers import remove_blocks
 from jaxticket.typing import PyTree
 
 Step = tuple[structure.Groups, float | structure.Budget]  # groups among which channels are chosen, and what they keep
@@ -156,9 +157,5 @@ def _minilm(config: Config) -> Network:
 
 def without_layers(params: PyTree, count: int) -> dict[tuple[int, ...], PyTree]:
     """Return the parameters of MiniLM without some layers, for each choice of so many: those that go, from 1."""
-    blocks = params["blocks"]
-    smaller = {}
-    for gone in itertools.combinations(range(1, len(blocks) + 1), count):
-        kept = [blocks[f"block{i}"] for i in range(1, len(blocks) + 1) if i not in gone]
-        smaller[gone] = {**params, "blocks": {f"block{i}": block for i, block in enumerate(kept, 1)}}
-    return smaller
+    choices = itertools.combinations(range(1, len(params["blocks"]) + 1), count)
+    return {gone: remove_blocks(params, tuple(f"blocks/block{i}" for i in gone)) for gone in choices}

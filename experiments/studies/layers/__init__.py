@@ -1,0 +1,1 @@
+"""Whole layers removed at initialisation, beside channels at equal multiply-adds."""
