@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from experiments.claims import sizes
 from experiments.claims.judge import Contest, by_seed
 from experiments.claims.record import Claim
-from experiments.reports import sizes
 from experiments.runs.records import SweepRecord
 from experiments.studies.layers.config import Config
 

@@ -85,7 +85,7 @@ def points(lab: Lab, show: Callable[[str], None]) -> Iterator[SweepRecord]:
 def _measured(lab: Lab, method: str, count: int, seed: int) -> dict[str, Any]:
     init, order, choice = jax.random.split(jax.random.fold_in(jax.random.key(lab.config.seed), seed), 3)
     whole = lab.variables(init)
-    smaller = whole if method == "dense" else _smaller(lab, whole, method, count, choice)
+    smaller = whole if method == "dense" else make_smaller(lab, whole, method, count, choice)
     trained = lab.train(smaller, order, lab.basis.steps)
     sizes = {"macs": lab.channels.macs(), "params": lab.channels.params()}
     measured: dict[str, Any] = lab.basis.evaluate(trained["params"], trained["state"])
@@ -101,7 +101,7 @@ def _measured(lab: Lab, method: str, count: int, seed: int) -> dict[str, Any]:
     return measured
 
 
-def _smaller(lab: Lab, variables: PyTree, method: str, count: int, key: Key) -> PyTree:
+def make_smaller(lab: Lab, variables: PyTree, method: str, count: int, key: Key) -> PyTree:
     """Return the variables without blocks, or without channels until as few multiply-adds are left."""
     what, by = method.split("_")
     score = _score(lab, variables, by)

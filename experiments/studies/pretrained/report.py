@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.reports import sizes
+from experiments.claims import sizes
 from experiments.runs.records import SweepRecord
 from experiments.studies.pretrained.claims import claims
 from experiments.studies.pretrained.config import Config
