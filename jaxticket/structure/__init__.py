@@ -13,6 +13,7 @@ from jaxticket.structure._resize import expand, shrink
 from jaxticket.structure._splits import Prefer
 from jaxticket.structure._trace import trace
 from jaxticket.structure._unit import Normalise, group_magnitude, pool, unit
+from jaxticket.structure._votes import vote
 
 __all__ = [
     "Budget",
@@ -38,4 +39,5 @@ __all__ = [
     "spread",
     "trace",
     "unit",
+    "vote",
 ]

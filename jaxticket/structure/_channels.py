@@ -71,7 +71,7 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
         for path, leaf in zip(paths, _tree.leaves(mask), strict=True)
         if path is not None
     }
-    dead = {path: _dead(kept) for path, kept in full.items()}
+    dead = {path: dead_entries(kept) for path, kept in full.items()}
     given = {g.name: _kept(g, dead) for g in groups}
     for path, kept in full.items():
         if not (kept == _spread(path, shapes[path], groups, given)).all():
@@ -82,7 +82,7 @@ def _of_tree(mask: Any, groups: Groups) -> dict[str, np.ndarray]:
     return given
 
 
-def _dead(kept: np.ndarray) -> list[np.ndarray]:
+def dead_entries(kept: np.ndarray) -> list[np.ndarray]:
     """Return for each axis the entries at which nothing is kept."""
     others = [tuple(a for a in range(kept.ndim) if a != axis) for axis in range(kept.ndim)]
     return [~np.any(kept, axis=axes, keepdims=True).ravel() for axes in others]
