@@ -1,6 +1,6 @@
 """Layer tickets: whole blocks of a residual network go before training, beside channels at equal multiply-adds.
 
-    python experiments/layers.py                                16 residual blocks on packaged digits (minutes)
+    python experiments/layers.py                                16 residual blocks on packaged digits (6 minutes)
     python experiments/layers.py --model resnet_20 --data cifar10 --removed 2 3 --epochs 8 --limit 4000
     python experiments/layers.py --dry-run                      the plan, and nothing else
 

@@ -6,7 +6,8 @@
     python experiments/structured.py --dry-run       the plan, and nothing else
 
 Channels are chosen by OBSPA (Wang et al., 2024), by the magnitude of their group (Fang et al., 2023), at random, or by
-a score of weights that is lifted to channels: magnitude, snip, fisher (SPA; Wang et al., 2024). Fine-tuning is as long
+a score of weights that is lifted to channels: magnitude, snip, fisher (SPA; Wang et al., 2024). UDFC goes by magnitude
+and makes up for what goes without data (Bai et al., 2023). Fine-tuning is as long
 as the last quarter of a training, and has its learning rate. The same command resumes a killed run; more methods,
 budgets or seeds extend it. The folder `ticket_…` of a run holds the smallest ticket of the first method as a program
 that jax runs without this library, its weights, and a page with sizes and times. It needs the extra jaxticket[export].

@@ -69,7 +69,7 @@ def test_a_finished_run_trains_nothing(trained):
 
 
 @pytest.mark.parametrize("counts", ["macs", "params", "channels", "latency"])
-@pytest.mark.parametrize("method", ["magnitude", "snip", "fisher", "random"])
+@pytest.mark.parametrize("method", ["magnitude", "snip", "fisher", "random", "udfc"])
 def test_every_method_fits_every_budget(method, counts, tmp_path, monkeypatch):
     entries = lambda run, *arrays: float(sum(x.size for x in jax.tree.leaves(arrays)))
     monkeypatch.setattr(_latency, "seconds", entries)  # a clock that no other program disturbs

@@ -27,7 +27,9 @@ class Config(Training):
     """The blocks that each stage keeps."""
     examples: int = 500
     """The training examples that scores see."""
-    seeds: int = 3
+    decay: Literal["constant", "cosine", "steps"] = "cosine"
+    """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
+    seeds: int = 5
     """Repetitions with other random numbers; the split of the data stays."""
     rounds: int = 5
     """The number of times that an epoch of training is timed, in turn with the dense network's."""

@@ -14,6 +14,7 @@ from experiments.training import problems
 from jaxticket import scores, structure
 from jaxticket.data import Split
 from jaxticket.methods.channels.obspa import obspa
+from jaxticket.methods.channels.udfc import udfc
 from jaxticket.typing import Key, PyTree, ScoreFn
 
 Choose = Callable[[PyTree, structure.Budget, Key], tuple[PyTree, Mapping[str, np.ndarray]]]
@@ -25,6 +26,7 @@ PAPERS = {
     "magnitude": "Wang et al. 2024, SPA-L1",
     "snip": "Wang et al. 2024, SPA-SNIP",
     "fisher": "Theis et al. 2018, Fisher pruning",
+    "udfc": "Bai et al. 2023, UDFC",
 }
 _CALIBRATED, _TOGETHER = 1000, 250  # examples that scores of data see, and of them at a time
 
@@ -82,4 +84,9 @@ def choice(method: str, config: Config, basis: problems.Basis, groups: structure
         score = _LIFTED[method](lambda params, batch: loss({**variables, "params": params}, batch), batches)
         return variables, choose(structure.pool(score(variables["params"]), groups), budget=budget)
 
-    return {"obspa": by_surgeon, "group_magnitude": by_group, "random": at_random}.get(method, by_weights)
+    def without_data(variables: PyTree, budget: structure.Budget, key: Key) -> tuple[PyTree, Mapping[str, np.ndarray]]:
+        kept = choose(structure.pool(scores.magnitude(variables["params"]), groups), budget=budget)
+        return udfc(variables, groups, kept), kept
+
+    ways = {"obspa": by_surgeon, "group_magnitude": by_group, "random": at_random, "udfc": without_data}
+    return ways.get(method, by_weights)

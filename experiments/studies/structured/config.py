@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from experiments.runs.config import Training, require
 from jaxticket import structure
 
-Method = Literal["obspa", "group_magnitude", "random", "magnitude", "snip", "fisher"]
+Method = Literal["obspa", "group_magnitude", "random", "magnitude", "snip", "fisher", "udfc"]
 Cost = Literal["macs", "params", "channels", "latency"]
 
 COUNTED = {"macs": "multiply-adds", "params": "parameters", "channels": "channels", "latency": "estimated time"}
