@@ -65,7 +65,7 @@ def monarch(
 
         def factor(name: str, p: jax.Array, i: int) -> Monarch:
             if p.ndim != 2 or 0 in p.shape:
-                raise InputError(f"{name!r} has shape {p.shape}; leave out what is not a matrix, or is empty, with where=")
+                raise InputError(f"{name!r} has shape {p.shape}; leave out with where= what is not a matrix")
             if not draw or key is None:
                 return pack_monarch(p, blocks=blocks, rank=rank)
             shape = (p.shape[0], p.shape[1])
