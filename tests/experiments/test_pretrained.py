@@ -179,6 +179,13 @@ def test_the_run_resumes_and_reports(encoder, tmp_path, capsys):
     assert [json.loads(line)["alike"] for line in resumed] == [r["alike"] for r in records]
 
 
+def test_other_weights_have_another_folder(tmp_path):
+    """Points of two networks are not mixed in a table."""
+    folders = {Config(weights=weights, out=tmp_path).folder() for weights in (None, tmp_path / "a", tmp_path / "b")}
+    assert len(folders) == 3
+    assert Config(out=tmp_path).folder().name == "pretrained-44136fa355", "the folder of the evidence"
+
+
 def test_likeness():
     logits = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
     assert same_class(logits, 2 * logits + 1) == 1
