@@ -29,7 +29,7 @@ STUDY = sweeps.study_of(
     report,
     description=__doc__,
     line="{curve:7} sparsity {sparsity:.2f}  cosine {cosine:.4f}",
-    each=lambda config: f"{len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
+    effort=lambda config: f"{len(texts(config))} sentences through 22.6 million parameters, 2–4 s on two cores",
     prunes=Lab.prunable,
     extras=("experiments", "models", "plots", "text"),
 )

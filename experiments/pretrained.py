@@ -30,7 +30,7 @@ STUDY = sweeps.study_of(
     report,
     description=__doc__,
     line="{curve:16} {sparsity:.2f}  alike {alike:.4f}  macs {macs:.3f}",
-    each=lambda config: "half a minute (MiniLM) to three minutes (EfficientNet-Lite0) on two cores",
+    effort=lambda config: "half a minute (MiniLM) to three minutes (EfficientNet-Lite0) on two cores",
     prunes=Lab.groups,
     extras=("experiments", "models", "plots"),  # and "text" for MiniLM, which says so
 )

@@ -41,7 +41,7 @@ def study_of(
     *,
     description: str | None,
     line: str,
-    each: Callable[[Any], str],
+    effort: Callable[[Any], str],
     prunes: Callable[[Any], str],
     extras: tuple[str, ...],
 ) -> Study[Any, Any]:
@@ -54,7 +54,7 @@ def study_of(
       report: (configuration, records) -> shows and writes the results.
       description: the text above the flags of --help.
       line: the line of progress of a point, a format of the fields of its record.
-      each: configuration -> what a point costs, for --dry-run.
+      effort: configuration -> what a point costs, for --dry-run.
       prunes: sweep -> the table of what is pruned; empty where no point is missing.
       extras: the extras of the package that must be installed.
     """
@@ -66,7 +66,7 @@ def study_of(
     def plan(config: Any, own: Sweep) -> list[str]:
         return [
             f"points       {len(config.cells())}, of which {len(own.finished)} are there",
-            f"each         {each(config)}",
+            f"each         {effort(config)}",
         ]
 
     return Study(

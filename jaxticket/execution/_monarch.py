@@ -42,11 +42,11 @@ class Monarch(Packed):
         first, second = self.values
         blocks, _, width = first.shape
         dtype = accumulator(x.dtype, self.dtype)
-        x = jnp.pad(x, ((0, 0), (0, blocks * width - self.shape[0]))).reshape(-1, blocks, width)
+        x = jnp.pad(x, ((0, 0), (0, blocks * width - self.shape[0]))).reshape(len(x), blocks, width)
         middle = jnp.einsum("bkp,kqp->bkq", x, first, precision=precision, preferred_element_type=dtype)
-        middle = middle.astype(jnp.result_type(x, second)).reshape(len(x), -1, len(second))
+        middle = middle.astype(jnp.result_type(x, second)).reshape(len(x), second.shape[2], len(second))
         out = jnp.einsum("brl,lsr->bsl", middle, second, precision=precision, preferred_element_type=dtype)
-        return out.reshape(len(x), -1)[:, : self.shape[1]]
+        return out.reshape(len(x), out.shape[1] * out.shape[2])[:, : self.shape[1]]
 
 
 def pack_monarch(kernel: jax.Array, *, blocks: int | tuple[int, int] = 4, rank: int | None = None) -> Monarch:
@@ -58,8 +58,8 @@ def pack_monarch(kernel: jax.Array, *, blocks: int | tuple[int, int] = 4, rank: 
     Args:
       kernel: float array (inputs, outputs).
       blocks: the number of blocks of both factors, or (of the first, of the second).
-      rank: of a block of the kernel; by default the least that keeps the smaller side of a block in the middle, as the
-        authors' layers do.
+      rank: of a block of the kernel; by default the least with which the middle is as wide as the smaller side of the
+        kernel, as in the authors' layers.
 
     Returns:
       A Monarch kernel.
@@ -124,17 +124,26 @@ def draw_monarch(
     sizes = (k, middle // k, p), (l, s, middle // l)
     draw = lambda key, size: jax.random.uniform(key, size, minval=-1, maxval=1) / math.sqrt(size[-1])
     first, second = map(draw, jax.random.split(key), sizes)
-    return Monarch((first, second), (shape[0], shape[1]))
+    return Monarch((first, second), (int(shape[0]), int(shape[1])))
 
 
 def _sizes(shape: tuple[int, ...], blocks: int | tuple[int, int], rank: int | None) -> tuple[int, int, int, int, int]:
     """Return the blocks of the first factor and of the second, the inputs and outputs of a block, and the rank."""
-    if len(shape) != 2 or 0 in shape:
+    if len(shape) != 2 or not all(n == int(n) >= 1 for n in shape):
         raise InputError(f"kernel has shape {tuple(shape)}; pass a matrix (inputs, outputs) that is not empty")
-    k, l = blocks if isinstance(blocks, tuple) else (blocks, blocks)
-    check_count(1, blocks=k)
-    check_count(1, blocks=l)
-    p, s = -(-shape[0] // k), -(-shape[1] // l)
-    rank = -(-min(p, s) // max(k, l)) if rank is None else rank
-    check_count(1, rank=rank)
-    return k, l, p, s, rank
+    rows, columns = map(int, shape)
+    k, l = check_blocks(blocks, rank)
+    p, s = -(-rows // k), -(-columns // l)
+    return k, l, p, s, -(-min(k * p, l * s) // (k * l)) if rank is None else int(rank)
+
+
+def check_blocks(blocks: int | tuple[int, int], rank: int | None) -> tuple[int, int]:
+    """Return the numbers of blocks of both factors. Raises InputError for counts below 1."""
+    both = blocks if isinstance(blocks, tuple) else (blocks, blocks)
+    if len(both) != 2:
+        raise InputError(f"blocks={blocks} must be a whole number, or two: (of the first factor, of the second)")
+    for count in both:
+        check_count(1, blocks=count)
+    if rank is not None:
+        check_count(1, rank=rank)
+    return int(both[0]), int(both[1])

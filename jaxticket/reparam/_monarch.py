@@ -9,6 +9,7 @@ from jaxticket import _tree, filters
 from jaxticket._checks import check_key
 from jaxticket.errors import InputError
 from jaxticket.execution import Monarch, draw_monarch, pack_monarch
+from jaxticket.execution._monarch import check_blocks
 from jaxticket.reparam._base import Latent, Reparam, copy_params, only_real, trains
 from jaxticket.typing import Filter, Key, Mask, Params
 
@@ -52,6 +53,7 @@ def monarch(
       >>> bool(jnp.allclose(params["w"], jnp.eye(4), atol=1e-6))
       True
     """
+    check_blocks(blocks, rank)
 
     def init(params: Params, *, key: Key | None = None) -> Latent:
         kernels = only_real(params, where)
@@ -62,8 +64,8 @@ def monarch(
         place = jax.tree.unflatten(_tree.structure(params), range(_tree.structure(params).num_leaves))
 
         def factor(name: str, p: jax.Array, i: int) -> Monarch:
-            if p.ndim != 2:
-                raise InputError(f"{name!r} has shape {p.shape}; leave out what is not a matrix with where=")
+            if p.ndim != 2 or 0 in p.shape:
+                raise InputError(f"{name!r} has shape {p.shape}; leave out with where= what is not a matrix")
             if not draw or key is None:
                 return pack_monarch(p, blocks=blocks, rank=rank)
             shape = (p.shape[0], p.shape[1])

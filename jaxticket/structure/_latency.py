@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,6 @@ from jaxticket.structure._resize import shrink
 from jaxticket.structure._splits import Prefer
 from jaxticket.structure._times import Store
 from jaxticket.structure._trace import couple
-from jaxticket.structure._values import Tape
 from jaxticket.typing import PyTree
 
 Timer = Callable[..., float]  # (function, *arguments) -> seconds that function(*arguments) takes
@@ -56,15 +56,17 @@ def latency(
       prefer: as in `structure.trace`.
       fractions: increasing, in (0, 1], the last one 1.
       timer: (function, *arguments) -> seconds that a call takes; by default the median of compiled calls.
-      cache: a file in which times are kept, by device, version of JAX, shapes and dtypes. What it lacks is measured and
-        added. It names a CPU by its architecture and number of cores, so keep one file for each kind of machine.
+      cache: a file in which times are kept, by device, version of JAX and program. What it lacks is measured and added.
+        It names a CPU by its architecture and number of cores, so keep one file for each kind of machine, and for each
+        timer.
 
     Returns:
       mask of channels -> seconds.
 
     Raises:
-      InputError: groups of another program, fractions out of order, times that are not positive, or a cache that is
-        not such a file.
+      InputError: groups of another program, shapes in place of arrays, fractions out of order, times that are not
+        positive, or a cache that is not such a file.
+      CheckpointError: a cache that cannot be written.
 
     References:
       Shen et al. (2022), Structural Pruning via Latency-Saliency Knapsack.
@@ -83,6 +85,7 @@ def latency(
       (4, True)
     """
     fractions = _check_fractions(fractions)
+    _check_arrays(variables=variables, inputs=inputs)
     store = Store(cache)
     time = timer or seconds
     coupling = couple(apply, variables, inputs, outputs=outputs, prefer=prefer)
@@ -95,7 +98,7 @@ def latency(
             times.append(time(run, shrink(variables, mask, groups, allow_inexact=True), *inputs))
         return times
 
-    program = store.take(_name(coupling.tape, groups, fractions), time_program, len(fractions))
+    program = store.take(_name(coupling.tape.jaxpr, groups, fractions), time_program, len(fractions))
     (launch,) = store.take("launch", lambda: [time(lambda x: x + 1, jnp.zeros(()))], 1)
     parts = layers(coupling)
     tables = {part.name: _table(part, fractions, time, launch, store) for part in parts}
@@ -126,7 +129,8 @@ def latency(
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """Return the median time of a compiled call."""
+    """Return the median time of a compiled call, whose arguments lie on the device."""
+    arguments = jax.device_put(arguments)
     compiled = jax.jit(function).lower(*arguments).compile()
     times = time_rounds({"call": lambda: compiled(*arguments)}, _ROUNDS)
     return statistics.median(times["call"])
@@ -148,6 +152,12 @@ def _check_fractions(fractions: Sequence[float]) -> list[float]:
     return given
 
 
+def _check_arrays(**trees: PyTree) -> None:
+    for name, tree in trees.items():
+        if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree)):
+            raise InputError(f"{name}: a time takes arrays, not their shapes; pass jnp.zeros of these shapes")
+
+
 def _table(part: Layer, fractions: list[float], time: Timer, launch: float, store: Store) -> np.ndarray:
     """Return the times of a layer, summed entries down and output entries across, without those of a launch."""
     rows, columns = (fractions if movable else [1.0] for movable in part.roots)
@@ -161,16 +171,7 @@ def _table(part: Layer, fractions: list[float], time: Timer, launch: float, stor
     return np.broadcast_to(monotone, (len(fractions), len(fractions)))
 
 
-def _name(tape: Tape, groups: Groups, fractions: list[float]) -> str:
-    """Return a name of a program that other programs do not have: its equations, their shapes, and its groups."""
-    text = [groups.to_json()]
-
-    def read(tape: Tape) -> None:
-        for eqn, node in zip(tape.jaxpr.jaxpr.eqns, tape.nodes, strict=True):
-            shapes = [var.aval.str_short() for var in (*eqn.invars, *eqn.outvars)]
-            text.append(f"{eqn.primitive.name} {shapes} {len(node.bodies)} {tape.repeats}")
-            for body in node.bodies:
-                read(body)
-
-    read(tape)
-    return f"program {hashlib.sha256(chr(10).join(text).encode()).hexdigest()} at {fractions}"
+def _name(jaxpr: Any, groups: Groups, fractions: list[float]) -> str:
+    """Return a name of a program that other programs do not have: its equations, their parameters, and its groups."""
+    text = f"{groups.to_json()} {re.sub(' at 0x[0-9a-f]+', '', str(jaxpr))}"  # the same in other processes
+    return f"program {hashlib.sha256(text.encode()).hexdigest()} at {fractions}"

@@ -67,7 +67,7 @@ def owners_within(tree: PyTree, paths: Sequence[str]) -> list[Leaf]:
     names = _tree.present_names(jax.tree.map(lambda x: 0, tree, is_leaf=_is_masked))
     items = [(name.split("/"), _is_masked(x)) for name, x in zip(names, masked, strict=True)]
     ends, nodes = _ends(paths), _ends([node for path in paths for node in _nodes(path)])
-    found: dict[str, list[str]] = {}
+    owned: dict[str, list[str]] = {}
 
     def alone(parts: list[str]) -> list[str]:
         for start in range(len(parts)):
@@ -85,20 +85,20 @@ def owners_within(tree: PyTree, paths: Sequence[str]) -> list[Leaf]:
         if len(items) > 1:
             trunks = _shortest(before(name, gap) for name, (_, gap) in zip(inside, items, strict=True))
             for name, (parts, _) in zip(inside, items, strict=True):
-                found["/".join(parts)] = [_join(trunk, name) for trunk in trunks]
+                owned["/".join(parts)] = [_join(trunk, name) for trunk in trunks]
             if trunks:
                 return
         children: dict[str, list[tuple[list[str], bool]]] = {}
         for parts, gap in items:
             if len(items) == 1 or len(parts) <= start:
-                found["/".join(parts)] = alone(parts)
+                owned["/".join(parts)] = alone(parts)
             else:
                 children.setdefault(parts[start], []).append((parts, gap))
         for child in children.values():
             visit(child, start + 1)
 
     visit(items, 0)
-    return [Leaf(name, found[name]) for name, (_, gap) in zip(names, items, strict=True) if not gap]
+    return [Leaf(name, owned[name]) for name, (_, gap) in zip(names, items, strict=True) if not gap]
 
 
 def _shortest(trunks: Iterable[set[str]]) -> list[str]:

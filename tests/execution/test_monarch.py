@@ -130,8 +130,37 @@ def test_narrow_floats_are_summed_in_float32(dtype):
     )
 
 
+@pytest.mark.parametrize("blocks", [4, (2, 8), (8, 2)])
+def test_the_identity_is_kept_at_the_default_rank(blocks):
+    """As many entries as the smaller side of the kernel pass the middle, whatever the numbers of blocks."""
+    identity = np.eye(64, dtype=np.float32)
+    np.testing.assert_allclose(execution.pack_monarch(identity, blocks=blocks).dense(), identity, atol=1e-6)
+    first, second = execution.draw_monarch((64, 64), key=jax.random.key(0), blocks=blocks).values
+    assert first.shape[0] * first.shape[1] == second.shape[0] * second.shape[2] == 64
+
+
+def test_no_rows_have_no_outputs():
+    packed = execution.draw_monarch((5, 7), key=jax.random.key(0))
+    assert (jnp.ones((0, 5)) @ packed).shape == (0, 7)
+    assert (jnp.ones((2, 0, 5)) @ packed).shape == (2, 0, 7)
+
+
+def test_whole_numbers_of_any_type_are_counts():
+    packed = execution.pack_monarch(jnp.eye(8), blocks=(2.0, np.int64(4)), rank=1.0)
+    np.testing.assert_array_equal(packed.dense(), execution.pack_monarch(jnp.eye(8), blocks=(2, 4), rank=1).dense())
+    drawn = execution.draw_monarch(np.array([8, 6]), key=jax.random.key(0))
+    assert [type(size) for size in drawn.shape] == [int, int]
+
+
 @pytest.mark.parametrize(
-    ("shape", "options", "names"), [((4,), {}, "shape"), ((0, 4), {}, "shape"), ((4, 4), {"blocks": 0}, "blocks")]
+    ("shape", "options", "names"),
+    [
+        ((4,), {}, "shape"),
+        ((0, 4), {}, "shape"),
+        ((4, 4), {"blocks": 0}, "blocks"),
+        ((4, 4), {"blocks": (2, 2, 2)}, r"blocks=\(2, 2, 2\) must be"),
+        ((4, 4), {"rank": 0}, "rank"),
+    ],
 )
 def test_bad_input(shape, options, names):
     for call in (
@@ -140,3 +169,9 @@ def test_bad_input(shape, options, names):
     ):
         with pytest.raises(InputError, match=names):
             call()
+
+
+@pytest.mark.parametrize("shape", [(-4, 4), (4, 2.5)])
+def test_sizes_that_no_kernel_has(shape):
+    with pytest.raises(InputError, match="shape"):
+        execution.draw_monarch(shape, key=jax.random.key(0))

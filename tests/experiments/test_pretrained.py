@@ -1,5 +1,6 @@
 """Pretrained networks made smaller, on small networks in their places: what goes, what is reported, what resumes."""
 
+import dataclasses
 import json
 
 import jax
@@ -16,6 +17,7 @@ from experiments.studies.pretrained.config import Config
 from experiments.studies.pretrained.networks import rank_correlation, same_class, without_layers
 from experiments.studies.pretrained.timing import time_ratio
 from jaxticket import data, models, structure
+from jaxticket.errors import InputError
 from jaxticket.models import _efficientnet_lite
 from tests.cheap import cheap  # noqa: F401  # compiles quickly, for every test here
 from tests.encoder import Small
@@ -98,6 +100,11 @@ def test_calibration_sees_no_tested_example(encoder):
     assert first != second
 
 
+def test_a_single_sentence_calibrates(encoder):
+    (batch,) = networks.load(Config(**{**SENTENCES, "calibration": 1})).calibration(0)
+    assert len(batch) == 1
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_channels_of_convolutions_go(convolutions, choice):
     network = networks.load(convolutions)
@@ -107,6 +114,11 @@ def test_channels_of_convolutions_go(convolutions, choice):
     logits = network.outputs(smaller.variables, network.tested)
     assert logits.shape == (6, 5)
     assert np.isfinite(logits).all()
+
+
+def test_no_more_images_calibrate_than_there_are(convolutions):
+    with pytest.raises(InputError, match="--calibration is 50001, but must be at most the 50000 training images"):
+        networks.load(dataclasses.replace(convolutions, calibration=50_001))
 
 
 def test_batch_statistics_of_calibration(convolutions):
@@ -167,6 +179,13 @@ def test_the_run_resumes_and_reports(encoder, tmp_path, capsys):
     assert [json.loads(line)["alike"] for line in resumed] == [r["alike"] for r in records]
 
 
+def test_other_weights_have_another_folder(tmp_path):
+    """Points of two networks are not mixed in a table."""
+    folders = {Config(weights=weights, out=tmp_path).folder() for weights in (None, tmp_path / "a", tmp_path / "b")}
+    assert len(folders) == 3
+    assert Config(out=tmp_path).folder().name == "pretrained-44136fa355", "the folder of the evidence"
+
+
 def test_likeness():
     logits = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
     assert same_class(logits, 2 * logits + 1) == 1
@@ -189,13 +208,19 @@ def test_the_time_is_that_of_the_smaller_network():
 def test_claims():
     likeness = {"obspa": 0.9, "group_magnitude": 0.8, "random": 0.7, "layers": 0.95, "last_layers": 0.5}
     records = [
-        SweepRecord({"alike": value + 1e-3 * seed}, choice, 0.5, seed)
+        SweepRecord({"alike": value + 1e-3 * seed, "macs": 0.7 if "layers" in choice else 0.6}, choice, 0.5, seed)
         for choice, value in likeness.items()
         for seed in range(3 if choice in ("obspa", "random") else 1)
     ]
     verdicts = {claim.claim.split(" better than ")[1]: claim for claim in claims(Config(), records)}
     assert [claim.verdict for claim in verdicts.values()] == [HOLDS, HOLDS, FAILS, HOLDS]
     assert verdicts["random channels."].value == pytest.approx(20)
+    assert "removing the last layers, which save fewer multiply-adds." in verdicts
+    for macs, saved in ((0.6, "as many"), (0.5, "more")):
+        moved = [
+            r if "layers" not in r.curve else SweepRecord({**r.metrics, "macs": macs}, r.curve, 0.5, 0) for r in records
+        ]
+        assert sum(f"which save {saved} multiply-adds" in claim.claim for claim in claims(Config(), moved)) == 2
 
 
 @pytest.mark.parametrize(

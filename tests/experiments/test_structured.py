@@ -18,6 +18,7 @@ from experiments.studies.structured.config import Config
 from experiments.studies.structured.study import claims, traced
 from experiments.training import problems
 from jaxticket import models, structure, tickets
+from jaxticket.errors import InputError
 from jaxticket.structure import _latency
 from tests.cheap import cheap, check_is_refused, check_trains_nothing, run_noted  # noqa: F401  # cheap: by every test
 
@@ -85,6 +86,15 @@ def test_every_method_fits_every_budget(method, counts, tmp_path, monkeypatch):
     whole = {name: np.ones_like(channels) for name, channels in kept.items()}
     assert counted(kept) <= 0.9 * counted(whole)
     assert len(list(tmp_path.glob("*/latency.json"))) == (counts == "latency")
+
+
+def test_processes_do_not_choose_by_times_of_their_own(tmp_path, monkeypatch):
+    """Each would remove other channels, and wait for the others for ever."""
+    config = Config(cost="latency", out=tmp_path)
+    basis = problems.basis(config)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="--cost is latency, but must be another in several processes"):
+        cost(config, basis, traced(basis))
 
 
 def test_claims():

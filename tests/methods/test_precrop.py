@@ -1,5 +1,7 @@
 """PreCrop: widths that make layers densest within a budget, from shapes alone."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,27 @@ def test_no_other_widths_are_denser(cost):
     best = np.where(spent(*every) <= budget, score(*every), -np.inf).max()
     assert 0.97 * budget < spent(*widths) <= 1.01 * budget
     assert abs(score(*widths) - best) < 0.04  # a step of a width of 30
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "grow"),
+    [((97, 13, 189, 7), 0.5, True), ((24, 3, 216, 1555, 171, 8, 71, 4, 263), 0.99, False)],
+)
+def test_an_optimisation_that_stops_at_the_limits_of_precision_starts_again(sizes, fraction, grow):
+    params = {
+        str(i): {"kernel": jax.ShapeDtypeStruct(pair, np.float32)} for i, pair in enumerate(itertools.pairwise(sizes))
+    }
+    groups = structure.trace(chain, params, jax.ShapeDtypeStruct((1, sizes[0]), np.float32))
+    widths = (sizes[0], *precrop(params, groups, fraction, grow=grow).values(), sizes[-1])
+    assert 0.98 < sum(a * b for a, b in itertools.pairwise(widths)) / (fraction * groups.params()) <= 1.01
+
+
+def test_a_program_without_products_has_no_multiply_adds():
+    params = {"a": kernel(1, 4), "b": kernel(1, 4)}
+    apply = lambda p, x: (jnp.tanh(x * p["a"]["kernel"]) * p["b"]["kernel"]).sum(-1)
+    groups = structure.trace(apply, params, jnp.ones((3, 1)))
+    with pytest.raises(InputError, match="cost: the program has no macs"):
+        precrop(params, groups, 0.5, cost="macs")
 
 
 def test_small_layers_stay_whole():

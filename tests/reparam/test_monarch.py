@@ -67,6 +67,13 @@ def test_draws_differ_by_leaf_and_need_a_key():
     assert not np.array_equal(a.values[0], b.values[0])
 
 
-def test_what_is_not_a_matrix_is_refused():
+@pytest.mark.parametrize("shape", [(3, 3, 4, 4), (0, 4)])
+def test_what_is_not_a_matrix_is_refused(shape):
     with pytest.raises(InputError, match="'conv/kernel' has shape"):
-        reparam.monarch().init({"conv": {"kernel": jnp.ones((3, 3, 4, 4))}})
+        reparam.monarch().init({"conv": {"kernel": jnp.ones(shape)}})
+
+
+@pytest.mark.parametrize("options", [{"blocks": 0}, {"blocks": (2, 2, 2)}, {"rank": 0}])
+def test_bad_counts_are_refused_at_once(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        reparam.monarch(**options)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from jaxticket import structure
 from jaxticket.errors import InputError
+from jaxticket.structure import _latency
 from tests.structure.networks.attention import separate_projections
 from tests.structure.networks.grouped import GROUPED, depthwise_multiplier, inverted_residual
 from tests.structure.networks.products import experts_of_sorted_rows, vmapped_convolutions
@@ -138,7 +140,62 @@ def test_what_a_file_holds_is_not_measured_again(tmp_path):
     assert len(json.loads(path.read_text())) == 2  # what another device wrote stays
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"a": 1}', '{"a": {"b": ["c"]}}'])
+def test_programs_of_the_same_shapes_are_not_mixed_up(tmp_path):
+    """The same equations at another precision, or another number of turns, take another time."""
+    measured = []
+
+    def timer(function, *arguments):
+        measured.append(function)
+        return 1.0 + len(measured)
+
+    def with_rule():
+        @jax.custom_vjp
+        def double(x):
+            return 2 * x
+
+        double.defvjp(lambda x: (2 * x, None), lambda _, dy: (2 * dy,))
+        return double
+
+    def calls(precision=None, turns=2, double=lambda x: x):
+        def apply(params, x):
+            hidden = double(jnp.matmul(x, params["a"], precision=precision))
+            hidden = jax.lax.while_loop(lambda c: c[0] < turns, lambda c: (c[0] + 1, 2 * c[1]), (0, hidden))[1]
+            return jnp.matmul(hidden, params["b"], precision=precision)
+
+        params, x, before = {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 3))}, jnp.ones((5, 2)), len(measured)
+        groups = structure.trace(apply, params, x)
+        cache = tmp_path / "times.json"
+        structure.latency(apply, params, groups, x, timer=timer, cache=cache, fractions=(0.5, 1.0))
+        return len(measured) - before
+
+    layers = 4  # two, at both fractions
+    assert calls() == 2 + 1 + layers
+    assert calls(jax.lax.Precision.HIGHEST) == 2 + layers
+    assert calls(turns=200) == 2
+    assert calls(double=with_rule()) == 2
+    assert calls(double=with_rule()) == calls() == 0, "the same program at another address"
+
+
+def test_times_are_those_of_the_device_of_new_arrays(tmp_path, monkeypatch):
+    other = types.SimpleNamespace(platform="gpu", device_kind="another kind")
+    monkeypatch.setattr(jax, "devices", lambda *_: [other])
+    structure.latency(mlp, PARAMS, GROUPS, X, timer=count_macs, cache=tmp_path / "times.json")
+    (device,) = json.loads((tmp_path / "times.json").read_text())
+    assert device.startswith("cpu")
+
+
+def test_no_time_is_that_of_a_transfer(monkeypatch):
+    timed = []
+    compiled = types.SimpleNamespace(compile=lambda: lambda *arguments: timed.append(arguments))
+    monkeypatch.setattr(jax, "jit", lambda function: types.SimpleNamespace(lower=lambda *_: compiled))
+    _latency.seconds(lambda params, x: x, {"a": np.ones(3)}, np.ones(2))
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(timed))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", '{"a": 1}', '{"a": {"b": ["c"]}}', '{"a": {"b": "12"}}', '{"a": {"b": [-1.0]}}', '{"a": {"b": [NaN]}}'],
+)
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "times.json"
     path.write_text(text)
@@ -156,11 +213,19 @@ def test_other_files_are_refused(tmp_path, text):
         ({"timer": lambda *_: float("nan")}, "timer: program"),
         ({"timer": lambda *_: 0.0}, "must be positive"),
         ({"prefer": "both"}, "prefer is 'both'"),
+        ({"cache": "absent/times.json"}, "cache: absent/times.json lies in no folder"),
     ],
 )
 def test_bad_input_is_named(options, match):
     with pytest.raises(InputError, match=match):
         structure.latency(mlp, PARAMS, GROUPS, X, **{"timer": count_macs, **options})
+
+
+def test_shapes_are_refused():
+    shapes = lambda tree: jax.eval_shape(lambda: tree)
+    for name, params, x in (("inputs", PARAMS, shapes(X)), ("variables", shapes(PARAMS), X)):
+        with pytest.raises(InputError, match=f"{name}: a time takes arrays"):
+            structure.latency(mlp, params, GROUPS, x)
 
 
 def test_groups_of_another_program_are_refused():

@@ -1,6 +1,5 @@
 """The ways to choose what goes: (network, part, seed) -> smaller variables, and what they cost."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -77,10 +76,13 @@ def _shrunk(network: Network, variables: PyTree, kept: Mapping[str, np.ndarray])
 
 
 def _without_layers(network: Network, part: float, *, best: bool) -> Smaller:
-    """Remove whole layers, no more multiply-adds than channels do: the last ones, or those that calibration spares."""
+    """Remove whole layers: the last ones, or those that calibration spares.
+
+    At least one goes; otherwise no more multiply-adds go than with channels.
+    """
     groups, layers = network.groups, len(network.variables["blocks"])
-    goal = 1 - groups.macs(_kept(network, part, lambda own: _drawn(own, 0))) / groups.macs()
-    count = max(1, math.floor(goal * layers))  # all multiply-adds are in the layers
+    gone_with_channels = groups.macs() - groups.macs(_kept(network, part, lambda own: _drawn(own, 0)))
+    count = max(1, gone_with_channels * layers // groups.macs())  # all multiply-adds are in the layers
     choices = without_layers(network.variables, count)
     gone = tuple(range(layers - count + 1, layers + 1))
     if best:

@@ -12,8 +12,8 @@ _EXPECTED = "more accurate than other choices of channels, without finetuning an
 _BELOW = {
     "group_magnitude": "channels by group magnitude",
     "random": "random channels",
-    "layers": "removing the best whole layers, which save fewer multiply-adds",
-    "last_layers": "removing the last layers, which save fewer multiply-adds",
+    "layers": "removing the best whole layers, which save {} multiply-adds",
+    "last_layers": "removing the last layers, which save {} multiply-adds",
 }
 
 
@@ -22,6 +22,7 @@ def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
     judged = []
     for part in sorted({record.sparsity for record in records if record.curve == "obspa"}):
         ours = _by_seed(records, "obspa", part)
+        left = {record.curve: record.metrics["macs"] for record in records if record.sparsity == part}
         for other in CHOICES[config.network][1:]:
             theirs = _by_seed(records, other, part)
             differences = [100 * (mine - theirs.get(seed, theirs[0])) for seed, mine in ours.items()]
@@ -29,7 +30,8 @@ def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
                 what, unit = "keeps the ranks of similarities of MiniLM's embeddings", "points of rank correlation"
             else:
                 what, unit = f"at {100 * (1 - part):g} % of the multiply-adds keeps more of Lite0's classes", "points"
-            claim = f"OBSPA {what} better than {_BELOW[other]}."
+            saved = "fewer" if left[other] > left["obspa"] else "as many" if left[other] == left["obspa"] else "more"
+            claim = f"OBSPA {what} better than {_BELOW[other].format(saved)}."
             judged.append(Claim(_PAPER, claim, _EXPECTED, *above(differences, unit=unit)))
     return judged
 

@@ -21,7 +21,7 @@ class Config(Run):
     """Remove channels from a pretrained network without training, and compare it with the dense one."""
 
     EXPERIMENT: ClassVar[str] = "pretrained"
-    NOT_HASHED = Run.NOT_HASHED | {"weights", "rounds"}
+    NOT_HASHED = Run.NOT_HASHED | {"rounds"}
 
     network: Literal["efficientnet_lite0", "minilm"] = "minilm"
     """The network: EfficientNet-Lite0 on images of CIFAR-10 enlarged to 224 × 224,

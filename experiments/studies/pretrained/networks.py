@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.runs.config import require
 from experiments.studies.pretrained.config import Config
 from experiments.training.texts import sample
 from jaxticket import data, models, structure
@@ -17,6 +18,7 @@ from jaxticket.methods.channels.layers import remove_blocks
 from jaxticket.typing import PyTree
 
 Step = tuple[structure.Groups, float | structure.Budget]  # groups among which channels are chosen, and what they keep
+_TRAINED = 50_000  # images of CIFAR-10 to train on
 _SIDE = 224  # pixels, as in the training of EfficientNet-Lite0
 _IMAGES, _SENTENCES = 50, 40  # computed together
 
@@ -86,6 +88,7 @@ def _efficientnet(config: Config) -> Network:
             "--network efficientnet_lite0 needs --weights with the file efficientnet_lite0.npz, and --data-dir with "
             "the folder of cifar10_jpeg.npz"
         )
+    require(config.calibration <= _TRAINED, config, "calibration", f"at most the {_TRAINED} training images")
     model, file = models.efficientnet_lite0(), config.data_dir / "cifar10_jpeg.npz"
     params, state = models.load_efficientnet_lite0(config.weights)
 
@@ -97,7 +100,7 @@ def _efficientnet(config: Config) -> Network:
         return {"params": params, "state": soups.recalibrate(params, state, train, batches)}
 
     def calibration(seed: int) -> Sequence[jax.Array]:
-        rows = np.random.default_rng([config.seed, seed]).choice(50_000, config.calibration, replace=False)
+        rows = np.random.default_rng([config.seed, seed]).choice(_TRAINED, config.calibration, replace=False)
         return _enlarged(data.read_jpegs(file, "train", rows=rows)[0])
 
     variables = {"params": params, "state": state}
@@ -136,7 +139,9 @@ def _minilm(config: Config) -> Network:
 
     def calibration(seed: int) -> Sequence[jax.Array]:
         others = tokens[config.sentences :]
-        rows = np.random.default_rng([config.seed, seed]).choice(len(others), len(others) * 3 // 4, replace=False)
+        rows = np.random.default_rng([config.seed, seed]).choice(
+            len(others), max(1, len(others) * 3 // 4), replace=False
+        )
         return batches(others[rows])
 
     groups = structure.trace(apply, pretrained.params, jax.ShapeDtypeStruct((1, tokens.shape[1]), jnp.int32))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.runs.config import require
 from experiments.studies.structured.config import Config
 from experiments.training import problems
 from jaxticket import scores, structure
@@ -51,6 +52,7 @@ def cost(config: Config, basis: problems.Basis, groups: structure.Groups) -> str
     """Return what the budget counts. Times are measured once, and kept in the folder of the run."""
     if config.cost != "latency":
         return {"macs": groups.macs, "params": groups.params, "channels": None}[config.cost]
+    require(jax.process_count() == 1, config, "cost", "another in several processes: each would measure other times")
     variables = dict(zip(("params", "state"), basis.init(jax.random.key(0)), strict=True))
     config.folder().mkdir(parents=True, exist_ok=True)
     x = jnp.asarray(basis.dataset.test.x[:1])

@@ -99,9 +99,9 @@ def _export(
     if jax.process_index() or (folder / "report.html").is_file():
         return
     apply = apply_of(basis)
-    each = jax.vmap(lambda variables, x: apply(variables, x[None])[0], in_axes=(None, 0))  # at any size of a batch
+    batched = jax.vmap(lambda variables, x: apply(variables, x[None])[0], in_axes=(None, 0))  # at any size of a batch
     any_batch = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), *x.shape[1:]), x.dtype)
-    export.save_program(folder / "program.jax", each, ticket, any_batch)
+    export.save_program(folder / "program.jax", batched, ticket, any_batch)
     export.save_weights(folder / "weights.safetensors", ticket)
     title = f"{config.setting}: {100 * part:g} % of the {COUNTED[config.cost]}"
     networks = {"dense": (apply, dense), "ticket": (apply, ticket)}

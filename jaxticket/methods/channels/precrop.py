@@ -23,10 +23,11 @@ __all__ = ["Cost", "precrop"]
 
 Cost = Literal["params", "macs"]
 _SLACK = 0.01  # by which rounded widths may exceed the budget
+_STARTS, _INWARDS = 6, 0.1  # of the optimisation; logarithm of widths by which the next one starts within the budget
 
 
 class _Total(NamedTuple):
-    """Sizes of layers, or what they cost, as functions of the widths of groups."""
+    """The sizes of layers, or what they cost, as functions of the widths of groups."""
 
     parts: list[Work]
 
@@ -54,8 +55,10 @@ def precrop(
 
     The expected objective of SynFlow under random masks is the product of the densities of layers. Here the ratio of
     each group is a variable, and a layer is as dense as the ratios of its inputs and outputs: the sum of the logarithms
-    of all densities is made largest (a convex program). Published formulas are known from versions of the paper and
-    from reviews only; the paper's rule where neighbours disagree was not seen, and this program needs none.
+    of all densities is made largest. That is a convex program unless an axis holds, beside a group, other groups or
+    channels that cannot go; then other widths may be better than those returned. Published formulas are known from
+    versions of the paper and from reviews only; the paper's rule where neighbours disagree was not seen, and this
+    program needs none.
 
     Which channels stay is irrelevant before training. Take the first ones, and shrink:
 
@@ -103,6 +106,8 @@ def precrop(
         groups.work if cost == "macs" else [_size_of(path, shape, groups) for path, shape in groups.shapes().items()]
     )
     total, full = _Total(list(parts)), np.array(groups.widths(), float)
+    if total.of(full) == 0:
+        raise InputError(f"cost: the program has no {cost}; it holds no matrix product or convolution")
     budget, least = fraction * total.of(full), total.of(np.ones_like(full))
     if least > budget:
         raise InputError(
@@ -150,11 +155,23 @@ def _log_slope(part: Work, widths: np.ndarray) -> np.ndarray:
 def _solve(layers: Sequence[Work], total: _Total, full: np.ndarray, budget: float, grow: bool) -> np.ndarray:
     """Return the widths, not rounded, that make the product of the sizes of layers largest."""
     lowest = -np.log(full)
-    result = optimize.minimize(
+    start = np.maximum(lowest, np.full(len(full), np.log(budget / total.of(full))))
+    for _ in range(_STARTS):  # a line search may stop at the limits of precision
+        result = _optimise(layers, total, full, budget, grow, start)
+        if result.success:
+            return full * np.exp(result.x)
+        start = np.maximum(lowest, result.x - _INWARDS)
+    raise RuntimeError(f"the widths were not found: {result.message}")
+
+
+def _optimise(
+    layers: Sequence[Work], total: _Total, full: np.ndarray, budget: float, grow: bool, start: np.ndarray
+) -> optimize.OptimizeResult:
+    return optimize.minimize(
         lambda x: -sum(np.log(_sizes(layer, full * np.exp(x))).sum() for layer in layers),
-        np.maximum(lowest, np.full(len(full), np.log(budget / total.of(full)))),
+        start,
         jac=lambda x: -sum(_log_slope(layer, full * np.exp(x)) for layer in layers),
-        bounds=[(low, None if grow else 0.0) for low in lowest],
+        bounds=[(low, None if grow else 0.0) for low in -np.log(full)],
         constraints={
             "type": "ineq",
             "fun": lambda x: np.log(budget) - np.log(total.of(full * np.exp(x))),
@@ -163,9 +180,6 @@ def _solve(layers: Sequence[Work], total: _Total, full: np.ndarray, budget: floa
         method="SLSQP",
         options={"maxiter": 1000, "ftol": 1e-9},
     )
-    if not result.success:
-        raise RuntimeError(f"the widths were not found: {result.message}")
-    return full * np.exp(result.x)
 
 
 def _round(exact: np.ndarray, total: _Total, budget: float) -> list[int]:
