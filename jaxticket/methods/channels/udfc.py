@@ -105,6 +105,8 @@ def udfc(
             _round(layer, leaves, bits, shift_weight=shift_weight, epsilon=epsilon)
 
     def finish(name: str, x: Any, mask: Any) -> Any:
+        if x is None:
+            return None
         new = jnp.asarray(leaves[name], x.dtype)
         return new if mask is None else jnp.where(mask, new, 0).astype(x.dtype)
 
