@@ -28,7 +28,7 @@ STUDY = sweeps.study_of(
     report,
     description=__doc__,
     line="{curve:16} {sparsity:3g} blocks  test {test_accuracy:.4f}  macs {macs:.3f}",
-    each=lambda config: "some seconds for the residual MLP on two cores, minutes for ResNet-20",
+    effort=lambda config: "some seconds for the residual MLP on two cores, minutes for ResNet-20",
     prunes=Lab.groups,
     extras=command_line.EXTRAS,
 )

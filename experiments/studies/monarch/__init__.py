@@ -1,0 +1,1 @@
+"""Layers as products of block-diagonal matrices, beside dense and narrow ones."""
