@@ -1,7 +1,7 @@
 """Monarch matrices in the place of dense layers: trained, projected from a dense network, or made dense at the end.
 
-    python experiments/monarch.py                        LeNet-300-100 on packaged digits (3 minutes)
-    python experiments/monarch.py --data fashion_mnist --blocks 10
+    python experiments/monarch.py                        a wide LeNet on packaged digits (6 minutes)
+    python experiments/monarch.py --data fashion_mnist --width 100 --blocks 10
     python experiments/monarch.py --dry-run              the plan, and nothing else
 
 A Monarch matrix is the product of two block-diagonal ones with a permutation between them (Dao et al., 2022). Hidden

@@ -16,7 +16,20 @@ from jaxticket.execution import Monarch
 from tests.cheap import cheap, check_is_refused  # noqa: F401  # cheap: by every test
 
 METHODS = ("dense_to_sparse", "narrow")
-FLAGS = ["--epochs", "2", "--blocks", "2", "--seeds", "2", "--methods", ",".join(METHODS), "--rounds", "1"]
+FLAGS = [
+    "--epochs",
+    "2",
+    "--width",
+    "20",
+    "--blocks",
+    "2",
+    "--seeds",
+    "2",
+    "--methods",
+    ",".join(METHODS),
+    "--rounds",
+    "1",
+]
 
 
 def size(params):

@@ -17,13 +17,17 @@ class Config(Training):
 
     model: Literal["lenet_300_100"] = "lenet_300_100"  # type: ignore[assignment]
     """The network, whose hidden layers become Monarch matrices."""
+    width: int = 340
+    """The units of the second hidden layer; the first has three times as many."""
+    epochs: int = 48
+    """Epochs of a training, from its start."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
     methods: tuple[Method, ...] = get_args(Method)
     """monarch: trained as they are. dense_to_sparse: projected from a dense network, and fine-tuned.
     unprojected: drawn, and trained for as short. reverse: made dense for the end of the training.
     narrow: dense layers with as few parameters."""
-    blocks: tuple[int, ...] = (5, 10)
+    blocks: tuple[int, ...] = (4, 16)
     """The numbers of blocks of both factors."""
     tuned: float = 0.25
     """The last part of a training, of which dense_to_sparse has the learning rate and the length."""
@@ -41,7 +45,7 @@ class Config(Training):
         require(min(self.blocks) >= 1, self, "blocks", "at least 1")
         for name in ("tuned", "sparse"):
             require(0 < getattr(self, name) < 1, self, name, "between 0 and 1")
-        for name in ("seeds", "rounds"):
+        for name in ("width", "seeds", "rounds"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
 
     def cells(self) -> list[tuple[str, float, int]]:

@@ -30,7 +30,7 @@ class Lab(Sweep):
     @functools.cached_property
     def basis(self) -> problems.Basis:
         dataset = problems.load(self.config)
-        model = problems.make_model(self.config, dataset)
+        model = problems.make_model(self.config, dataset, self.config.width)
         return problems.basis(self.config, dataset, models.Model(model.init, _apply))
 
     @functools.cached_property
