@@ -38,7 +38,8 @@ def regroup(
     """Return the mask of dense blocks that stand for the weights that a mask keeps (IMP-Regroup).
 
     The blocks of each layer are those of `find_blocks`; all their weights are kept, and no others. A layer without any
-    keeps its mask. So does one of up to 128 channels with the defaults, since its parts have at most 16. The density may rise or fall. It works on the host.
+    keeps its mask. So does one of up to 128 channels with the defaults, since its parts have at most 16. The density
+    may rise or fall. It works on the host.
 
     Args:
       mask: a mask whose leaves have two axes or more, output channels last and inputs before them. None leaves stay
