@@ -14,9 +14,9 @@ def partition(incidence: np.ndarray, parts: int, *, imbalance: float = 0.0) -> n
     """Divide rows into parts of nearly equal sizes that cut few columns.
 
     Rows are the vertices of a hypergraph. A column is an edge that joins the rows in which it is True, and is cut where
-    these lie in several parts. The rows are halved, and the halves again by what is left of their columns. Each half is grown from a row by Jaccard
-    similarity, and rows are moved between both while fewer edges are cut. All ties go to the lower row, so that the
-    result is always the same.
+    these lie in several parts. The rows are halved, and the halves again by what is left of their columns. Each half is
+    grown from a row by Jaccard similarity, and rows are moved between both while fewer edges are cut. All ties go to
+    the lower row, so that the result is always the same.
 
     Args:
       incidence: bool array (rows, columns).
