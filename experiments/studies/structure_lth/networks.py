@@ -16,11 +16,11 @@ Network = Callable[[Params, jax.Array], jax.Array]  # (parameters, x) -> logits
 def channels(mask: Mask, groups: structure.Groups) -> dict[str, np.ndarray]:
     """Return the channels of each group that a mask of output channels keeps: all of them where it says nothing.
 
-    It is for networks in a chain, where the first member of a group is the layer whose outputs they are.
+    It is for networks in a chain, where a group is called after the layer whose outputs its channels are.
     """
     kept = {}
     for group in groups:
-        layer, leaf = group.members[0].path.split("/")
+        layer, leaf = group.name.rpartition(":")[0].split("/")
         own = mask[layer][leaf]
         kept[group.name] = np.ones(group.width, bool) if own is None else np.asarray(own).ravel()
     return kept
@@ -36,7 +36,7 @@ def run_dense_layers(params: Params, x: jax.Array) -> jax.Array:
     """Return the logits of LeNet-300-100, whose kernels may be packed."""
     x = x.reshape(x.shape[0], -1)
     for name in params:
-        x = x @ params[name]["kernel"] + params[name]["bias"]
+        x = x @ params[name]["kernel"] + params[name]["bias"][None]
         x = x if name == "output" else jax.nn.relu(x)
     return x
 

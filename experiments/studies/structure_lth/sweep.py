@@ -63,7 +63,7 @@ class Lab(Sweep):
 
     def prunes(self) -> str:
         """Return the table of the weights that are pruned; nothing, where no point is missing."""
-        densities = [1 - sparsity for sparsity in self.config.sparsities()]
+        densities = [(1 - self.config.rate) ** at for at in sorted(self.config.rounds)]
         return environment.prunable(self.basis.init, densities, where=_PRUNED) if self.missing else ""
 
 

@@ -147,7 +147,7 @@ def arrange(mask: jax.Array | np.ndarray) -> tuple[np.ndarray, int]:
       (array([0, 2, 1, 4, 3, 3]), 2)
     """
     alike: dict[bytes, list[int]] = {}
-    idle = []
+    idle: list[int] = []
     for output, row in enumerate(_as_rows(mask)):
         (alike.setdefault(row.tobytes(), []) if row.any() else idle).append(output)
     width = max(map(len, alike.values()), default=1)
@@ -180,5 +180,5 @@ def _fill(mask: jax.Array, blocks: list[Block]) -> jax.Array:
     rows = np.zeros_like(_as_rows(mask))
     for outputs, inputs in blocks:
         rows[np.ix_(outputs, inputs)] = True
-    *size, channels, outputs = mask.shape
-    return jnp.asarray(np.moveaxis(rows.reshape(outputs, channels, *size), (0, 1), (-1, -2)))
+    *window, channels, width = mask.shape
+    return jnp.asarray(np.moveaxis(rows.reshape(width, channels, *window), (0, 1), (-1, -2)))
