@@ -6,6 +6,7 @@ import numpy as np
 
 import jaxticket as jt
 from jaxticket import allocate, filters, scopes, scores, structure, units
+from jaxticket.methods.channels import structure_lth as coarse
 from jaxticket.methods.finetune import sparsegpt as one_shot
 from tests.reference.library.classifier import BATCHES, KERNELS, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, full, shares
@@ -13,6 +14,7 @@ from tests.reference.published import erk as allocated
 from tests.reference.published import fpgm as similar
 from tests.reference.published import group_magnitude as coupled
 from tests.reference.published import hrank as maps
+from tests.reference.published import structure_lth as planted
 
 INPUTS = [x for x, _ in BATCHES]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -101,6 +103,15 @@ def group_magnitude(ratio):
     return [{"mask": mask, "living": count(mask), "scores": {names[name]: s for name, s in scored.items()}}]
 
 
+def structure_lth(rates, ratios):
+    given = {name: jnp.asarray(m.transpose(2, 3, 1, 0)) for name, m in planted.masks().items()}
+    refilled = [coarse.refill(given, rate=rate) for rate in rates]
+    regrouped = [coarse.regroup(given, parts=2, ratio=ratio) for ratio in ratios]
+    seen = [{name: m.ravel() for name, m in mask.items()} for mask in refilled]
+    seen += [{name: m.transpose(3, 2, 0, 1).reshape(m.shape[-1], -1) for name, m in mask.items()} for mask in regrouped]
+    return [{"mask": mask, "living": count(mask)} for mask in seen]
+
+
 def to_numpy(tree):
     return {name: np.asarray(leaf, float) for name, leaf in tree.items()}
 
@@ -115,5 +126,6 @@ LIBRARY = {
     "fpgm": fpgm,
     "group_magnitude": group_magnitude,
     "hrank": hrank,
+    "structure_lth": structure_lth,
     "taylor": taylor,
 }

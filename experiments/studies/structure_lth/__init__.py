@@ -1,0 +1,1 @@
+"""Tickets made coarse after iterative pruning: whole channels, and dense blocks."""
