@@ -118,8 +118,10 @@ def check_fits(params: Params, mask: Mask, *, name: str = "mask") -> Mask:
 def check_broadcast(name: str, mask: PyTree, params: Params) -> PyTree:
     """Return the mask in the containers of the parameters; raise StructureError unless its leaves broadcast to them.
 
-    Where the mask is None the parameters may hold anything, such as the functions of an equinox module.
+    Where the mask is None the parameters may hold anything, such as the functions of an equinox module, or a subtree
+    that `optax.partition` gave to another optimizer.
     """
+    mask = _spread_none(mask, params)
     params = _drop_others(params, mask)
     mask = check_structure(name, mask, "params", params)
     _check_wrapped(name, mask)
@@ -164,6 +166,18 @@ def check_updates(name: str, updates: Params, params: Params, *, mask: Mask | No
         if u is not None and u.dtype == bool:
             raise InputError(f"{name} at {path!r} has dtype bool; pass numbers, as jax.grad gives them.")
     return updates, params
+
+
+def _spread_none(mask: PyTree, params: PyTree) -> PyTree:
+    """Return the mask with None for every leaf of a subtree in whose place it has one None; as it is if it differs."""
+    if mask is None:
+        return None
+    try:
+        return jax.tree.map(
+            lambda m, p: jax.tree.map(lambda _: None, p) if m is None else m, mask, params, is_leaf=_tree.is_none
+        )
+    except (TypeError, ValueError):
+        return mask
 
 
 def _drop_others(params: Params, mask: PyTree) -> Params:

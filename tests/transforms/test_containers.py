@@ -235,3 +235,24 @@ def test_trainstates_of_linen():
 def test_mask_params_refuses_states_that_cannot_be_sparse(state):
     with pytest.raises(InputError, match=r"SparseState|comes last"):
         jt.mask_params({"w": jnp.ones((2, 2))}, state)
+
+
+@pytest.mark.parametrize("plan", [jt.static(0.5), jt.rigl(0.5, every=1, stop=9)])
+def test_optax_gives_a_whole_subtree_to_another_optimizer(plan):
+    params = {"body": {"kernel": jnp.arange(1.0, 9).reshape(2, 4)}, "head": {"kernel": jnp.ones((4, 2))}}
+    sparse = jt.sparsify(optax.sgd(0.1), plan, key=jax.random.key(0))
+    tx = optax.partition({"sparse": sparse, "dense": optax.sgd(0.1)}, {"body": "sparse", "head": "dense"})
+    params, state = jt.init(tx, params)
+    updates, state = jax.jit(tx.update)(jax.tree.map(jnp.ones_like, params), state, params)
+    params = optax.apply_updates(params, updates)
+    mask = jt.mask_of(state)
+    assert mask["head"] is None
+    assert int(mask["body"]["kernel"].sum()) == 4
+    assert not params["body"]["kernel"][~mask["body"]["kernel"]].any()
+    np.testing.assert_array_equal(jt.apply_mask(params, mask)["head"]["kernel"], params["head"]["kernel"])
+    assert float(jt.density(params, mask)) == 0.5
+
+
+def test_none_is_not_a_mask():
+    with pytest.raises(StructureError):
+        jt.apply_mask({"kernel": jnp.ones(2)}, None)
