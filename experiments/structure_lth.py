@@ -33,7 +33,7 @@ STUDY = dataclasses.replace(
         report,
         description=__doc__,
         line="{curve:12} {sparsity:.2f}  seed {seed}  test {test_accuracy:.4f}  kept {kept:.3f}  time {time:.2f}",
-        each=lambda config: f"{config.epochs} epochs, and {max(config.rounds) + 1} such trainings a seed to search",
+        effort=lambda config: f"{config.epochs} epochs, and {max(config.rounds) + 1} such trainings a seed to search",
         prunes=Lab.prunes,
         extras=command_line.EXTRAS,
     ),
