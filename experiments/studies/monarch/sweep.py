@@ -26,6 +26,7 @@ class Lab(Sweep):
 
     def __init__(self, config: Config):
         super().__init__(config, ("test_accuracy", "macs", "params"))
+        self._dense: dict[int, Params] = {}
 
     @functools.cached_property
     def basis(self) -> problems.Basis:
@@ -64,11 +65,12 @@ class Lab(Sweep):
         steps = (self.basis.steps if stop is None else stop) - start
         return self.fit(params, None, jax.tree.map(lambda _: None, params), key, step=start, steps=steps).params
 
-    @functools.cache  # noqa: B019  # lives as long as the run
     def dense(self, seed: int) -> Params:
-        """Return the trained dense network of a seed."""
-        init, order, _ = self.keys(seed)
-        return self.train(self.basis.init(init)[0], order)
+        """Return the trained dense network of a seed, which is trained once."""
+        if seed not in self._dense:
+            init, order, _ = self.keys(seed)
+            self._dense[seed] = self.train(self.basis.init(init)[0], order)
+        return self._dense[seed]
 
     def keys(self, seed: int) -> tuple[Key, Key, Key]:
         """Return the keys of the first weights, of the order of the examples, and of the factors."""
@@ -88,23 +90,17 @@ def make_trained(lab: Lab, method: str, blocks: int, seed: int) -> Params:
     """Return the trained parameters of a method."""
     init, order, factors = lab.keys(seed)
     tuned_from = lab.basis.steps - round(lab.config.tuned * lab.basis.steps)
-    match method:
-        case "dense":
-            return lab.dense(seed)
-        case "monarch":
-            return lab.train(lab.structured(blocks, factors), order)
-        case "dense_to_sparse":
-            return lab.train(lab.structured(blocks, factors, lab.dense(seed)), order, start=tuned_from)
-        case "unprojected":
-            return lab.train(lab.structured(blocks, factors), order, start=tuned_from)
-        case "reverse":
-            switch = round(lab.config.sparse * lab.basis.steps)
-            return lab.train(
-                make_dense(lab.train(lab.structured(blocks, factors), order, stop=switch)), order, start=switch
-            )
-        case "narrow":
-            return lab.train(_narrow(lab, _count(lab.structured(blocks, factors)), init), order)
-    raise AssertionError(method)
+    switch = round(lab.config.sparse * lab.basis.steps)
+    drawn = functools.partial(lab.structured, blocks, factors)
+    ways: dict[str, Callable[[], Params]] = {
+        "dense": lambda: lab.dense(seed),
+        "monarch": lambda: lab.train(drawn(), order),
+        "dense_to_sparse": lambda: lab.train(drawn(lab.dense(seed)), order, start=tuned_from),
+        "unprojected": lambda: lab.train(drawn(), order, start=tuned_from),
+        "reverse": lambda: lab.train(make_dense(lab.train(drawn(), order, stop=switch)), order, start=switch),
+        "narrow": lambda: lab.train(_narrow(lab, _count(drawn()), init), order),
+    }
+    return ways[method]()
 
 
 def make_dense(params: Params) -> Params:
