@@ -10,7 +10,8 @@ convolutions alone; here also hidden layers become coarse. Whole channels (refil
 make a physically smaller network. Dense blocks (regroup) are gathered and multiplied one by one, in dense layers; where
 they are convolutions, they run at full size. Layers of up to 128 channels stay unstructured under regroup, unless
 --parts is smaller. All tickets start from the same rewound weights. Times are those of whole networks over the dense
-one's, run in turn. The same command resumes a killed run; more seeds extend it.
+one's, run in turn. Fashion-MNIST takes 15 minutes on two busy cores. The same command resumes a killed run; more seeds
+extend it.
 """
 
 import dataclasses
