@@ -8,7 +8,7 @@ from experiments.claims.record import Claim
 from experiments.runs.records import SweepRecord
 from experiments.studies.monarch.config import Config
 
-_PAPER = "Dao et al. 2022, Monarch"
+_PAPER = "Dao et al. 2022, Monarch matrices"
 _CLAIMS = (  # the method, the control, points by which it must be above, and the rest of the sentence
     (
         "monarch",
