@@ -7,7 +7,10 @@ import pytest
 
 from jaxticket import structure
 from jaxticket.errors import InputError
-from jaxticket.methods.channels.udfc import combine, quantise, rescale, udfc
+from jaxticket.methods.channels.udfc import _combine as combine
+from jaxticket.methods.channels.udfc import _quantise as quantise
+from jaxticket.methods.channels.udfc import _rescale as rescale
+from jaxticket.methods.channels.udfc import udfc
 
 FILTERS, SHIFTS = np.array([[1.0, 0, 0], [0, 1.0, 0], [2.0, 1.0, 0]]), np.array([0.5, -0.5, 0.5])
 KEPT = np.array([True, True, False])

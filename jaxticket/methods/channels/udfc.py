@@ -97,7 +97,7 @@ def udfc(
         stay = masks[layer.group.name]
         if not stay.all():
             filters, shifts = _folded(layer, leaves, epsilon)
-            factors = combine(filters, shifts, stay, shift_weight=shift_weight, ridge=ridge, nonnegative=nonnegative)
+            factors = _combine(filters, shifts, stay, shift_weight=shift_weight, ridge=ridge, nonnegative=nonnegative)
             for reader in layer.readers:
                 _take_over(leaves, reader, stay, factors)
             _drop(leaves, layer, ~stay)
@@ -113,7 +113,7 @@ def udfc(
     return _tree.tree_map(finish, names, variables, spread(masks, groups, variables))
 
 
-def combine(
+def _combine(
     filters: np.ndarray,
     shifts: np.ndarray,
     kept: np.ndarray,
@@ -141,12 +141,12 @@ def combine(
     return np.linalg.lstsq(system, goals, rcond=None)[0].T
 
 
-def quantise(weights: np.ndarray, step: float) -> np.ndarray:
+def _quantise(weights: np.ndarray, step: float) -> np.ndarray:
     """Return weights rounded to multiples of a step, ties to the even one."""
     return weights if step == 0 else step * np.round(weights / step)
 
 
-def rescale(filters: np.ndarray, rounded: np.ndarray, shifts: np.ndarray, *, shift_weight: float) -> np.ndarray:
+def _rescale(filters: np.ndarray, rounded: np.ndarray, shifts: np.ndarray, *, shift_weight: float) -> np.ndarray:
     """Return for each channel the factor by which its rounded filter is nearest to the filter: (channels,).
 
     Args:
@@ -227,9 +227,9 @@ def _drop(leaves: Leaves, layer: _Layer, gone: np.ndarray) -> None:
 def _round(layer: _Layer, leaves: Leaves, bits: int, *, shift_weight: float, epsilon: float) -> None:
     """Round the kernel of a layer, and scale what reads it."""
     kernel = leaves[layer.kernel.path]
-    rounded = quantise(kernel, float(np.abs(kernel).max()) / (2 ** (bits - 1) - 1))
+    rounded = _quantise(kernel, float(np.abs(kernel).max()) / (2 ** (bits - 1) - 1))
     filters, shifts = _folded(layer, leaves, epsilon)
-    factors = rescale(filters, _folded(layer, leaves, epsilon, rounded)[0], shifts, shift_weight=shift_weight)
+    factors = _rescale(filters, _folded(layer, leaves, epsilon, rounded)[0], shifts, shift_weight=shift_weight)
     leaves[layer.kernel.path] = rounded
     for reader in layer.readers:
         rows = np.moveaxis(leaves[reader.path], reader.axis, 0).copy()
