@@ -15,7 +15,7 @@ from experiments.studies.pretrained.choices import choose
 from experiments.studies.pretrained.claims import claims
 from experiments.studies.pretrained.config import Config
 from experiments.studies.pretrained.networks import rank_correlation, same_class, without_layers
-from experiments.studies.pretrained.timing import time_ratio
+from experiments.training.timing import time_ratio
 from jaxticket import data, models, structure
 from jaxticket.errors import InputError
 from jaxticket.models import _efficientnet_lite

@@ -14,10 +14,10 @@ from experiments.runs.config import require
 from experiments.runs.records import SweepRecord
 from experiments.studies.layers.config import Config
 from experiments.training import problems
+from experiments.training.timing import call_ratio
 from jaxticket import scores, structure, training
 from jaxticket.data import Split
 from jaxticket.errors import InputError
-from jaxticket.execution import time_rounds
 from jaxticket.methods.channels.layers import remove_blocks, score_blocks, select_blocks
 from jaxticket.typing import Key, PyTree, ScoreFn
 
@@ -92,12 +92,9 @@ def _measured(lab: Lab, method: str, count: int, seed: int) -> dict[str, Any]:
     own = lab.traced(smaller)
     measured |= {"macs": own.macs() / sizes["macs"], "params": own.params() / sizes["params"]}
     if method != "dense" and not seed:
-        epoch = lab.basis.steps // lab.config.epochs
-        calls = {
-            name: functools.partial(lab.train, v, order, epoch) for name, v in (("dense", whole), ("own", smaller))
-        }
-        seconds = {name: np.array(times) for name, times in time_rounds(calls, lab.config.rounds).items()}
-        measured["time_training"] = float(np.median(seconds["own"] / seconds["dense"]))
+        epoch = functools.partial(lab.train, key=order, steps=lab.basis.steps // lab.config.epochs)
+        calls = (functools.partial(epoch, variables) for variables in (whole, smaller))
+        measured["time_training"], _ = call_ratio(*calls, rounds=lab.config.rounds)
     return measured
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.reports.sweeps import Sweep
 from experiments.runs.records import SweepRecord
 from experiments.studies.monarch.config import Config
 from experiments.training import problems
+from experiments.training.timing import call_ratio
 from jaxticket import filters, models, reparam, training
-from jaxticket.execution import time_rounds
 from jaxticket.typing import Key, Params, PyTree
 
 _HIDDEN = filters.match("^hidden.*/kernel$")
@@ -123,12 +122,11 @@ def _times(lab: Lab, params: Params) -> dict[str, float]:
     x, y = (a[: lab.config.batch_size] for a in lab.basis.dataset.train)
     loss = lambda params, x, y: problems.cross_entropy(_apply(params, None, x, train=True, key=None)[0], y)
     programs = {"forward": jax.jit(loss), "gradient": jax.jit(jax.grad(loss))}
-    networks = {"dense": lab.basis.init(jax.random.key(0))[0], "own": params}
+    dense, _ = lab.basis.init(jax.random.key(0))
     measured = {}
     for name, program in programs.items():
-        calls = {which: functools.partial(program, network, x, y) for which, network in networks.items()}
-        seconds = {which: np.array(times) for which, times in time_rounds(calls, lab.config.rounds).items()}
-        measured[f"time_{name}"] = float(np.median(seconds["own"] / seconds["dense"]))
+        calls = (functools.partial(program, network, x, y) for network in (dense, params))
+        measured[f"time_{name}"], _ = call_ratio(*calls, rounds=lab.config.rounds)
     return measured
 
 

@@ -11,7 +11,7 @@ from experiments.runs.records import SweepRecord
 from experiments.studies.pretrained.choices import choose
 from experiments.studies.pretrained.config import TIMED, Config
 from experiments.studies.pretrained.networks import Network, load
-from experiments.studies.pretrained.timing import time_ratio
+from experiments.training.timing import time_ratio
 
 
 class Lab(Sweep):

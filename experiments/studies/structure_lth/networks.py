@@ -62,15 +62,3 @@ def pack(params: Params, mask: Mask, layers: Collection[str]) -> PyTree:
         else:
             packed[name] = {"kernel": kernel, "bias": bias}
     return packed
-
-
-def time_ratio(dense: tuple[Network, Params], other: tuple[Network, PyTree], x: jax.Array, rounds: int) -> float:
-    """Return the median over rounds of a network's time over that of the dense one, both compiled, run in turn."""
-    times = execution.time_rounds({"dense": _compiled(*dense, x), "other": _compiled(*other, x)}, rounds)
-    return float(np.median(np.array(times["other"]) / np.array(times["dense"])))
-
-
-def _compiled(network: Network, params: PyTree, x: jax.Array) -> Callable[[], Any]:
-    arguments = jax.device_put((params, x))
-    compiled = jax.jit(network).lower(*arguments).compile()
-    return lambda: compiled(*arguments)

@@ -16,6 +16,7 @@ from experiments.runs.records import SweepRecord
 from experiments.studies.structure_lth import networks
 from experiments.studies.structure_lth.config import Config
 from experiments.training import problems
+from experiments.training.timing import time_ratio
 from jaxticket import filters, loops, masks, schedules, structure, tickets, training
 from jaxticket.loops import Level
 from jaxticket.methods.channels import structure_lth
@@ -160,7 +161,7 @@ class _Search:
         other: tuple[networks.Network, PyTree] = lab.network, params
         if blocks and lab.config.model == "lenet_300_100":
             other = networks.run_dense_layers, networks.pack(jt.apply_mask(params, mask), mask, blocks)
-        return networks.time_ratio((lab.network, dense), other, lab.inputs, lab.config.timings)
+        return time_ratio((lab.network, dense), other, lab.inputs, rounds=lab.config.timings)[0]
 
 
 def _differ(mask: Mask, other: Mask) -> bool:

@@ -107,7 +107,7 @@ def _bisect(pins: np.ndarray, low: int, high: int) -> np.ndarray:
     for seed in np.unique(np.linspace(0, len(pins) - 1, _STARTS).astype(int)):
         side = _refine(edges, _grow(similarity, seed, size), low, high)
         cut = count_cut(edges > 0, side)
-        best = min(best, (cut, side), key=lambda found: found[0])  # of equal ones the first
+        best = min(best, (cut, side), key=lambda halves: halves[0])  # of equal ones the first
     return best[1]
 
 
