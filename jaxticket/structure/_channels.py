@@ -185,10 +185,21 @@ def spread(kept: Channels, groups: Groups, like: Any) -> Mask:
         mask = jnp.ones((1,) * x.ndim, bool)
         for group_name, member in places[path]:
             if group_name in kept:
-                index = np.array(member.positions)
-                alive = jnp.broadcast_to(jnp.asarray(kept[group_name])[:, None], index.shape)
-                axis = jnp.ones(x.shape[member.axis], bool).at[index].set(alive)
+                axis = _along(member, x.shape[member.axis], jnp.asarray(kept[group_name], bool))
                 mask = mask & axis.reshape([-1 if a == member.axis else 1 for a in range(x.ndim)])
         return mask
 
     return _tree.tree_map(leaf_mask, like)
+
+
+def _along(member: Member, size: int, kept: jax.Array) -> jax.Array:
+    """Return which entries of an axis stay: (size,). Entries of no channel do.
+
+    It reads and does not write, which compilers fuse with what uses the mask at every step.
+    """
+    positions = np.array(member.positions)
+    channel = np.full(size, -1)
+    channel[positions] = np.arange(len(positions))[:, None]
+    if np.array_equal(channel, np.arange(len(positions))):
+        return kept
+    return jnp.where(channel < 0, True, kept[np.maximum(channel, 0)])

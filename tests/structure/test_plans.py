@@ -77,6 +77,12 @@ def test_no_full_mask_leaves_a_refresh():
     assert sorted(masks) == [(6,), (6,), (8,), (8,)]  # the new mask, and the part of the old one that stays
 
 
+def test_a_step_writes_no_mask_entry_by_entry():
+    tx = optimizer(PLANS["static"])
+    params, state = jt.init(tx, PARAMS)
+    assert "scatter" not in jax.jit(tx.update).lower(params, state, params).as_text()
+
+
 def test_stacked_states_have_stacked_masks():
     tx = optimizer(PLANS["set"])
     many = jax.vmap(lambda scale: jt.init(tx, jax.tree.map(lambda p: p * scale, PARAMS)))(jnp.arange(1.0, 4.0))
