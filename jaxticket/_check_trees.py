@@ -170,8 +170,8 @@ def check_updates(name: str, updates: Params, params: Params, *, mask: Mask | No
 
 def _spread_none(mask: PyTree, params: PyTree) -> PyTree:
     """Return the mask with None for every leaf of a subtree in whose place it has one None; as it is if it differs."""
-    if mask is None:
-        return None
+    if mask is None or _tree.structure(mask) == _tree.structure(params):
+        return mask
     try:
         return jax.tree.map(
             lambda m, p: jax.tree.map(lambda _: None, p) if m is None else m, mask, params, is_leaf=_tree.is_none

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxticket import _tree
+from jaxticket._check_trees import check_mask
 from jaxticket.errors import NoMatchError
 from jaxticket.structure._channels import dead_entries
 from jaxticket.structure._groups import Groups, Member
@@ -34,7 +35,7 @@ def vote(mask: Mask, groups: Groups) -> dict[str, np.ndarray]:
       name of a group -> bool of shape (width,), for all groups; True where no leaf votes.
 
     Raises:
-      InputError: a leaf that was not traced, or of another shape.
+      InputError: a leaf that is not of bool, was not traced, or has another shape.
       NoMatchError: no leaf of the mask lies in a group.
 
     References:
@@ -50,6 +51,7 @@ def vote(mask: Mask, groups: Groups) -> dict[str, np.ndarray]:
       >>> structure.vote(scales | {"a": None, "b": None}, groups)
       {'a:1': array([False,  True,  True,  True])}
     """
+    check_mask("mask", mask)
     shapes = {leaf.path: leaf.shape for leaf in groups.leaves}
     paths = owners("mask", mask, shapes)
     dead = {

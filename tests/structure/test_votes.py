@@ -85,5 +85,7 @@ def test_small_scales_make_a_smaller_network():
 def test_bad_input():
     with pytest.raises(NoMatchError, match="none of no leaves"):
         structure.vote(dict.fromkeys(PARAMS), GROUPS)
+    with pytest.raises(InputError, match="scale0"):
+        structure.vote({**dict.fromkeys(PARAMS), "scale0": jnp.ones(WIDTH)}, GROUPS)
     with pytest.raises(InputError, match="does not broadcast"):
         structure.vote({**dict.fromkeys(PARAMS), "scale0": jnp.ones(3, bool)}, GROUPS)

@@ -42,4 +42,5 @@ EXEMPT_STRUCTURED = {
     "structure.replay": "makes a function: tests/structure/test_channels.py",
     "structure.shrink": "takes masks and any tree: tests/structure/test_states.py",
     "structure.unit": "takes what trace gives",
+    "structure.vote": "takes masks: tests/structure/test_votes.py",
 }
