@@ -45,7 +45,7 @@ def vote(mask: Mask, groups: Groups) -> dict[str, np.ndarray]:
       >>> import jax.numpy as jnp
       >>> from jaxticket import structure
       >>> params = {"a": jnp.ones((2, 4)), "scale1": jnp.ones(4), "scale2": jnp.ones(4), "b": jnp.ones((4, 2))}
-      >>> apply = lambda p, x: (x @ p["a"] * p["scale1"] * p["scale2"]) @ p["b"]
+      >>> apply = lambda p, x: (x @ p["a"] * p["scale1"][None] * p["scale2"][None]) @ p["b"]
       >>> groups = structure.trace(apply, params, jnp.ones((1, 2)))
       >>> scales = {"scale1": jnp.array([False, False, True, True]), "scale2": jnp.array([False, True, True, True])}
       >>> structure.vote(scales | {"a": None, "b": None}, groups)
