@@ -14,7 +14,6 @@ one's, run in turn. Fashion-MNIST takes 15 minutes on two busy cores. The same c
 extend it.
 """
 
-import dataclasses
 import pathlib
 import sys
 
@@ -26,19 +25,16 @@ from experiments.studies.structure_lth.config import Config
 from experiments.studies.structure_lth.report import report
 from experiments.studies.structure_lth.sweep import Lab, points
 
-STUDY = dataclasses.replace(
-    sweeps.study_of(
-        Config(),
-        Lab,
-        points,
-        report,
-        description=__doc__,
-        line="{curve:12} {sparsity:.2f}  seed {seed}  test {test_accuracy:.4f}  kept {kept:.3f}  time {time:.2f}",
-        effort=lambda config: f"{config.epochs} epochs, and {max(config.rounds) + 1} such trainings a seed to search",
-        prunes=Lab.prunes,
-        extras=command_line.EXTRAS,
-    ),
-    prepare=lambda config, watch: Lab(config, **watch.looks),
+STUDY = sweeps.study_of(
+    Config(),
+    Lab,
+    points,
+    report,
+    description=__doc__,
+    line="{curve:12} {sparsity:.2f}  seed {seed}  test {test_accuracy:.4f}  kept {kept:.3f}  time {time:.2f}",
+    effort=lambda config: f"{config.epochs} epochs, and {max(config.rounds) + 1} such trainings a seed to search",
+    prunes=Lab.prunes,
+    extras=command_line.EXTRAS,
 )
 main = STUDY.main
 

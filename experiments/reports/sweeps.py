@@ -17,17 +17,18 @@ class Sweep:
       config: the configuration; its `cells` are (curve, sparsity, seed) of every point.
       finished: the records of the first points, up to a torn or damaged line.
       missing: the other points.
+      looks: the checkpoint and the progress of a training, as `training.fit` takes them.
     """
 
-    def __init__(self, config: Any, measures: Sequence[str]):
-        """Read what is there; a whole record has these measures."""
+    def __init__(self, config: Any, measures: Sequence[str], **looks: Any):
+        """Read what is there; a whole record has these measures. `looks` are for trainings, where there are any."""
 
         def is_whole(pair: tuple[Any, Any]) -> bool:
             line, cell = pair
             same = tuple(line.get(name) for name in ("curve", "sparsity", "seed")) == cell
             return same and all(isinstance(line.get(name), float) for name in measures)
 
-        self.config = config
+        self.config, self.looks = config, looks
         pairs = zip(whole(config.folder() / "metrics.jsonl"), config.cells(), strict=False)
         self.finished = [SweepRecord.parse(line) for line, _ in itertools.takewhile(is_whole, pairs)]
         self.missing = config.cells()[len(self.finished) :]
@@ -35,7 +36,7 @@ class Sweep:
 
 def study_of(
     config: Any,
-    sweep: Callable[[Any], Any],
+    sweep: Callable[..., Any],
     points: Callable[[Any, Callable[[str], None]], Iterator[SweepRecord]],
     report: Callable[[Any, Sequence[Any]], None],
     *,
@@ -49,7 +50,7 @@ def study_of(
 
     Args:
       config: the configuration with its defaults.
-      sweep: configuration -> a Sweep.
+      sweep: (configuration, checkpoint=, progress=) -> a Sweep, whose trainings take these as `training.fit` does.
       points: (sweep, show) -> a record for each cell; `show` gets the current work.
       report: (configuration, records) -> shows and writes the results.
       description: the text above the flags of --help.
@@ -72,7 +73,7 @@ def study_of(
     return Study(
         configure=lambda argv: command_line.parse(config, argv, description=description),
         rows=rows,
-        prepare=lambda config, watch: sweep(config),
+        prepare=lambda config, watch: sweep(config, **watch.looks),
         records=lambda config, own, watch: points(own, watch.progress.at),
         report=lambda config, own, records: report(config, records),
         plan=plan,

@@ -39,6 +39,16 @@ def test_layers_and_channels_keep_the_same_multiply_adds(tmp_path):
         assert 0.97 * sizes["layers_snip"] < sizes[f"channels_{by}"] <= sizes["layers_snip"]
 
 
+def test_a_training_shows_its_progress_unless_it_is_timed(tmp_path):
+    seen = []
+    lab = Lab(Config(out=tmp_path, removed=(2,)), progress=lambda step, loss: seen.append(step))
+    variables, steps = lab.variables(jax.random.key(0)), lab.basis.steps // lab.config.epochs
+    lab.train(lab.timed_fit, variables, jax.random.key(1), steps)
+    assert seen == []
+    lab.train(lab.fit, variables, jax.random.key(1), steps)
+    assert seen[-1] == steps
+
+
 @pytest.mark.slow
 def test_the_run_resumes_and_reports(tmp_path, capsys):
     command = [*FLAGS, "--out", str(tmp_path)]

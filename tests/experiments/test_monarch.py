@@ -68,6 +68,13 @@ def test_sizes(lab):
     assert 0.8 * structured < sizes["narrow"] <= structured
 
 
+def test_a_training_shows_its_progress(tmp_path):
+    seen = []
+    lab = Lab(Config(out=tmp_path, epochs=1, width=20), progress=lambda step, loss: seen.append(step))
+    lab.dense(0)
+    assert seen[-1] == lab.basis.steps
+
+
 @pytest.mark.slow
 def test_the_run_resumes_and_reports(tmp_path, capsys):
     command = [*FLAGS, "--out", str(tmp_path)]

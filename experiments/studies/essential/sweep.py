@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -22,8 +23,8 @@ _PRUNED = filters.match(r"^blocks/.*/kernel$")
 class Lab(Sweep):
     """The records that a sweep has, and the model that it prunes, which is loaded when it is first read."""
 
-    def __init__(self, config: Config):
-        super().__init__(config, ("cosine", "half_width", "neighbours"))
+    def __init__(self, config: Config, **looks: Any):
+        super().__init__(config, ("cosine", "half_width", "neighbours"), **looks)
 
     @functools.cached_property
     def pretrained(self) -> models.Pretrained:

@@ -29,8 +29,8 @@ _PROBES = {"grasp": scores.grasp, "snip": scores.snip}
 class Lab(Sweep):
     """The records that a run has, and the network and the data, which are made when they are first read."""
 
-    def __init__(self, config: Config):
-        super().__init__(config, ("test_accuracy", "macs", "params"))
+    def __init__(self, config: Config, **looks: Any):
+        super().__init__(config, ("test_accuracy", "macs", "params"), **looks)
         try:  # before any work starts
             for count in config.removed if self.missing else ():
                 select_blocks(self.blocks, count, minimum=config.minimum)
@@ -43,6 +43,11 @@ class Lab(Sweep):
 
     @functools.cached_property
     def fit(self) -> training.FitFn:
+        return training.fit(self.basis.recipe, on_nan=self.config.on_nan, **self.looks)
+
+    @functools.cached_property
+    def timed_fit(self) -> training.FitFn:
+        """A training that saves and shows nothing, which would count as its time."""
         return training.fit(self.basis.recipe, on_nan=self.config.on_nan)
 
     @functools.cached_property
@@ -68,9 +73,9 @@ class Lab(Sweep):
     def traced(self, variables: PyTree) -> structure.Groups:
         return structure.trace(self.apply, variables, self.basis.dataset.train.x[:1])
 
-    def train(self, variables: PyTree, key: Key, steps: int) -> PyTree:
+    def train(self, fit: training.FitFn, variables: PyTree, key: Key, steps: int) -> PyTree:
         mask = jax.tree.map(lambda _: None, variables["params"])
-        fitted = self.fit(variables["params"], variables["state"], mask, key, step=0, steps=steps)
+        fitted = fit(variables["params"], variables["state"], mask, key, step=0, steps=steps)
         return {"params": fitted.params, "state": fitted.state}
 
 
@@ -86,13 +91,13 @@ def _measured(lab: Lab, method: str, count: int, seed: int) -> dict[str, Any]:
     init, order, choice = jax.random.split(jax.random.fold_in(jax.random.key(lab.config.seed), seed), 3)
     whole = lab.variables(init)
     smaller = whole if method == "dense" else make_smaller(lab, whole, method, count, choice)
-    trained = lab.train(smaller, order, lab.basis.steps)
+    trained = lab.train(lab.fit, smaller, order, lab.basis.steps)
     sizes = {"macs": lab.channels.macs(), "params": lab.channels.params()}
     measured: dict[str, Any] = lab.basis.evaluate(trained["params"], trained["state"])
     own = lab.traced(smaller)
     measured |= {"macs": own.macs() / sizes["macs"], "params": own.params() / sizes["params"]}
     if method != "dense" and not seed:
-        epoch = functools.partial(lab.train, key=order, steps=lab.basis.steps // lab.config.epochs)
+        epoch = functools.partial(lab.train, lab.timed_fit, key=order, steps=lab.basis.steps // lab.config.epochs)
         calls = (functools.partial(epoch, variables) for variables in (whole, smaller))
         measured["time_training"], _ = call_ratio(*calls, rounds=lab.config.rounds)
     return measured

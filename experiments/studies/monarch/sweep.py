@@ -23,8 +23,8 @@ _LAYERS = ("hidden1", "hidden2", "output")
 class Lab(Sweep):
     """The records that a run has, and the network and the data, which are made when they are first read."""
 
-    def __init__(self, config: Config):
-        super().__init__(config, ("test_accuracy", "macs", "params"))
+    def __init__(self, config: Config, **looks: Any):
+        super().__init__(config, ("test_accuracy", "macs", "params"), **looks)
         self._dense: dict[int, Params] = {}
 
     @functools.cached_property
@@ -35,7 +35,7 @@ class Lab(Sweep):
 
     @functools.cached_property
     def fit(self) -> training.FitFn:
-        return training.fit(self.basis.recipe, on_nan=self.config.on_nan)
+        return training.fit(self.basis.recipe, on_nan=self.config.on_nan, **self.looks)
 
     @functools.cached_property
     def whole(self) -> int:

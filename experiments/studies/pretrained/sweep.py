@@ -17,8 +17,8 @@ from experiments.training.timing import time_ratio
 class Lab(Sweep):
     """The records that a run has, and its network, which is loaded when it is first read."""
 
-    def __init__(self, config: Config):
-        super().__init__(config, ("alike", "macs", "params"))
+    def __init__(self, config: Config, **looks: Any):
+        super().__init__(config, ("alike", "macs", "params"), **looks)
 
     @functools.cached_property
     def network(self) -> Network:

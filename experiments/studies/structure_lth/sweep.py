@@ -36,8 +36,7 @@ class Lab(Sweep):
     """
 
     def __init__(self, config: Config, **looks: Any):
-        super().__init__(config, ("test_accuracy", "kept", "time"))
-        self._looks = looks
+        super().__init__(config, ("test_accuracy", "kept", "time"), **looks)
 
     @functools.cached_property
     def basis(self) -> problems.Basis:
@@ -45,7 +44,7 @@ class Lab(Sweep):
 
     @functools.cached_property
     def fit(self) -> training.FitFn:
-        return training.fit(self.basis.recipe, on_nan=self.config.on_nan, **self._looks)
+        return training.fit(self.basis.recipe, on_nan=self.config.on_nan, **self.looks)
 
     @functools.cached_property
     def groups(self) -> structure.Groups:
