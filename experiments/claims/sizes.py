@@ -30,7 +30,7 @@ def write(
     Args:
       config: the configuration, with `cells` and `seeds`.
       records: the records of all cells; their metrics are `measure`, macs and params, over those of the dense network,
-        and times, which count for all records of the same macs.
+        and times, which stand for others of the same macs that were not timed.
       claims: the claims that the records test.
       measure: the name of the quality among the metrics.
       label: its name in the table and the plot.
@@ -81,9 +81,15 @@ def _summary(config: Any, records: Sequence[SweepRecord], measure: str, times: s
     for choice, part in dict.fromkeys(cell[:2] for cell in config.cells()):
         own = [r.metrics for r in records if (r.curve, r.sparsity) == (choice, part)]
         mean, half = diagnostics.interval(100 * m[measure] for m in own)
-        timed: dict[str, float] = {}
-        for m in (r.metrics for r in records if r.metrics["macs"] == own[0]["macs"]):
-            timed |= {f"{times} {name[len(_TIME) :]}": ratio for name, ratio in m.items() if name.startswith(_TIME)}
+        alike = [r.metrics for r in records if r.metrics["macs"] == own[0]["macs"]]
+        timed = _times(own, times) or _times(alike, times)
         sizes = {name: 100 * own[0][name] for name in ("macs", "params")}
         lines.append({"choice": choice, "part": part, "mean": mean, "half_width": half, **sizes, "times": timed})
     return lines
+
+
+def _times(measured: Sequence[dict[str, Any]], times: str) -> dict[str, float]:
+    """Return the times among some metrics, by the name of their column."""
+    return {
+        f"{times} {name[len(_TIME) :]}": ratio for m in measured for name, ratio in m.items() if name.startswith(_TIME)
+    }

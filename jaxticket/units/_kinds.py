@@ -19,7 +19,7 @@ class Unit(Protocol):
     """The interface that `select` uses. Implementations are hashable, because they are static under jit.
 
     Units whose pooled scores have not the structure of the weights, since they span leaves, have an attribute
-    `spans_leaves` that is True.
+    `spans_leaves` that is True. Their pooled scores are vectors.
     """
 
     def pool(self, scores: Scores) -> Scores:

@@ -10,7 +10,7 @@ from experiments import layers
 from experiments.claims.record import FAILS, HOLDS
 from experiments.runs.records import SweepRecord
 from experiments.studies.layers.config import Config
-from experiments.studies.layers.report import claims
+from experiments.studies.layers.report import claims, report
 from experiments.studies.layers.sweep import Lab, make_smaller
 from experiments.training import problems
 from jaxticket import models
@@ -66,6 +66,32 @@ def test_the_run_resumes_and_reports(tmp_path, capsys):
     resumed = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     assert resumed[:3] == lines[:3]
     assert [json.loads(line)["test_accuracy"] for line in resumed] == [r["test_accuracy"] for r in records]
+
+
+def test_the_table_has_the_times_of_each_choice_and_those_of_its_size_where_it_has_none(tmp_path):
+    config = Config(out=tmp_path, removed=(4,), seeds=1, methods=("layers_snip", "channels_snip", "channels_random"))
+    config.folder().mkdir()
+    times = {"layers_snip": 0.4, "channels_snip": 0.7}
+    records = [
+        SweepRecord(
+            {"test_accuracy": 0.9, "macs": 0.5 + (method == "dense") / 2, "params": 0.5}
+            | ({"time_training": times[method]} if method in times else {}),
+            method,
+            count,
+            seed,
+        )
+        for method, count, seed in config.cells()
+    ]
+    report(config, records)
+    points = json.loads((config.folder() / "results.json").read_text())["points"]
+    timed = {point["choice"]: point["times"].get("time of training") for point in points}
+    assert timed == {
+        "dense": None,
+        "layers_snip": 0.4,
+        "channels_snip": 0.7,
+        "channels_random": timed["channels_random"],
+    }
+    assert timed["channels_random"] in times.values()
 
 
 def test_claims():
