@@ -36,6 +36,7 @@ _PACKAGES = {
     "plots": ("matplotlib",),
     "tensorboard": ("tensorboardX",),
     "text": ("safetensors", "tokenizers"),
+    "graphs": ("networkx",),
 }
 
 

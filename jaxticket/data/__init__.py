@@ -6,6 +6,7 @@ from jaxticket.data._dataset import Dataset, Split, carve_validation, limit, str
 from jaxticket.data._fashion import fashion_mnist
 from jaxticket.data._folders import ImageFolder
 from jaxticket.data._mnist import mnist5k
+from jaxticket.data._reber import is_reber, reber
 from jaxticket.data._streaming import Part, one_pass, stream
 from jaxticket.data._tfds import prepare, tfds_source
 
@@ -20,11 +21,13 @@ __all__ = [
     "cifar100",
     "crops",
     "fashion_mnist",
+    "is_reber",
     "limit",
     "mnist5k",
     "one_pass",
     "prepare",
     "read_jpegs",
+    "reber",
     "stratified",
     "stream",
     "tfds_source",

@@ -8,6 +8,7 @@ from jaxticket.models._lenet import lenet_300_100
 from jaxticket.models._lstm import lstm
 from jaxticket.models._model import Model
 from jaxticket.models._pretrained import Pretrained, minilm
+from jaxticket.models._recurrent import RecurrentCell, recurrent
 from jaxticket.models._residual_mlp import residual_mlp
 from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56
 from jaxticket.models._vgg import vgg_16_bn
@@ -17,6 +18,7 @@ from jaxticket.models._wide_resnet import wide_resnet
 __all__ = [
     "Model",
     "Pretrained",
+    "RecurrentCell",
     "bert",
     "conv_2",
     "conv_4",
@@ -27,6 +29,7 @@ __all__ = [
     "load_efficientnet_lite0",
     "lstm",
     "minilm",
+    "recurrent",
     "residual_mlp",
     "resnet_18",
     "resnet_20",
