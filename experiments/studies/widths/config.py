@@ -1,0 +1,55 @@
+"""The configuration of the study: a residual network, and how the widths of a smaller one are found."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from experiments.runs.config import Training, require
+
+Method = Literal["uniform", "random", "precrop"]  # the names of methods.METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Training):
+    """Find the widths of a network within a budget of multiply-adds, and train it with the whole one as its teacher."""
+
+    EXPERIMENT = "widths"
+    NOT_HASHED = Training.NOT_HASHED | {"seeds"}
+
+    model: Literal["slim_resnet"] = "slim_resnet"  # type: ignore[assignment]
+    """The network: three stages of residual blocks. Images of 28 × 28 pixels are halved before."""
+    width: int = 8
+    """The width of its first stage; the others have twice and four times as many channels."""
+    blocks: int = 3
+    """The number of blocks of each stage."""
+    methods: tuple[Method, ...] = get_args(Method)
+    """How the widths are found: the same part of every layer, at random, or by a method."""
+    fractions: tuple[float, ...] = (0.5,)
+    """The parts of the multiply-adds that are kept."""
+    epochs: int = 10
+    """Epochs of a training, from its start."""
+    decay: Literal["constant", "cosine", "steps"] = "cosine"
+    """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
+    teacher_weight: float = 0.9
+    """The weight of the whole network's logits against the labels, in the training of smaller ones."""
+    temperature: float = 4.0
+    """The temperature of this distillation."""
+    seeds: int = 3
+    """Repetitions with other random numbers; the split of the data stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("methods", "fractions"):
+            values = getattr(self, name)
+            require(0 < len(values) == len(set(values)), self, name, "different ones, one or more")
+        require(min(self.fractions) > 0 and max(self.fractions) < 1, self, "fractions", "between 0 and 1")
+        require(self.width >= 4, self, "width", "at least 4")
+        require(self.blocks >= 2, self, "blocks", "at least 2")
+        require(0 <= self.teacher_weight <= 1, self, "teacher_weight", "at least 0 and at most 1")
+        require(self.temperature > 0, self, "temperature", "above 0")
+        require(self.seeds >= 1, self, "seeds", "at least 1")
+        require(self.augment == "none", self, "augment", "none: the teacher sees images as they are")
+
+    def cells(self) -> list[tuple[str, float, int]]:
+        """Return (method, part of the multiply-adds that goes, seed) of every point; a seed's "dense" first."""
+        points = [("dense", 0.0), *((method, 1 - f) for f in sorted(self.fractions) for method in self.methods)]
+        return [(*point, seed) for seed in range(self.seeds) for point in points]

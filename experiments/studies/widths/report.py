@@ -1,0 +1,52 @@
+"""The report of a run, and its claims: the budget is met, and found widths are better than uniform ones."""
+
+from collections.abc import Sequence
+
+from experiments.claims import sizes
+from experiments.claims.judge import Contest, above, by_seed
+from experiments.claims.record import Claim
+from experiments.runs.records import SweepRecord
+from experiments.studies.widths.config import Config
+
+_WITHIN = 2.0  # % of the budget
+_PAPERS = {  # method -> its paper, what it finds, and the paper's numbers
+    "precrop": (
+        "PreCropping 2022",
+        "that PreCrop computes",
+        "MobileNetV2 on ImageNet: up to +2.7 points, other methods",
+    ),
+}
+
+
+def report(config: Config, records: Sequence[SweepRecord]) -> None:
+    """Write and print the table, the plot and the page."""
+    sizes.write(
+        config,
+        records,
+        claims(config, records),
+        measure="test_accuracy",
+        label="test accuracy (%)",
+        title=f"{config.setting}: widths within a budget of multiply-adds",
+        heading="Widths",
+        note="the whole network teaches the others",
+        times="time of",
+    )
+
+
+def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
+    """Return the claims of each budget."""
+    judged = []
+    for fraction in sorted(config.fractions):
+        own = {m: [r for r in records if (r.curve, r.sparsity) == (m, 1 - fraction)] for m in config.methods}
+        share = f"At {100 * fraction:g} % of the multiply-adds"
+        for method in (m for m in config.methods if m in _PAPERS):
+            paper, found, expected = _PAPERS[method]
+            missed = [100 * abs(r.metrics["macs"] / fraction - 1) for r in own[method]]
+            if missed:
+                met = f"{share}, widths {found} miss the budget by at most {_WITHIN:g} %."
+                finding = above([-miss for miss in missed], least=-_WITHIN, unit="%")
+                judged.append(Claim(paper, met, "5 % below is accepted" if method == "tas" else "–", *finding))
+            better = f"{share}, widths {found} are better than uniform ones."
+            ours, theirs = by_seed(own[method]), by_seed(own.get("uniform", []))
+            judged += Contest(paper, better, expected, method, "uniform", fraction).judged(ours, theirs)
+    return judged
