@@ -1,6 +1,7 @@
 """A supernet for small images: inverted residuals whose hidden channels are filtered at several sizes in parallel."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ def supernet(
     *,
     blocks: int = 3,
     width: int = 16,
-    hidden: int = 16,
+    hidden: int | Sequence[Sequence[int]] = 16,
     sizes: tuple[int, ...] = (1, 3, 5),
     patch: int = 4,
     classes: int = 10,
@@ -33,7 +34,7 @@ def supernet(
     Args:
       blocks: the number of blocks.
       width: the number of channels of the stream.
-      hidden: the number of channels of each branch.
+      hidden: the number of channels of each branch; or for each block, for each size, that of its branch.
       sizes: the odd sizes of the depthwise kernels, one a branch.
       patch: the size of the patches, which the embedding reads without overlap.
       classes: the number of logits.
@@ -43,7 +44,8 @@ def supernet(
       A Model.
 
     Raises:
-      InputError: sizes below 1, kernels of even or equal sizes, or a patch that does not divide the image.
+      InputError: sizes below 1, kernels of even or equal sizes, another number of branches, or a patch that does not
+        divide the image.
 
     References:
       You et al. (2022), SuperTickets.
@@ -54,17 +56,21 @@ def supernet(
       >>> params["blocks"]["block1"]["kernel3"]["depthwise"]["conv"]["kernel"].shape
       (3, 3, 1, 16)
     """
-    check_sizes(blocks=blocks, width=width, hidden=hidden, patch=patch, classes=classes)
+    check_sizes(blocks=blocks, width=width, patch=patch, classes=classes)
     if not sizes or len(set(sizes)) != len(sizes) or any(size < 1 or size % 2 == 0 for size in sizes):
         raise InputError(f"sizes={sizes} must be different odd numbers, such as (1, 3, 5)")
+    widths = [[hidden] * len(sizes)] * blocks if isinstance(hidden, int) else hidden
+    if [len(block) for block in widths] != [len(sizes)] * blocks:
+        raise InputError(f"hidden={hidden} must be a width, or {blocks} × {len(sizes)} of them: blocks × sizes")
+    check_sizes(hidden=min(min(block) for block in widths))
     if len(shape) != 3 or min(shape) < 1 or shape[0] % patch or shape[1] % patch:
         raise InputError(f"shape={shape} must be (height, width, channels), the first two multiples of patch={patch}")
 
     def init(key: Key) -> tuple[Params, PyTree]:
         rngs = _layers.keys(key)
         layers: _layers.Layers = {"stem": _new_conv_norm(patch, shape[2], width, rngs), "blocks": {}}
-        for number in range(1, blocks + 1):
-            branches = {f"kernel{size}": _new_branch(size, width, hidden, rngs) for size in sizes}
+        for number, block in enumerate(widths, start=1):
+            branches = {f"kernel{k}": _new_branch(k, width, n, rngs) for k, n in zip(sizes, block, strict=True)}
             layers["blocks"][f"block{number}"] = {**branches, "norm": _new_norm(width, rngs)}
         return _layers.pure({**layers, "output": _layers.new_dense(width, classes, _layers.kaiming_normal, rngs)})
 

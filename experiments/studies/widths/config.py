@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 
-Method = Literal["uniform", "random", "precrop"]  # the names of methods.METHODS
+Method = Literal["uniform", "random", "precrop", "supertickets"]  # the names of methods.METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,12 +15,12 @@ class Config(Training):
     EXPERIMENT = "widths"
     NOT_HASHED = Training.NOT_HASHED | {"seeds"}
 
-    model: Literal["slim_resnet"] = "slim_resnet"  # type: ignore[assignment]
-    """The network: three stages of residual blocks. Images of 28 × 28 pixels are halved before."""
+    model: Literal["slim_resnet", "supernet"] = "slim_resnet"  # type: ignore[assignment]
+    """The network: three stages of residual blocks, or blocks of parallel branches. It sees 28 × 28 pixels halved."""
     width: int = 8
-    """The width of its first stage; the others have twice and four times as many channels."""
+    """The width of its first stage; others have twice and four times as many channels, a supernet twice everywhere."""
     blocks: int = 3
-    """The number of blocks of each stage."""
+    """The number of blocks, of each stage where there are stages."""
     methods: tuple[Method, ...] = get_args(Method)
     """How the widths are found: the same part of every layer, at random, or by a method."""
     fractions: tuple[float, ...] = (0.5,)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.studies.widths.lab import Lab
+from experiments.studies.widths.supernet import search
 from jaxticket.methods.channels.precrop import precrop
 from jaxticket.typing import Key
 
@@ -46,8 +47,15 @@ def crop(lab: Lab, fraction: float, key: Key) -> Found:
     return _of(lab, precrop(lab.variables, lab.groups, fraction, cost="macs"))
 
 
+def draw(lab: Lab, fraction: float, key: Key) -> Found:
+    """Return the network of the channels that the search of SuperTickets leaves."""
+    widths, numbers = search(lab, fraction, key)
+    found = _of(lab, widths)
+    return found._replace(numbers={**found.numbers, **numbers})
+
+
 def _of(lab: Lab, widths: dict[str, int]) -> Found:
     return Found(lab.network(lab.shape_of(widths)), {"widths": widths})
 
 
-METHODS: dict[str, FindFn] = {"uniform": uniform, "random": random, "precrop": crop}
+METHODS: dict[str, FindFn] = {"uniform": uniform, "random": random, "precrop": crop, "supertickets": draw}

@@ -15,6 +15,11 @@ _PAPERS = {  # method -> its paper, what it finds, and the paper's numbers
         "that PreCrop computes",
         "MobileNetV2 on ImageNet: up to +2.7 points, other methods",
     ),
+    "supertickets": (
+        "You et al. 2022, SuperTickets",
+        "that SuperTickets leaves",
+        "supernets on ImageNet and 3 others: better than found and then pruned networks at equal FLOPs",
+    ),
 }
 
 
