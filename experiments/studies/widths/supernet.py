@@ -16,8 +16,8 @@ from jaxticket.methods.channels.supertickets import Epoch, begin, prune, scale_c
 from jaxticket.typing import Key, Params, PyTree
 
 _SCALES = filters.match("(depthwise|layer1)/norm/scale$")  # of the channels inside a block
-_RHO, _WARMUP, _DECAY = 1e-2, 0.1, 0.98  # strength of the penalty; part of the steps in which it rises; of averages
-_PRUNED, _INTERVALS = 0.5, 5  # the part of the weights that goes, by tenths
+_RHO, _WARMUP, _DECAY = 2.5e-2, 0.1, 0.98  # strength of the penalty; part of the steps in which it rises; of averages
+_PRUNED, _INTERVALS, _LOOKS = 0.5, 10, 2  # the part of the weights that goes; prunings, looks for dead channels
 
 
 class SupernetLab(Lab):
@@ -81,7 +81,12 @@ def search(lab: Lab, fraction: float, key: Key) -> tuple[dict[str, int], dict[st
         return fitted.params, fitted.state, fitted.opt_state
 
     start = begin(params, state, scale_costs(params, trace(params, state), where=_SCALES))
-    options = {"epochs": config.epochs, "interval": -(-config.epochs // _INTERVALS), "target": _PRUNED, "every": 1}
+    options = {
+        "epochs": config.epochs,
+        "interval": -(-config.epochs // _INTERVALS),
+        "target": _PRUNED,
+        "every": -(-config.epochs // _LOOKS),
+    }
     budget, found = fraction * lab.groups.macs(), None
     for epoch in supertickets(train, params, start, trace, least=0.0, **options):
         if found is not None and epoch.groups.macs() < budget:
