@@ -60,7 +60,7 @@ def search(lab: Lab, fraction: float, key: Key) -> tuple[dict[str, int], dict[st
     """Search in one training, and return the widths, and the accuracy of the ticket as it is, without training.
 
     Channels go until the next removal would leave less than the budget. Then those of the smallest averages of scales
-    go, one after another, which is a threshold for the budget.
+    go, one after another, which is a threshold for the budget; and others come back that still fit.
     """
     model, config = lab.network(lab.whole), lab.config
     basis = problems.basis(config, lab.dataset, model)
@@ -103,7 +103,7 @@ def search(lab: Lab, fraction: float, key: Key) -> tuple[dict[str, int], dict[st
 
 
 def _within(found: Epoch, budget: float) -> dict[str, np.ndarray]:
-    """Return the channels of the largest averages of scales, with so many multiply-adds."""
+    """Return the channels of the largest averages of scales, with at most so many multiply-adds."""
     sizes = _tree.map_present(lambda cost, p: np.abs(p), found.search.costs, found.search.average)
     paths = {f"params/{name}": x for name, x in zip(_tree.leaves(_tree.names(sizes)), _tree.leaves(sizes), strict=True)}
     scores = {
@@ -113,4 +113,9 @@ def _within(found: Epoch, budget: float) -> dict[str, np.ndarray]:
         if paths.get(member.path) is not None
     }
     part = structure.Budget(min(1.0, budget / found.groups.macs()), found.groups.macs)
-    return structure.choose(scores, found.groups, part, ranking="global")
+    kept = structure.choose(scores, found.groups, part, ranking="global")
+    gone = [(scores[name][channel], name, channel) for name in scores for channel in np.flatnonzero(~kept[name])]
+    for _, name, channel in sorted(gone, reverse=True):  # what still fits, the largest first
+        kept[name][channel] = True
+        kept[name][channel] = found.groups.macs(kept) <= budget
+    return kept
