@@ -5,7 +5,8 @@ from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 
-Method = Literal["uniform", "random", "precrop"]  # the names of methods.METHODS
+Method = Literal["uniform", "random", "precrop", "tas"]  # the names of methods.METHODS
+BUDGET = 0.02  # the part of the budget by which a network may miss it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Config(Training):
     """Epochs of a training, from its start."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
+    search_epochs: int = 20
+    """Epochs of a search, of half of the training examples each for the weights and for the logits."""
+    logit_rate: float = 0.01
+    """The learning rate of the logits of a search."""
     teacher_weight: float = 0.9
     """The weight of the whole network's logits against the labels, in the training of smaller ones."""
     temperature: float = 4.0
@@ -46,7 +51,9 @@ class Config(Training):
         require(self.blocks >= 2, self, "blocks", "at least 2")
         require(0 <= self.teacher_weight <= 1, self, "teacher_weight", "at least 0 and at most 1")
         require(self.temperature > 0, self, "temperature", "above 0")
-        require(self.seeds >= 1, self, "seeds", "at least 1")
+        for name in ("search_epochs", "seeds"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        require(self.logit_rate > 0, self, "logit_rate", "above 0")
         require(self.augment == "none", self, "augment", "none: the teacher sees images as they are")
 
     def cells(self) -> list[tuple[str, float, int]]:

@@ -6,9 +6,8 @@ from experiments.claims import sizes
 from experiments.claims.judge import Contest, above, by_seed
 from experiments.claims.record import Claim
 from experiments.runs.records import SweepRecord
-from experiments.studies.widths.config import Config
+from experiments.studies.widths.config import BUDGET, Config
 
-_WITHIN = 2.0  # % of the budget
 _PAPERS = {  # method -> its paper, what it finds, and the paper's numbers
     "precrop": (
         "PreCropping 2022",
@@ -43,8 +42,8 @@ def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
             paper, found, expected = _PAPERS[method]
             missed = [100 * abs(r.metrics["macs"] / fraction - 1) for r in own[method]]
             if missed:
-                met = f"{share}, widths {found} miss the budget by at most {_WITHIN:g} %."
-                finding = above([-miss for miss in missed], least=-_WITHIN, unit="%")
+                met = f"{share}, widths {found} miss the budget by at most {100 * BUDGET:g} %."
+                finding = above([-miss for miss in missed], least=-100 * BUDGET, unit="%")
                 judged.append(Claim(paper, met, "5 % below is accepted" if method == "tas" else "–", *finding))
             better = f"{share}, widths {found} are better than uniform ones."
             ours, theirs = by_seed(own[method]), by_seed(own.get("uniform", []))
