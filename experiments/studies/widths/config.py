@@ -26,13 +26,17 @@ class Config(Training):
     """How the widths are found: the same part of every layer, at random, or by a method."""
     fractions: tuple[float, ...] = (0.5,)
     """The parts of the multiply-adds that are kept."""
-    epochs: int = 10
+    epochs: int = 15
     """Epochs of a training, from its start."""
+    batch_size: int = 125
+    """Examples in a step."""
+    learning_rate: float = 3e-3
+    """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
-    search_epochs: int = 20
+    search_epochs: int = 15
     """Epochs of a search, of half of the training examples each for the weights and for the logits."""
-    logit_rate: float = 0.01
+    logit_rate: float = 0.02
     """The learning rate of the logits of a search."""
     teacher_weight: float = 0.9
     """The weight of the whole network's logits against the labels, in the training of smaller ones."""

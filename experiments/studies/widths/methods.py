@@ -57,7 +57,7 @@ def search(lab: Lab, fraction: float, key: Key) -> Smaller:
 
 
 def _of(lab: Lab, widths: dict[str, int]) -> Smaller:
-    return Smaller(lab.network(lab.shape_of(widths)), {"widths": widths})
+    return Smaller(lab.network(lab.shape_of(widths)), {"widths": list(widths.values())})
 
 
 METHODS: dict[str, FindFn] = {"uniform": uniform, "random": random, "precrop": crop, "tas": search}

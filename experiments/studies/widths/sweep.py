@@ -25,7 +25,7 @@ def _whole(lab: Lab, seed: int) -> dict[str, Any]:
 
 
 def _smaller(lab: Lab, method: str, fraction: float, seed: int) -> dict[str, Any]:
-    """Return the measurements of a network that a method finds: its size over that of the whole network, the seconds of the search, the accuracy."""
+    """Return the accuracy of what a method finds, its size over the whole network's, and the seconds of the search."""
     teacher, _ = lab.dense(seed)
     search, train = jax.random.split(jax.random.fold_in(lab.key(seed), 1))
     began = time.perf_counter()
