@@ -1,6 +1,7 @@
 """Widths within a budget of multiply-adds: computed, searched or drawn, beside the same part of every layer.
 
     python experiments/widths.py                                     a residual network on packaged digits
+    python experiments/widths.py --model supernet --methods uniform random supertickets    parallel branches
     python experiments/widths.py --data fashion_mnist --validation 5000 --limit 10000
     python experiments/widths.py --data cifar10 --width 16 --epochs 60 --batch-size 128    on a GPU
     python experiments/widths.py --dry-run                           the plan, and nothing else
@@ -20,11 +21,12 @@ from experiments.runs import command_line
 from experiments.studies.widths.config import Config
 from experiments.studies.widths.lab import Lab
 from experiments.studies.widths.report import report
+from experiments.studies.widths.supernet import lab_of
 from experiments.studies.widths.sweep import points
 
 STUDY = sweeps.study_of(
     Config(),
-    Lab,
+    lab_of,
     points,
     report,
     description=__doc__,

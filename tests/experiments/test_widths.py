@@ -88,7 +88,14 @@ def test_claims():
     "flags",
     [
         *(["--fractions", value] for value in ("0", "1", "0.5,0.5")),
-        *(["--methods", "tas,tas"], ["--seeds", "0"], ["--width", "3"], ["--blocks", "1"], ["--search-epochs", "0"]),
+        *(
+            ["--methods", "tas,tas"],
+            ["--methods", "tas", "--model", "supernet"],
+            ["--seeds", "0"],
+            ["--width", "3"],
+            ["--blocks", "1"],
+            ["--search-epochs", "0"],
+        ),
         *(["--teacher-weight", "2"], ["--temperature", "0"], ["--logit-rate", "0"]),
         ["--augment", "crop-and-flip"],
     ],

@@ -29,6 +29,8 @@ PUBLISHED = {
     "resnet_20": (models.resnet_20(), 272_474),
     # 784 · 64 + 64; 16 · 2 · (64 · 64 + 64); 64 · 10 + 10
     "residual_mlp": (models.residual_mlp(), 184_010),
+    # 16 · 16 + 32; 3 · (3 · 2 · 16 · 16 + (1 + 9 + 25) · 16 + 3 · 4 · 16 + 32); 16 · 10 + 10
+    "supernet": (models.supernet(), 7_418),
     # Each of two more blocks a stage: 2 · (2,304 + 9,216 + 36,864) + 4 · (16 + 32 + 64) = 97,216. He: "0.46M"
     "resnet_32": (models.resnet_32(), 272_474 + 2 * 97_216),
     "resnet_56": (models.resnet_56(), 272_474 + 6 * 97_216),  # He: "0.85M"
@@ -65,6 +67,12 @@ BAD_SIZES = {
     "blocks=0": lambda: models.residual_mlp(blocks=0),
     "stages=0": lambda: models.slim_resnet(4, []),
     "widths=0": lambda: models.slim_resnet(4, [[(0, 4)]]),
+    r"sizes=\(2, 3\)": lambda: models.supernet(sizes=(2, 3)),
+    r"sizes=\(3, 3\)": lambda: models.supernet(sizes=(3, 3)),
+    "patch=5": lambda: models.supernet(patch=5),
+    r"hidden=\[\[1, 2\]\]": lambda: models.supernet(hidden=[[1, 2]]),
+    "hidden=0": lambda: models.supernet(hidden=0),
+    "hold the values": lambda: models.supernet().apply({}, {}, jnp.ones((2, 7)), train=False, key=None),
     "depth=20": lambda: models.wide_resnet(depth=20),
     "depth=4": lambda: models.wide_resnet(depth=4),
     "image_size=225": lambda: models.vit_tiny(image_size=225),

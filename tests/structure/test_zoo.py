@@ -25,6 +25,7 @@ ZOO = {
     "conv_4": (models.conv_4, images(32), 6, 0),
     "conv_6": (models.conv_6, images(32), 8, 0),
     "residual_mlp": (models.residual_mlp, images(28, 1), 17, 1),
+    "supernet": (models.supernet, images(28, 1), 10, 0),
     "resnet_18": (models.resnet_18, images(32), 12, 0),
     "resnet_20": (models.resnet_20, images(32), 12, 0),
     "resnet_32": (models.resnet_32, images(32), 18, 0),

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 
-Method = Literal["uniform", "random", "precrop", "tas"]  # the names of methods.METHODS
+Method = Literal["uniform", "random", "precrop", "tas", "supertickets"]  # the names of methods.METHODS
 BUDGET = 0.02  # the part of the budget by which a network may miss it
 
 
@@ -16,12 +16,12 @@ class Config(Training):
     EXPERIMENT = "widths"
     NOT_HASHED = Training.NOT_HASHED | {"seeds"}
 
-    model: Literal["slim_resnet"] = "slim_resnet"  # type: ignore[assignment]
-    """The network: three stages of residual blocks. Images of 28 × 28 pixels are halved before."""
+    model: Literal["slim_resnet", "supernet"] = "slim_resnet"  # type: ignore[assignment]
+    """The network: three stages of residual blocks, or blocks of parallel branches. It sees 28 × 28 pixels halved."""
     width: int = 8
-    """The width of its first stage; the others have twice and four times as many channels."""
+    """The width of its first stage; others have twice and four times as many channels, a supernet twice everywhere."""
     blocks: int = 3
-    """The number of blocks of each stage."""
+    """The number of blocks, of each stage where there are stages."""
     methods: tuple[Method, ...] = get_args(Method)
     """How the widths are found: the same part of every layer, at random, or by a method."""
     fractions: tuple[float, ...] = (0.5,)
@@ -50,6 +50,8 @@ class Config(Training):
         for name in ("methods", "fractions"):
             values = getattr(self, name)
             require(0 < len(values) == len(set(values)), self, name, "different ones, one or more")
+        fits = self.model == "slim_resnet" or "tas" not in self.methods
+        require(fits, self, "methods", f"without tas, whose supernet is another, for --model {self.model}")
         require(min(self.fractions) > 0 and max(self.fractions) < 1, self, "fractions", "between 0 and 1")
         require(self.width >= 4, self, "width", "at least 4")
         require(self.blocks >= 2, self, "blocks", "at least 2")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.studies.widths import supernet
 from experiments.studies.widths.lab import Lab, Shape
 from jaxticket.methods.channels.precrop import precrop
 from jaxticket.typing import Key
@@ -23,9 +24,7 @@ class Smaller(NamedTuple):
     numbers: dict[str, Any]
 
 
-FindFn = Callable[
-    [Lab, float, Key], Smaller
-]  # (what all methods share, part of the multiply-adds to keep, key) -> network
+FindFn = Callable[[Lab, float, Key], Smaller]  # (lab, part of the multiply-adds to keep, key) -> network
 
 
 def uniform(lab: Lab, fraction: float, key: Key) -> Smaller:
@@ -46,7 +45,7 @@ def crop(lab: Lab, fraction: float, key: Key) -> Smaller:
     return _of(lab, precrop(lab.variables, lab.groups, fraction, cost="macs"))
 
 
-def search(lab: Lab, fraction: float, key: Key) -> Smaller:
+def search_shapes(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return the network whose widths and depths TAS searches, on halves of the training examples."""
     outcome = lab.searches(fraction)(key)
     widths, blocks = outcome.widths, lab.config.blocks
@@ -56,8 +55,21 @@ def search(lab: Lab, fraction: float, key: Key) -> Smaller:
     return Smaller(lab.network(Shape(widths[0], stages)), numbers)
 
 
+def draw_ticket(lab: Lab, fraction: float, key: Key) -> Smaller:
+    """Return the network of the channels that the search of SuperTickets leaves."""
+    widths, numbers = supernet.search(lab, fraction, key)
+    smaller = _of(lab, widths)
+    return smaller._replace(numbers={**smaller.numbers, **numbers})
+
+
 def _of(lab: Lab, widths: dict[str, int]) -> Smaller:
     return Smaller(lab.network(lab.shape_of(widths)), {"widths": list(widths.values())})
 
 
-METHODS: dict[str, FindFn] = {"uniform": uniform, "random": random, "precrop": crop, "tas": search}
+METHODS: dict[str, FindFn] = {
+    "uniform": uniform,
+    "random": random,
+    "precrop": crop,
+    "tas": search_shapes,
+    "supertickets": draw_ticket,
+}

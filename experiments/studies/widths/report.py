@@ -21,6 +21,11 @@ _PAPERS = {  # method -> its paper, what it finds, and the paper's numbers for t
         "up to 5 % of the whole network's FLOPs below the budget are accepted",
         "ResNet-110 on CIFAR-10: 94.33 % with 53 % fewer FLOPs",
     ),
+    "supertickets": (
+        "You et al. 2022, SuperTickets",
+        "that SuperTickets leaves",
+        "supernets on ImageNet and 3 others: better than found and then pruned networks at equal FLOPs",
+    ),
 }
 
 
