@@ -11,7 +11,8 @@ from experiments.studies.widths.methods import METHODS
 from jaxticket.methods.channels.supertickets import Epoch, begin, scale_costs
 from tests.cheap import cheap  # noqa: F401  # by every test
 
-LIMITED = {"model": "supernet", "blocks": 2, "epochs": 2, "limit": 300}
+METHODS_OF_BOTH = ("uniform", "random", "precrop", "supertickets")
+LIMITED = {"model": "supernet", "methods": METHODS_OF_BOTH, "blocks": 2, "epochs": 2, "limit": 300}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_network_of_the_configuration_has_its_lab(tmp_path, lab):
 def test_controls_meet_the_budget(lab, method):
     found = METHODS[method](lab, 0.5, jax.random.key(1))
     assert 0.98 <= lab.traced(found.model).macs() / (0.5 * lab.groups.macs()) <= 1
-    widths = list(found.numbers["widths"].values())
+    widths = found.numbers["widths"]
     assert (max(widths) - min(widths) <= 1) == (method == "uniform")
 
 

@@ -31,6 +31,7 @@ ZOO = {
     "resnet_32": (models.resnet_32, images(32), 18, 0),
     "resnet_50": (models.resnet_50, images(64), 37, 0),
     "resnet_56": (models.resnet_56, images(32), 30, 0),
+    "slim_resnet": (lambda: models.slim_resnet(4, [[(3, 6)], [(5, 8), (5, 7)]]), images(32), 6, 0),
     "wide_resnet": (models.wide_resnet, images(32), 16, 0),
     "vgg_16_bn": (models.vgg_16_bn, images(32), 13, 0),
     "vit_tiny": (models.vit_tiny, images(224), 49, 1),

@@ -5,7 +5,8 @@ from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 
-Method = Literal["uniform", "random", "precrop", "supertickets"]  # the names of methods.METHODS
+Method = Literal["uniform", "random", "precrop", "tas", "supertickets"]  # the names of methods.METHODS
+BUDGET = 0.02  # the part of the budget by which a network may miss it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +26,18 @@ class Config(Training):
     """How the widths are found: the same part of every layer, at random, or by a method."""
     fractions: tuple[float, ...] = (0.5,)
     """The parts of the multiply-adds that are kept."""
-    epochs: int = 10
+    epochs: int = 15
     """Epochs of a training, from its start."""
+    batch_size: int = 125
+    """Examples in a step."""
+    learning_rate: float = 3e-3
+    """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
+    search_epochs: int = 15
+    """Epochs of a search, of half of the training examples each for the weights and for the logits."""
+    logit_rate: float = 0.02
+    """The learning rate of the logits of a search."""
     teacher_weight: float = 0.9
     """The weight of the whole network's logits against the labels, in the training of smaller ones."""
     temperature: float = 4.0
@@ -41,12 +50,16 @@ class Config(Training):
         for name in ("methods", "fractions"):
             values = getattr(self, name)
             require(0 < len(values) == len(set(values)), self, name, "different ones, one or more")
+        fits = self.model == "slim_resnet" or "tas" not in self.methods
+        require(fits, self, "methods", f"without tas, whose supernet is another, for --model {self.model}")
         require(min(self.fractions) > 0 and max(self.fractions) < 1, self, "fractions", "between 0 and 1")
         require(self.width >= 4, self, "width", "at least 4")
         require(self.blocks >= 2, self, "blocks", "at least 2")
         require(0 <= self.teacher_weight <= 1, self, "teacher_weight", "at least 0 and at most 1")
         require(self.temperature > 0, self, "temperature", "above 0")
-        require(self.seeds >= 1, self, "seeds", "at least 1")
+        for name in ("search_epochs", "seeds"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        require(self.logit_rate > 0, self, "logit_rate", "above 0")
         require(self.augment == "none", self, "augment", "none: the teacher sees images as they are")
 
     def cells(self) -> list[tuple[str, float, int]]:

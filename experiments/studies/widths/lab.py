@@ -10,10 +10,11 @@ import numpy as np
 
 from experiments.reports.sweeps import Sweep
 from experiments.runs import arrays
-from experiments.studies.widths.config import Config
+from experiments.studies.widths.config import BUDGET, Config
 from experiments.training import problems, subsets
 from jaxticket import data, structure, training
-from jaxticket.tickets._store import fingerprint
+from jaxticket.methods.channels import tas
+from jaxticket.tickets import fingerprint
 from jaxticket.typing import Key, Params, PyTree
 
 _STAGES = 3
@@ -39,6 +40,7 @@ class Lab(Sweep):
 
     def __init__(self, config: Config, **looks: Any):
         super().__init__(config, ("test_accuracy", "macs", "params"), **looks)
+        self._searches: dict[float, tas.SearchFn] = {}
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
@@ -108,6 +110,26 @@ class Lab(Sweep):
 
     def _kept(self, widths: dict[str, int]) -> dict[str, np.ndarray]:
         return {group.name: np.arange(group.width) < widths[group.name] for group in self.groups}
+
+    def searches(self, fraction: float) -> tas.SearchFn:
+        """Return TAS within this part of the multiply-adds, whose program compiles once for all seeds."""
+        if fraction not in self._searches:
+            x, y = self.dataset.train
+            half, config = len(y) // 2, self.config
+            net = tas.residual_supernet(width=config.width, blocks=config.blocks, shape=x.shape[1:])
+            self._searches[fraction] = tas.search(
+                net,
+                (x[:half], y[:half]),
+                (x[half : 2 * half], y[half : 2 * half]),
+                fraction=fraction,
+                epochs=config.search_epochs,
+                batch_size=config.batch_size,
+                logit_rate=config.logit_rate,
+                tolerance=BUDGET * fraction,
+                within=BUDGET,
+                **self.looks,
+            )
+        return self._searches[fraction]
 
     def train(self, model: Any, key: Key, teacher: jax.Array | None = None) -> Trained:
         """Train a network from fresh weights, under a teacher's logits of the training examples where there are any."""

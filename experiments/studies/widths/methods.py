@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.studies.widths.lab import Lab
-from experiments.studies.widths.supernet import search
+from experiments.studies.widths import supernet
+from experiments.studies.widths.lab import Lab, Shape
 from jaxticket.methods.channels.precrop import precrop
 from jaxticket.typing import Key
 
 
-class Found(NamedTuple):
-    """A network that a method found.
+class Smaller(NamedTuple):
+    """A network within the budget.
 
     Attributes:
       model: the network, as `jaxticket.models.Model`; it is trained from fresh weights.
@@ -24,38 +24,52 @@ class Found(NamedTuple):
     numbers: dict[str, Any]
 
 
-FindFn = Callable[
-    [Lab, float, Key], Found
-]  # (what all methods share, part of the multiply-adds to keep, key) -> network
+FindFn = Callable[[Lab, float, Key], Smaller]  # (lab, part of the multiply-adds to keep, key) -> network
 
 
-def uniform(lab: Lab, fraction: float, key: Key) -> Found:
+def uniform(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return the network whose layers keep the same part of their channels."""
     del key
     return _of(lab, lab.scale({group.name: 1.0 for group in lab.groups}, fraction))
 
 
-def random(lab: Lab, fraction: float, key: Key) -> Found:
+def random(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return a network whose layers keep parts of their channels that are drawn, and then scaled to the budget."""
     parts = np.asarray(jax.random.uniform(key, (len(lab.groups),), minval=0.3, maxval=1.0), float)
     return _of(lab, lab.scale(dict(zip((group.name for group in lab.groups), parts, strict=True)), fraction))
 
 
-def crop(lab: Lab, fraction: float, key: Key) -> Found:
+def crop(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return the network whose widths PreCrop computes from the sizes of layers."""
     del key
     return _of(lab, precrop(lab.variables, lab.groups, fraction, cost="macs"))
 
 
-def draw(lab: Lab, fraction: float, key: Key) -> Found:
+def search_shapes(lab: Lab, fraction: float, key: Key) -> Smaller:
+    """Return the network whose widths and depths TAS searches, on halves of the training examples."""
+    outcome = lab.searches(fraction)(key)
+    widths, blocks = outcome.widths, lab.config.blocks
+    pairs = list(zip(widths[1::2], widths[2::2], strict=True))
+    stages = tuple(tuple(pairs[blocks * at :][:depth]) for at, depth in enumerate(outcome.depths))
+    numbers = {"widths": widths, "depths": outcome.depths, "likeliest": outcome.likeliest / lab.groups.macs()}
+    return Smaller(lab.network(Shape(widths[0], stages)), numbers)
+
+
+def draw_ticket(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return the network of the channels that the search of SuperTickets leaves."""
-    widths, numbers = search(lab, fraction, key)
-    found = _of(lab, widths)
-    return found._replace(numbers={**found.numbers, **numbers})
+    widths, numbers = supernet.search(lab, fraction, key)
+    smaller = _of(lab, widths)
+    return smaller._replace(numbers={**smaller.numbers, **numbers})
 
 
-def _of(lab: Lab, widths: dict[str, int]) -> Found:
-    return Found(lab.network(lab.shape_of(widths)), {"widths": widths})
+def _of(lab: Lab, widths: dict[str, int]) -> Smaller:
+    return Smaller(lab.network(lab.shape_of(widths)), {"widths": list(widths.values())})
 
 
-METHODS: dict[str, FindFn] = {"uniform": uniform, "random": random, "precrop": crop, "supertickets": draw}
+METHODS: dict[str, FindFn] = {
+    "uniform": uniform,
+    "random": random,
+    "precrop": crop,
+    "tas": search_shapes,
+    "supertickets": draw_ticket,
+}

@@ -16,7 +16,7 @@ def points(lab: Lab, show: Callable[[str], None]) -> Iterator[SweepRecord]:
     yield from lab.finished
     for method, gone, seed in lab.missing:
         show(f"{method}, {1 - gone:.2g} of the multiply-adds, seed {seed}")
-        measured = _whole(lab, seed) if method == "dense" else _found(lab, method, 1 - gone, seed)
+        measured = _whole(lab, seed) if method == "dense" else _smaller(lab, method, 1 - gone, seed)
         yield SweepRecord(measured, method, gone, seed)
 
 
@@ -24,13 +24,18 @@ def _whole(lab: Lab, seed: int) -> dict[str, Any]:
     return {**lab.dense(seed)[1], "macs": 1.0, "params": 1.0}
 
 
-def _found(lab: Lab, method: str, fraction: float, seed: int) -> dict[str, Any]:
-    """Return what a method found: its size over that of the whole network, the seconds of the search, the accuracy."""
+def _smaller(lab: Lab, method: str, fraction: float, seed: int) -> dict[str, Any]:
+    """Return the accuracy of what a method finds, its size over the whole network's, and the seconds of the search."""
     teacher, _ = lab.dense(seed)
     search, train = jax.random.split(jax.random.fold_in(lab.key(seed), 1))
     began = time.perf_counter()
-    found = METHODS[method](lab, fraction, search)
+    smaller = METHODS[method](lab, fraction, search)
     seconds = time.perf_counter() - began
-    own = lab.traced(found.model)
+    own = lab.traced(smaller.model)
     sizes = {"macs": own.macs() / lab.groups.macs(), "params": own.params() / lab.groups.params()}
-    return {**lab.train(found.model, train, teacher).accuracies, **sizes, "search_seconds": seconds, **found.numbers}
+    return {
+        **lab.train(smaller.model, train, teacher).accuracies,
+        **sizes,
+        "search_seconds": seconds,
+        **smaller.numbers,
+    }

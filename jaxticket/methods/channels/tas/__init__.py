@@ -15,15 +15,17 @@ References:
 from jaxticket.methods.channels.tas._budget import alive, choose, expect_widths, penalise
 from jaxticket.methods.channels.tas._choices import depth_choices, interpolate, resizes, width_choices
 from jaxticket.methods.channels.tas._sample import Draw, Logits, draw, draw_pairs, init_logits, relax
-from jaxticket.methods.channels.tas._search import Outcome, search
+from jaxticket.methods.channels.tas._search import Outcome, SearchFn, anneal, search
 from jaxticket.methods.channels.tas._supernet import Supernet, residual_supernet
 
 __all__ = [
     "Draw",
     "Logits",
     "Outcome",
+    "SearchFn",
     "Supernet",
     "alive",
+    "anneal",
     "choose",
     "depth_choices",
     "draw",

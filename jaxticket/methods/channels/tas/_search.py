@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxticket import sharding
@@ -45,6 +44,29 @@ class Outcome(NamedTuple):
     logits: Logits
 
 
+SearchFn = Callable[[Key], Outcome]
+
+
+def anneal(epochs: int) -> Schedule:
+    """Return the temperature of samples, epoch -> 0.1 + 4.9 · (1 + cos(π · epoch / epochs)) / 2.
+
+    Args:
+      epochs: those of the search.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      InputError: no epochs.
+
+    Examples:
+      >>> [round(float(anneal(2)(epoch)), 3) for epoch in (0, 1, 2)]
+      [5.0, 2.55, 0.1]
+    """
+    check_count(1, epochs=epochs)
+    return optax.cosine_decay_schedule(_HOT, epochs, alpha=_COLD / _HOT)
+
+
 def nesterov(rate: Schedule) -> optax.GradientTransformation:
     """Return the optimizer of the paper's weights: SGD with Nesterov momentum 0.9 and an L2 penalty of 5e-4."""
     return optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(rate, momentum=0.9, nesterov=True))
@@ -55,7 +77,6 @@ def search(
     first: Examples,
     second: Examples,
     *,
-    key: Key,
     fraction: float,
     epochs: int,
     batch_size: int = 256,
@@ -67,8 +88,8 @@ def search(
     within: float | None = None,
     checkpoint: StepCheckpoint | None = None,
     progress: ProgressFn | None = None,
-) -> Outcome:
-    """Search the widths and depths of a network within a budget of multiply-adds.
+) -> SearchFn:
+    """Return a search for widths and depths within a budget of multiply-adds, whose program compiles once.
 
     In each step the weights descend the cross-entropy of a batch of the first half. Then the logits descend that of a
     batch of the second half, plus `weight` times the penalty of the expected cost. Both draw anew. The temperature
@@ -79,7 +100,6 @@ def search(
       net: the supernet.
       first: the examples of the weights.
       second: as many other examples, of the logits.
-      key: of all random numbers.
       fraction: the budget, as a part of the whole network's cost, in (0, 1].
       epochs: passes over both halves.
       batch_size: examples of each half in a step.
@@ -94,25 +114,37 @@ def search(
       progress: as in `training.fit`; the loss is that of the weights.
 
     Returns:
-      The outcome.
+      The search, key -> outcome. It raises DivergedError where the loss or a weight is not finite.
 
     Raises:
       InputError: parts outside [0, 1], no epochs, halves of different sizes, or a batch larger than them.
-      DivergedError: the loss or a weight is not finite.
 
     References:
       Dong and Yang, `Network Pruning via Transformable Architecture Search <https://arxiv.org/abs/1905.09717>`_, 2019
 
     Examples:
       >>> from jaxticket.methods.channels import tas
-      >>> net = tas.residual_supernet(width=4, blocks=1, shape=(4, 4, 1))
-      >>> half = jnp.ones((4, 4, 4, 1)), jnp.zeros(4, int)
-      >>> tas.search(net, half, half, key=jax.random.key(0), fraction=0.5, epochs=1, batch_size=2).depths
-      (1, 1, 1)
+      >>> def apply(weights, x, draw):  # a hidden layer
+      ...     pair, table = draw.pairs[0], jnp.asarray(tas.resizes((1, 2, 3, 4)))
+      ...     hidden = (x @ weights["hidden"])[None] @ table[pair, pair.max()]
+      ...     return jnp.tensordot(draw.weights[0], hidden, axes=1) @ weights["output"]
+      >>> net = tas.Supernet(
+      ...     widths=((1, 2, 3, 4),),
+      ...     depths=((1,),),
+      ...     init=lambda key: {"hidden": jnp.ones((3, 4)), "output": jnp.ones((4, 2))},
+      ...     apply=apply,
+      ...     cost=lambda widths, depths: 5 * widths[0],
+      ...     expected=lambda widths, alive: 5 * widths[0],
+      ... )
+      >>> half = jnp.ones((4, 3)), jnp.zeros(4, int)
+      >>> find = tas.search(net, half, half, fraction=0.5, epochs=1, batch_size=2, within=0.0)
+      >>> find(jax.random.key(0)).widths
+      (2,)
     """
     check_fraction("fraction", fraction)
     check_fraction("tolerance", tolerance)
-    check_count(1, epochs=epochs)
+    check_fraction("within", 0 if within is None else within)
+    check_count(1, epochs=epochs, batch_size=batch_size)
     check_number(weight=weight, logit_rate=logit_rate)
     if fraction == 0 or len(first[1]) != len(second[1]):
         raise InputError(
@@ -128,16 +160,21 @@ def search(
         optimizer=optimizer,
         logits_loss=_loss_of_logits(net, fraction=fraction, tolerance=tolerance, weight=weight),
         logits_optimizer=optax.chain(optax.add_decayed_weights(1e-3), optax.adam(logit_rate, b1=0.5)),
-        temperature=optax.cosine_decay_schedule(_HOT, epochs, alpha=_COLD / _HOT),
+        temperature=anneal(epochs),
     )
-    init, order, fresh = jax.random.split(key, 3)
-    params = {"weights": net.init(init), "logits": init_logits(net.widths, net.depths, key=fresh)}
     run = fit(recipe, checkpoint=checkpoint, progress=progress, on_nan="stop")
-    fitted = run(params, jnp.int32(0), jax.tree.map(lambda _: None, params), order, step=0, steps=steps)
-    logits = fitted.params["logits"]
-    widths, depths = choose(net, logits, fraction=fraction, within=within)
-    before = net.cost(*(np.asarray(row).tolist() for row in likeliest(logits, net)))
-    return Outcome(widths, depths, net.cost(widths, depths), before, logits)
+
+    def find(key: Key) -> Outcome:
+        init, order, fresh = jax.random.split(key, 3)
+        params = {"weights": net.init(init), "logits": init_logits(net.widths, net.depths, key=fresh)}
+        fitted = run(params, jnp.int32(0), jax.tree.map(lambda _: None, params), order, step=0, steps=steps)
+        logits = fitted.params["logits"]
+        widths, depths = choose(net, logits, fraction=fraction, within=within)
+        return Outcome(
+            widths, depths, net.cost(widths, depths), net.cost(*choose(net, logits, fraction=fraction)), logits
+        )
+
+    return find
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
