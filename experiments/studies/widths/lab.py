@@ -124,6 +124,8 @@ class Lab(Sweep):
                 fraction=fraction,
                 epochs=config.search_epochs,
                 batch_size=config.batch_size,
+                learning_rate=problems.learning_rate(config, config.search_epochs * (half // config.batch_size)),
+                optimizer=functools.partial(problems.optimizer, config),
                 logit_rate=config.logit_rate,
                 tolerance=BUDGET * fraction,
                 within=BUDGET,
