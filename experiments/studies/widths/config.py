@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from experiments.runs.config import Training, require
 
-Method = Literal["uniform", "random", "precrop", "tas", "supertickets"]  # the names of methods.METHODS
+Method = Literal["uniform", "random", "precrop", "precrop_synflow", "tas", "supertickets"]  # names in methods.METHODS
 BUDGET = 0.02  # the part of the budget by which a network may miss it
 
 
@@ -20,7 +20,7 @@ class Config(Training):
     """The network: three stages of residual blocks, or blocks of parallel branches. It sees 28 × 28 pixels halved."""
     width: int = 8
     """The width of its first stage; others have twice and four times as many channels, a supernet twice everywhere."""
-    blocks: int = 3
+    blocks: int = 2
     """The number of blocks, of each stage where there are stages."""
     methods: tuple[Method, ...] = get_args(Method)
     """How the widths are found: the same part of every layer, at random, or by a method."""
@@ -34,9 +34,9 @@ class Config(Training):
     """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
-    search_epochs: int = 15
+    search_epochs: int = 20
     """Epochs of a search, of half of the training examples each for the weights and for the logits."""
-    logit_rate: float = 0.02
+    logit_rate: float = 0.1
     """The learning rate of the logits of a search."""
     teacher_weight: float = 0.9
     """The weight of the whole network's logits against the labels, in the training of smaller ones."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -152,18 +153,23 @@ class Lab(Sweep):
         return Trained(_named(fitted.params, fitted.state), basis.evaluate(fitted.params, fitted.state))
 
     def dense(self, seed: int) -> tuple[jax.Array, dict[str, Any]]:
-        """Return the logits of the whole network for the training examples, and its accuracies; it is trained once."""
+        """Return the logits of the whole network for the training examples, and its accuracies and seconds of training.
+
+        It is trained once.
+        """
         model = self.network(self.whole)
 
         def trained() -> dict[str, np.ndarray]:
+            began = time.perf_counter()
             variables, accuracies = self.train(model, self.key(seed))
+            numbers = {**accuracies, "seconds": time.perf_counter() - began}
             logits = subsets.evaluation(model)(variables["params"], variables["state"], self.dataset.train.x)
-            return {"logits": logits, **{name: np.float64(value) for name, value in accuracies.items()}}
+            return {"logits": logits, **{name: np.float64(value) for name, value in numbers.items()}}
 
         file = self.config.folder() / "teachers" / f"seed_{seed}.npz"
-        names = {"logits", "test_accuracy", "validation_accuracy"}
-        kept = arrays.kept(file, names, trained, origin=fingerprint(self.dataset.train))
-        return jnp.asarray(kept["logits"]), {name: float(kept[name]) for name in sorted(names - {"logits"})}
+        names = {"seconds", "test_accuracy", "validation_accuracy"}
+        kept = arrays.kept(file, {"logits", *names}, trained, origin=fingerprint(self.dataset.train))
+        return jnp.asarray(kept["logits"]), {name: float(kept[name]) for name in sorted(names)}
 
     def key(self, seed: int) -> Key:
         """Return the key of a seed."""

@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
+import jaxticket as jt
 from experiments.studies.widths import supernet
 from experiments.studies.widths.lab import Lab, Shape
-from jaxticket.methods.channels.precrop import precrop
+from jaxticket import scopes, scores
+from jaxticket.methods.channels.precrop import precrop, precrop_densities
 from jaxticket.typing import Key
 
 
@@ -45,6 +48,17 @@ def crop(lab: Lab, fraction: float, key: Key) -> Smaller:
     return _of(lab, precrop(lab.variables, lab.groups, fraction, cost="macs"))
 
 
+def crop_by_synflow(lab: Lab, fraction: float, key: Key) -> Smaller:
+    """Return the network of PreCrop's first version, by the densities at which SynFlow leaves layers."""
+    model = lab.network(lab.whole)
+    params, state = model.init(key)
+    apply = lambda params, x: model.apply(params, state, x, train=False, key=None)[0]
+    score = scores.synflow(apply, lab.dataset.train.x[:1])
+    tx = jt.sparsify(optax.identity(), jt.static(fraction, score=score, scope=scopes.tree(), rounds=100))
+    mask = {"params": jt.mask_of(jt.init(tx, params)[1]), "state": jax.tree.map(lambda _: None, state)}
+    return _of(lab, precrop_densities(lab.variables, lab.groups, fraction, mask, cost="macs"))
+
+
 def search_shapes(lab: Lab, fraction: float, key: Key) -> Smaller:
     """Return the network whose widths and depths TAS searches, on halves of the training examples."""
     outcome = lab.searches(fraction)(key)
@@ -70,6 +84,7 @@ METHODS: dict[str, FindFn] = {
     "uniform": uniform,
     "random": random,
     "precrop": crop,
+    "precrop_synflow": crop_by_synflow,
     "tas": search_shapes,
     "supertickets": draw_ticket,
 }

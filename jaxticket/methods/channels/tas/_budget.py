@@ -56,7 +56,7 @@ def alive(logits: jax.Array, rows: Choices) -> list[jax.Array]:
 def penalise(expected: jax.Array, now: jax.Array, *, target: float, tolerance: float) -> jax.Array:
     """Return the penalty of the expected cost: +log where the likeliest network costs more than the target.
 
-    It is −log below the target less the tolerance, and 0 between. There is no tolerance above.
+    It is −log below the target less the tolerance, and 0 between. The tolerance is for costs below the target alone.
 
     Args:
       expected: the expected cost, in any unit: a change of it adds a constant.

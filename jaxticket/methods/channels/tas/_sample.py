@@ -1,4 +1,4 @@
-"""Logits of widths and depths, and what a step draws by them."""
+"""The logits of widths and depths, and the draws of a step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Logits(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a step draws.
+    """The widths and depths that a step draws.
 
     Attributes:
       pairs: (convolutions, 2) int32, the two widths of each convolution, as numbers of its choices.

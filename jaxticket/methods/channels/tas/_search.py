@@ -92,9 +92,9 @@ def search(
     """Return a search for widths and depths within a budget of multiply-adds, whose program compiles once.
 
     In each step the weights descend the cross-entropy of a batch of the first half. Then the logits descend that of a
-    batch of the second half, plus `weight` times the penalty of the expected cost. Both draw anew. The temperature
-    falls from 5 to 0.1 as a cosine, by epoch. The defaults are those of the authors' code on CIFAR, which searches for
-    600 epochs at a peak learning rate of 0.1.
+    batch of the second half, plus `weight` times the penalty of the expected cost. Each has its own draw. The
+    temperature falls from 5 to 0.1 as a cosine, by epoch. The defaults are those of the authors' code on CIFAR, for
+    searches of 600 epochs.
 
     Args:
       net: the supernet.
