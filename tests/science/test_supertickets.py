@@ -2,6 +2,8 @@
 
 The images of `digits` in a small supernet, three seeds. The search is beside the dense supernet, and beside a search
 for channels in half of the epochs, after which the weights are pruned at once and trained in the others.
+The paper's order of the last two does not show at this size: −0.8 points, where more channels stay in the latter. With
+a weaker penalty (2.5e-2), by which as few as a quarter of the channels go, it is +0.2 ± 1.5.
 """
 
 import functools
@@ -127,6 +129,6 @@ def test_one_training_searches_and_prunes():
     print(f"over search and then pruning: {diagnostics.interval(above_later)}, {above_later}")
     print(f"channels that went: {dropped}; weights that returned: {returned}")
     assert min(dropped) >= 0.3
+    assert channels(dense) == 48, "without a penalty none goes"
     assert np.mean(above_dense) >= -1.5
-    assert np.mean(above_later) > 0
-    assert returned >= 1
+    assert returned >= 1, "stored weights return"
