@@ -1,14 +1,17 @@
 """Widths within a budget of multiply-adds: computed, searched or drawn, beside the same part of every layer.
 
     python experiments/widths.py                                     a residual network on packaged digits
-    python experiments/widths.py --model supernet --methods uniform random supertickets    parallel branches
+    python experiments/widths.py --model supernet --methods uniform random supertickets --blocks 2 --epochs 10
+        --batch-size 60 --optimizer sgd --learning-rate 0.1 --weight-decay 1e-3    parallel branches
     python experiments/widths.py --data fashion_mnist --validation 5000 --limit 10000
     python experiments/widths.py --data cifar10 --width 16 --epochs 60 --batch-size 128    on a GPU
     python experiments/widths.py --dry-run                           the plan, and nothing else
 
-PreCrop computes the widths of layers from their sizes alone. All networks keep as many multiply-adds, and are trained
-from fresh weights under the whole network's logits (--teacher-weight 0: labels alone). The table has the accuracy, the
-size and the time of the search. The same command resumes a killed run; more seeds extend it.
+PreCrop computes the widths of layers from their sizes alone. TAS searches widths and depths by gradients. SuperTickets
+lets channels inside blocks go by their scales, in a training that also prunes weights. All networks keep as many
+multiply-adds, and are trained from fresh weights under the whole network's logits (--teacher-weight 0: labels alone).
+The table has the accuracy, the size and the time of the search. The same command resumes a killed run; more seeds
+extend it.
 """
 
 import pathlib

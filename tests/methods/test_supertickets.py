@@ -236,6 +236,22 @@ def test_channels_go_when_they_are_worth_it_and_at_the_end():
     assert [at(epoch.params, *SCALE, "scale").size for epoch in rarely] == [3, 1, 1]
 
 
+def test_what_a_training_donates_is_no_longer_needed():
+    move = jax.jit(lambda carry: jax.tree.map(lambda x: x + 1 if x.dtype == jnp.int32 else x, carry), donate_argnums=0)
+    start = begin(PARAMS, STATE, COSTS)
+
+    def train(params, search, opt_state, epoch):
+        params, search = move((params, search))
+        if epoch == 0:
+            params = replaced(params, (*SCALE, "scale"), jnp.array([0.0, 0.0, 1.0]))
+        return params, search._replace(average=jax.tree.map(jnp.copy, params)), None
+
+    first = jax.tree.map(jnp.copy, (PARAMS, start))
+    options = {"epochs": 3, "interval": 2, "every": 1, "least": 0}
+    for epoch in supertickets(train, *first, trace, **options):
+        assert at(epoch.mask, *SCALE[:-1], "conv", "kernel").shape == (3, 3, 1, 1)
+
+
 def test_masks_are_chosen_at_the_ends_of_intervals_and_may_be_reset():
     size = sum(m.size for m in jax.tree.leaves(begin(PARAMS, STATE, COSTS).mask))
     for reset in (False, True):
@@ -264,6 +280,7 @@ def test_masks_are_chosen_at_the_ends_of_intervals_and_may_be_reset():
         (lambda: searched([], epochs=1, every=0), InputError, "every=0"),
         (lambda: searched([], epochs=1, least=-1.0), InputError, "least=-1.0"),
         (lambda: searched([], epochs=1, interval=0), InputError, "interval=0"),
+        (lambda: searched([], epochs=1, threshold=-1.0), InputError, "threshold=-1.0"),
         (lambda: searched([], epochs=1, target=2.0), InputError, "target=2.0"),
     ],
 )

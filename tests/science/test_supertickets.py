@@ -20,7 +20,7 @@ from tests.science.digits import digits
 
 pytestmark = pytest.mark.science
 
-SEEDS, EPOCHS, INTERVAL, TARGET, BATCH, RHO = 3, 20, 2, 0.3, 60, 2.5e-2
+SEEDS, EPOCHS, INTERVAL, TARGET, BATCH, RHO = 3, 20, 2, 0.3, 60, 4e-2
 MODEL = models.supernet(blocks=2, width=12, hidden=8, patch=2, shape=(8, 8, 1))
 NO_MASK = lambda params: jax.tree.map(lambda _: None, params)
 

@@ -21,6 +21,7 @@ _PAPERS = {  # method -> its paper, what it finds, and the paper's numbers for t
     "supertickets": (
         "You et al. 2022, SuperTickets",
         "that SuperTickets leaves",
+        "–",
         "supernets on ImageNet and 3 others: better than found and then pruned networks at equal FLOPs",
     ),
 }

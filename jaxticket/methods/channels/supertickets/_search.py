@@ -199,7 +199,7 @@ def supertickets(
       An Epoch for each.
 
     Raises:
-      InputError: counts below 1, a negative `least`, or numbers out of their range.
+      InputError: counts below 1, a target outside [0, 1], or a negative `least` or threshold.
 
     References:
       You et al. (2022), SuperTickets: Drawing Task-Agnostic Lottery Tickets from Supernets via Jointly Architecture
@@ -207,12 +207,13 @@ def supertickets(
     """
     check_count(1, epochs=epochs, interval=interval, every=every)
     check_fraction("target", target)
-    check_number(least=least)
-    if not least >= 0:
-        raise InputError(f"least={least} must not be negative: multiply-adds an example")
+    check_number(least=least, threshold=threshold)
+    if not (least >= 0 and threshold >= 0):
+        raise InputError(f"least={least} and threshold={threshold} must not be negative")
 
     def run() -> Iterator[Epoch]:
-        now = Epoch(params, search, None, search.mask, 0.0, trace(params, search.model))
+        copy = lambda mask: jax.tree.map(jnp.copy, mask)  # training may donate one of them
+        now = Epoch(params, search, None, copy(search.mask), 0.0, trace(params, search.model))
         for epoch in range(epochs):
             trained = train(now.params, now.search, now.opt_state, epoch)
             now = now._replace(params=trained[0], search=trained[1], opt_state=trained[2])
@@ -222,7 +223,7 @@ def supertickets(
             if (epoch + 1) % interval == 0 or (last and reset):
                 sparsity = sparsity_at(epoch, interval=interval, target=target)
                 mask = prune(now.params, sparsity, where=where)
-                used = full_like(mask) if reset else jax.tree.map(jnp.copy, mask)  # training may donate it
+                used = full_like(mask) if reset else copy(mask)
                 now = now._replace(mask=mask, sparsity=sparsity, search=now.search._replace(mask=used))
             yield now
 
