@@ -10,8 +10,13 @@ from experiments.studies.widths.config import BUDGET, Config
 
 _PRECROP = "MobileNetV2 on ImageNet: up to +2.7 points over other pruning before training"
 _PAPERS = {  # method -> its paper, what it finds, and the paper's numbers for the budget and for uniform widths
-    "precrop": ("PreCropping 2022", "that PreCrop computes", "–", _PRECROP),
-    "precrop_synflow": ("PreCropping 2022", "that PreCrop takes from SynFlow's densities", "–", _PRECROP),
+    "precrop": ("PreCropping 2022, PreCrop and PreConfig", "that PreCrop computes", "–", _PRECROP),
+    "precrop_synflow": (
+        "PreCropping 2022, PreCrop and PreConfig",
+        "that PreCrop takes from SynFlow's densities",
+        "–",
+        _PRECROP,
+    ),
     "tas": (
         "Dong and Yang 2019, TAS",
         "that TAS searches",

@@ -20,7 +20,7 @@ def expect_widths(logits: jax.Array, rows: Choices) -> jax.Array:
       (rows,) expected values.
 
     Raises:
-      InputError: no rows, or a row without choices.
+      InputError: no rows, a row without choices, or logits of another shape.
 
     Examples:
       >>> round(expect_widths(jnp.log(jnp.array([[0.2, 0.8]])), [(4, 16)]).item(), 4)
@@ -40,7 +40,7 @@ def alive(logits: jax.Array, rows: Choices) -> list[jax.Array]:
       For each stage, (blocks,) chances.
 
     Raises:
-      InputError: no rows, or a row without choices.
+      InputError: no rows, a row without choices, or logits of another shape.
 
     Examples:
       >>> [p.tolist() for p in alive(jnp.log(jnp.array([[0.25, 0.25, 0.5]])), [(1, 2, 3)])]
@@ -102,7 +102,7 @@ def choose(
       The widths of all convolutions, and the numbers of blocks of all stages.
 
     Raises:
-      InputError: parts outside [0, 1].
+      InputError: parts outside [0, 1], or logits of another network.
 
     Examples:
       >>> from jaxticket.methods.channels.tas import init_logits, residual_supernet

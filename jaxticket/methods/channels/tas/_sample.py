@@ -1,5 +1,6 @@
 """The logits of widths and depths, and the draws of a step."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxticket._checks import check_key, check_number, known
 from jaxticket.errors import InputError
 from jaxticket.typing import Key
 
@@ -61,6 +63,7 @@ def init_logits(widths: Choices, depths: Choices, *, key: Key) -> Logits:
       >>> logits.widths.shape, logits.depths.shape
       ((2, 3), (1, 2))
     """
+    check_key("key", key)
     first, second = jax.random.split(key)
     fresh = lambda rows, key: _SPREAD * jax.random.normal(key, usable(rows).shape)
     return Logits(fresh(widths, first), fresh(depths, second))
@@ -74,9 +77,17 @@ def usable(rows: Choices) -> np.ndarray:
     return np.arange(max(lengths)) < lengths[:, None]
 
 
+def only_choices(logits: jax.Array, rows: Choices) -> jax.Array:
+    """Return the logits, −inf where a row has no choice."""
+    used = usable(rows)
+    if jnp.shape(logits) != used.shape:
+        raise InputError(f"logits have the shape {jnp.shape(logits)}, but the choices {used.shape}")
+    return jnp.where(used, logits, -jnp.inf)
+
+
 def probabilities(logits: jax.Array, rows: Choices) -> jax.Array:
     """Return the softmax of each row over its choices, 0 elsewhere."""
-    return jax.nn.softmax(jnp.where(usable(rows), logits, -jnp.inf))
+    return jax.nn.softmax(only_choices(logits, rows))
 
 
 def relax(logits: jax.Array, rows: Choices, *, key: Key, temperature: float | jax.Array) -> jax.Array:
@@ -92,7 +103,7 @@ def relax(logits: jax.Array, rows: Choices, *, key: Key, temperature: float | ja
       (rows, choices), each row of sum 1; 0 where a row has no choice.
 
     Raises:
-      InputError: no rows, or a row without choices.
+      InputError: no rows, a row without choices, logits of another shape, or a temperature out of range.
 
     Examples:
       >>> relax(jnp.zeros((2, 2)), [(1, 2), (1,)], key=jax.random.key(0), temperature=1.0)[1].tolist()
@@ -118,7 +129,7 @@ def draw_pairs(
       (rows, 2) int32 numbers of choices in the order in which they are drawn, and their (rows, 2) weights.
 
     Raises:
-      InputError: no rows, or a row of less than two choices.
+      InputError: as `relax`, and a row of less than two choices.
 
     Examples:
       >>> pairs, weights = draw_pairs(jnp.zeros((1, 2)), [(4, 8)], key=jax.random.key(0), temperature=1.0)
@@ -164,5 +175,8 @@ def draw(logits: Logits, widths: Choices, depths: Choices, *, key: Key, temperat
 
 def _perturb(logits: jax.Array, rows: Choices, key: Key, temperature: float | jax.Array) -> jax.Array:
     """Return (log softmax(logits) + g) / temperature, −inf where a row has no choice."""
-    log_chances = jax.nn.log_softmax(jnp.where(usable(rows), logits, -jnp.inf))
-    return (log_chances + jax.random.gumbel(key, logits.shape)) / temperature
+    check_number(temperature=temperature)
+    if not isinstance(temperature, jax.core.Tracer) and not 0 < known(temperature) < math.inf:
+        raise InputError(f"temperature={temperature} must be above 0, such as 5")
+    check_key("key", key)
+    return (jax.nn.log_softmax(only_choices(logits, rows)) + jax.random.gumbel(key, logits.shape)) / temperature

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxticket import sharding
-from jaxticket._checks import check_count, check_fraction, check_number
+from jaxticket._checks import check_count, check_fraction, check_key, check_number
 from jaxticket.errors import InputError
 from jaxticket.methods.channels.tas._budget import alive, choose, expect_widths, likeliest, penalise
 from jaxticket.methods.channels.tas._sample import Logits, draw, init_logits
@@ -67,7 +67,7 @@ def anneal(epochs: int) -> Schedule:
     return optax.cosine_decay_schedule(_HOT, epochs, alpha=_COLD / _HOT)
 
 
-def nesterov(rate: Schedule) -> optax.GradientTransformation:
+def _nesterov(rate: Schedule) -> optax.GradientTransformation:
     """Return the optimizer of the paper's weights: SGD with Nesterov momentum 0.9 and an L2 penalty of 5e-4."""
     return optax.chain(optax.add_decayed_weights(_DECAY), optax.sgd(rate, momentum=0.9, nesterov=True))
 
@@ -81,7 +81,7 @@ def search(
     epochs: int,
     batch_size: int = 256,
     learning_rate: Schedule | None = None,
-    optimizer: Callable[[Schedule], optax.GradientTransformation] = nesterov,
+    optimizer: Callable[[Schedule], optax.GradientTransformation] = _nesterov,
     logit_rate: float = 1e-3,
     weight: float = 2.0,
     tolerance: float = 0.05,
@@ -165,6 +165,7 @@ def search(
     run = fit(recipe, checkpoint=checkpoint, progress=progress, on_nan="stop")
 
     def find(key: Key) -> Outcome:
+        check_key("key", key)
         init, order, fresh = jax.random.split(key, 3)
         params = {"weights": net.init(init), "logits": init_logits(net.widths, net.depths, key=fresh)}
         fitted = run(params, jnp.int32(0), jax.tree.map(lambda _: None, params), order, step=0, steps=steps)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket._checks import check_count
+from jaxticket.errors import InputError
 from jaxticket.methods.channels.tas._choices import depth_choices, resizes, width_choices
 from jaxticket.methods.channels.tas._sample import Draw
 from jaxticket.typing import Key, Params
@@ -80,6 +81,8 @@ def residual_supernet(
       >>> net.cost([8] * 5 + [16] * 4 + [32] * 4, [2, 2, 2])
       414528
     """
+    if len(shape) != 3:
+        raise InputError(f"shape={shape} must be (height, width, channels) of an image")
     check_count(1, blocks=blocks, height=shape[0], columns=shape[1], channels=shape[2], classes=classes)
     sizes = _Sizes((width, 2 * width, 4 * width), blocks, shape, classes)
     rows = [width_choices(width), *(width_choices(w) for w in sizes.widths for _ in range(2 * blocks))]
