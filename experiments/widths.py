@@ -10,8 +10,8 @@
 PreCrop computes the widths of layers from their sizes alone. TAS searches widths and depths by gradients. SuperTickets
 lets channels inside blocks go by their scales, in a training that also prunes weights. All networks keep as many
 multiply-adds, and are trained from fresh weights under the whole network's logits (--teacher-weight 0: labels alone).
-The table has the accuracy, the size and the time of the search. The same command resumes a killed run; more seeds
-extend it.
+The table has the accuracy, the size and the time of the search. The default took 19 minutes on two busy cores. The same
+command resumes a killed run, also inside a search; more seeds extend it.
 """
 
 import pathlib
