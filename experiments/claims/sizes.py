@@ -1,5 +1,6 @@
 """The report of a study that compares ways to make a network smaller: the table, the plot, the page and the claims."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,7 +90,7 @@ def _summary(config: Any, records: Sequence[SweepRecord], measure: str, times: s
 
 
 def _times(measured: Sequence[dict[str, Any]], times: str) -> dict[str, float]:
-    """Return the times among some metrics, by the name of their column."""
-    return {
-        f"{times} {name[len(_TIME) :]}": ratio for m in measured for name, ratio in m.items() if name.startswith(_TIME)
-    }
+    """Return the medians of the times among some metrics, by the name of their column."""
+    names = dict.fromkeys(name for m in measured for name in m if name.startswith(_TIME))
+    middle = lambda name: statistics.median_low(m[name] for m in measured if name in m)
+    return {f"{times} {name[len(_TIME) :]}": middle(name) for name in names}

@@ -21,6 +21,7 @@ from jaxticket.typing import Params, ProgressFn, PyTree
 
 _EVALUATED_TOGETHER = 1000  # examples
 _FLAT = ("lenet_300_100", "residual_mlp")  # networks whose inputs may be flat
+_RESHAPED = ("slim_resnet", "supernet")  # networks whose study makes images of flat inputs
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
 
 
@@ -90,7 +91,7 @@ def basis(config: Training, dataset: data.Dataset | None = None, model: Any = No
 
 def check_flags(config: Training) -> None:
     """Raise InputError for flags that do not fit each other or the devices, before any data are loaded."""
-    fits = config.data == "cifar10" or config.model in _FLAT
+    fits = config.data == "cifar10" or config.model in (*_FLAT, *_RESHAPED)
     require(fits, config, "model", f"{_FLAT[0]} for the flat images of {config.data}")
     check_devices(config)
 

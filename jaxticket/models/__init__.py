@@ -10,7 +10,8 @@ from jaxticket.models._model import Model
 from jaxticket.models._pretrained import Pretrained, minilm
 from jaxticket.models._recurrent import RecurrentCell, recurrent
 from jaxticket.models._residual_mlp import residual_mlp
-from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56
+from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56, slim_resnet
+from jaxticket.models._supernet import supernet
 from jaxticket.models._vgg import vgg_16_bn
 from jaxticket.models._vit import vit_small, vit_tiny
 from jaxticket.models._wide_resnet import wide_resnet
@@ -37,6 +38,8 @@ __all__ = [
     "resnet_50",
     "resnet_56",
     "sentence_embeddings",
+    "slim_resnet",
+    "supernet",
     "vgg_16_bn",
     "vit_small",
     "vit_tiny",

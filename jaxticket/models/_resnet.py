@@ -1,5 +1,6 @@
 """Residual networks with batch norm after each convolution: for CIFAR (20, 32, 56) and for ImageNet (18, 50)."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -150,6 +151,59 @@ def resnet_50(*, classes: int = 1000, width: int = 64, channels: int = 3) -> Mod
     return _resnet(_BOTTLENECK, (3, 4, 6, 3), _LARGE, classes, width, channels)
 
 
+def slim_resnet(
+    stem: int, stages: Sequence[Sequence[tuple[int, int]]], *, classes: int = 10, channels: int = 3
+) -> Model:
+    """Build a residual network for small images in which every convolution has its own width, such as a search finds.
+
+    It is `resnet_20` but for its sizes: the first block of each stage but the first halves the image and has a shortcut
+    convolution as wide as its output. Where a block is narrower or wider than the stream, the sum adds onto the first
+    channels of the wider, as in Dong and Yang, "Network Pruning via Transformable Architecture Search" (2019). Thus
+    the stream of a stage is as wide as its widest block so far.
+
+    Args:
+      stem: the width of the first convolution.
+      stages: for each stage, for each of its blocks, the widths of its two convolutions.
+      classes: the number of logits.
+      channels: the number of channels of an image.
+
+    Returns:
+      A Model.
+
+    Raises:
+      InputError: sizes below 1, or no stage or block.
+
+    Examples:
+      >>> import jax
+      >>> model = slim_resnet(4, [[(3, 6)], [(5, 8), (5, 7)]])
+      >>> params, state = jax.eval_shape(model.init, jax.random.key(0))
+      >>> params["stage2"]["block2"]["layer1"]["conv"]["kernel"].shape, params["output"]["kernel"].shape
+      ((3, 3, 8, 5), (8, 10))
+    """
+    check_sizes(
+        stem=stem, classes=classes, channels=channels, stages=len(stages), blocks=min(map(len, stages), default=0)
+    )
+    check_sizes(widths=min(min(block) for stage in stages for block in stage))
+
+    def draw(rngs: nnx.Rngs) -> _layers.Layers:
+        layers: _layers.Layers = {"stem": _layers.new_conv_norm(3, channels, stem, rngs)}
+        stream = stem
+        for index, blocks in enumerate(stages, start=1):
+            layers[f"stage{index}"] = {}
+            for number, (inner, outer) in enumerate(blocks, start=1):
+                block = {
+                    "layer1": _layers.new_conv_norm(3, stream, inner, rngs),
+                    "layer2": _layers.new_conv_norm(3, inner, outer, rngs),
+                }
+                if index > 1 and number == 1:
+                    block["shortcut"] = _layers.new_conv_norm(1, stream, outer, rngs)
+                    stream = outer
+                layers[f"stage{index}"][f"block{number}"], stream = block, max(stream, outer)
+        return {**layers, "output": _layers.new_dense(stream, classes, _layers.kaiming_normal, rngs)}
+
+    return Model(lambda key: _layers.pure(draw(_layers.keys(key))), _apply(_SMALL, "layer1", len(stages)))
+
+
 def _resnet(
     block: tuple[_Layer, ...], depths: tuple[int, ...], stem: _Stem, classes: int, width: int, channels: int
 ) -> Model:
@@ -168,6 +222,13 @@ def _resnet(
         layers["output"] = _layers.new_dense(inputs, classes, _layers.kaiming_normal, rngs)
         return _layers.pure(layers)
 
+    return Model(init, _apply(stem, strided, len(depths)))
+
+
+def _apply(stem: _Stem, strided: str, count: int) -> Callable[..., tuple[jax.Array, PyTree]]:
+    """Return the network of `count` stages; in the first block of all but one, layers called `strided` halve images."""
+    stages = tuple(f"stage{index}" for index in range(1, count + 1))
+
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del key  # no dropout
         check_images(x, params["stem"]["conv"]["kernel"])
@@ -182,7 +243,7 @@ def _resnet(
                 x, new[stage][name] = _block(params[stage][name], state[stage][name], x, strides, train=train)
         return _layers.dense(params["output"], jnp.mean(x, axis=(1, 2))), new
 
-    return Model(init, apply)
+    return apply
 
 
 def _new_block(block: tuple[_Layer, ...], inputs: int, width: int, rngs: nnx.Rngs) -> _layers.Layers:
@@ -214,4 +275,11 @@ def _block(
     x = layer(first, x)
     for name in others:
         x = layer(name, jax.nn.relu(x))
-    return jax.nn.relu(x + shortcut), new
+    return jax.nn.relu(_add_first(x, shortcut)), new
+
+
+def _add_first(x: jax.Array, other: jax.Array) -> jax.Array:
+    """Return the sum, where the narrower has zeros for the last channels of the wider."""
+    width = max(x.shape[-1], other.shape[-1])
+    widen = lambda a: a if a.shape[-1] == width else jnp.pad(a, [(0, 0)] * 3 + [(0, width - a.shape[-1])])
+    return widen(x) + widen(other)

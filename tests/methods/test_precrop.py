@@ -5,11 +5,13 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxticket import models, structure
+import jaxticket as jt
+from jaxticket import models, scopes, scores, structure
 from jaxticket.errors import InputError
-from jaxticket.methods.channels.precrop import precrop
+from jaxticket.methods.channels.precrop import precrop, precrop_densities
 
 
 def kernel(*shape):
@@ -42,6 +44,43 @@ def test_golden():
     widths = precrop(params, groups, 0.25)
     assert widths == {"a/kernel:3": 27, "b/kernel:3": 73}
     assert groups.params(kept_at(groups, widths)) == 19_198
+
+
+def part(density, *shape):
+    """A mask of this density."""
+    return jnp.arange(np.prod(shape)).reshape(shape) < round(density * np.prod(shape))
+
+
+def test_golden_densities():
+    """c_06: at densities 1, .2194 and 1 the square roots alone are widths of 64 and 60, and 45 and 43 in the budget."""
+    params = {"a": kernel(3, 3, 3, 64), "b": kernel(3, 3, 64, 128), "head": kernel(128, 10)}
+    groups = structure.trace(convolutions, params, jnp.ones((1, 8, 8, 3)))
+    mask = {"a": {"kernel": None}, "b": {"kernel": part(0.2194, 3, 3, 64, 128)}, "head": {"kernel": None}}
+    widths = precrop_densities(params, groups, 0.25, mask)
+    assert widths == {"a/kernel:3": 45, "b/kernel:3": 43}
+    assert groups.params(kept_at(groups, widths)) == 19_060
+    alone = {"a/kernel:3": 64, "b/kernel:3": 60}
+    wide = groups.params(kept_at(groups, alone))
+    assert wide == 36_888
+    assert precrop_densities(params, groups, wide / groups.params(), mask) == alone
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_the_densities_of_synflow_give_a_residual_network_its_widths(cost):
+    model = models.resnet_20(width=8)
+    params, state = model.init(jax.random.key(0))
+    apply = lambda v, x: model.apply(v["params"], v["state"], x, train=False, key=None)[0]
+    variables = {"params": params, "state": state}
+    x = jnp.ones((1, 8, 8, 3))
+    groups = structure.trace(apply, variables, x)
+    synflow = scores.synflow(lambda p, x: apply({"params": p, "state": state}, x), x)
+    plan = jt.static(0.1, score=synflow, scope=scopes.tree(), rounds=10)
+    mask = jt.mask_of(jt.init(jt.sparsify(optax.identity(), plan), params)[1])
+    mask = {"params": mask, "state": jax.tree.map(lambda _: None, state)}
+    widths = precrop_densities(variables, groups, 0.3, mask, cost=cost)
+    count = getattr(groups, cost)
+    assert 0.97 * 0.3 < count(kept_at(groups, widths)) / count() <= 1.01 * 0.3
+    assert widths != precrop(variables, groups, 0.3, cost=cost)
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])

@@ -29,9 +29,13 @@ PUBLISHED = {
     "resnet_20": (models.resnet_20(), 272_474),
     # 784 · 64 + 64; 16 · 2 · (64 · 64 + 64); 64 · 10 + 10
     "residual_mlp": (models.residual_mlp(), 184_010),
+    # 16 · 16 + 32; 3 · (3 · 2 · 16 · 16 + (1 + 9 + 25) · 16 + 3 · 4 · 16 + 32); 16 · 10 + 10
+    "supernet": (models.supernet(), 7_418),
     # Each of two more blocks a stage: 2 · (2,304 + 9,216 + 36,864) + 4 · (16 + 32 + 64) = 97,216. He: "0.46M"
     "resnet_32": (models.resnet_32(), 272_474 + 2 * 97_216),
     "resnet_56": (models.resnet_56(), 272_474 + 6 * 97_216),  # He: "0.85M"
+    # 27 · 4 + 9 · (4 · 3 + 3 · 6) + 9 · (6 · 5 + 5 · 8 + 8 · 5 + 5 · 7) + 6 · 8; norms 2 · (4 + 9 + 13 + 12 + 8); 90
+    "slim_resnet": (models.slim_resnet(4, [[(3, 6)], [(5, 8), (5, 7)]]), 108 + 270 + 1_305 + 48 + 92 + 90),
     # 432; stages 1,638,400 + 6,963,200 + 27,852,800; norms 2 · (1,136 + 2,400 + 4,800 + 640); 6,410: "36.5M"
     "wide_resnet": (models.wide_resnet(), 36_479_194),
     # 9,408; stages 147,456 + 524,288 + 2,097,152 + 8,388,608 (shortcuts included); norms 2 · 4,800; 513,000: "11.7M"
@@ -61,6 +65,14 @@ BAD_SIZES = {
     "channels=0": lambda: models.resnet_20(channels=0),
     "width=6": lambda: models.efficientnet_lite0(width=6),
     "blocks=0": lambda: models.residual_mlp(blocks=0),
+    "stages=0": lambda: models.slim_resnet(4, []),
+    "widths=0": lambda: models.slim_resnet(4, [[(0, 4)]]),
+    r"sizes=\(2, 3\)": lambda: models.supernet(sizes=(2, 3)),
+    r"sizes=\(3, 3\)": lambda: models.supernet(sizes=(3, 3)),
+    "patch=5": lambda: models.supernet(patch=5),
+    r"hidden=\[\[1, 2\]\]": lambda: models.supernet(hidden=[[1, 2]]),
+    "hidden=0": lambda: models.supernet(hidden=0),
+    "hold the values": lambda: models.supernet().apply({}, {}, jnp.ones((2, 7)), train=False, key=None),
     "depth=20": lambda: models.wide_resnet(depth=20),
     "depth=4": lambda: models.wide_resnet(depth=4),
     "image_size=225": lambda: models.vit_tiny(image_size=225),

@@ -103,6 +103,17 @@ CASES = {
             )
         },
     ),
+    "supernet": Case(
+        models.supernet(blocks=1, width=4, hidden=3, sizes=(1, 3), patch=2, shape=(4, 4, 1)),
+        (6, 4, 4, 1),
+        {
+            "branch": (
+                *_conv("blocks/block1/kernel3/expand"),
+                *_conv("blocks/block1/kernel3/depthwise"),
+                ("blocks/block1/kernel3/project/kernel", 2),
+            )
+        },
+    ),
     "resnet_50": Case(
         _BOTTLENECKS,
         (6, 32, 32, 3),

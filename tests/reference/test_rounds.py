@@ -12,12 +12,12 @@ import jaxticket as jt
 from jaxticket import registry, scores
 from tests.reference import write
 from tests.reference.comparing import assert_follows
-from tests.reference.library import examples, parts, recurrences, searches
+from tests.reference.library import examples, parts, recurrences, searches, widths
 from tests.reference.library.classifier import BATCHES, NETWORK, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, shares
 
 FILES = write.files("rounds")
-LIBRARY = {**parts.LIBRARY, **searches.LIBRARY, **examples.LIBRARY, **recurrences.LIBRARY}
+LIBRARY = {**parts.LIBRARY, **searches.LIBRARY, **examples.LIBRARY, **recurrences.LIBRARY, **widths.LIBRARY}
 
 
 @pytest.fixture

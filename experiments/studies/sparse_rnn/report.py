@@ -42,7 +42,12 @@ def report(config: Config, records: Sequence[SweepRecord]) -> None:
     text = tables.grid(_COLUMNS, rows, title=f"{title}; {interval}")
     correlations = {kind: correlations_of(records, kind) for kind in config.connected} if config.graphs else {}
     shown = [
-        (kind, tables.plain(name), f"{c.value:+.2f}".replace("+nan", "–"), f"{c.low:+.2f} to {c.high:+.2f}".replace("+nan", "–"))
+        (
+            kind,
+            tables.plain(name),
+            f"{c.value:+.2f}".replace("+nan", "–"),
+            f"{c.low:+.2f} to {c.high:+.2f}".replace("+nan", "–"),
+        )
         for kind, own in correlations.items()
         for name, c in own.items()
     ]
@@ -66,9 +71,7 @@ def report(config: Config, records: Sequence[SweepRecord]) -> None:
     )
     series = {
         f"{kind} {part}": [
-            (100 * x["sparsity"], x["before"].mean, x["before"].half_width)
-            for x in own
-            if x["part"] in (DENSE, part)
+            (100 * x["sparsity"], x["before"].mean, x["before"].half_width) for x in own if x["part"] in (DENSE, part)
         ]
         for kind, own in kinds.items()
         for part in config.parts
@@ -101,4 +104,3 @@ def correlations_of(records: Sequence[SweepRecord], kind: str) -> dict[str, Corr
 
 def _interval(interval: diagnostics.Interval) -> str:
     return f"{interval.mean:.2f} ± {interval.half_width:.2f}".replace("nan", "–")
-

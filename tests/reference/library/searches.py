@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import optax
 
 import jaxticket as jt
-from jaxticket import loops, schedules, scopes, scores, units
+from jaxticket import filters, loops, schedules, scopes, scores, structure, units
 from jaxticket.data_pruning import init
 from jaxticket.loops import early_bird as birds
 from jaxticket.loops import soups
+from jaxticket.methods.channels import supertickets as drawn
 from jaxticket.methods.datasets import prac as sets
 from jaxticket.methods.tickets import colt as overlapping
 from jaxticket.tickets import Ticket, rewinds
@@ -22,8 +23,10 @@ from tests.reference.published import colt as copies
 from tests.reference.published import greedy_soup as cooks
 from tests.reference.published import prac as courses
 from tests.reference.published import slimming_score as channels
+from tests.reference.published import supertickets as supernets
 from tests.reference.published.imp import DROP, STEPS
 
+WHERE = filters.match("^[012]/kernel")
 FULL = {name: jnp.asarray(m) for name, m in full().items()}
 STACKED = jax.tree.map(lambda *leaves: jnp.stack(leaves), *BATCHES)
 
@@ -142,7 +145,70 @@ def greedy_soup(spread):
     return [{"soup": soup.params, "shares": {"of members": soup.weights}}]
 
 
+def branches():
+    """Two branches of the multiply-adds of the transcription, each with a scale for each hidden channel."""
+    params = {}
+    for name, macs in supernets.MACS.items():
+        width = len(supernets.GOALS[name])
+        outside = macs // width // 2
+        params[name] = {
+            "in": jnp.ones((outside, width)),
+            "scale": jnp.ones((1, width)),
+            "out": jnp.ones((width, outside)),
+        }
+
+    def apply(params, x):
+        hidden = {name: x[name] @ p["in"] * p["scale"] for name, p in params.items()}
+        return {name: hidden[name] @ p["out"] for name, p in params.items()}
+
+    inputs = {name: jnp.ones((1, len(p["in"]))) for name, p in params.items()}
+    return params, structure.trace(apply, params, inputs)
+
+
+def supertickets(epochs, interval, target, steps, rate, rho, warmup, decay, threshold):
+    others, groups = branches()
+    params = {**KERNELS, **others}
+    costs = drawn.scale_costs(others, groups, where=filters.match("scale$"))
+    search = drawn.begin(params, None, {**dict.fromkeys(KERNELS), **costs}, where=WHERE)
+    goals = {name: jnp.array([goal]) for name, goal in supernets.GOALS.items()}
+
+    def loss(params, state, batch, key):
+        value = criterion(apply({**params, **BIASES}, batch[0]), batch)
+        return value + sum(((params[name]["scale"] - goal) ** 2).sum() / 2 for name, goal in goals.items()), state
+
+    ramp = optax.linear_schedule(0.0, rho, warmup * steps)
+    slope = jax.jit(jax.grad(drawn.search_loss(loss, ramp, decay=decay), has_aux=True))
+    seen = []
+
+    def train(params, search, opt_state, epoch):
+        for _ in range(steps):
+            batch = jax.tree.map(lambda x: x[search.count % len(BATCHES)], STACKED)
+            gradient, search = slope(params, search, batch, jax.random.key(0))
+            params = jax.tree.map(lambda p, g: p - rate * g, params, gradient)
+        return params, search, opt_state
+
+    whole = lambda params, state: groups
+    options = {"epochs": epochs, "interval": interval, "target": target, "every": epochs + 1, "threshold": 0.0}
+    for number, found in enumerate(drawn.supertickets(train, params, search, whole, where=WHERE, **options)):
+        now = found.search
+        alive = drawn.alive_scales(found.params, now.average, now.costs, threshold=threshold, last=number == epochs - 1)
+        row = lambda tree: {name: tree[name]["scale"][0] for name in goals}
+        mask = {name: found.mask[name] for name in KERNELS}
+        seen.append(
+            {
+                "mask": mask,
+                "living": count(mask),
+                "weights": found.params,
+                "scales": row(found.params),
+                "averages": row(now.average),
+                "alive": row(alive),
+            }
+        )
+    return seen
+
+
 LIBRARY = {
+    "supertickets": supertickets,
     "imp": imp,
     "colt": colt,
     "slimming_score": lambda density: [slim(channels.scales(1)[0], density)],
