@@ -27,7 +27,7 @@ def test_labels_and_splits():
         assert [int(data.is_reber(letters)) for letters in drawn[name]] == split.y.tolist()
         assert int(split.y.sum()) == len(split.y) // 2
         assert all(letters[0] == "B" and letters[-1] == "E" and len(letters) >= 11 for letters in drawn[name])
-    whole = sum(drawn.values(), [])
+    whole = [letters for own in drawn.values() for letters in own]
     assert len(set(whole)) == len(whole) == 110
 
 
