@@ -37,6 +37,13 @@ def test_the_seed_decides_the_strings():
     assert strings(data.reber(seed=0, **sizes).train) != strings(data.reber(seed=1, **sizes).train)
 
 
+def test_lengths_tell_nothing():
+    split = data.reber(seed=0, train=400, longest=30).train
+    lengths = np.asarray((split.x != 0).sum(axis=1))
+    labels = np.asarray(split.y)
+    np.testing.assert_array_equal(np.sort(lengths[labels == 1]), np.sort(lengths[labels == 0]))
+
+
 @pytest.mark.parametrize("options", [{"train": 0}, {"test": -1}, {"longest": 14}, {"longest": 15, "train": 10_000}])
 def test_bad_sizes(options):
     with pytest.raises(InputError, match="|".join(options)):
