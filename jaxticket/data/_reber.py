@@ -86,7 +86,7 @@ def is_reber(letters: str) -> bool:
 
 
 def _strings(rng: random.Random, longest: int) -> Iterator[tuple[str, bool]]:
-    """Yield different strings, valid and invalid in turn; both of a pair are equally long, so that lengths tell nothing."""
+    """Yield different strings, valid and invalid in turn; the lengths of both are alike."""
     seen: set[str] = set()
     while True:
         for _ in range(_TRIES):

@@ -89,8 +89,8 @@ def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
         at_once = lambda part, kind=kind, sparsity=sparsity: _before(records, f"{kind} {part}", sparsity)
         share = f"{100 * sparsity:g} %"
         judge(
-            f"Before retraining, {_LABELS[kind]} layers without {share} of the weights {_NAMES[kept]} are more accurate "
-            f"than without {share} of those {_NAMES[hurt]}.",
+            f"Before retraining, {_LABELS[kind]} layers without {share} of the weights {_NAMES[kept]} are more "
+            f"accurate than without {share} of those {_NAMES[hurt]}.",
             accuracies,
             points(at_once(kept), at_once(hurt)),
         )
