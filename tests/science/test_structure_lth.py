@@ -19,7 +19,7 @@ SEEDS, ROUNDS, STEPS, REWOUND = 4, 6, 400, 40
 
 @functools.partial(jax.jit, static_argnames="steps")
 def fit(params, mask, keys, x, y, *, steps):
-    def one(params, mask, key):
+    def train_lane(params, mask, key):
         tx = jt.sparsify(optax.adam(1.2e-3), jt.static(), mask=mask)
 
         def step(i, carry):
@@ -29,7 +29,7 @@ def fit(params, mask, keys, x, y, *, steps):
 
         return jax.lax.fori_loop(0, steps, step, jt.init(tx, params))[0]
 
-    return jax.vmap(one)(params, mask, keys)
+    return jax.vmap(train_lane)(params, mask, keys)
 
 
 def train(params, mask, keys, *, steps):
