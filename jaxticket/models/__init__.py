@@ -10,6 +10,7 @@ from jaxticket.models._model import Model
 from jaxticket.models._pretrained import Pretrained, minilm
 from jaxticket.models._residual_mlp import residual_mlp
 from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56
+from jaxticket.models._slak import merge_kernels, slak
 from jaxticket.models._vgg import vgg_16_bn
 from jaxticket.models._vit import vit_small, vit_tiny
 from jaxticket.models._wide_resnet import wide_resnet
@@ -26,6 +27,7 @@ __all__ = [
     "lenet_300_100",
     "load_efficientnet_lite0",
     "lstm",
+    "merge_kernels",
     "minilm",
     "residual_mlp",
     "resnet_18",
@@ -34,6 +36,7 @@ __all__ = [
     "resnet_50",
     "resnet_56",
     "sentence_embeddings",
+    "slak",
     "vgg_16_bn",
     "vit_small",
     "vit_tiny",
