@@ -90,7 +90,8 @@ def slak(
             norm = _transformer.new_norm(inputs if index else widths[0], rngs)
             shapes, inputs = _branches(kernels[index], small, decomposed=decomposed), widths[index]
             blocks = {
-                f"block{number}": _new_block(shapes, inputs, layer_scale, rngs) for number in range(1, depths[index] + 1)
+                f"block{number}": _new_block(shapes, inputs, layer_scale, rngs)
+                for number in range(1, depths[index] + 1)
             }
             layers[stage] = {"entry": {"conv": entry, "norm": norm}, **blocks}
         layers["norm"] = _transformer.new_norm(inputs, rngs)
@@ -102,7 +103,10 @@ def slak(
             raise InputError(f"key=None, but drop_path={drop_path} skips blocks at random; pass a key of jax.random")
         check_images(x, params["stage1"]["entry"]["conv"]["kernel"], least=patch * 2 ** (len(stages) - 1))
         new: dict[str, PyTree] = {}
-        names = {stage: _layers.in_order({name: block for name, block in params[stage].items() if name != "entry"}) for stage in stages}
+        names = {
+            stage: _layers.in_order({name: block for name, block in params[stage].items() if name != "entry"})
+            for stage in stages
+        }
         last, number = max(sum(map(len, names.values())) - 1, 1), 0
         for stage in stages:
             x, new[stage] = _enter(params[stage]["entry"], x, first=stage == stages[0]), {}
@@ -152,7 +156,9 @@ def merge_kernels(params: Params, state: PyTree) -> tuple[Params, PyTree]:
                 if _MERGED not in branches:
                     merged[stage][name] = {**params[stage][name], "mixer": _merge(branches, statistics["mixer"])}
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"params and state are not those of models.slak: {error!r}; pass what its init made") from error
+        raise InputError(
+            f"params and state are not those of models.slak: {error!r}; pass what its init made"
+        ) from error
     return {**params, **merged}, {stage: {name: {"mixer": {}} for name in blocks} for stage, blocks in state.items()}
 
 
@@ -202,7 +208,9 @@ def _mix(params: Params, statistics: PyTree, x: jax.Array, *, train: bool) -> tu
     for name, branch in params.items():
         y = _layers.conv(branch["conv"], x, groups=x.shape[-1], padding="SAME")
         if name != _MERGED:
-            y, norm = _layers.batch_norm(branch["norm"], statistics[name]["norm"], y, train=train, epsilon=_BATCH_EPSILON)
+            y, norm = _layers.batch_norm(
+                branch["norm"], statistics[name]["norm"], y, train=train, epsilon=_BATCH_EPSILON
+            )
             new[name] = {"norm": norm}
         total = total + y
     return total, new
