@@ -12,7 +12,7 @@ from jaxticket.methods.channels.slak import average, ratios, slak
 
 def refresh(plan, params, mask, state, count):
     signals = {"params": params, "grads": params, "count": jnp.int32(count), "key": jax.random.key(count), "aux": None}
-    return plan.transform.update(mask, state, **signals)
+    return plan.refresh.update(mask, state, **signals)
 
 
 def test_ratios_keep_the_threshold():
@@ -53,7 +53,7 @@ def test_refresh_replaces_the_smallest():
     """Of ten weights a quarter is dropped, rounded up: three. As many grow, so the number stays."""
     params = {"kernel": jnp.arange(1.0, 41.0).reshape(4, 10)}
     plan = slak({"kernel": 0.25}, steps=1000, every=1, drop_fraction=0.25)
-    mask, state = plan.transform.init(params, None, key=jax.random.key(0))
+    mask, state = plan.refresh.init(params, None, key=jax.random.key(0))
     assert int(masks.nnz(params, mask)) == 10
     worst = np.sort(np.asarray(params["kernel"])[np.asarray(mask["kernel"])])
     new, _ = refresh(plan, params, mask, state, 1)
