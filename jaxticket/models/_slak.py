@@ -59,7 +59,8 @@ def slak(
       InputError: sizes below 1, tuples of different lengths, or a drop_path outside [0, 1).
 
     References:
-      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity", 2023, arXiv 2207.03620.
+      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
+        2023, arXiv 2207.03620.
 
     Examples:
       >>> import jax
@@ -138,7 +139,8 @@ def merge_kernels(params: Params, state: PyTree) -> tuple[Params, PyTree]:
       InputError: parameters and state that are not those of `slak`.
 
     References:
-      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity", 2023, arXiv 2207.03620.
+      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
+        2023, arXiv 2207.03620.
       Ding et al., "Scaling Up Your Kernels to 31×31", 2022, arXiv 2203.06717.
 
     Examples:

@@ -37,7 +37,8 @@ def ratios(params: Params, score: Scores, density: float = 0.6, *, where: Filter
       InputError: as `allocate.from_scores`.
 
     References:
-      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity", 2023, arXiv 2207.03620.
+      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
+        2023, arXiv 2207.03620.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -72,7 +73,8 @@ def slak(
       InputError: a fraction outside [0.005, 1], or fewer than one step.
 
     References:
-      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity", 2023, arXiv 2207.03620.
+      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
+        2023, arXiv 2207.03620.
 
     Examples:
       >>> plan = slak({"kernel": 0.4}, steps=1000)
@@ -102,7 +104,8 @@ def average(mean: Params, params: Params, mask: Mask, *, decay: float = 0.9999) 
       StructureError: trees that do not fit each other.
 
     References:
-      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity", 2023, arXiv 2207.03620.
+      Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
+        2023, arXiv 2207.03620.
 
     Examples:
       >>> import jax.numpy as jnp
