@@ -11,6 +11,7 @@ from jaxticket.models._pretrained import Pretrained, minilm
 from jaxticket.models._recurrent import RecurrentCell, recurrent
 from jaxticket.models._residual_mlp import residual_mlp
 from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56, slim_resnet
+from jaxticket.models._slak import merge_kernels, slak
 from jaxticket.models._supernet import supernet
 from jaxticket.models._vgg import vgg_16_bn
 from jaxticket.models._vit import vit_small, vit_tiny
@@ -29,6 +30,7 @@ __all__ = [
     "lenet_300_100",
     "load_efficientnet_lite0",
     "lstm",
+    "merge_kernels",
     "minilm",
     "recurrent",
     "residual_mlp",
@@ -38,6 +40,7 @@ __all__ = [
     "resnet_50",
     "resnet_56",
     "sentence_embeddings",
+    "slak",
     "slim_resnet",
     "supernet",
     "vgg_16_bn",
