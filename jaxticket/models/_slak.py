@@ -1,5 +1,7 @@
 """SLaK: a ConvNeXt whose depthwise kernels are larger than 51 × 51, made of branches that merge into one kernel."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -85,7 +87,8 @@ def slak(
     stages = tuple(f"stage{index}" for index in range(1, len(depths) + 1))
 
     def init(key: Key) -> tuple[Params, PyTree]:
-        rngs, inputs, layers = _layers.keys(key), channels, {}
+        rngs, inputs = _layers.keys(key), channels
+        layers: _layers.Layers = {}
         for index, stage in enumerate(stages):
             entry = _layers.new_conv(2 if index else patch, inputs, widths[index], _NORMAL, rngs)
             norm = _transformer.new_norm(inputs if index else widths[0], rngs)
@@ -114,7 +117,7 @@ def slak(
             for name in names[stage]:
                 y, new[stage][name] = _block(params[stage][name], state[stage][name], x, train=train)
                 rate = drop_path * number / last
-                x = x + (_drop(y, rate, jax.random.fold_in(key, number)) if train and rate else y)
+                x = x + (_drop(y, rate, jax.random.fold_in(key, number)) if train and rate and key is not None else y)
                 number += 1
         x = _transformer.layer_norm(params["norm"], jnp.mean(x, axis=(1, 2)), epsilon=_EPSILON)
         return _layers.dense(params["output"], x), new
@@ -175,7 +178,12 @@ def _branches(size: int, small: int, *, decomposed: bool) -> dict[str, tuple[int
 def _new_block(shapes: dict[str, tuple[int, int]], width: int, layer_scale: float, rngs: nnx.Rngs) -> _layers.Layers:
     mixer = {}
     for name, shape in shapes.items():
-        options = {"feature_group_count": width, "use_bias": False, "kernel_init": _NORMAL, "rngs": rngs}
+        options: dict[str, Any] = {
+            "feature_group_count": width,
+            "use_bias": False,
+            "kernel_init": _NORMAL,
+            "rngs": rngs,
+        }
         mixer[name] = {
             "conv": nnx.Conv(width, width, shape, **options),
             "norm": _layers.new_norm(width, nnx.initializers.ones, rngs),

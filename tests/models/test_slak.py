@@ -48,11 +48,10 @@ def published(branches, statistics, size):
         ((7, 5), 3, True),
         ((7, 5), 3, False),
         ((6, 5), 2, True),
-        ((6, 4), 3, True),
         ((13, 9), 5, True),
         ((3, 3), 9, True),
     ],
-    ids=["three", "full", "even", "mixed", "beyond the image", "plain"],
+    ids=["three", "full", "even", "beyond the image", "plain"],
 )
 def test_merge_is_exact(kernels, small, decomposed):
     model = SMALL(kernels=kernels, small=small, decomposed=decomposed)
@@ -94,7 +93,7 @@ def test_drop_path():
     variables, x = model.init(jax.random.key(0)), images()
     with pytest.raises(InputError, match="key=None"):
         model.apply(*variables, x, train=True, key=None)
-    run = functools.partial(model.apply, *variables, x, train=True)
+    run = jax.jit(functools.partial(model.apply, *variables, x, train=True))
     outputs = [run(key=jax.random.key(seed))[0] for seed in range(4)]
     assert any(not np.array_equal(outputs[0], other) for other in outputs[1:])
     np.testing.assert_array_equal(outputs[0], run(key=jax.random.key(0))[0])
