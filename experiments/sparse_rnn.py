@@ -1,6 +1,6 @@
 """Recurrent networks on strings of a grammar: which part may be pruned, and which random structures learn.
 
-    python experiments/sparse_rnn.py                           tanh, ReLU, GRU and LSTM layers (minutes)
+    python experiments/sparse_rnn.py                           tanh, ReLU, GRU and LSTM layers (12 minutes)
     python experiments/sparse_rnn.py --recurrences gru --sparsities 0.5 0.7 0.9 0.95 --graphs 0
     python experiments/sparse_rnn.py --strings 18750 --longest 50 --widths 50 50 50 --epochs 50 --retrained 10
     python experiments/sparse_rnn.py --dry-run                 the plan, and nothing else
