@@ -39,12 +39,14 @@ ZOO = {
     "bert": (lambda: models.bert(heads=2, **SMALL), TOKENS, 9, 0),
     "gpt": (lambda: models.gpt(heads=2, context=16, **SMALL), TOKENS, 9, 1),
     "lstm": (lambda: models.lstm(vocabulary=50, width=12), TOKENS, 3, 0),
+    "recurrent": (lambda: models.recurrent(cell="gru", widths=(12, 10, 8), skips=[(1, 3)]), TOKENS, 4, 0),
+    "slak": (lambda: models.slak(kernels=(9, 5), depths=(1, 2), dims=(6, 8), small=3), images(32), 5, 2),
 }
 SAMPLE = ("conv_2", "gpt", "lstm", "resnet_20", "vgg_16_bn")
 
 
 def test_the_zoo_is_whole():
-    others = {"load_efficientnet_lite0", "minilm", "sentence_embeddings"}
+    others = {"load_efficientnet_lite0", "merge_kernels", "minilm", "sentence_embeddings"}
     assert {name for name in models.__all__ if name[0].islower()} - others <= set(ZOO)
 
 
@@ -81,7 +83,8 @@ def test_a_network_runs_at_half_its_widths(name, train):
     assert logits.shape == whole.shape
     new = {"params": jax.tree.unflatten(treedef, smaller)["params"], "state": state}
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, jax.tree.unflatten(treedef, smaller))
-    assert groups.macs(kept) < 0.5 * groups.macs()
+    # What is inexact stays: in SLaK the channels on which the depthwise convolutions work.
+    assert groups.macs(kept) < (0.9 if name == "slak" else 0.5) * groups.macs()
 
 
 def perturbed(tree, seed):
