@@ -171,9 +171,8 @@ def _apply(sizes: _Sizes, weights: Params, x: jax.Array, draw: Draw) -> jax.Arra
             widest = own if begins else jnp.maximum(widest, own)
             after.append((x, widest))
         depths = [after[depth - 1] for depth in depth_choices(sizes.blocks)]
-        x = sum(
-            weight * (own @ table[at, widest]) for (own, at), weight in zip(depths, draw.depths[stage], strict=True)
-        )
+        aligned = [own @ table[at, widest] for own, at in depths]
+        x = jnp.sum(jnp.stack([weight * a for a, weight in zip(aligned, draw.depths[stage], strict=True)]), axis=0)
     return jnp.mean(x, axis=(1, 2)) @ weights["output"]["kernel"] + weights["output"]["bias"][None]
 
 
