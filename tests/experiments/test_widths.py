@@ -18,6 +18,7 @@ from tests.cheap import cheap, check_is_refused  # noqa: F401  # cheap: by every
 
 SMALL = {"width": 8, "blocks": 2}
 FLAGS = ["--width", "8", "--blocks", "2", "--epochs", "1", "--search-epochs", "1", "--seeds", "2", "--limit", "120"]
+FLAGS += ["--batch-size", "60"]
 
 
 def test_every_method_keeps_the_same_multiply_adds_without_a_search(tmp_path):
