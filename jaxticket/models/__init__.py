@@ -2,15 +2,17 @@
 
 from jaxticket.models._bert import bert, sentence_embeddings
 from jaxticket.models._conv import conv_2, conv_4, conv_6
+from jaxticket.models._decoder import decoder
 from jaxticket.models._efficientnet_lite import efficientnet_lite0, load_efficientnet_lite0
 from jaxticket.models._gpt import gpt
 from jaxticket.models._lenet import lenet_300_100
 from jaxticket.models._lstm import lstm
-from jaxticket.models._model import Model
+from jaxticket.models._model import Model, Stages
 from jaxticket.models._pretrained import Pretrained, minilm
 from jaxticket.models._recurrent import RecurrentCell, recurrent
 from jaxticket.models._residual_mlp import residual_mlp
 from jaxticket.models._resnet import resnet_18, resnet_20, resnet_32, resnet_50, resnet_56, slim_resnet
+from jaxticket.models._rotary import Rotary
 from jaxticket.models._slak import merge_kernels, slak
 from jaxticket.models._supernet import supernet
 from jaxticket.models._vgg import vgg_16_bn
@@ -21,10 +23,13 @@ __all__ = [
     "Model",
     "Pretrained",
     "RecurrentCell",
+    "Rotary",
+    "Stages",
     "bert",
     "conv_2",
     "conv_4",
     "conv_6",
+    "decoder",
     "efficientnet_lite0",
     "gpt",
     "lenet_300_100",

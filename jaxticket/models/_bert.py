@@ -5,25 +5,34 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxticket._checks import check_heads, check_sizes, check_tokens
+from jaxticket._checks import check_heads, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model
+from jaxticket.models._model import Model, Stages, of_stages
 from jaxticket.typing import Key, Params, PyTree
 
 PADDING = 0  # the token that fills up a batch; no other token sees it
 _EPSILON = 1e-12
 
 
-def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 12, width: int = 384) -> Model:
+def bert(
+    *,
+    vocabulary: int,
+    context: int = 512,
+    layers: int = 6,
+    heads: int = 12,
+    width: int = 384,
+    hidden: int | None = None,
+    segments: int = 1,
+) -> Model:
     """Build a BERT encoder: tokens of shape (batch, time ≤ context), 0 for padding, to hidden states (batch, time,
     width).
 
-    Blocks are post-norm with a hidden layer of 4 · width, learned positions and exact GELU (Devlin et al., 2019).
-    Kernels and embeddings are normal with deviation 0.02, biases zero. There is one segment, without dropout, pooler or
-    head: see `sentence_embeddings`. The defaults are those of MiniLM-L6-H384 (Wang et al., 2020). The model raises
-    InputError for tokens that are not integers, and for more of them than the context.
+    Blocks are post-norm with a hidden layer, learned positions and exact GELU (Devlin et al., 2019). Kernels and
+    embeddings are normal with deviation 0.02, biases zero. Dropout, pooler and head are absent: see
+    `sentence_embeddings`. All tokens are of the first segment. The defaults are those of MiniLM-L6-H384 (Wang et al.,
+    2020). The model raises InputError for tokens that are not integers, and for more of them than the context.
 
     Args:
       vocabulary: the number of tokens.
@@ -31,6 +40,8 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
       layers: the number of blocks.
       heads: the number of attention heads.
       width: the size of a hidden state.
+      hidden: the units of a hidden layer; None: 4 · width.
+      segments: the number of embeddings of segments, of which the first is used.
 
     Returns:
       A Model.
@@ -46,7 +57,9 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
       >>> jax.eval_shape(run, params, state, jnp.ones((3, 5), int))[0].shape
       (3, 5, 16)
     """
+    hidden = 4 * width if hidden is None else hidden
     check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    check_sizes(hidden=hidden, segments=segments)
     check_heads(width, heads)
     design = _transformer.Design(
         scale=(width // heads) ** -0.5,
@@ -58,30 +71,26 @@ def bert(*, vocabulary: int, context: int = 512, layers: int = 6, heads: int = 1
     def init(key: Key) -> tuple[Params, PyTree]:
         rngs, normal = _layers.keys(key), nnx.initializers.normal(0.02)
         new_block = functools.partial(_transformer.new_block, kernel_init=normal, residual_init=normal)
-        embeddings = {"token": vocabulary, "position": context, "segment": 1}
+        embeddings = {"token": vocabulary, "position": context, "segment": segments}
         return _layers.pure(
             {
                 **{name: nnx.Embed(n, width, embedding_init=normal, rngs=rngs) for name, n in embeddings.items()},
                 "norm": _transformer.new_norm(width, rngs),
-                "blocks": {f"block{index}": new_block(width, heads, rngs) for index in range(1, layers + 1)},
+                "blocks": {f"block{index}": new_block(width, heads, hidden, rngs) for index in range(1, layers + 1)},
             }
         )
 
-    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
-        del train, key  # no dropout, no batch statistics
-        check_tokens(x)
-        longest = params["position"]["embedding"].shape[0]
-        if x.shape[1] > longest:
-            raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")
-        allowed = x != PADDING
-        embed = _layers.bind(params["token"], nnx.Embed, *params["token"]["embedding"].shape)
-        positions = params["position"]["embedding"][None, : x.shape[1]] + params["segment"]["embedding"][None]
-        x = _transformer.layer_norm(params["norm"], embed(x) + positions, epsilon=_EPSILON)
-        for name in _layers.in_order(params["blocks"]):
-            x = _transformer.block_post(params["blocks"][name], x, design, allowed=allowed)
-        return x, state
+    def embed(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        embedded = _transformer.embed(params["token"], x)
+        positions = _transformer.embed_positions(params["position"], x.shape[1])
+        summed = embedded + (positions + params["segment"]["embedding"][None, :1])
+        return _transformer.layer_norm(params["norm"], summed, epsilon=_EPSILON), x != PADDING
 
-    return Model(init, apply)
+    def block(params: Params, stream: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, allowed = stream
+        return _transformer.block_post(params, x, design, allowed=allowed), allowed
+
+    return of_stages(init, Stages(embed, block, head=lambda params, stream: stream[0]))
 
 
 def sentence_embeddings(hidden: jax.Array, tokens: jax.Array) -> jax.Array:

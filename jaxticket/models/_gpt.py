@@ -5,17 +5,24 @@ import math
 
 import jax
 
-from jaxticket._checks import check_heads, check_sizes, check_tokens
-from jaxticket.errors import InputError
+from jaxticket._checks import check_heads, check_sizes
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model
+from jaxticket.models._model import Model, Stages, of_stages
 from jaxticket.typing import Key, Params, PyTree
 
 _EPSILON = 1e-5
 
 
-def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6, width: int = 384) -> Model:
+def gpt(
+    *,
+    vocabulary: int,
+    context: int = 256,
+    layers: int = 6,
+    heads: int = 6,
+    width: int = 384,
+    hidden: int | None = None,
+) -> Model:
     """Build a decoder-only language model: tokens of shape (batch, time ≤ context) to logits (batch, time, vocabulary).
 
     It is GPT-2 (Radford et al., 2019): pre-norm blocks, learned positions, tanh GELU, logits by the transposed
@@ -31,6 +38,7 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
       layers: the number of blocks.
       heads: the number of attention heads.
       width: the size of a hidden state.
+      hidden: the units of a hidden layer; None: 4 · width.
 
     Returns:
       A Model.
@@ -46,7 +54,8 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
       >>> jax.eval_shape(run, params, state, jax.numpy.ones((3, 5), int))[0].shape
       (3, 5, 50)
     """
-    check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width)
+    hidden = 4 * width if hidden is None else hidden
+    check_sizes(vocabulary=vocabulary, context=context, layers=layers, heads=heads, width=width, hidden=hidden)
     check_heads(width, heads)
     design = _transformer.Design(
         scale=(width // heads) ** -0.5,
@@ -63,21 +72,16 @@ def gpt(*, vocabulary: int, context: int = 256, layers: int = 6, heads: int = 6,
             {
                 "token": nnx.Embed(vocabulary, width, embedding_init=normal, rngs=rngs),
                 "position": nnx.Embed(context, width, embedding_init=normal, rngs=rngs),
-                "blocks": {f"block{index}": new_block(width, heads, rngs) for index in range(1, layers + 1)},
+                "blocks": {f"block{index}": new_block(width, heads, hidden, rngs) for index in range(1, layers + 1)},
                 "norm": _transformer.new_norm(width, rngs),
             }
         )
 
-    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
-        del train, key  # no dropout, no batch statistics
-        check_tokens(x)
-        longest = params["position"]["embedding"].shape[0]
-        if x.shape[1] > longest:
-            raise InputError(f"x has shape {x.shape}; sequences must have at most {longest} tokens (context)")
-        embed = _layers.bind(params["token"], nnx.Embed, *params["token"]["embedding"].shape)
-        x = embed(x) + params["position"]["embedding"][None, : x.shape[1]]
-        for name in _layers.in_order(params["blocks"]):
-            x = _transformer.block(params["blocks"][name], x, design)
-        return embed.attend(_transformer.layer_norm(params["norm"], x, epsilon=_EPSILON)), state
+    def embed(params: Params, x: jax.Array) -> jax.Array:
+        embedded = _transformer.embed(params["token"], x)
+        return embedded + _transformer.embed_positions(params["position"], x.shape[1])
 
-    return Model(init, apply)
+    def head(params: Params, x: jax.Array) -> jax.Array:
+        return _transformer.logits(params, _transformer.layer_norm(params["norm"], x, epsilon=_EPSILON))
+
+    return of_stages(init, Stages(embed, lambda params, x: _transformer.block(params, x, design), head))

@@ -75,8 +75,8 @@ def new_conv_norm(size: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> Layer
 
 
 def dense(params: Params, x: jax.Array) -> jax.Array:
-    """Return x @ kernel + bias."""
-    return bind(params, nnx.Linear, *params["kernel"].shape)(x)
+    """Return x @ kernel + bias, if it has one."""
+    return bind(params, nnx.Linear, *params["kernel"].shape, use_bias="bias" in params)(x)
 
 
 def conv(params: Params, x: jax.Array, *, strides: int = 1, groups: int = 1, padding: str | None = None) -> jax.Array:

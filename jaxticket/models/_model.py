@@ -1,9 +1,30 @@
-"""The interface of every model of this package: two pure functions."""
+"""The interface of every model of this package: two pure functions, and the steps of those that have blocks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxticket.typing import Params, PyTree
+import jax
+
+from jaxticket.models._layers import in_order
+from jaxticket.typing import Key, Params, PyTree
+
+
+class Stages(NamedTuple):
+    """A network as its steps: an embedding, blocks that all compute the same function, and a head.
+
+    The parameters of blocks are `params["blocks"]["block1"]`, `["block2"]` and so on. So a network can run, and be
+    pruned, with one block in memory.
+
+    Attributes:
+      embed: embed(params, x) -> stream: what the first block reads, a pytree with leaves (batch, ...). It reads none of
+        the blocks' parameters, which may be absent.
+      block: block(params of the block, stream) -> stream.
+      head: head(params, stream) -> outputs, without the blocks' parameters too.
+    """
+
+    embed: Callable[[Params, Any], PyTree]
+    block: Callable[[Params, PyTree], PyTree]
+    head: Callable[[Params, PyTree], Any]
 
 
 class Model(NamedTuple):
@@ -14,7 +35,22 @@ class Model(NamedTuple):
       apply: apply(params, state, x, *, train, key) -> (logits, state): x is (batch, ...), logits are (batch, classes),
         or (batch, time, vocabulary) of tokens (batch, time). Statistics are used as they are, or by the batch if
         `train`. Widths are read from the kernels, so parameters from which channels were sliced away run unchanged.
+      stages: the steps of `apply` for transformers that read tokens, None for other models.
     """
 
     init: Callable[..., tuple[Params, PyTree]]
     apply: Callable[..., tuple[Any, PyTree]]
+    stages: Stages | None = None
+
+
+def of_stages(init: Callable[[Key], tuple[Params, PyTree]], stages: Stages) -> Model:
+    """Return the model that runs as many blocks as its parameters hold. It has no dropout and no batch statistics."""
+
+    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[Any, PyTree]:
+        del train, key
+        stream = stages.embed(params, x)
+        for name in in_order(params["blocks"]):
+            stream = stages.block(params["blocks"][name], stream)
+        return stages.head(params, stream), state
+
+    return Model(init, apply, stages)

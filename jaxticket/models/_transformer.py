@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxticket._checks import check_tokens
+from jaxticket.errors import InputError
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
 from jaxticket.typing import Params
@@ -26,9 +28,15 @@ def new_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 def new_block(
-    width: int, heads: int, rngs: nnx.Rngs, *, kernel_init: _layers.Initialiser, residual_init: _layers.Initialiser
+    width: int,
+    heads: int,
+    hidden: int,
+    rngs: nnx.Rngs,
+    *,
+    kernel_init: _layers.Initialiser,
+    residual_init: _layers.Initialiser,
 ) -> _layers.Layers:
-    """Make a block's layers; biases are zero.
+    """Make a block's layers, of which `hidden` units are in the perceptron; biases are zero.
 
     `residual_init` draws the two kernels that write to the residual stream.
     """
@@ -41,8 +49,8 @@ def new_block(
         "attention": {**attention, "out": out},
         "norm2": new_norm(width, rngs),
         "mlp": {
-            "hidden": _layers.new_dense(width, 4 * width, kernel_init, rngs),
-            "output": _layers.new_dense(4 * width, width, residual_init, rngs),
+            "hidden": _layers.new_dense(width, hidden, kernel_init, rngs),
+            "output": _layers.new_dense(hidden, width, residual_init, rngs),
         },
     }
 
@@ -65,27 +73,71 @@ def block_post(params: Params, x: jax.Array, design: Design, *, allowed: jax.Arr
 def attention(params: Params, x: jax.Array, design: Design, *, allowed: jax.Array | None = None) -> jax.Array:
     """Apply softmax attention, whose heads and whose channels of query · key and of values are read from the kernels.
 
-    It is written out, because library attention wants as many channels of a value as of a query. `allowed` marks the
-    tokens that may be attended to: bool of shape (batch, time). Weights of bfloat16 are normalised in float32.
+    `allowed` marks the tokens that may be attended to: bool of shape (batch, time).
     """
-    query, key, value = (_project(params[name], x) for name in ("query", "key", "value"))
-    scores = design.scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
-    if design.causal:
-        past = jnp.tri(x.shape[1], dtype=bool)[None, None]
-        scores = jnp.where(past, scores, jnp.finfo(scores.dtype).min)
+    query, key, value = (project(params[name], x) for name in ("query", "key", "value"))
+    visible = [past(x.shape[1])] if design.causal else []
     if allowed is not None:
-        scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(scores.dtype).min)
+        visible.append(allowed[:, None, None])
+    return join(params["out"], attend(query, key, value, *visible, scale=design.scale))
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, *visible: jax.Array, scale: float) -> jax.Array:
+    """Return the values that each query attends to: (batch, time, heads, channels), as all three arguments are.
+
+    It is written out, because library attention wants as many channels of a value as of a query. A key may be seen
+    where all of `visible`, bool arrays that broadcast to (batch, heads, queries, keys), are True. Weights of bfloat16
+    are normalised in float32.
+    """
+    scores = scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
+    for mask in visible:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32))).astype(value.dtype)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    heads, depth, width = params["out"]["kernel"].shape
-    return _layers.bind(params["out"], nnx.LinearGeneral, (heads, depth), width, axis=(-2, -1))(mixed)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def past(time: int, *, window: int | None = None) -> jax.Array:
+    """Return which keys each query may see, (1, 1, queries, keys): itself and earlier ones, `window` in all."""
+    visible = jnp.tri(time, dtype=bool)
+    if window is not None:
+        visible = visible & ~jnp.tri(time, k=-window, dtype=bool)
+    return visible[None, None]
+
+
+def project(params: Params, x: jax.Array) -> jax.Array:
+    """Return the heads of x: (batch, time, heads, channels)."""
+    width, heads, depth = params["kernel"].shape
+    return _layers.bind(params, nnx.LinearGeneral, width, (heads, depth), use_bias="bias" in params)(x)
+
+
+def join(params: Params, mixed: jax.Array) -> jax.Array:
+    """Return the outputs of attention, (batch, time, width), of what its heads mixed."""
+    heads, depth, width = params["kernel"].shape
+    layer = _layers.bind(params, nnx.LinearGeneral, (heads, depth), width, axis=(-2, -1), use_bias="bias" in params)
+    return layer(mixed)
+
+
+def embed(params: Params, tokens: jax.Array) -> jax.Array:
+    """Return the embeddings of tokens, (batch, time, width), after a check of the tokens."""
+    check_tokens(tokens)
+    return _layers.bind(params, nnx.Embed, *params["embedding"].shape)(tokens)
+
+
+def embed_positions(params: Params, time: int) -> jax.Array:
+    """Return the learned embeddings of positions, (1, time, width). Raises InputError for more than there are."""
+    longest = params["embedding"].shape[0]
+    if time > longest:
+        raise InputError(f"x has {time} tokens in a sequence; sequences must have at most {longest} tokens (context)")
+    return params["embedding"][None, :time]
+
+
+def logits(params: Params, x: jax.Array) -> jax.Array:
+    """Return the logits of hidden states: by the layer `output`, or without it by the transposed embedding."""
+    if "output" in params:
+        return _layers.dense(params["output"], x)
+    return _layers.bind(params["token"], nnx.Embed, *params["token"]["embedding"].shape).attend(x)
 
 
 def layer_norm(params: Params, x: jax.Array, *, epsilon: float) -> jax.Array:
     """Normalise x over its last axis."""
     return _layers.bind(params, nnx.LayerNorm, x.shape[-1], epsilon=epsilon)(x)
-
-
-def _project(params: Params, x: jax.Array) -> jax.Array:
-    width, heads, depth = params["kernel"].shape
-    return _layers.bind(params, nnx.LinearGeneral, width, (heads, depth))(x)

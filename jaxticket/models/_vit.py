@@ -80,7 +80,7 @@ def _vit(heads: int, classes: int, image_size: int, patch: int, channels: int) -
             "patch": _layers.new_conv(patch, channels, width, by_fan_in, rngs),
             "token": nnx.Embed(1, width, embedding_init=normal, rngs=rngs),
             "position": nnx.Embed(patches + 1, width, embedding_init=normal, rngs=rngs),
-            "blocks": {f"block{index}": new_block(width, heads, rngs) for index in range(1, _DEPTH + 1)},
+            "blocks": {f"block{index}": new_block(width, heads, 4 * width, rngs) for index in range(1, _DEPTH + 1)},
             "norm": _transformer.new_norm(width, rngs),
             "output": _layers.new_dense(width, classes, normal, rngs),
         }

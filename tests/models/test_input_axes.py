@@ -12,6 +12,7 @@ TOKENS, IMAGES = jnp.zeros((2, 8), int), jnp.ones((2, 8, 8, 3))
 NETWORKS = {
     "gpt": (models.gpt(vocabulary=40, context=8, layers=1, heads=3, width=24), TOKENS),
     "bert": (models.bert(vocabulary=40, context=8, layers=1, heads=2, width=16), TOKENS),
+    "decoder": (models.decoder(vocabulary=40, layers=1, heads=4, key_value_heads=2, width=24, hidden=20), TOKENS),
     "vit": (models.vit_tiny(classes=10, image_size=8, patch=4), IMAGES),
     "resnet": (models.resnet_20(width=4), IMAGES),
     "lstm": (models.lstm(vocabulary=40, width=24, layers=1, dropout=0), TOKENS),

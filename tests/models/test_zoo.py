@@ -50,12 +50,33 @@ PUBLISHED = {
     "vit_small": (models.vit_small(), 22_050_664),
     # GPT-2: 50,257 · 768 + 1,024 · 768 + 12 · 7,087,872 a block + 1,536: "124M"
     "gpt": (models.gpt(vocabulary=50_257, context=1_024, layers=12, heads=12, width=768), 124_439_808),
+    # 2 · 32,000 · 4,096; 32 · (4 · 4,096² + 3 · 4,096 · 11,008 + 2 · 4,096) + 4,096; Touvron et al.: "6.7B"
+    "llama": (models.decoder(vocabulary=32_000, layers=32, heads=32, width=4_096, hidden=11_008), 6_738_415_616),
+    # 151,936 · 896; 24 · (2 · 896² + 896 + 2 · (896 · 128 + 128) + 3 · 896 · 4,864 + 2 · 896) + 896: "0.49B"
+    "qwen2": (
+        models.decoder(
+            **{"vocabulary": 151_936, "layers": 24, "heads": 14, "key_value_heads": 2, "width": 896, "hidden": 4_864},
+            biases=("query", "key", "value"),
+            tied=True,
+        ),
+        494_032_768,
+    ),
+    # 256,000 · 2,048; 18 · (2 · 2,048² + 2 · 2,048 · 256 + 3 · 2,048 · 16,384 + 2 · 2,048) + 2,048: "2.51B"
+    "gemma": (
+        models.decoder(
+            **{"vocabulary": 256_000, "layers": 18, "heads": 8, "key_value_heads": 1, "width": 2_048, "hidden": 16_384},
+            depth=256,
+            tied=True,
+        ),
+        2_506_172_416,
+    ),
     # 31,035 · 384 embedded; 6 · 1,774,464 a block + 768; Wang et al.: "22.7M" with a pooler and a second segment
     "bert": (models.bert(vocabulary=30_522), 22_564_992),
     # 6,500,000 embedded; 2 · (1,300 · 2,600 + 2,600); 6,510,000: "19.8M"
     "lstm": (models.lstm(vocabulary=10_000), 19_775_200),
 }
 
+DECODER = functools.partial(models.decoder, vocabulary=40, layers=1, heads=4, width=16, hidden=24)
 BAD_SIZES = {
     "classes=0": lambda: models.conv_2(classes=0),
     r"shape=\(32, 32\)": lambda: models.conv_4(shape=(32, 32)),
@@ -79,6 +100,17 @@ BAD_SIZES = {
     "patch=0": lambda: models.vit_tiny(patch=0),
     "width=100": lambda: models.gpt(vocabulary=10, width=100),
     "vocabulary=0": lambda: models.gpt(vocabulary=0),
+    "hidden=-1": lambda: models.gpt(vocabulary=10, hidden=-1),
+    "segments=0": lambda: models.bert(vocabulary=10, segments=0),
+    "multiple of key_value_heads=3": lambda: DECODER(key_value_heads=3),
+    "width=16 is not a multiple of heads=3": lambda: DECODER(heads=3),
+    "depth=3 must be even": lambda: DECODER(depth=3),
+    "activation='tanh'": lambda: DECODER(activation="tanh"),
+    "biases='query'": lambda: DECODER(biases="query"),
+    "biases=.*norm": lambda: DECODER(biases=("norm1",)),
+    "window=0": lambda: DECODER(window=0),
+    "epsilon='1'": lambda: DECODER(epsilon="1"),
+    "fast above slow": lambda: DECODER(rotary=models.Rotary(slow=4.0)),
     "layers=0": lambda: models.lstm(vocabulary=10, layers=0),
     "dropout=1": lambda: models.lstm(vocabulary=10, dropout=1),
 }
@@ -92,6 +124,7 @@ BAD_INPUTS = {
     "efficientnet_lite0": ((2, 8, 8, 1), jnp.float32, r"\(batch, height, width, 3\)"),
     "vit_tiny": ((2, 12, 12, 3), jnp.float32, "image_size"),
     "gpt": ((2, 9), jnp.int32, "8 tokens"),
+    "decoder": ((2, 9), jnp.float32, "integers"),
     "lstm": ((2, 9), jnp.float32, "integers"),
 }
 

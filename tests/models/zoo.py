@@ -142,6 +142,12 @@ CASES = {
         },
         vocabulary=40,
     ),
+    "decoder": Case(
+        models.decoder(vocabulary=40, layers=1, heads=4, key_value_heads=2, width=24, hidden=20, query_norm=True),
+        (3, 6),
+        {"hidden": ((f"{_MLP}/gate/kernel", 1), (f"{_MLP}/hidden/kernel", 1), (f"{_MLP}/output/kernel", 0))},
+        vocabulary=40,
+    ),
     "lstm": Case(
         models.lstm(vocabulary=40, width=24, layers=1, dropout=0),
         (3, 6),

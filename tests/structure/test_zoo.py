@@ -38,6 +38,7 @@ ZOO = {
     "vit_small": (models.vit_small, images(224), 49, 1),
     "bert": (lambda: models.bert(heads=2, **SMALL), TOKENS, 9, 0),
     "gpt": (lambda: models.gpt(heads=2, context=16, **SMALL), TOKENS, 9, 1),
+    "decoder": (lambda: models.decoder(heads=4, key_value_heads=2, hidden=24, **SMALL), TOKENS, 9, 1),
     "lstm": (lambda: models.lstm(vocabulary=50, width=12), TOKENS, 3, 0),
     "recurrent": (lambda: models.recurrent(cell="gru", widths=(12, 10, 8), skips=[(1, 3)]), TOKENS, 4, 0),
     "slak": (lambda: models.slak(kernels=(9, 5), depths=(1, 2), dims=(6, 8), small=3), images(32), 5, 2),
@@ -96,7 +97,7 @@ def perturbed(tree, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("name", ["lenet_300_100", "resnet_20", "bert", "gpt", "lstm"])
+@pytest.mark.parametrize("name", ["lenet_300_100", "resnet_20", "bert", "gpt", "decoder", "lstm"])
 def test_a_network_shrinks_exactly(name, train):
     make, x, *_ = ZOO[name]
     model = make()
