@@ -4,20 +4,32 @@ import contextlib
 import functools
 import os
 import pathlib
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from jaxticket import _processes
 from jaxticket._processes import on_first
 from jaxticket.errors import CheckpointError
 
-__all__ = ["on_first", "remove_partial", "write_bytes", "write_text", "write_together", "writing"]
+__all__ = ["new_folder", "on_first", "remove_partial", "write_bytes", "write_text", "write_together", "writing"]
 
 PARTIAL = ".partial"  # suffix of what is still being written
+MAKE_ROOM = "make room or choose another folder"
+_RESUME = f"{MAKE_ROOM}; finished parts stay, and the same command resumes from there"
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+def writing(path: str | os.PathLike[str], *, fix: str = _RESUME) -> Iterator[None]:
     """Turn the system's error about a full disk, a read-only or a vanished folder into a CheckpointError.
+
+    Args:
+      path: the file or folder that is written.
+      fix: the advice in the error.
+
+    Raises:
+      CheckpointError: the system's error.
 
     Examples:
       >>> with writing("runs/table.txt"):
@@ -29,7 +41,6 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "make room or choose another folder; finished parts stay, and the same command resumes from there"
         raise CheckpointError(f"{path} cannot be written ({error.strerror or error}); {fix}") from error
 
 
@@ -85,6 +96,37 @@ def _write_in_folder(file: pathlib.Path, content: bytes) -> None:
     write_bytes(file, content)
 
 
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a temporary folder that becomes `path` when the block ends, and is deleted if the block raises.
+
+    In a run of several processes all of them enter the block, with a `path` that all see.
+
+    Args:
+      path: the folder to make; its parents are made too.
+
+    Raises:
+      CheckpointError: a `path` that exists, or cannot be written.
+
+    Examples:
+      >>> with new_folder(pathlib.Path("/")):
+      ...     pass
+      Traceback (most recent call last):
+          ...
+      jaxticket.errors.CheckpointError: / exists; delete it or save under another name
+    """
+    if _processes.first(path.exists):
+        raise CheckpointError(f"{path} exists; delete it or save under another name")
+    temporary = path.with_name(f".{path.name}.{_processes.first(lambda: secrets.randbits(31)):x}{PARTIAL}")
+    try:
+        on_first(functools.partial(_attempt, path, lambda: temporary.mkdir(parents=True)))
+        yield temporary
+        on_first(functools.partial(_attempt, path, lambda: temporary.rename(path)))
+    finally:
+        if _processes.is_first():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_partial(directory: pathlib.Path) -> None:
     """Delete the tickets that dead processes left half written in a directory.
 
@@ -93,3 +135,8 @@ def remove_partial(directory: pathlib.Path) -> None:
     """
     for path in directory.glob(f".*{PARTIAL}"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _attempt(path: pathlib.Path, act: Callable[[], Any]) -> None:
+    with writing(path, fix=MAKE_ROOM):
+        act()

@@ -35,7 +35,7 @@ _PACKAGES = {
     "data": ("mlxtend",),
     "plots": ("matplotlib",),
     "tensorboard": ("tensorboardX",),
-    "text": ("safetensors", "tokenizers"),
+    "text": ("tokenizers",),
     "graphs": ("networkx",),
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxticket import _processes, _tree, files
 from jaxticket._check_trees import check_fits
+from jaxticket._safetensors import DTYPES, METADATA
 from jaxticket.errors import CheckpointError, InputError, MissingExtraError
 from jaxticket.export._arrays import by_path
 from jaxticket.typing import Mask, PyTree
@@ -18,24 +19,6 @@ from jaxticket.typing import Mask, PyTree
 _PACKED = "packed"  # the key of the metadata: JSON of the length of each packed array's last axis
 _VALUES, _BITS = ".values", ".bits"
 _FOREIGN = (LookupError, ValueError, TypeError, AttributeError, RecursionError)  # of a file that another wrote
-_DTYPES = {
-    "BOOL": "bool",
-    "I8": "int8",
-    "I16": "int16",
-    "I32": "int32",
-    "I64": "int64",
-    "U8": "uint8",
-    "U16": "uint16",
-    "U32": "uint32",
-    "U64": "uint64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "BF16": "bfloat16",
-    "F16": "float16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-}
 
 
 def save_weights(path: str | os.PathLike[str], variables: PyTree, *, mask: Mask | None = None) -> None:
@@ -62,8 +45,8 @@ def save_weights(path: str | os.PathLike[str], variables: PyTree, *, mask: Mask 
     safetensors = _safetensors()
     arrays = by_path("variables", variables)
     for name, x in arrays.items():
-        if str(x.dtype) not in _DTYPES.values() or name == "__metadata__":
-            what = "is a reserved name" if name == "__metadata__" else f"has dtype {x.dtype}"
+        if str(x.dtype) not in DTYPES.values() or name == METADATA:
+            what = "is a reserved name" if name == METADATA else f"has dtype {x.dtype}"
             raise InputError(f"variables: {name!r} {what}, which safetensors does not hold; convert or leave it out")
     kept = {} if mask is None else _kept(check_fits(variables, mask))
     content: dict[str, np.ndarray] = {}
@@ -125,10 +108,10 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         stored = safetensors.deserialize(content)
         arrays = {
-            name: np.frombuffer(x["data"], jnp.dtype(_DTYPES[x["dtype"]])).reshape(x["shape"]) for name, x in stored
+            name: np.frombuffer(x["data"], jnp.dtype(DTYPES[x["dtype"]])).reshape(x["shape"]) for name, x in stored
         }
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        packed = json.loads(header.get("__metadata__", {}).get(_PACKED, "{}"))
+        packed = json.loads(header.get(METADATA, {}).get(_PACKED, "{}"))
         for name, length in packed.items():
             arrays[name] = _unpack(arrays.pop(name + _VALUES), arrays.pop(name + _BITS), length)
     except (safetensors.SafetensorError, *_FOREIGN) as error:

@@ -1,6 +1,8 @@
 """Models as pure functions on plain nested dicts, built with flax NNX: the only place that imports flax."""
 
 from jaxticket.models._bert import bert, sentence_embeddings
+from jaxticket.models._checkpoint import Checkpoint, read_checkpoint
+from jaxticket.models._checkpoint_write import write_checkpoint
 from jaxticket.models._conv import conv_2, conv_4, conv_6
 from jaxticket.models._decoder import decoder
 from jaxticket.models._efficientnet_lite import efficientnet_lite0, load_efficientnet_lite0
@@ -20,6 +22,7 @@ from jaxticket.models._vit import vit_small, vit_tiny
 from jaxticket.models._wide_resnet import wide_resnet
 
 __all__ = [
+    "Checkpoint",
     "Model",
     "Pretrained",
     "RecurrentCell",
@@ -37,6 +40,7 @@ __all__ = [
     "lstm",
     "merge_kernels",
     "minilm",
+    "read_checkpoint",
     "recurrent",
     "residual_mlp",
     "resnet_18",
@@ -52,4 +56,5 @@ __all__ = [
     "vit_small",
     "vit_tiny",
     "wide_resnet",
+    "write_checkpoint",
 ]

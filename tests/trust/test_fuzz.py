@@ -47,7 +47,7 @@ def attempt(name, folder, count):
     return tried, None
 
 
-@pytest.mark.parametrize("name", ["records of any bytes", "rules", "configurations"])
+@pytest.mark.parametrize("name", ["records of any bytes", "rules", "configurations", "headers of safetensors"])
 def test_a_sample(name, saved):
     tried, crash = attempt(name, saved, 10)
     assert tried >= 10
