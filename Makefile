@@ -22,7 +22,7 @@ PAGES := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.md))
 SOURCES := $(shell find jaxticket experiments -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test lab breadth science slow multihost drill wheel newest oldest lint format docs notebooks bench clean
+.PHONY: help demo report test lab breadth science slow multihost drill wheel hf newest oldest lint format docs notebooks bench clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,10 @@ drill: $(VENV)/test.stamp ## runs that are killed, starved of disk and damaged, 
 
 wheel: $(VENV)/test.stamp ## build the wheel, install it alone, run there the README's code and the core's doctests
 	$(BIN)/python -m pytest -m slow tests/project/test_wheel.py $(ARGS)
+
+hf: VENV = .venv-hf
+hf: .venv-hf/stamp ## folders of transformers, read and written, against transformers on PyTorch
+	$(PYTEST) -m slow tests/models/test_transformers.py $(ARGS)
 
 newest: VENV = .venv-newest
 newest: .venv-newest/stamp ## lint and the default tests with the newest versions: make newest PYTHON=python3.13
@@ -96,9 +100,9 @@ bench: $(VENV)/test.stamp ## every benchmark: ratios measured in one run (ARGS=-
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 clean: ## remove the environment and every cache, never runs/
-	rm -rf $(VENV) .venv-newest .venv-oldest build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-hf .venv-newest .venv-oldest build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
-$(BIN)/python .venv-newest/bin/python .venv-oldest/bin/python:
+$(BIN)/python .venv-hf/bin/python .venv-newest/bin/python .venv-oldest/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; on Debian or Ubuntu: \
 	apt install python3 python3-venv; or name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: \
@@ -124,6 +128,16 @@ $(VENV)/text.stamp: requirements/text.txt $(VENV)/test.stamp
 
 $(VENV)/docs.stamp: requirements/docs.txt $(VENV)/test.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
+# PyTorch comes first and alone, since only it is looked for in PyTorch's own index, whose files have no CUDA. Where that
+# index is out of reach, pip says so and takes the file of the usual one, of gigabytes.
+.venv-hf/stamp: requirements/hf.txt requirements/test.txt requirements/demo.txt | .venv-hf/bin/python
+	@echo "Installing PyTorch and transformers into $(@D) ..."
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	--extra-index-url https://download.pytorch.org/whl/cpu $$(grep '^torch==' $<)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Not pinned: whatever the package index has today, and the oldest that setup.cfg admits.

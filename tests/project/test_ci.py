@@ -90,6 +90,7 @@ def test_all_stages_pass_and_so_does_the_check(check):
         "breadth",
         "oldest",
         "wheel",
+        "hf",
         "slow",
         "multihost",
         "science",

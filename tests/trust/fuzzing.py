@@ -193,6 +193,8 @@ def _read(file: pathlib.Path, content: bytes) -> None:
 def _edit(record: Any, edits: list[tuple[str, int, Any]]) -> None:
     for kind, position, value in edits:
         places = list(_places(record))
+        if not places:
+            return
         container, key = places[position % len(places)]
         other, other_key = places[(position * 7 + 1) % len(places)]
         if kind == "replace":
