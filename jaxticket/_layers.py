@@ -122,6 +122,25 @@ def input_axis(place: Place, ndim: int) -> int | None:
     return -2 if known else None
 
 
+def output_axes(place: Place, ndim: int) -> tuple[int, ...] | None:
+    """Return the axes of a leaf on which its outputs lie, counted as `input_axis` counts, or None.
+
+    Kernels of attention with more than their three axes are not known: another axis may be of layers.
+
+    Examples:
+      >>> output_axes(Place("query/kernel"), 3), output_axes(Place("0.weight"), 2), output_axes(Place("x/kernel"), 3)
+      ((-2, -1), (-2,), None)
+    """
+    axis = input_axis(place, ndim)
+    names = (place.parent, place.own)
+    attention = any(f(name) for f in (_INPUTS_FIRST.fullmatch, _INPUTS_SECOND.fullmatch) for name in names)
+    if axis is None or ndim < 2 or (attention and ndim > 3):
+        return None
+    if place.layer or _OUTPUTS_FIRST.fullmatch(place.own):
+        return (-ndim,)
+    return (-2, -1) if axis == -3 else (-1,)
+
+
 def _is_module(node: Any) -> bool:
     return any(kind.__name__ == "Module" and kind.__module__.startswith("equinox.") for kind in type(node).__mro__)
 

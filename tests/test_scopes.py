@@ -12,6 +12,7 @@ from flax import nnx
 
 import jaxticket as jt
 from jaxticket import filters, masks, reparam, scopes, scores
+from jaxticket._jaxpr import captured, input_axes
 from jaxticket.errors import InputError, NoMatchError
 
 KEY = jax.random.key(0)
@@ -145,6 +146,52 @@ def test_an_axis_that_names_do_not_tell_is_asked_for_or_read_from_the_model(name
     assert np.array_equal(kernel, jax.tree.leaves(given)[0])
     assert masks.is_nm(mask, 2, 4, axis=axes)
     assert not masks.is_nm(mask, 2, 4, axis=2)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_weights_of_each_output_compete(name):
+    """Products say what an output is: the axes of the weight that they do not sum over."""
+    apply, params, x = BY_NAME[name]()
+    scored = filters.only(scores.magnitude(params), filters.weights())
+    mask = jt.select(scored, 0.5, scope=scopes.slices())
+    summed = {}
+
+    def note(product):
+        summed[product.weight.leaf] = input_axes(product)
+
+    jax.eval_shape(lambda p, x: captured(apply, p, x, note)[0], params, x)
+    both = (jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) for tree in (mask, params))
+    present = [(kept, leaf) for kept, leaf in zip(*both, strict=True) if leaf is not None]
+    for index, (kept, leaf) in enumerate(present):
+        if kept is not None:
+            inputs = int(np.prod([leaf.shape[a] for a in summed[index]]))
+            assert np.all(np.sum(kept, summed[index]) == round(inputs / 2)), kept.shape
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_axis_of_layers_competes_only_if_it_is_not_named(axis):
+    """Layers first, as a scan has them, or second, as in MaxText. The first layer has the larger weights."""
+    drawn = np.random.default_rng(0).random((2, 8, 3)) + np.array([10, 0])[:, None, None]
+    scored = {"layers": {"kernel": jnp.asarray(np.moveaxis(drawn, 0, axis), jnp.float32)}}
+    kept = lambda scope, **options: jt.select(scored, 0.5, scope=scope, **options)["layers"]["kernel"]
+    of_layers = lambda mask: np.moveaxis(np.asarray(mask), axis, 0).sum(1).tolist()
+    assert of_layers(kept(scopes.slices(-1))) == [[8] * 3, [0] * 3], "all inputs of the first layer, none of the second"
+    right = [[4] * 3] * 2
+    assert of_layers(kept(scopes.slices((axis, -1)))) == right
+    assert of_layers(kept(scopes.slices(-1), stacked={"layers": axis})) == right
+    assert of_layers(kept(scopes.slices(), stacked={"layers": axis})) == right
+    with pytest.raises(
+        InputError, match=r"'layers/kernel' does not say which axes .* stacked=\{'layers/kernel': axis\}"
+    ):
+        kept(scopes.slices())
+
+
+def test_outputs_that_names_do_not_give():
+    for shape in ((2, 3, 4, 5), (3,)):
+        with pytest.raises(InputError, match="does not say which axes"):
+            jt.select({"query": {"kernel": jnp.ones(shape)}}, 0.5, scope=scopes.slices())
+    stacked = jt.select({"query": {"kernel": jnp.ones((2, 4, 3, 5))}}, 0.5, scope=scopes.slices(), stacked={"query": 0})
+    assert (stacked["query"]["kernel"].sum(1) == 2).all()
 
 
 def test_rules_that_match_nothing_raise():

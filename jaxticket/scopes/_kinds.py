@@ -7,7 +7,7 @@ from typing import Protocol
 
 import jax
 
-from jaxticket import _tree
+from jaxticket import _layers, _tree
 from jaxticket._checks import check_axis
 from jaxticket.errors import InputError
 from jaxticket.typing import PyTree
@@ -93,6 +93,28 @@ class _Slices:
         return x
 
 
+@dataclasses.dataclass(frozen=True)
+class _ByOutput(ByName):
+    """Slices along the axes of outputs, which each leaf has for itself."""
+
+    joint: bool = False
+
+    def bind(self, tree: PyTree) -> PyTree:
+        def choose(x: jax.Array | None, place: _layers.Place) -> _Slices | None:
+            if x is None:
+                return None
+            axes = _layers.output_axes(place, x.ndim)
+            if axes is None:
+                raise InputError(
+                    f"scopes.slices(): the name {place.name!r} does not say which axes of shape {x.shape} have the "
+                    f"outputs. If one has layers, pass it as stacked={{{place.name!r}: axis}}; or name the axes of "
+                    "outputs and of layers: scopes.slices(axis)."
+                )
+            return _Slices(axes)
+
+        return _tree.tree_map(choose, tree, _layers.places(tree))
+
+
 def tree() -> Scope:
     """Let all units of all leaves compete: global pruning (Frankle & Carbin, 2019; Lee et al., 2019).
 
@@ -113,14 +135,20 @@ def leaf() -> Scope:
     return _Whole(joint=False)
 
 
-def slices(axis: int | Sequence[int]) -> Scope:
+def slices(axis: int | Sequence[int] | None = None) -> Scope:
     """Let the units within each slice along an axis, or along several, compete.
 
-    Axis −1 compares the weights of each output (Wanda; Sun et al., 2024). Axes (0, −1) do so for each expert of a leaf
-    (experts, inputs, outputs). Where only some leaves stack layers or experts, `by_slice` names them.
+    Without `axis` each output is a slice, so that the weights of an output compete (Wanda; Sun et al., 2024). The
+    outputs follow from the names that frameworks give, as the inputs do for `groups`. They are the last axis of flax
+    and haiku, the first of torch and equinox, and (heads, head size) of query, key and value. An error asks for the
+    axes of other leaves of three axes, such as stacked layers.
+
+    With `axis` all axes that it does not name compete, also one of layers or experts. Axis −1 of a leaf (layers,
+    inputs, outputs) lets the layers of an output compete; (0, −1) does not. For (inputs, layers, outputs) it is
+    (1, −1). Where only some leaves are stacked, `stacked={regex: axis}` or `by_slice` names them.
 
     Args:
-      axis: the axis or axes, of which each index is a slice.
+      axis: the axis or axes, of which each index is a slice; None: the outputs of each leaf.
 
     Returns:
       A scope for `select`, which raises InputError for leaves without these axes.
@@ -129,9 +157,11 @@ def slices(axis: int | Sequence[int]) -> Scope:
       InputError: an axis that is not a whole number, or none.
 
     Examples:
-      >>> slices(-1).axes((3, 4)), slices((0, -1)).axes((2, 3, 4))
-      ((0,), (1,))
+      >>> slices(-1).axes((3, 4)), slices((0, -1)).axes((2, 3, 4)), slices().axes((3, 4))
+      ((0,), (1,), (0,))
     """
+    if axis is None:
+        return _ByOutput()
     apart = tuple(axis) if isinstance(axis, Sequence) and not isinstance(axis, str) else (axis,)
     for one in apart:
         check_axis("axis", one)

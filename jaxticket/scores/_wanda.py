@@ -21,7 +21,7 @@ class _Inputs(NamedTuple):
 def wanda(apply: Apply, batches: Iterable[PyTree], *, stacked: Stacked | None = None) -> ScoreFn:
     """Score weights by |w| · ‖x‖₂, their size times the norm of their input over all positions (Sun et al., 2024).
 
-    With `scopes.slices(-1)`, as published, the weights of each output compete. Inputs of convolutions are those under
+    With `scopes.slices()`, as published, the weights of each output compete. Inputs of convolutions are those under
     each tap of the kernel. Every leaf is scored by its inputs in the model as given, masked where a mask is given.
     The authors' code prunes a transformer block by block: later blocks see what the pruned earlier ones put out.
 

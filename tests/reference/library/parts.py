@@ -41,7 +41,7 @@ def lamp(rounds, amount):
 def wanda(density, group=None):
     scored = scores.wanda(apply, INPUTS)(PARAMS)
     scored = {name: scored[name] for name in SHAPES}
-    mask = jt.select(scored, density, scope=scopes.slices(-1) if group is None else scopes.groups(group))
+    mask = jt.select(scored, density, scope=scopes.slices() if group is None else scopes.groups(group))
     return [{"mask": mask, "living": count(mask), "scores": shares(to_numpy(scored))}]
 
 
