@@ -15,7 +15,7 @@ from jaxticket import _processes, _safetensors, _tree, files
 from jaxticket._checks import check_count
 from jaxticket._safetensors import Stored
 from jaxticket.errors import InputError
-from jaxticket.models._checkpoint import INDEX, SINGLE, Checkpoint, Part
+from jaxticket.models._checkpoint import INDEX, SINGLE, Checkpoint, Layout, Part
 from jaxticket.typing import Params
 
 _BESIDE = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # configuration and tokenizers, and no other weights
@@ -63,19 +63,14 @@ def write_checkpoint(
     """
     if shard_bytes is not None:
         check_count(1, shard_bytes=shard_bytes)
+    if isinstance(blocks, Mapping):
+        raise InputError("blocks is a mapping; pass its pairs of names and parameters: blocks.items()")
     layout = checkpoint.layout
     with files.new_folder(pathlib.Path(folder).absolute()) as new:
         places: dict[str, Stored] = {}
         for name, shard in _shards(layout.stored, shard_bytes).items():
             places |= _safetensors.create(new / name, shard, _METADATA)
-        remaining = dict(layout.blocks)
-        written: set[str] = set()
-        for name, params in blocks:
-            if name not in remaining:
-                raise InputError(f"blocks: {name!r} comes twice or is unknown; expected {_tree.shorten([*remaining])}")
-            written |= _write_part(f"blocks: {name}", places, layout.tied, remaining.pop(name), params)
-        if remaining:
-            raise InputError(f"blocks lacks {_tree.shorten([*remaining])}; pass each block of the checkpoint")
+        written = _write_blocks(places, layout, blocks)
         if outer is not None:
             outside = {name: part for name, part in outer.items() if name != "blocks"}
             written |= _write_part("outer", places, layout.tied, layout.outer, outside)
@@ -97,6 +92,20 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> dict[str, dict[s
     if len(shards) == 1:
         return {SINGLE: shards[0]}
     return {f"model-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
+
+
+def _write_blocks(places: Mapping[str, Stored], layout: Layout, blocks: Iterable[tuple[str, Params]]) -> set[str]:
+    """Write the tensors of all blocks. Return their names."""
+    remaining = dict(layout.blocks)
+    written: set[str] = set()
+    for name, params in blocks:
+        if name not in remaining:
+            raise InputError(f"blocks: {name!r} comes twice or is unknown; expected {_tree.shorten([*remaining])}")
+        written |= _write_part(f"blocks: {name}", places, layout.tied, remaining.pop(name), params)
+        del params  # before the next block is made
+    if remaining:
+        raise InputError(f"blocks lacks {_tree.shorten([*remaining])}; pass each block of the checkpoint")
+    return written
 
 
 def _write_part(

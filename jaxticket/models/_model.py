@@ -20,6 +20,16 @@ class Stages(NamedTuple):
         the blocks' parameters, which may be absent.
       block: block(params of the block, stream) -> stream.
       head: head(params, stream) -> outputs, without the blocks' parameters too.
+
+    Examples:
+      >>> network = Stages(
+      ...     embed=lambda params, x: params["scale"] * x,
+      ...     block=lambda params, x: x + params["step"],
+      ...     head=lambda params, x: x / params["scale"],
+      ... )
+      >>> params = {"scale": 2.0, "blocks": {"block1": {"step": 3.0}, "block2": {"step": 5.0}}}
+      >>> of_stages(lambda key: (params, None), network).apply(params, None, 1.0, train=False, key=None)
+      (5.0, None)
     """
 
     embed: Callable[[Params, Any], PyTree]

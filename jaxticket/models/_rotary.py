@@ -21,6 +21,10 @@ class Rotary(NamedTuple):
         interpolated.
       slow: turns in the context.
       fast: turns in the context, more than `slow`.
+
+    Examples:
+      >>> Rotary().frequencies(4).tolist(), Rotary(factor=2.0).frequencies(4).tolist()
+      ([1.0, 0.009999999776482582], [0.5, 0.004999999888241291])
     """
 
     base: float = 10_000.0
