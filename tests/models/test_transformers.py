@@ -10,6 +10,7 @@ import pytest
 import jaxticket as jt
 from jaxticket import models
 from tests.conformance.drivers import COMPILER
+from tests.models import transcriptions
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -98,6 +99,20 @@ def test_outputs_before_and_after_pruning(tmp_path, kind, dtype):
     zeros = sum(int((parameter == 0).sum()) for parameter in sparse.parameters() if parameter.ndim == 2)
     weights = sum(leaf.size for leaf in jax.tree.leaves(jt.filters.only(dict(pruned()), jt.filters.weights())))
     assert abs(zeros - weights / 2) <= 0.01 * weights
+
+
+@pytest.mark.parametrize("kind", transcriptions.CONFIGS)
+def test_the_transcriptions_are_its_networks(tmp_path, kind):
+    """The default tests hold the library against them."""
+    config, arrays = transcriptions.CONFIGS[kind], transcriptions.draw(transcriptions.CONFIGS[kind])
+    made = transformers.AutoModel if kind == "bert" else transformers.AutoModelForCausalLM
+    network = made.from_pretrained(transcriptions.save(tmp_path, config, arrays), dtype=torch.float32)
+    tokens = np.array([[3, 9, 1, 4, 9, 2, 7]])
+    (expected,) = transcriptions.outputs(config, arrays, tokens)
+    with torch.no_grad():
+        found = network.eval()(torch.tensor(tokens))
+    found = found.last_hidden_state if kind == "bert" else found.logits
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
 
 
 def test_the_embedding_of_a_tied_head_is_written_once(tmp_path):
