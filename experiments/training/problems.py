@@ -21,7 +21,7 @@ from jaxticket.typing import Params, ProgressFn, PyTree
 
 _EVALUATED_TOGETHER = 1000  # examples
 _FLAT = ("lenet_300_100", "residual_mlp")  # networks whose inputs may be flat
-_RESHAPED = ("slim_resnet", "supernet")  # networks whose study makes images of flat inputs
+_RESHAPED = ("slim_resnet", "supernet", "slak")  # networks whose study makes images of flat inputs
 _RECALIBRATED = 0.2  # of the training examples, as Zimmer et al. (2024) take
 
 

@@ -1,0 +1,1 @@
+"""Very large kernels in branches, sparse and wide, beside dense ones and small ones."""
