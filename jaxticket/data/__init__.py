@@ -6,6 +6,7 @@ from jaxticket.data._dataset import Dataset, Split, carve_validation, limit, str
 from jaxticket.data._fashion import fashion_mnist
 from jaxticket.data._folders import ImageFolder
 from jaxticket.data._mnist import mnist5k
+from jaxticket.data._news import TextDataset, Texts, newsgroups, reuters_r8
 from jaxticket.data._reber import is_reber, reber
 from jaxticket.data._streaming import Part, one_pass, stream
 from jaxticket.data._tfds import prepare, tfds_source
@@ -15,6 +16,8 @@ __all__ = [
     "ImageFolder",
     "Part",
     "Split",
+    "TextDataset",
+    "Texts",
     "augment",
     "carve_validation",
     "cifar10",
@@ -24,10 +27,12 @@ __all__ = [
     "is_reber",
     "limit",
     "mnist5k",
+    "newsgroups",
     "one_pass",
     "prepare",
     "read_jpegs",
     "reber",
+    "reuters_r8",
     "stratified",
     "stream",
     "tfds_source",

@@ -88,9 +88,15 @@ def carve_validation(train: Arrays, test: Arrays, *, seed: int, validation: int)
     for name, (x, y) in (("train", train), ("test", test)):
         _check_lengths(f"{name}[0]", x, f"{name}[1]", y)
     x, y = train
+    train_rows, validation_rows = carve_rows(y, seed=seed, validation=validation)
+    return _normalise((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
+
+
+def carve_rows(y: np.ndarray, *, seed: int, validation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on and those for validation, as `carve_validation` does, of examples with labels y."""
     _check_sizes(len(y), validation=validation)
     validation_rows, train_rows = np.split(_interleave(y, np.random.default_rng(seed)), [validation])
-    return _normalise((x[train_rows], y[train_rows]), (x[validation_rows], y[validation_rows]), test)
+    return train_rows, validation_rows
 
 
 def limit(dataset: Dataset, examples: int, *, seed: int) -> Dataset:

@@ -2,6 +2,7 @@
 
 from jaxticket.models._bert import bert, sentence_embeddings
 from jaxticket.models._checkpoint import Checkpoint, read_checkpoint
+from jaxticket.models._checkpoint_new import new_checkpoint
 from jaxticket.models._checkpoint_write import write_checkpoint
 from jaxticket.models._conv import conv_2, conv_4, conv_6
 from jaxticket.models._decoder import decoder
@@ -40,6 +41,7 @@ __all__ = [
     "lstm",
     "merge_kernels",
     "minilm",
+    "new_checkpoint",
     "read_checkpoint",
     "recurrent",
     "residual_mlp",

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -153,15 +153,10 @@ def open_family(
     names, layers = network.names, network.layers
     if layers > len(stored):
         raise CheckpointError(f"{folder} holds {len(stored)} tensors, too few for {layers} blocks; correct {CONFIG}")
-    try:
-        shapes = jax.eval_shape(network.make(layers=1).init, jax.random.key(0))[0]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{folder / CONFIG} describes no network ({error!s:.200}); correct its sizes") from error
-    block = _tensors.flatten(shapes["blocks"]["block1"])
-    outer = _tensors.flatten({name: part for name, part in shapes.items() if name != "blocks"})
+    outer, block = _leaf_shapes(folder, network)
 
     def part(tensors: tuple[Tensor, ...], shapes: Mapping[str, Shape], prefix: str = "") -> Part:
-        present = [tensor for tensor in tensors if tensor.leaves[0] in shapes]  # not each network has biases
+        present = _present(tensors, shapes)
         found = [tensor._replace(name=_find(stored, names.prefix, prefix + tensor.name)) for tensor in present]
         return Part(tuple(found), shapes)
 
@@ -178,6 +173,31 @@ def open_family(
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     return Checkpoint(folder, config, network.make(layers=layers), Layout(stored, whole, parts, tied))
+
+
+def tensor_shapes(folder: pathlib.Path, network: Family) -> dict[str, Shape]:
+    """Return the shapes of the tensors that transformers writes for a network, by their names."""
+    names, (outer, block) = network.names, _leaf_shapes(folder, network)
+    shapes = {tensor.name: tensor.shape(outer) for tensor in _present(names.outer, outer)}
+    for index in range(network.layers):
+        prefix = names.blocks.format(index)
+        shapes |= {prefix + tensor.name: tensor.shape(block) for tensor in _present(names.block, block)}
+    return shapes
+
+
+def _leaf_shapes(folder: pathlib.Path, network: Family) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Return the shapes of the leaves outside the blocks and of those in a block, by their paths."""
+    try:
+        shapes = jax.eval_shape(network.make(layers=1).init, jax.random.key(0))[0]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no network ({error!s:.200}); correct its sizes") from error
+    outer = {name: part for name, part in shapes.items() if name != "blocks"}
+    return _tensors.flatten(outer), _tensors.flatten(shapes["blocks"]["block1"])
+
+
+def _present(tensors: Sequence[Tensor], shapes: Mapping[str, Shape]) -> list[Tensor]:
+    """Return the tensors that a network with these leaves has: not each has biases."""
+    return [tensor for tensor in tensors if tensor.leaves[0] in shapes]
 
 
 def _is_file_name(name: Any) -> bool:

@@ -19,7 +19,7 @@ from jaxticket.models._checkpoint import INDEX, SINGLE, Checkpoint, Layout, Part
 from jaxticket.typing import Params
 
 _BESIDE = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # configuration and tokenizers, and no other weights
-_METADATA = {"format": "pt"}  # transformers asks for it
+METADATA = {"format": "pt"}  # transformers asks for it
 
 
 def write_checkpoint(
@@ -69,11 +69,10 @@ def write_checkpoint(
     with files.new_folder(pathlib.Path(folder).absolute()) as new:
         places: dict[str, Stored] = {}
         for name, shard in _shards(layout.stored, shard_bytes).items():
-            places |= _safetensors.create(new / name, shard, _METADATA)
-        written = _write_blocks(places, layout, blocks)
+            places |= _safetensors.create(new / name, shard, METADATA)
+        written = write_blocks(places, layout, blocks)
         if outer is not None:
-            outside = {name: part for name, part in outer.items() if name != "blocks"}
-            written |= _write_part("outer", places, layout.tied, layout.outer, outside)
+            written |= write_outer(places, layout, outer)
         for name in layout.stored.keys() - written:
             _safetensors.write(places[name], _safetensors.read(layout.stored[name]))
         _write_beside(new, checkpoint.folder, places)
@@ -94,7 +93,7 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> dict[str, dict[s
     return {f"model-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
 
 
-def _write_blocks(places: Mapping[str, Stored], layout: Layout, blocks: Iterable[tuple[str, Params]]) -> set[str]:
+def write_blocks(places: Mapping[str, Stored], layout: Layout, blocks: Iterable[tuple[str, Params]]) -> set[str]:
     """Write the tensors of all blocks. Return their names."""
     remaining = dict(layout.blocks)
     written: set[str] = set()
@@ -106,6 +105,12 @@ def _write_blocks(places: Mapping[str, Stored], layout: Layout, blocks: Iterable
     if remaining:
         raise InputError(f"blocks lacks {_tree.shorten([*remaining])}; pass each block of the checkpoint")
     return written
+
+
+def write_outer(places: Mapping[str, Stored], layout: Layout, params: Params) -> set[str]:
+    """Write the tensors outside the blocks. Return their names."""
+    outside = {name: part for name, part in params.items() if name != "blocks"}
+    return _write_part("outer", places, layout.tied, layout.outer, outside)
 
 
 def _write_part(

@@ -77,7 +77,7 @@ def test_claims():
 @pytest.mark.parametrize(
     "flags",
     [
-        *(["--kernels", "5"], ["--depths", "0,1"], ["--density", "0"], ["--drop-fraction", "0.001"]),
+        *(["--kernels", "5,3"], ["--depths", "0"], ["--density", "0"], ["--drop-fraction", "0.001"]),
         *(["--wider", "0.5"], ["--seeds", "0"], ["--methods", "slak,slak"]),
     ],
 )

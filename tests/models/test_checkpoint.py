@@ -97,6 +97,33 @@ def test_what_is_written_unchanged_has_the_same_bits(tmp_path, kind):
     assert json.loads((tmp_path / "new" / INDEX).read_text()) == json.loads((old / INDEX).read_text())
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_new_folder_has_the_tensors_of_transformers_and_the_initial_weights(tmp_path, kind):
+    checkpoint = models.new_checkpoint(tmp_path / "new", CONFIGS[kind], jax.random.key(3))
+    prefix = {"bert": "bert."}.get(kind, "")  # the transcription is of the network without heads
+    tensors = load_file(tmp_path / "new" / "model.safetensors")
+    expected = {prefix + name: shape for name, shape in transcriptions.shapes(CONFIGS[kind]).items()}
+    assert {name: x.shape for name, x in tensors.items()} == expected
+    assert {x.dtype for x in tensors.values()} == {np.dtype(np.float32)}
+    initial = checkpoint.model.init(jax.random.key(3))[0]
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load(), initial)
+    assert json.loads((tmp_path / "new" / "config.json").read_text()) == CONFIGS[kind]
+
+
+def test_errors_of_new_folders(tmp_path):
+    make = lambda config, name="new": models.new_checkpoint(tmp_path / name, config, jax.random.key(0))
+    with pytest.raises(InputError, match="config is not JSON"):
+        make({"model_type": jax.random.key})
+    with pytest.raises(CheckpointError, match="config: model_type"):
+        make({"model_type": "unknown"})
+    with pytest.raises(CheckpointError, match="num_attention_heads=None"):
+        make({"model_type": "llama"})
+    (tmp_path / "there").mkdir()
+    with pytest.raises(CheckpointError, match="there exists"):
+        make(CONFIGS["gpt2"], "there")
+    assert [file.name for file in tmp_path.iterdir()] == ["there"]
+
+
 def test_shards_of_another_size(tmp_path):
     config, arrays = CONFIGS["llama"], draw(CONFIGS["llama"])
     checkpoint = models.read_checkpoint(save(tmp_path / "old", config, arrays))
