@@ -53,6 +53,8 @@ class Config(Training):
     """The peak of the learning rate."""
     decay: Literal["constant", "cosine", "steps"] = "cosine"
     """The learning rate after the warm-up: constant, a cosine to 0, or steps at the milestones."""
+    warmup: int = 50
+    """Steps in which the learning rate rises from 0."""
     seeds: int = 3
     """Repetitions with other random numbers; the split of the data stays."""
     rounds: int = 11
