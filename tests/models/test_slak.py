@@ -9,8 +9,10 @@ import pytest
 
 from jaxticket import models
 from jaxticket.errors import InputError
+from jaxticket.models import _slak
 
 SMALL = functools.partial(models.slak, classes=3, depths=(1, 2), dims=(4, 6), patch=2, channels=1, layer_scale=1.0)
+STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
 def trained(model):
@@ -80,12 +82,42 @@ def test_parameters():
     params, _ = jax.eval_shape(models.slak().init, jax.random.key(0))
     mixer = params["stage1"]["block1"]["mixer"]
     assert sum(branch["conv"]["kernel"].size for branch in mixer.values()) == 535 * 124
-    assert [params[f"stage{n}"]["entry"]["conv"]["kernel"].shape[-1] for n in range(1, 5)] == [124, 249, 499, 998]
+    assert [params[stage]["entry"]["conv"]["kernel"].shape[-1] for stage in STAGES] == [124, 249, 499, 998]
+    full, _ = jax.eval_shape(models.slak(decomposed=False).init, jax.random.key(0))
+    assert full["stage1"]["block1"]["mixer"]["large"]["conv"]["kernel"].size == 2601 * 124
     plain, _ = jax.eval_shape(models.slak(kernels=(7, 7, 7, 7), small=100, width=1).init, jax.random.key(0))
     assert plain["stage1"]["block1"]["mixer"]["large"]["conv"]["kernel"].shape == (7, 7, 1, 96)
     # ConvNeXt-T has 28,589,128; each of 18 blocks has a scale besides, its norm's shift stands for the bias.
     widths = 3 * 96 + 3 * 192 + 9 * 384 + 3 * 768
     assert sum(x.size for x in jax.tree.leaves(plain)) == 28_589_128 + widths
+
+
+def test_a_wider_sparse_network_is_as_large():
+    """Of the pointwise layers of a width of 1.3, a density of 0.6 leaves 0.6 · 1.69 = 1.014 times those of width 1."""
+    sizes = []
+    for width in (1.0, 1.3):
+        params, _ = jax.eval_shape(models.slak(width=width).init, jax.random.key(0))
+        layers = [b[name] for s in STAGES for b in params[s].values() for name in ("hidden", "output") if name in b]
+        sizes.append(sum(layer["kernel"].size for layer in layers))
+    assert 0.6 * sizes[1] / sizes[0] == pytest.approx(1.014, abs=0.005)  # widths are rounded down
+
+
+def test_branches_sum_to_one_convolution():
+    """A convolution by the sum of the padded kernels, written out, gives what the branches give."""
+    draw, size = np.random.default_rng(4), 9
+    x = draw.normal(size=(size, size))
+    kernels = {"tall": draw.normal(size=(7, 3)), "wide": draw.normal(size=(3, 7)), "small": draw.normal(size=(3, 3))}
+    whole = sum(np.pad(k, [((7 - n) // 2,) * 2 for n in k.shape]) for k in kernels.values())
+    padded = np.pad(x, 3)
+    expected = [[(padded[i : i + 7, j : j + 7] * whole).sum() for j in range(size)] for i in range(size)]
+    one, zero = jnp.ones(1), jnp.zeros(1)
+    branches = {
+        name: {"conv": {"kernel": jnp.asarray(k[..., None, None], jnp.float32)}, "norm": {"scale": one, "bias": zero}}
+        for name, k in kernels.items()
+    }
+    statistics = {name: {"norm": {"mean": zero, "var": one - 1e-5}} for name in kernels}  # norms change nothing
+    total, _ = _slak._mix(branches, statistics, jnp.asarray(x[None, ..., None], jnp.float32), train=False)
+    np.testing.assert_allclose(total[0, ..., 0], expected, atol=1e-5)
 
 
 def test_drop_path():

@@ -1,16 +1,22 @@
-"""Hold the transforms of gradients and updates, and AP, against transcriptions of the published procedures."""
+"""Hold the transforms of gradients and updates, AP and SLaK against transcriptions of the published procedures."""
+
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import jaxticket as jt
-from jaxticket import filters, loops, masks, schedules, transforms, units
+from jaxticket import filters, loops, masks, schedules, scores, transforms, units
+from jaxticket.methods.channels.slak import average, ratios, slak
 from jaxticket.methods.tickets.activate_while_pruning import activate_while_pruning
 from tests.reference import write
 from tests.reference.comparing import assert_follows
 from tests.reference.problem import MOMENTUM, RATE, STEPS, Problem
-from tests.reference.published import mask_sparsity, slimming
+from tests.reference.published import mask_sparsity, slak_adamw, slimming
+from tests.reference.published import slak as kernels
 from tests.reference.stepping import record, to_jax
 
 FILES = write.files(test="test_transform_traces")
@@ -87,7 +93,40 @@ def prune_active(settings):
     return records
 
 
+def train_slak(settings):
+    problem, rate = Problem(1.0, kernels.SHAPES), lambda count: RATE  # a schedule counts the steps
+    params, batch = to_jax(kernels.first_weights(problem)), to_jax(problem.gradients[0])
+    adam = optax.adamw(rate, b2=slak_adamw.B2, weight_decay=slak_adamw.DECAY)
+    inner, moments = {
+        "sgd": (optax.sgd(rate, MOMENTUM), {"momentum": "trace"}),
+        "adamw": (adam, {"momentum": "mu", "second": "nu"}),
+    }[settings["optimizer"]]
+    loss = lambda p, batch: sum(jnp.vdot(w, batch[name]) + jnp.vdot(w, w) / 2 for name, w in p.items())
+    densities = ratios(params, scores.snip(loss, [batch])(params), settings["density"])
+    assert densities["head/kernel"] == 1
+    table = jax.tree.map(lambda *steps: jnp.asarray(np.stack(steps), jnp.float32), *problem.numbers)
+
+    def given(params, *, aux=None, **signals):
+        step = 0 if aux is None else optax.tree_utils.tree_get_all_with_path(aux, "count")[0][1]
+        return {name: table[name][step] for name in params}
+
+    with mock.patch.object(scores, "random", given):
+        plan = slak(densities, steps=STEPS, every=settings["every"], drop_fraction=settings["prune_rate"])
+        tx = jt.sparsify(inner, plan, key=jax.random.key(0))
+        reached = train(tx, jt.init(tx, params)[0], problem)
+    mean, records = params, []
+    for weights, state in reached:
+        mask = jt.mask_of(state)
+        mean = average(mean, weights, mask, decay=settings["decay"])
+        alive = lambda tree, mask=mask: jt.apply_mask(tree, mask)  # a newborn weight has no moments of before
+        own = {what: alive(optax.tree_utils.tree_get(state, field)) for what, field in moments.items()}
+        sparse = {name: m for name, m in mask.items() if name in ("large/kernel", "linear/kernel")}
+        records.append(record(sparse, weights=weights, average=mean, **own))
+    return records
+
+
 FOLLOW = {
+    "slak": train_slak,
     "soft_prune": soft_prune,
     "project_l0": project_l0,
     "add_l1": add_l1,

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxticket import _tree, allocate, filters, schedules, scopes, scores, transforms
-from jaxticket._check_trees import check_fits
-from jaxticket._checks import check_fraction
+from jaxticket._check_trees import check_alike, check_fits
+from jaxticket._checks import check_count, check_fraction
+from jaxticket.errors import InputError
 from jaxticket.transforms import Plan
 from jaxticket.typing import Filter, Mask, Params, PyTree, Scores
 
@@ -22,7 +23,8 @@ def ratios(params: Params, score: Scores, density: float = 0.6, *, where: Filter
     """Return the density of each leaf: that of a global selection by these scores, or 1 from 0.99.
 
     A global selection has exactly the density; leaves that become dense add at most a hundredth of themselves. The
-    authors' strict threshold keeps a weight less.
+    authors' strict threshold keeps a weight less. With layer scales of 1e-6 the gradients of blocks are as small, so
+    that the stem, the down-sampling and the output stay dense or nearly so, and the blocks bear the sparsity.
 
     Args:
       params: pytree of which only shapes are read.
@@ -56,8 +58,10 @@ def slak(
     """Plan the training: random masks of these densities, whose smallest weights are replaced at random.
 
     The dropped part is rounded up, and falls by a cosine to 0.005 at the last step. A dropped weight may grow at once
-    and then keeps its value. The authors grow by coin flips, so that their number of weights drifts; here it is exact.
-    Needs `sparsify(..., key=)`.
+    and then keeps its value. Needs `sparsify(..., key=)`. The authors' code differs in three points. It draws masks and
+    grows by coin flips, so that the number of weights drifts; here it is exact. Under AdamW, though not under SGD, dead
+    weights gather moments, with which they are born; here these are zero. And it exchanges once more after the last
+    step, which no training follows.
 
     Args:
       densities: the density of each leaf, as `ratios` gives them.
@@ -70,7 +74,7 @@ def slak(
       The plan.
 
     Raises:
-      InputError: a fraction outside [0.005, 1], or fewer than one step.
+      InputError: a drop_fraction outside [0.005, 1], or steps or every below 1.
 
     References:
       Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
@@ -81,6 +85,10 @@ def slak(
       >>> bool(plan.when(900)), bool(plan.when(950))
       (True, False)
     """
+    check_count(1, steps=steps, every=every)
+    check_fraction("drop_fraction", drop_fraction)
+    if drop_fraction < _LAST_FRACTION:
+        raise InputError(f"drop_fraction={drop_fraction} is below {_LAST_FRACTION}, to which it falls; pass 0.3 or so")
     fraction = schedules.cosine(drop_fraction, stop=steps, final=_LAST_FRACTION)
     first = transforms.start(scores.random, densities, scope=scopes.leaf(), where=where)
     evolve = transforms.regrow(scores.magnitude, scores.random, fraction, rounding="up")
@@ -91,9 +99,9 @@ def average(mean: Params, params: Params, mask: Mask, *, decay: float = 0.9999) 
     """Return the moving average of sparse weights, in which a weight that was just born has its value at once.
 
     Args:
-      mean: the average so far.
-      params: the parameters of this step.
-      mask: the mask of this step; leaves where it is None are averaged as they are.
+      mean: the average so far; at first the parameters.
+      params: the parameters after a step.
+      mask: their mask, as of `mask_of`; leaves where it is None are averaged as they are.
       decay: the part of the average that stays.
 
     Returns:
@@ -101,7 +109,7 @@ def average(mean: Params, params: Params, mask: Mask, *, decay: float = 0.9999) 
 
     Raises:
       InputError: a decay outside [0, 1].
-      StructureError: trees that do not fit each other.
+      StructureError: a mean or a mask that does not fit the parameters.
 
     References:
       Liu et al., "More ConvNets in the 2020s: Scaling up Kernels Beyond 51 × 51 using Sparsity",
@@ -115,8 +123,11 @@ def average(mean: Params, params: Params, mask: Mask, *, decay: float = 0.9999) 
     """
     check_fraction("decay", decay)
     mask = check_fits(params, mask)
+    mean = check_alike("mean", mean, "params", params)
 
-    def step(old: jax.Array, new: jax.Array, kept: jax.Array | None) -> jax.Array:
+    def step(old: jax.Array | None, new: jax.Array, kept: jax.Array | None) -> jax.Array | None:
+        if old is None:
+            return None
         mixed = decay * old + (1 - decay) * new
         return mixed if kept is None else jnp.where(kept, jnp.where(old == 0, new, mixed), 0)
 
