@@ -90,7 +90,10 @@ def bert(
         x, allowed = stream
         return _transformer.block_post(params, x, design, allowed=allowed), allowed
 
-    return of_stages(init, Stages(embed, block, head=lambda params, stream: stream[0]))
+    def look(params: Params, stream: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return _transformer.look(params["attention"], stream[0], design, allowed=stream[1])
+
+    return of_stages(init, Stages(embed, block, head=lambda params, stream: stream[0], look=look))
 
 
 def sentence_embeddings(hidden: jax.Array, tokens: jax.Array) -> jax.Array:

@@ -20,6 +20,9 @@ class Stages(NamedTuple):
         the blocks' parameters, which may be absent.
       block: block(params of the block, stream) -> stream.
       head: head(params, stream) -> outputs, without the blocks' parameters too.
+      look: look(params of the block, stream) -> (weights, keys) of the block's attention, in encoders: (batch, heads,
+        queries, keys) and (batch, time, heads, channels); None in other models. Beside `block` in a compiled program it
+        costs nothing.
 
     Examples:
       >>> network = Stages(
@@ -35,6 +38,7 @@ class Stages(NamedTuple):
     embed: Callable[[Params, Any], PyTree]
     block: Callable[[Params, PyTree], PyTree]
     head: Callable[[Params, PyTree], Any]
+    look: Callable[[Params, PyTree], tuple[Any, Any]] | None = None
 
 
 class Model(NamedTuple):
@@ -45,7 +49,7 @@ class Model(NamedTuple):
       apply: apply(params, state, x, *, train, key) -> (logits, state): x is (batch, ...), logits are (batch, classes),
         or (batch, time, vocabulary) of tokens (batch, time). Statistics are used as they are, or by the batch if
         `train`. Widths are read from the kernels, so parameters from which channels were sliced away run unchanged.
-      stages: the steps of `apply` for transformers that read tokens, None for other models.
+      stages: the steps of `apply` for transformers, None for other models.
     """
 
     init: Callable[..., tuple[Params, PyTree]]

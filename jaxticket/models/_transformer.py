@@ -89,11 +89,28 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, *visible: jax.Arr
     where all of `visible`, bool arrays that broadcast to (batch, heads, queries, keys), are True. Weights of bfloat16
     are normalised in float32.
     """
+    weights = attention_weights(query, key, *visible, scale=scale).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def attention_weights(query: jax.Array, key: jax.Array, *visible: jax.Array, scale: float) -> jax.Array:
+    """Return the weights by which `attend` mixes values, (batch, heads, queries, keys)."""
     scores = scale * jnp.einsum("bqhd,bkhd->bhqk", query, key)
     for mask in visible:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32))).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    return jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
+
+
+def look(
+    params: Params, x: jax.Array, design: Design, *, allowed: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Return the weights of `attention`, (batch, heads, queries, keys), and its keys, (batch, time, heads, channels).
+
+    A compiled program that also applies the attention computes both once.
+    """
+    query, key = (project(params[name], x) for name in ("query", "key"))
+    visible = [] if allowed is None else [allowed[:, None, None]]
+    return attention_weights(query, key, *visible, scale=design.scale), key
 
 
 def past(time: int, *, window: int | None = None) -> jax.Array:

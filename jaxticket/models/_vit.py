@@ -9,7 +9,7 @@ from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model
+from jaxticket.models._model import Model, Stages, of_stages
 from jaxticket.typing import Key, Params, PyTree
 
 _DEPTH, _HEAD = 12, 64  # blocks, and channels of a head, at every size
@@ -86,8 +86,7 @@ def _vit(heads: int, classes: int, image_size: int, patch: int, channels: int) -
         }
         return _layers.pure(layers)
 
-    def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
-        del train, key  # no dropout, no batch statistics
+    def embed(params: Params, x: jax.Array) -> jax.Array:
         check_images(x, params["patch"]["kernel"])
         if x.shape[1:3] != (image_size, image_size):
             raise InputError(f"x has shape {x.shape}; this model reads {image_size} × {image_size} pixels (image_size)")
@@ -96,10 +95,19 @@ def _vit(heads: int, classes: int, image_size: int, patch: int, channels: int) -
         x = _layers.bind(params["patch"], nnx.Conv, inputs, width, (size, size), **options)(x)
         x = x.reshape(x.shape[0], -1, width)
         token = jnp.broadcast_to(params["token"]["embedding"], (x.shape[0], 1, width))
-        x = jnp.concatenate([token, x], axis=1) + params["position"]["embedding"][None]
-        for name in _layers.in_order(params["blocks"]):
-            x = _transformer.block(params["blocks"][name], x, _DESIGN)
-        x = _transformer.layer_norm(params["norm"], x[:, 0], epsilon=_DESIGN.epsilon)
-        return _layers.dense(params["output"], x), state
+        return jnp.concatenate([token, x], axis=1) + params["position"]["embedding"][None]
 
-    return Model(init, apply)
+    return of_stages(init, Stages(embed, _block, _head, _look))
+
+
+def _block(params: Params, x: jax.Array) -> jax.Array:
+    return _transformer.block(params, x, _DESIGN)
+
+
+def _head(params: Params, x: jax.Array) -> jax.Array:
+    return _layers.dense(params["output"], _transformer.layer_norm(params["norm"], x[:, 0], epsilon=_DESIGN.epsilon))
+
+
+def _look(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x = _transformer.layer_norm(params["norm1"], x, epsilon=_DESIGN.epsilon)
+    return _transformer.look(params["attention"], x, _DESIGN)

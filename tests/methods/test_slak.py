@@ -50,8 +50,10 @@ def test_blocks_of_tiny_layer_scales_bear_the_sparsity():
     assert max(blocks) < 0.9
     mask = slak(shares, steps=10).refresh.init(params, None, key=jax.random.key(2))[0]
     number = sum(p.size for p in jax.tree.leaves(params) if p.ndim > 1)
-    assert 0 <= int(masks.nnz(params, mask)) - round(0.6 * number) <= 0.01 * sum(
-        p.size for p, share in zip(*map(leaves_with_none, (params, shares)), strict=True) if share == 1
+    assert (
+        0
+        <= int(masks.nnz(params, mask)) - round(0.6 * number)
+        <= 0.01 * sum(p.size for p, share in zip(*map(leaves_with_none, (params, shares)), strict=True) if share == 1)
     )
     for p, share, m in zip(*map(leaves_with_none, (params, shares, mask)), strict=True):
         assert share is None or int(jnp.broadcast_to(m, p.shape).sum()) == round(share * p.size)

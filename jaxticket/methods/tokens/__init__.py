@@ -1,0 +1,1 @@
+"""Tokens that transformers drop."""
