@@ -1,5 +1,6 @@
 """Weights times the norms of their inputs."""
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -50,23 +51,25 @@ def wanda(apply: Apply, batches: Iterable[PyTree], *, stacked: Stacked | None = 
              [2.]], dtype=float32)}
     """
 
-    stack = _stacked.read(stacked)
-
-    def find(apply: Apply, params: Params, x: PyTree) -> PyTree:
-        pairs = zip(stack.axes(params), _tree.leaves(params), strict=True)
-        declared = [axes for axes, leaf in pairs if leaf is not None]
-
-        def measure(product: Product) -> _Inputs:
-            squares, apart = input_squares(product), declared[product.weight.leaf]
-            within = tuple(a for a in range(squares.ndim) if a not in apart) if apart else inner_axes(product)
-            return _Inputs(squares, jnp.sum(squares, within, keepdims=True))
-
-        return captured(apply, params, x, measure)[1]
-
-    return score_by_totals(find, apply, batches, _score_weight)
+    find = functools.partial(find_inputs, stack=_stacked.read(stacked))
+    return score_by_totals(find, apply, batches, score_weight)
 
 
-def _score_weight(weight: jax.Array, inputs: _Inputs) -> jax.Array:
+def find_inputs(apply: Apply, params: Params, x: PyTree, *, stack: _stacked.Stack = _stacked.read(None)) -> PyTree:
+    """Return the squares of the inputs of each leaf in a batch, which add up over batches; None without inputs."""
+    pairs = zip(stack.axes(params), _tree.leaves(params), strict=True)
+    declared = [axes for axes, leaf in pairs if leaf is not None]
+
+    def measure(product: Product) -> _Inputs:
+        squares, apart = input_squares(product), declared[product.weight.leaf]
+        within = tuple(a for a in range(squares.ndim) if a not in apart) if apart else inner_axes(product)
+        return _Inputs(squares, jnp.sum(squares, within, keepdims=True))
+
+    return captured(apply, params, x, measure)[1]
+
+
+def score_weight(weight: jax.Array, inputs: _Inputs) -> jax.Array:
+    """Return the scores of a leaf by the squares of its inputs in all batches."""
     reached = inputs.of_matrix > 0
     number = jnp.sum(jnp.broadcast_to(reached, inputs.squares.shape), dtype=jnp.float32)
     typical = jnp.where(number > 0, jnp.sum(inputs.squares) / jnp.maximum(number, 1), 1)

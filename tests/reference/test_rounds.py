@@ -12,12 +12,13 @@ import jaxticket as jt
 from jaxticket import registry, scores
 from tests.reference import write
 from tests.reference.comparing import assert_follows
-from tests.reference.library import examples, parts, recurrences, searches, widths
+from tests.reference.library import decoders, examples, parts, recurrences, searches, widths
 from tests.reference.library.classifier import BATCHES, NETWORK, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, shares
 
 FILES = write.files("rounds")
-LIBRARY = {**parts.LIBRARY, **searches.LIBRARY, **examples.LIBRARY, **recurrences.LIBRARY, **widths.LIBRARY}
+MODULES = (parts, searches, examples, recurrences, widths, decoders)
+LIBRARY = {name: choose for module in MODULES for name, choose in module.LIBRARY.items()}
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Config(Run):
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads,
             "num_key_value_heads": self.key_value_heads,
-            "max_position_embeddings": max(2048, self.context),
+            "max_position_embeddings": self.context,
             "tie_word_embeddings": True,
             "bos_token_id": 0,
             "eos_token_id": 0,

@@ -6,8 +6,9 @@ for all inputs at once. A whole block of inputs is decided together, when all ea
 
 Layers follow each other: a layer's inputs are those that the pruned layers before it give. (Stacked layers of one scan
 share a leaf, and with it one pass: they see each other's dense outputs.) Each leaf costs one pass over the batches, up
-to its layer, and one compilation of that. The authors' code prunes up to and with the weight of rank sparsity · n, one
-too many; here counts are exact.
+to its layer, and one compilation of that. Or all layers see the dense network, in one pass, as those of a transformer's
+block do in the authors' code. That prunes up to and with the weight of rank sparsity · n, one too many; here counts are
+exact.
 """
 
 import functools
@@ -41,6 +42,7 @@ def sparsegpt(
     group: int | None = None,
     block: int = 128,
     damping: float = 0.01,
+    sequential: bool = True,
     where: Filter | PyTree = filters.weights(),
 ) -> tuple[Params, Mask]:
     """Prune trained parameters and update the remaining ones (SparseGPT; Frantar & Alistarh, 2023).
@@ -56,6 +58,7 @@ def sparsegpt(
       damping: added to the diagonal of XᵀX, as a fraction of its mean over inputs that are not always 0 (the authors'
         code counts 1 for each of those, whatever the inputs' scale). Weights of inputs that are always 0 are pruned
         first.
+      sequential: whether a layer's inputs come from the pruned layers before it, and not from the dense network.
       where: the leaves that are pruned.
 
     Returns:
@@ -89,39 +92,41 @@ def sparsegpt(
     structure = _tree.structure(params)
     leaves = _tree.leaves(params)
     masks: list[Any] = [None] * len(leaves)
-    for i in order:
-        if wanted[i] is None:
-            continue
-        current = structure.unflatten(leaves)
-        measure = functools.partial(_gram, apply, current, leaf=present.index(i), name=names[i])
-        squares = functools.reduce(jnp.add, map(measure, batches))
-        check_finite(squares, batches, measure, name=names[i])
-        pruned, mask = _prune_leaf(leaves[i], squares, density, damping, size=group or block, grouped=group is not None)
-        if not bool(jnp.isfinite(pruned).all()):
-            raise InputError(
-                f"{names[i]}: inputs depend on each other so closely that damping={damping} leaves them singular in "
-                "float32; pass a larger damping, such as 0.01, or more batches."
-            )
-        leaves[i], masks[i] = pruned, mask
+    pruned = [(i, names[i]) for i in order if wanted[i] is not None]
+    for part in filter(None, [[leaf] for leaf in pruned] if sequential else [pruned]):
+        used = tuple((present.index(i), name) for i, name in part)
+        measure = functools.partial(_grams, apply, structure.unflatten(leaves), wanted=used)
+        totals = functools.reduce(functools.partial(jax.tree.map, jnp.add), map(measure, batches))
+        check_finite(totals, batches, measure)
+        for i, name in part:
+            options: dict[str, Any] = {"size": group or block, "grouped": group is not None}
+            leaves[i], masks[i] = _prune_leaf(leaves[i], totals[name], density, damping, **options)
+            if not bool(jnp.isfinite(leaves[i]).all()):
+                raise InputError(
+                    f"{name}: inputs depend on each other so closely that damping={damping} leaves them singular in "
+                    "float32; pass a larger damping, such as 0.01, or more batches."
+                )
     return structure.unflatten(leaves), structure.unflatten(masks)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "leaf", "name"))
-def _gram(apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, leaf: int, name: str) -> jax.Array:
-    """Return XᵀX of the inputs of one leaf."""
-    shapes = set()
+@functools.partial(jax.jit, static_argnames=("apply", "wanted"))
+def _grams(
+    apply: Callable[[Params, PyTree], PyTree], params: Params, x: PyTree, *, wanted: tuple[tuple[int, str], ...]
+) -> dict[str, jax.Array]:
+    """Return XᵀX of the inputs of leaves, by their names; `wanted` are their numbers and names."""
+    names, shapes = dict(wanted), dict[str, tuple[int, ...]]()
 
     def measure(product: Product) -> jax.Array | None:
-        if product.weight.leaf != leaf:
+        name = names.get(product.weight.leaf)
+        if name is None:
             return None
         squares = gram(product)
-        shapes.add(squares.shape)
-        if len(shapes) > 1:
+        if shapes.setdefault(name, squares.shape) != squares.shape:
             raise InputError(f"{name} is multiplied along different axes in its uses; leave it out with where=.")
         return squares
 
-    (squares,) = jax.tree.leaves(captured(apply, params, x, measure)[1])
-    return squares
+    measured = jax.tree.leaves(captured(apply, params, x, measure)[1])
+    return {names[leaf]: squares for leaf, squares in zip(sorted(names), measured, strict=True)}
 
 
 def _prune_leaf(
