@@ -17,7 +17,7 @@ from jaxticket._safetensors import Stored
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.models import _tensors
 from jaxticket.models._families import Family, family
-from jaxticket.models._model import Model
+from jaxticket.models._model import Model, Stages
 from jaxticket.models._settings import Settings
 from jaxticket.models._tensors import Shape, Tensor
 from jaxticket.typing import Params
@@ -70,6 +70,12 @@ class Checkpoint:
     config: Mapping[str, Any] = dataclasses.field(repr=False)
     model: Model = dataclasses.field(repr=False)
     layout: Layout = dataclasses.field(repr=False)
+
+    @property
+    def stages(self) -> Stages:
+        """The steps of the network."""
+        assert self.model.stages is not None  # all networks of `FAMILIES` have them
+        return self.model.stages
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def decoder():
 def run(method, params=None, batches=None, **options):
     model, own, tokens = decoder()
     params = own if params is None else params
-    return list(prune_blocks(model.stages, params, params["blocks"].items(), batches or tokens, method, **options))
+    return list(prune_blocks(model.stages, params, params["blocks"], batches or tokens, method, **options))
 
 
 def assert_same(a, b):
@@ -111,6 +111,15 @@ def test_blocks_of_equal_shapes_are_compiled_once():
     assert blockwise._measure._cache_size() == 1
     run(by_wanda(0.3))
     assert blockwise._measure._cache_size() == 1
+
+
+def test_blocks_by_name_come_in_their_order():
+    blocks = {name: {"kernel": jnp.eye(2) * number} for number, name in enumerate(["block1", "block10", "block2"], 1)}
+    assert [b.name for b in prune_blocks(LINEAR, {}, blocks, [X[:, :2]], by_wanda(0.5))] == [
+        "block1",
+        "block2",
+        "block10",
+    ]
 
 
 def test_a_block_is_read_when_it_is_asked_for():

@@ -7,7 +7,14 @@ from experiments.runs.records import SweepRecord, whole
 from experiments.studies.train_lm.config import Config
 from experiments.studies.train_lm.sweep import CURVE
 
-_COLUMNS = ("parameters", "tokens seen", "training tokens", "training loss", "perplexity", "by frequencies alone")
+_COLUMNS = (
+    "parameters",
+    "tokens seen",
+    "training tokens",
+    "loss of the last epoch",
+    "perplexity",
+    "by frequencies alone",
+)
 
 
 def report(config: Config, records: Sequence[SweepRecord]) -> None:

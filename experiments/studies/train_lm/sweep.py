@@ -1,7 +1,6 @@
 """The training of a language model: a vocabulary, a network with fresh weights, and the folder that keeps both."""
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,8 @@ from experiments.runs import command_line
 from experiments.runs.folder import JsonLines
 from experiments.runs.records import SweepRecord, whole
 from experiments.studies.train_lm import corpus
-from experiments.studies.train_lm.config import Config
+from experiments.studies.train_lm.config import END, Config
+from experiments.training import language
 from jaxticket import files, models, training
 from jaxticket.typing import Key, Params, PyTree
 
@@ -53,8 +53,9 @@ def points(lab: Lab) -> Iterator[SweepRecord]:
 def _train(lab: Lab) -> dict[str, Any]:
     config, folder = lab.config, lab.config.folder()
     tokenizer = corpus.train_tokenizer(lab.corpus.train, config.vocabulary)
-    train = corpus.windows(tokenizer, lab.corpus.train, config.context)
-    held_out = corpus.windows(tokenizer, lab.corpus.held_out, config.context, limit=config.held_out)
+    end = tokenizer.token_to_id(END)
+    train = language.windows(tokenizer, lab.corpus.train, config.context, end=end)
+    held_out = language.windows(tokenizer, lab.corpus.held_out, config.context, end=end, limit=config.held_out)
     initial = _initial(lab, tokenizer)
     params = jax.tree.map(jnp.asarray, initial.load())
     checkpoint = command_line.step_checkpoint(folder / "checkpoint", every=config.checkpoint_seconds)
@@ -74,12 +75,19 @@ def _train(lab: Lab) -> dict[str, Any]:
         files.write_text(folder / name, "\n".join(documents) + "\n")
     checkpoint.clear()
     return {
-        "perplexity": math.exp(mean_loss(initial.model, fitted.params, held_out, config.batch_size)),
+        "perplexity": _perplexity(initial, fitted.params, held_out, config.batch_size),
         "unigram_perplexity": corpus.unigram_perplexity(train, held_out, tokenizer.get_vocab_size()),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "train_loss": fitted.loss,
         "train_tokens": train[:, 1:].size,
     }
+
+
+def _perplexity(checkpoint: models.Checkpoint, params: Params, rows: np.ndarray, batch_size: int) -> float:
+    scorer = language.Scorer(checkpoint.stages, params, rows, batch_size=batch_size)
+    for name in checkpoint.blocks:
+        scorer.through(params["blocks"][name])
+    return scorer.perplexity()
 
 
 def _initial(lab: Lab, tokenizer: Any) -> models.Checkpoint:
@@ -95,7 +103,8 @@ def _initial(lab: Lab, tokenizer: Any) -> models.Checkpoint:
 def _recipe(config: Config, model: models.Model, train: np.ndarray) -> training.Recipe:
     def loss(params: Params, state: PyTree, batch: jax.Array, key: Key) -> tuple[jax.Array, PyTree]:
         del key
-        return jnp.mean(losses(model, params, batch)), state
+        logits, state = model.apply(params, state, batch[:, :-1], train=True, key=None)
+        return jnp.mean(language.losses(logits, batch)), state
 
     return training.Recipe(
         loss=loss,
@@ -104,19 +113,6 @@ def _recipe(config: Config, model: models.Model, train: np.ndarray) -> training.
         batch_size=config.batch_size,
         optimizer=functools.partial(optax.adamw, b2=0.95, weight_decay=config.weight_decay),
     )
-
-
-def losses(model: models.Model, params: Params, rows: jax.Array) -> jax.Array:
-    """Return the negative log-likelihood of each token of rows (batch, time + 1) after those before: (batch, time)."""
-    logits, _ = model.apply(params, None, rows[:, :-1], train=False, key=None)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, rows[:, 1:])
-
-
-def mean_loss(model: models.Model, params: Params, rows: np.ndarray, batch_size: int) -> float:
-    """Return the mean of `losses` over all rows."""
-    total = jax.jit(lambda params, rows: jnp.sum(losses(model, params, rows)))
-    parts = [total(params, rows[first : first + batch_size]) for first in range(0, len(rows), batch_size)]
-    return float(np.sum(parts, dtype=np.float64)) / rows[:, 1:].size
 
 
 def _observer(lab: Lab) -> Callable[[int, float], None]:

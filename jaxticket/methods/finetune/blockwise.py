@@ -13,6 +13,7 @@ from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.models import Stages
+from jaxticket.models._layers import in_order
 from jaxticket.scores._wanda import find_inputs, score_weight
 from jaxticket.selection import select
 from jaxticket.typing import Filter, Mask, Params, PyTree
@@ -34,7 +35,7 @@ class Pruned(NamedTuple):
 def prune_blocks(
     stages: Stages,
     outer: Params,
-    blocks: Iterable[tuple[str, Params]],
+    blocks: Mapping[str, Params] | Iterable[tuple[str, Params]],
     batches: Iterable[Any],
     prune: PruneBlock,
     *,
@@ -49,7 +50,8 @@ def prune_blocks(
     Args:
       stages: the steps of the network, `model.stages`.
       outer: the parameters outside the blocks.
-      blocks: the name and parameters of each block from the first on, such as a generator that reads them.
+      blocks: `params["blocks"]`; or the name and parameters of each block from the first on, such as a generator that
+        reads them.
       batches: what the network reads, such as tokens (batch, time) without padding, which would count as inputs.
       prune: `by_magnitude(…)`, `by_wanda(…)`, `functools.partial(sparsegpt, density=…, sequential=False)`, or a
         function of yours: (parameters of a block, block, list of its inputs) -> (parameters, mask).
@@ -71,7 +73,7 @@ def prune_blocks(
       >>> model = models.decoder(vocabulary=50, layers=2, heads=4, width=16, hidden=24)
       >>> params, _ = model.init(jax.random.key(0))
       >>> tokens = [jnp.arange(1, 22).reshape(3, 7)]
-      >>> for name, block, mask in prune_blocks(model.stages, params, params["blocks"].items(), tokens, by_wanda(0.5)):
+      >>> for name, block, mask in prune_blocks(model.stages, params, params["blocks"], tokens, by_wanda(0.5)):
       ...     params["blocks"][name] = block
       ...     print(name, masks.summary(block, mask).maskable.density)
       block1 0.5
@@ -82,6 +84,8 @@ def prune_blocks(
     if not streams:
         raise InputError("batches is empty; pass at least one batch of tokens")
     done = {} if finished is None else finished
+    if isinstance(blocks, Mapping):  # whose order is lost in compiled functions: block10 comes before block2
+        blocks = [(name, blocks[name]) for name in in_order(blocks)]
     for name, params in blocks:
         pruned, mask = done[name] if name in done else prune(_on_device(params), stages.block, streams)
         pruned = _on_device(pruned)

@@ -1,0 +1,1 @@
+"""A pretrained language model that is pruned in one shot, block by block."""
