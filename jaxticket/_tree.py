@@ -202,3 +202,8 @@ def resolve(rules: Mapping[str, Any], tree: PyTree, *, default: Any = None) -> P
             f"rules {unused} match no leaf (or none left by earlier rules); leaves: {shorten(leaves(names(tree)))}"
         )
     return resolved
+
+
+def in_order(blocks: Mapping[str, Any]) -> list[str]:
+    """Return the names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
+    return sorted(blocks, key=lambda name: int(name.removeprefix("block")))

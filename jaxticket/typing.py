@@ -27,6 +27,7 @@ __all__ = [
     "SignMask",
     "SoftMask",
     "Stacked",
+    "Stages",
     "TrainFn",
     "Trained",
 ]
@@ -90,3 +91,38 @@ class TrainFn(Protocol):
     def __call__(
         self, params: Params, state: PyTree, mask: Mask, key: Key, *, step: int, opt_state: PyTree | None
     ) -> Trained: ...
+
+
+class Stages(NamedTuple):
+    """A network as its steps: an embedding, blocks that all compute the same function, and a head.
+
+    The parameters of blocks are `params["blocks"]["block1"]`, `["block2"]` and so on. So a network can run, and be
+    pruned, with one block in memory.
+
+    Attributes:
+      embed: embed(params, x) -> stream: what the first block reads, a pytree with leaves (batch, ...). It reads none of
+        the blocks' parameters, which may be absent.
+      block: block(params of the block, stream) -> stream.
+      head: head(params, stream) -> outputs, without the blocks' parameters too.
+      look: look(params of the block, stream) -> (weights, keys) of the block's attention, in encoders: (batch, heads,
+        queries, keys) and (batch, time, heads, channels); None in other models. Beside `block` in a compiled program it
+        costs nothing.
+
+    Examples:
+      >>> network = Stages(
+      ...     embed=lambda params, x: params["scale"] * x,
+      ...     block=lambda params, x: x + params["step"],
+      ...     head=lambda params, x: x / params["scale"],
+      ... )
+      >>> params = {"scale": 2.0, "blocks": {"block1": {"step": 3.0}, "block2": {"step": 5.0}}}
+      >>> stream = network.embed(params, 1.0)
+      >>> for name in ("block1", "block2"):
+      ...     stream = network.block(params["blocks"][name], stream)
+      >>> network.head(params, stream)
+      5.0
+    """
+
+    embed: Callable[[Params, Any], PyTree]
+    block: Callable[[Params, PyTree], PyTree]
+    head: Callable[[Params, PyTree], Any]
+    look: Callable[[Params, PyTree], tuple[Any, Any]] | None = None

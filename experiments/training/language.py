@@ -10,8 +10,7 @@ import numpy as np
 import optax
 
 from jaxticket.errors import InputError
-from jaxticket.models import Stages
-from jaxticket.typing import Params
+from jaxticket.typing import Params, Stages
 
 _TRIES = 100  # documents that are looked at for a window, before text is taken to be too short
 

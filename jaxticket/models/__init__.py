@@ -10,7 +10,7 @@ from jaxticket.models._efficientnet_lite import efficientnet_lite0, load_efficie
 from jaxticket.models._gpt import gpt
 from jaxticket.models._lenet import lenet_300_100
 from jaxticket.models._lstm import lstm
-from jaxticket.models._model import Model, Stages
+from jaxticket.models._model import Model
 from jaxticket.models._pretrained import Pretrained, minilm
 from jaxticket.models._recurrent import RecurrentCell, recurrent
 from jaxticket.models._residual_mlp import residual_mlp
@@ -21,6 +21,7 @@ from jaxticket.models._supernet import supernet
 from jaxticket.models._vgg import vgg_16_bn
 from jaxticket.models._vit import vit_small, vit_tiny
 from jaxticket.models._wide_resnet import wide_resnet
+from jaxticket.typing import Stages
 
 __all__ = [
     "Checkpoint",

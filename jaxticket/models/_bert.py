@@ -9,8 +9,8 @@ from jaxticket._checks import check_heads, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model, Stages, of_stages
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket.models._model import Model, of_stages
+from jaxticket.typing import Key, Params, PyTree, Stages
 
 PADDING = 0  # the token that fills up a batch; no other token sees it
 _EPSILON = 1e-12

@@ -17,10 +17,10 @@ from jaxticket._safetensors import Stored
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.models import _tensors
 from jaxticket.models._families import Family, family
-from jaxticket.models._model import Model, Stages
+from jaxticket.models._model import Model
 from jaxticket.models._settings import Settings
 from jaxticket.models._tensors import Shape, Tensor
-from jaxticket.typing import Params
+from jaxticket.typing import Params, Stages
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # Norms of the first BERT, whose names transformers still reads.

@@ -13,9 +13,9 @@ from jaxticket._dtypes import wide
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _rotary, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model, Stages, of_stages
+from jaxticket.models._model import Model, of_stages
 from jaxticket.models._rotary import Rotary
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket.typing import Key, Params, PyTree, Stages
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,

@@ -102,7 +102,7 @@ def efficientnet_lite0(*, classes: int = 1000, width: int = 32, channels: int = 
         x, new["stem"] = _conv_norm(params["stem"], state["stem"], x, strides=2, train=train)
         x = jax.nn.relu6(x)
         for stage, design in _STAGES.items():
-            for number, name in enumerate(_layers.in_order(params[stage])):
+            for number, name in enumerate(_tree.in_order(params[stage])):
                 block = functools.partial(_block, params[stage][name], state[stage][name], train=train)
                 y, new[stage][name] = block(x, strides=1 if number else design.strides)
                 x = x + y if number else y

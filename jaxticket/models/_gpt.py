@@ -8,8 +8,8 @@ import jax
 from jaxticket._checks import check_heads, check_sizes
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model, Stages, of_stages
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket.models._model import Model, of_stages
+from jaxticket.typing import Key, Params, PyTree, Stages
 
 _EPSILON = 1e-5
 

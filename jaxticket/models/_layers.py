@@ -123,11 +123,6 @@ def bind(arrays: Params, kind: Callable[..., Any], *args: Any, **options: Any) -
     return nnx.merge(_graph(kind, *args, **options), arrays)
 
 
-def in_order(blocks: Params) -> list[str]:
-    """Return the names of blocks, such as block2 and block10, by their numbers: jax sorts them as strings."""
-    return sorted(blocks, key=lambda name: int(name.removeprefix("block")))
-
-
 @functools.cache
 def _graph(kind: Callable[..., Any], *args: Any, **options: Any) -> nnx.GraphDef[Any]:
     """Return a layer without its arrays. The result is kept, since describing a layer takes longer than tracing it."""

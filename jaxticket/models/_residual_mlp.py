@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxticket import _tree
 from jaxticket._checks import check_sizes
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
@@ -51,7 +52,7 @@ def residual_mlp(*, blocks: int = 16, width: int = 64, features: int = 784, clas
     def apply(params: Params, state: PyTree, x: jax.Array, *, train: bool, key: Key | None) -> tuple[jax.Array, PyTree]:
         del train, key  # no dropout, no batch statistics
         x = _layers.dense(params["input"], x.reshape(x.shape[0], -1))
-        for name in _layers.in_order(params["blocks"]):
+        for name in _tree.in_order(params["blocks"]):
             block = params["blocks"][name]
             x = x + _layers.dense(block["output"], jax.nn.relu(_layers.dense(block["hidden"], _normalise(x))))
         return _layers.dense(params["output"], x), state

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxticket import _tree
 from jaxticket._checks import check_images, check_sizes
 from jaxticket.models import _layers
 from jaxticket.models._layers import nnx
@@ -238,7 +239,7 @@ def _apply(stem: _Stem, strided: str, count: int) -> Callable[..., tuple[jax.Arr
         if stem.pooled:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for index, stage in enumerate(stages):
-            for number, name in enumerate(_layers.in_order(params[stage])):
+            for number, name in enumerate(_tree.in_order(params[stage])):
                 strides = {strided: 2, "shortcut": 2} if index and not number else {}
                 x, new[stage][name] = _block(params[stage][name], state[stage][name], x, strides, train=train)
         return _layers.dense(params["output"], jnp.mean(x, axis=(1, 2))), new

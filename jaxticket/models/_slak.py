@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxticket import _tree
 from jaxticket._checks import check_fraction, check_images, check_number, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
@@ -108,7 +109,7 @@ def slak(
         check_images(x, params["stage1"]["entry"]["conv"]["kernel"], least=patch * 2 ** (len(stages) - 1))
         new: dict[str, PyTree] = {}
         names = {
-            stage: _layers.in_order({name: block for name, block in params[stage].items() if name != "entry"})
+            stage: _tree.in_order({name: block for name, block in params[stage].items() if name != "entry"})
             for stage in stages
         }
         last, number = max(sum(map(len, names.values())) - 1, 1), 0

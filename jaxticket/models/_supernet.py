@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxticket import _tree
 from jaxticket._checks import check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers
@@ -82,7 +83,7 @@ def supernet(
         x = _layers.conv(params["stem"]["conv"], x.reshape(len(x), *shape), strides=patch, padding="VALID")
         x, norm = _layers.batch_norm(params["stem"]["norm"], state["stem"]["norm"], x, train=train)
         x, new["stem"] = jax.nn.relu(x), {"norm": norm}
-        for name in _layers.in_order(params["blocks"]):
+        for name in _tree.in_order(params["blocks"]):
             y, new["blocks"][name] = _block(params["blocks"][name], state["blocks"][name], x, train=train)
             x = x + y
         return _layers.dense(params["output"], jnp.mean(x, axis=(1, 2))), new

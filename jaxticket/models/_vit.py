@@ -9,8 +9,8 @@ from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from jaxticket.models._layers import nnx
-from jaxticket.models._model import Model, Stages, of_stages
-from jaxticket.typing import Key, Params, PyTree
+from jaxticket.models._model import Model, of_stages
+from jaxticket.typing import Key, Params, PyTree, Stages
 
 _DEPTH, _HEAD = 12, 64  # blocks, and channels of a head, at every size
 _DESIGN = _transformer.Design(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxticket import _tree
 from jaxticket._checks import check_images, check_sizes
 from jaxticket.errors import InputError
 from jaxticket.models import _layers
@@ -64,7 +65,7 @@ def wide_resnet(*, depth: int = 28, width: int = 10, classes: int = 10, channels
         new: dict[str, PyTree] = {stage: {} for stage in _STAGES}
         x = _layers.conv(params["stem"]["conv"], x)
         for index, stage in enumerate(_STAGES):
-            for number, name in enumerate(_layers.in_order(params[stage])):
+            for number, name in enumerate(_tree.in_order(params[stage])):
                 strides = 2 if index and not number else 1
                 x, new[stage][name] = _block(params[stage][name], state[stage][name], x, strides=strides, train=train)
         x, new["norm"] = _layers.batch_norm(params["norm"], state["norm"], x, train=train)

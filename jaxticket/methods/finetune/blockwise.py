@@ -12,11 +12,9 @@ from jaxticket._checks import check_count, check_fraction
 from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
-from jaxticket.models import Stages
-from jaxticket.models._layers import in_order
 from jaxticket.scores._wanda import find_inputs, score_weight
 from jaxticket.selection import select
-from jaxticket.typing import Filter, Mask, Params, PyTree
+from jaxticket.typing import Filter, Mask, Params, PyTree, Stages
 
 __all__ = ["PruneBlock", "Pruned", "by_magnitude", "by_wanda", "prune_blocks"]
 
@@ -85,7 +83,7 @@ def prune_blocks(
         raise InputError("batches is empty; pass at least one batch of tokens")
     done = {} if finished is None else finished
     if isinstance(blocks, Mapping):  # whose order is lost in compiled functions: block10 comes before block2
-        blocks = [(name, blocks[name]) for name in in_order(blocks)]
+        blocks = [(name, blocks[name]) for name in _tree.in_order(blocks)]
     for name, params in blocks:
         pruned, mask = done[name] if name in done else prune(_on_device(params), stages.block, streams)
         pruned = _on_device(pruned)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from jaxticket._checks import check_count, check_fraction
 from jaxticket.errors import InputError
-from jaxticket.models import Stages
-from jaxticket.typing import Params, PyTree
+from jaxticket.typing import Params, PyTree, Stages
 
 __all__ = ["Drop", "drop_tokens", "rank", "token_counts", "zero_tprune"]
 
