@@ -28,7 +28,7 @@ from experiments.studies.prune_lm.sweep import Lab, points
 
 
 def configure(argv: Sequence[str] | None) -> Config:
-    """Return the configuration; a first argument that is no flag is the model's folder."""
+    """Return the configuration; a first argument without a flag is the model's folder."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given and not given[0].startswith("-"):
         given.insert(0, "--model")

@@ -35,7 +35,7 @@ class Lab(Sweep):
             raise InputError(f"--model {config.model} is an encoder, which predicts no next token; name a decoder")
         for file, flag in zip(config.texts(), ("--calibration", "--evaluation"), strict=True):
             if not file.is_file():
-                raise InputError(f"{flag} is {file}, which is no file; name a text with a document in each line")
+                raise InputError(f"{flag} is {file}, which is missing; name a text with a document in each line")
 
     @functools.cached_property
     def tokenizer(self) -> Any:

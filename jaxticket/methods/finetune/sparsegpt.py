@@ -6,9 +6,8 @@ for all inputs at once. A whole block of inputs is decided together, when all ea
 
 Layers follow each other: a layer's inputs are those that the pruned layers before it give. (Stacked layers of one scan
 share a leaf, and with it one pass: they see each other's dense outputs.) Each leaf costs one pass over the batches, up
-to its layer, and one compilation of that. Or all layers see the dense network, in one pass, as those of a transformer's
-block do in the authors' code. That prunes up to and with the weight of rank sparsity · n, one too many; here counts are
-exact.
+to its layer, and one compilation of that. Or all layers see the dense network, as in a block of the authors' code. That
+prunes up to and with the weight of rank sparsity · n, one too many; here counts are exact.
 """
 
 import functools
@@ -92,6 +91,7 @@ def sparsegpt(
     structure = _tree.structure(params)
     leaves = _tree.leaves(params)
     masks: list[Any] = [None] * len(leaves)
+    sizes: dict[str, Any] = {"size": group or block, "grouped": group is not None}
     pruned = [(i, names[i]) for i in order if wanted[i] is not None]
     for part in filter(None, [[leaf] for leaf in pruned] if sequential else [pruned]):
         used = tuple((present.index(i), name) for i, name in part)
@@ -99,8 +99,7 @@ def sparsegpt(
         totals = functools.reduce(functools.partial(jax.tree.map, jnp.add), map(measure, batches))
         check_finite(totals, batches, measure)
         for i, name in part:
-            options: dict[str, Any] = {"size": group or block, "grouped": group is not None}
-            leaves[i], masks[i] = _prune_leaf(leaves[i], totals[name], density, damping, **options)
+            leaves[i], masks[i] = _prune_leaf(leaves[i], totals[name], density, damping, **sizes)
             if not bool(jnp.isfinite(leaves[i]).all()):
                 raise InputError(
                     f"{name}: inputs depend on each other so closely that damping={damping} leaves them singular in "
@@ -117,8 +116,7 @@ def _grams(
     names, shapes = dict(wanted), dict[str, tuple[int, ...]]()
 
     def measure(product: Product) -> jax.Array | None:
-        name = names.get(product.weight.leaf)
-        if name is None:
+        if (name := names.get(product.weight.leaf)) is None:
             return None
         squares = gram(product)
         if shapes.setdefault(name, squares.shape) != squares.shape:

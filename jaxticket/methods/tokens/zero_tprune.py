@@ -47,10 +47,10 @@ def zero_tprune(
 
     Returns:
       apply(params, x) -> (outputs, positions): the network's outputs, and the places among its tokens of those that are
-      left, (batch, kept) int32 in rising order. It raises InputError for names that are no blocks.
+      left, (batch, kept) int32 in rising order. It raises InputError for names of other blocks.
 
     Raises:
-      InputError: stages that do not show their attention, or parts that are no fractions.
+      InputError: stages that do not show their attention, or parts outside [0, 1].
 
     References:
       Wang et al., "Zero-TPrune: Zero-Shot Token Pruning through Leveraging of the Attention Graph in Pre-Trained
@@ -107,13 +107,13 @@ def drop_tokens(
       keys: (batch, tokens, heads, channels).
       drop: the parts to drop.
       start: see `zero_tprune`.
-      allowed: (batch, tokens), whether a token is none of padding; None: all.
+      allowed: (batch, tokens), whether a token is real, not padding; None: all.
 
     Returns:
       The places, (batch, kept) int32, in rising order. Of equal tokens the first stays.
 
     Raises:
-      InputError: parts that are no fractions, or that leave fewer than two tokens.
+      InputError: parts outside [0, 1], or that leave fewer than two tokens.
 
     Examples:
       >>> attention, keys = jnp.full((1, 1, 4, 4), 0.25), jnp.array([1.0, 2.0, -1.0, 3.0]).reshape(1, 4, 1, 1)
@@ -146,17 +146,13 @@ def rank(attention: jax.Array, *, votes: int, start: Start = "uniform", allowed:
       attention: (batch, heads, tokens, tokens), rows sum to 1.
       votes: the rounds.
       start: see `zero_tprune`.
-      allowed: (batch, tokens), whether a token is none of padding; None: all.
+      allowed: (batch, tokens), whether a token is real, not padding; None: all.
 
     Returns:
       Roots of the mean squares, (batch, tokens); 0 for padding.
 
     Raises:
       InputError: votes below 1.
-
-    References:
-      Wang et al., "Zero-TPrune: Zero-Shot Token Pruning through Leveraging of the Attention Graph in Pre-Trained
-        Transformers", 2024, arXiv 2305.17328.
 
     Examples:
       >>> rank(jnp.array([[[[0.5, 0.5], [0.1, 0.9]]]]), votes=1).round(2).tolist()
@@ -190,7 +186,7 @@ def token_counts(drops: Mapping[str, Drop], *, blocks: int, tokens: int) -> list
       tokens: the number of tokens, that of the class included.
 
     Raises:
-      InputError: parts that are no fractions, or that leave fewer than two tokens.
+      InputError: parts outside [0, 1], or that leave fewer than two tokens.
 
     Examples:
       >>> token_counts({"block1": Drop(0.25, 0.0), "block2": Drop(0.0, 0.5)}, blocks=3, tokens=16)
@@ -229,7 +225,7 @@ def _take(tree: PyTree, places: jax.Array) -> PyTree:
 
 
 def _allowed(stream: PyTree) -> jax.Array | None:
-    """Return which tokens are none of padding, where a stream says so."""
+    """Return which tokens are real, not padding, where a stream says so."""
     return stream[1] if isinstance(stream, tuple) else None
 
 
