@@ -18,7 +18,7 @@ from tests.cheap import cheap, check_is_refused  # noqa: F401  # cheap: by every
 
 SMALL = {"dims": (4,), "kernels": (5,), "depths": (1,), "epochs": 1, "probed": 20}
 FLAGS = ["--dims", "4", "--kernels", "5", "--depths", "1", "--epochs", "1", "--probed", "20", "--seeds", "1"]
-FLAGS += ["--rounds", "1", "--methods", "full,slak", "--short", "3"]
+FLAGS += ["--rounds", "1", "--methods", "full,slak", "--short", "3", "--warmup", "0"]
 
 
 @pytest.fixture(scope="module")
