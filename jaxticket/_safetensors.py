@@ -84,27 +84,35 @@ def read(stored: Stored) -> np.ndarray:
         raise CheckpointError(f"{stored.file} cannot be read ({error}); restore it") from error
 
 
+def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of a file with these arrays."""
+    planned = {name: Stored(pathlib.Path(), x.dtype, x.shape, 0) for name, x in arrays.items()}
+    header, _ = _header(planned, metadata)
+    return header + b"".join(np.ascontiguousarray(x).tobytes() for x in arrays.values())
+
+
 def create(file: pathlib.Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> dict[str, Stored]:
     """Write the header of a new file with room for tensors of these dtypes and shapes, and return their places."""
+    header, starts = _header(tensors, metadata)
+    size = len(header) + sum(tensor.size for tensor in tensors.values())
+    with files.writing(file, fix=files.MAKE_ROOM), file.open("wb") as content:
+        content.write(header)
+        content.truncate(size)
+    return {name: tensor._replace(file=file, start=starts[name]) for name, tensor in tensors.items()}
+
+
+def _header(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """Return the first bytes of a file with these tensors, and the place of each."""
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
-    end = 0
+    starts, end = {}, 0
     for name, tensor in tensors.items():
-        header[name] = {
-            "dtype": _CODES[tensor.dtype.name],
-            "shape": list(tensor.shape),
-            "data_offsets": [end, end + tensor.size],
-        }
-        end += tensor.size
+        starts[name], last = end, end + tensor.size
+        shape = list(tensor.shape)
+        header[name] = {"dtype": _CODES[tensor.dtype.name], "shape": shape, "data_offsets": [end, last]}
+        end = last
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors start at a multiple of 8
-    first = 8 + len(text)
-    with files.writing(file, fix=files.MAKE_ROOM), file.open("wb") as content:
-        content.write(len(text).to_bytes(8, "little") + text)
-        content.truncate(first + end)
-    return {
-        name: tensor._replace(file=file, start=first + header[name]["data_offsets"][0])
-        for name, tensor in tensors.items()
-    }
+    return len(text).to_bytes(8, "little") + text, {name: 8 + len(text) + start for name, start in starts.items()}
 
 
 def write(stored: Stored, x: np.ndarray) -> None:

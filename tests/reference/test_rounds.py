@@ -12,12 +12,12 @@ import jaxticket as jt
 from jaxticket import registry, scores
 from tests.reference import write
 from tests.reference.comparing import assert_follows
-from tests.reference.library import decoders, examples, parts, recurrences, searches, widths
+from tests.reference.library import decoders, examples, parts, recurrences, searches, tunings, widths
 from tests.reference.library.classifier import BATCHES, NETWORK, PARAMS, apply, count, criterion
 from tests.reference.network import SHAPES, shares
 
 FILES = write.files("rounds")
-MODULES = (parts, searches, examples, recurrences, widths, decoders)
+MODULES = (parts, searches, examples, recurrences, widths, decoders, tunings)
 LIBRARY = {name: choose for module in MODULES for name, choose in module.LIBRARY.items()}
 
 
