@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxticket import _tree, filters, scopes
+from jaxticket import _tree, filters, scopes, transforms
 from jaxticket._check_trees import check_alike
 from jaxticket._checks import check_count
 from jaxticket.errors import InputError
-from jaxticket.masks import apply_mask
 from jaxticket.selection import select
 from jaxticket.typing import Filter, Mask, Params, PyTree
 
@@ -51,7 +50,7 @@ def lt_sft(
 
     Examples:
       >>> target = {"w": jnp.array([0.3, -0.5, 0.1, 0.2, -0.05])}
-      >>> train = lambda params, mask: apply_mask(target, mask)  # in one step
+      >>> train = lambda params, mask: {"w": jnp.where(mask["w"], target["w"], params["w"])}  # in one step
       >>> lt_sft({"w": jnp.zeros(5)}, train, 2)[0]["w"]
       Array([ 0.3, -0.5,  0. ,  0. ,  0. ], dtype=float32)
     """
@@ -89,8 +88,7 @@ def tune_only(inner: optax.GradientTransformation, mask: Mask) -> optax.Gradient
       >>> tx.update(params, tx.init(params), params)[0]["w"].tolist()
       [-1.0, 0.0]
     """
-    kept = optax.stateless(lambda updates, _: apply_mask(updates, mask))
-    return optax.with_extra_args_support(optax.chain(kept, inner, kept))
+    return optax.with_extra_args_support(optax.chain(transforms.freeze(mask), inner, transforms.freeze(mask)))
 
 
 def l1_from(base: Params, params: Params) -> jax.Array:
