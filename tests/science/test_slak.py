@@ -8,7 +8,7 @@ from jaxticket import filters, scores
 from jaxticket.methods.channels import slak
 from tests.science.digits import BATCH, Run, digits, gap, init, loss, report
 
-SEEDS, STEPS, EVERY, DENSITY = 4, 1000, 20, 0.02
+SEEDS, STEPS, EVERY, DENSITY = 4, 1200, 25, 0.01
 
 
 @pytest.mark.science

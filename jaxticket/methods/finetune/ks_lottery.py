@@ -28,7 +28,7 @@ def ks_lottery(
 ) -> tuple[Params, Mask]:
     """Tune an embedding, find the rows whose entries are distributed otherwise, and tune these alone from the start.
 
-    A row changed where the two-sample test of Kolmogorov and Smirnov tells its entries before and after apart. The test
+    A row changed where the two-sample test of Kolmogorov and Smirnov separates its entries before and after. The test
     does not see which entry is which. Rows of tokens that do not occur must stay as they are, so `train` must not decay
     weights.
 
