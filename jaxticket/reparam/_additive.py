@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxticket import _tree, filters, masks
+from jaxticket import _layers, _tree, filters, masks
 from jaxticket._check_trees import check_arrays
 from jaxticket._checks import check_count, check_fraction, check_key, known
 from jaxticket._dtypes import wide_dtype
@@ -22,10 +22,12 @@ _PLACES: dict[str, Any] = {"unique_indices": True, "indices_are_sorted": True, "
 
 
 class Correction(NamedTuple):
-    """The trained correction of a leaf of shape (…, outputs), whose leading axes count as one of n inputs."""
+    """The trained correction of a leaf, a matrix of n inputs × m outputs: the last axis, (heads, head size) of queries,
+    keys and values.
+    """
 
     left: jax.Array  # (n, rank)
-    right: jax.Array  # (rank, outputs)
+    right: jax.Array  # (rank, m)
     values: jax.Array  # (places,)
 
 
@@ -42,7 +44,7 @@ def low_rank_residual(
 
     High scores are the places for a sparse correction. In a round U V is fitted to W − S and S to W − U V in turns, S
     from zeros. Each further round adds `rank_step` rows to V. Leaves of two axes or more are matrices of inputs ×
-    outputs; others score None.
+    outputs, as in `additive`; others score None.
 
     DSEE's published code has 100 rounds and a random start: rank 496 at the end, which leaves a residual unlike that of
     rank 1 (it finds no planted entry of a 768 × 768 matrix, a single round all). Its script for heads has one round, as
@@ -76,10 +78,10 @@ def low_rank_residual(
         check_key("key", key)
     last = rank + rank_step * (rounds - 1)
 
-    def residual_of(name: str, p: jax.Array) -> jax.Array | None:
+    def residual_of(name: str, p: jax.Array, place: _layers.Place) -> jax.Array | None:
         if p.ndim < 2 or not jnp.issubdtype(p.dtype, jnp.floating):
             return None
-        w = p.reshape(-1, p.shape[-1]).T.astype(wide_dtype(p.dtype))  # outputs × inputs
+        w = p.reshape(_as_matrix(p, place)).T.astype(wide_dtype(p.dtype))  # outputs × inputs
         if last >= min(w.shape):
             raise InputError(
                 f"{name!r} is a matrix of {w.shape[1]} × {w.shape[0]}, of which a rank of {last} leaves nothing; take "
@@ -104,7 +106,7 @@ def low_rank_residual(
 
     def score(params: Params, **_: Any) -> Scores:
         check_arrays("params", params)
-        return _tree.map_present(residual_of, _tree.names(params), params)
+        return _tree.map_present(residual_of, _tree.names(params), params, _layers.places(params))
 
     return score
 
@@ -126,6 +128,9 @@ def additive(
     the unmasked W. `wrap` trains the group "learned" alone; to train a head or biases too, partition by your own
     labels. The parameters are dense where U V is, and the mask includes it: to profit from S₁, keep the three parts
     apart.
+
+    With `residual_density=0` and `scale=alpha / rank` it is LoRA (Hu et al., 2022), whose code draws U otherwise. The
+    factors are leaves as any: `sparsify(tx, plan)` with `where=filters.match("^learned/")` in the plan prunes them.
 
     A leaf of n × m with k places costs rank · (n + m) + k trained numbers, and 8 bytes a place (of a matrix) for the
     positions. The realised leaf is the only dense array. Each step scatters and gathers k numbers.
@@ -168,8 +173,9 @@ def additive(
             scored = _tree.map_present(lambda p, s: s, corrected, places(corrected))
             positions = _tree.map_present(lambda m: _coordinates(m, residual_density), select(scored, residual_density))
         position = jax.tree.unflatten(_tree.structure(params), range(_tree.structure(params).num_leaves))
-        first = lambda p, at, i: _first(p, len(at), rank, None if key is None else jax.random.fold_in(key, i))
-        learned = _tree.map_present(first, corrected, positions, position)
+        drawn = lambda i: None if key is None else jax.random.fold_in(key, i)
+        first = lambda p, at, i, place: _first(_as_matrix(p, place), len(at), rank, drawn(i))
+        learned = _tree.map_present(first, corrected, positions, position, _layers.places(params))
         weights = params if mask is None else masks.apply_mask(params, mask)
         return Latent(copy_params(weights), learned, positions)
 
@@ -200,8 +206,14 @@ def additive(
     return Reparam(init, realise, mask_of, trains("learned"))
 
 
-def _first(p: jax.Array, places: int, rank: int, key: Key | None) -> Correction:
-    inputs, outputs = math.prod(p.shape[:-1]), p.shape[-1]
+def _as_matrix(p: jax.Array, place: _layers.Place) -> tuple[int, int]:
+    """Return the numbers of inputs and outputs of a leaf: the last axis are outputs, or the last two by its name."""
+    own = 2 if p.ndim > 2 and _layers.output_axes(place, p.ndim) == (-2, -1) else 1
+    return math.prod(p.shape[:-own]), math.prod(p.shape[-own:])
+
+
+def _first(sizes: tuple[int, int], places: int, rank: int, key: Key | None) -> Correction:
+    inputs, outputs = sizes
     left = jnp.zeros((inputs, 0)) if key is None else _DEVIATION * jax.random.normal(key, (inputs, rank))
     return Correction(left, jnp.zeros((rank, outputs)), jnp.zeros(places))
 
