@@ -1,10 +1,10 @@
 """The pruning of a Llama of 7 billion parameters, block by block, on 256 devices that need not exist.
 
 Programs are compiled from shapes, not run: what each device holds and moves while a block is pruned, for each eight
-calibration sequences of 2,048 tokens. Kernels of bfloat16 are split over 32 devices by heads and hidden units, sequences
-over 8. The rows are the programs of `prune_blocks` with Wanda: the block that runs, what is measured at its inputs, and
-the selection. All 32 blocks share them. A collective in a loop is counted once, MiB are those of a device. The
-embedding, 250 MiB in bfloat16, is not counted.
+calibration sequences of 2,048 tokens. Kernels of bfloat16 are split over 32 devices by heads and hidden units,
+sequences over 8. The rows are the programs of `prune_blocks` with Wanda: the block that runs, what is measured at its
+inputs, and the selection. All 32 blocks share them. A collective in a loop is counted once, MiB are those of a device.
+The embedding, 250 MiB in bfloat16, is not counted.
 """
 
 import collections
