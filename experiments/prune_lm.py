@@ -12,13 +12,12 @@ The run has a folder for each choice, which transformers loads, the perplexity b
 The same command resumes a killed run at its last block.
 """
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # `experiments` itself, when run as a script
-
-import dataclasses
 
 from experiments.reports import sweeps
 from experiments.runs import command_line

@@ -17,6 +17,7 @@ _PUBLISHED = {  # LLaMA-2 7B on WikiText-2: perplexities of magnitude, SparseGPT
     (0.5, 4): "LLaMA-2 7B: magnitude 54.59, SparseGPT 10.17, Wanda 11.02",
     (0.5, 8): "LLaMA-2 7B: magnitude 16.48, SparseGPT 8.12, Wanda 7.97",
 }
+_NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 _COLUMNS = ("choice", "weights kept (%)", "perplexity", "over dense", "seeds")
 
 
@@ -79,9 +80,6 @@ def claims(config: Config, records: Sequence[SweepRecord]) -> list[Claim]:
                 claim = f"{_NAMES[better]} leaves a lower perplexity than {_NAMES[worse]} {where}."
                 judged.append(Claim(paper, claim, expected, *above(gains, unit="%")))
     return judged
-
-
-_NAMES = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 
 
 def _points(records: Sequence[SweepRecord], curve: str) -> list[tuple[float, float, float]]:
