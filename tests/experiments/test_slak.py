@@ -16,7 +16,7 @@ from experiments.studies.slak.sweep import Lab, make_plan
 from experiments.training import problems
 from tests.cheap import cheap, check_is_refused  # noqa: F401  # cheap: by every test
 
-SMALL = {"dims": (4,), "kernels": (5,), "depths": (1,), "epochs": 1, "probed": 20}
+SMALL = {"dims": (4,), "kernels": (5,), "depths": (1,), "epochs": 1, "probed": 20, "warmup": 0}
 FLAGS = ["--dims", "4", "--kernels", "5", "--depths", "1", "--epochs", "1", "--probed", "20", "--seeds", "1"]
 FLAGS += ["--rounds", "1", "--methods", "full,slak", "--short", "3", "--warmup", "0"]
 

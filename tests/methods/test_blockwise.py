@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from jaxticket import filters, masks, models
+from jaxticket import filters, masks, models, structure
 from jaxticket.errors import InputError
 from jaxticket.methods.finetune import blockwise
-from jaxticket.methods.finetune.blockwise import by_magnitude, by_wanda, prune_blocks
+from jaxticket.methods.finetune.blockwise import by_magnitude, by_structure, by_wanda, prune_blocks
 from jaxticket.methods.finetune.sparsegpt import sparsegpt
 
 # Two linear layers as the blocks of a network, from the specification's worked example: kernels are (inputs, outputs).
@@ -143,6 +143,50 @@ def test_bfloat16_weights_keep_their_type():
         assert {leaf.dtype for block in pruned for leaf in jax.tree.leaves(block.params)} == {jnp.dtype(jnp.bfloat16)}
 
 
+def test_heads_and_hidden_units_are_removed():
+    """A smaller block computes what the whole one does where the weights of removed units are zero."""
+    model, params, tokens = decoder()
+    pruned = run(by_structure(0.5))
+    stream = model.stages.embed(params, tokens[0])
+    for block in pruned:
+        shape = lambda part, leaf, block=block: block.params[part][leaf]["kernel"].shape
+        assert block.mask is None
+        assert (shape("attention", "query"), shape("attention", "key")) == ((8, 2, 4), (8, 1, 4))
+        assert (shape("mlp", "gate"), shape("mlp", "output")) == ((8, 6), (6, 8))
+        dense = params["blocks"][block.name]
+        groups = structure.trace(model.stages.block, dense, stream)
+        zeroed = zeros_where_gone(dense, block.params, groups)
+        whole, small = model.stages.block(zeroed, stream), model.stages.block(block.params, stream)
+        np.testing.assert_allclose(whole, small, atol=1e-5)
+        stream = small
+    sparse = {**params, "blocks": {block.name: block.params for block in pruned}}
+    outputs, _ = model.apply(sparse, None, tokens[0], train=False, key=None)
+    np.testing.assert_allclose(outputs, model.stages.head(params, stream), atol=1e-5)
+
+
+def zeros_where_gone(dense, small, groups):
+    """The dense block with zeros for the units of which `small` has no column of queries or gates."""
+    kept = {}
+    for group, part, leaf in (("attention/query/kernel:1", "attention", "key"), ("mlp/gate/kernel:1", "mlp", "gate")):
+        columns = lambda tree, part=part, leaf=leaf: np.asarray(tree[part][leaf]["kernel"]).swapaxes(0, 1)
+        own = columns(small)
+        kept[group] = np.array([any(np.array_equal(column, other) for other in own) for column in columns(dense)])
+    return masks.apply_mask(dense, structure.spread(kept, groups, dense))
+
+
+def test_units_of_the_least_inputs_are_removed():
+    """Hidden units whose gates see a large input stay, although their weights are the smaller."""
+    block = lambda p, x: jax.nn.relu(x @ p["first"]["kernel"]) @ p["second"]["kernel"]
+    params = {
+        "first": {"kernel": jnp.array([[1.0, 0, 1, 0], [0, 2, 0, 2]])},
+        "second": {"kernel": jnp.ones((4, 2)) / 100},
+    }
+    stages = models.Stages(lambda outer, x: x, block, lambda outer, x: x)
+    x = jnp.array([[9.0, 1.0], [8.0, 0.5]])
+    (pruned,) = prune_blocks(stages, {}, {"block1": params}, [x], by_structure(0.5))
+    assert pruned.params["first"]["kernel"].tolist() == [[1, 1], [0, 0]]
+
+
 def test_on_a_mesh():
     _, params, tokens = decoder()
     auto = (AxisType.Auto, AxisType.Auto)
@@ -176,6 +220,10 @@ def test_bad_arguments(make):
         make(1.5)
     with pytest.raises(InputError, match="group=0"):
         make(0.5, group=0)
+    with pytest.raises(InputError, match="fraction=2"):
+        by_structure(2)
+    with pytest.raises(InputError, match="exclude"):
+        by_structure(0.5, exclude="(")
 
 
 def test_bad_batches_and_leaves():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxticket import models
+from jaxticket import _tree, models
 from jaxticket.errors import InputError
 from jaxticket.models import _layers, _transformer
 from tests.conformance.drivers import COMPILER
@@ -249,4 +249,4 @@ def test_keys_are_those_of_nnx():
 
 
 def test_blocks_are_run_by_their_numbers():
-    assert _layers.in_order({"block10": 0, "block2": 0, "block1": 0}) == ["block1", "block2", "block10"]
+    assert _tree.in_order({"block10": 0, "block2": 0, "block1": 0}) == ["block1", "block2", "block10"]

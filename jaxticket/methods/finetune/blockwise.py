@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxticket import _tree, filters, scopes, scores
+from jaxticket import _tree, filters, scopes, scores, structure
 from jaxticket._checks import check_count, check_fraction
 from jaxticket._finite import check_finite
 from jaxticket.errors import InputError
 from jaxticket.masks import apply_mask
 from jaxticket.scores._wanda import find_inputs, score_weight
 from jaxticket.selection import select
-from jaxticket.typing import Filter, Mask, Params, PyTree, Stages
+from jaxticket.typing import Filter, Mask, Params, PyTree, Scores, Stages
 
-__all__ = ["PruneBlock", "Pruned", "by_magnitude", "by_wanda", "prune_blocks"]
+__all__ = ["PruneBlock", "Pruned", "by_magnitude", "by_structure", "by_wanda", "prune_blocks"]
 
 Apply = Callable[[Params, PyTree], PyTree]
 PruneBlock = Callable[[Params, Apply, list[PyTree]], tuple[Params, Mask]]  # (parameters, block, its inputs)
@@ -51,8 +51,9 @@ def prune_blocks(
       blocks: `params["blocks"]`; or the name and parameters of each block from the first on, such as a generator that
         reads them.
       batches: what the network reads, such as tokens (batch, time) without padding, which would count as inputs.
-      prune: `by_magnitude(…)`, `by_wanda(…)`, `functools.partial(sparsegpt, density=…, sequential=False)`, or a
-        function of yours: (parameters of a block, block, list of its inputs) -> (parameters, mask).
+      prune: `by_magnitude(…)`, `by_wanda(…)`, `by_structure(…)`, or
+        `functools.partial(sparsegpt, density=…, sequential=False)`, or a function of yours: (parameters of a block,
+        block, list of its inputs) -> (parameters, mask).
       finished: the parameters and masks of blocks that are pruned already, by their names; these only run.
 
     Yields:
@@ -147,20 +148,64 @@ def by_wanda(density: float, *, group: int | None = None, where: Filter | PyTree
     scope = scopes.slices() if group is None else scopes.groups(group)
 
     def prune(params: Params, apply: Apply, streams: list[PyTree]) -> tuple[Params, Mask]:
-        chosen, names = filters.only(params, where), _tree.names(params)
-        measure = functools.partial(_measure, apply, params)
-        totals = functools.reduce(functools.partial(jax.tree.map, jnp.add), map(measure, streams))
-        check_finite(totals, streams, measure)
-        alone = _tree.tree_map(
-            lambda p, name, total: None if p is None or total is not None else name, chosen, names, totals
-        )
-        missing = jax.tree.leaves(alone)
-        if missing:
-            raise InputError(f"{missing} are never multiplied with data; leave them out with where=")
-        scored = _tree.tree_map(lambda p, total: None if p is None else score_weight(p, total), chosen, totals)
-        return _masked(params, select(scored, density, scope=scope))
+        return _masked(params, select(_score_wanda(params, apply, streams, where), density, scope=scope))
 
     return prune
+
+
+def by_structure(fraction: float, *, exclude: str = r"(query|key|value)/kernel:2$") -> PruneBlock:
+    """Remove heads and hidden units, those whose weights have the least size times norm of their inputs in the mean.
+
+    `structure.trace` finds what can only be removed together, such as a head of keys and values with its heads of
+    queries. What is left is a smaller block, whose outputs are those of the block with zeros. Each kind of unit loses
+    the same fraction in all blocks. Published criteria for structures of language models differ from this one.
+
+    Args:
+      fraction: the part of the heads and of the hidden units that stays.
+      exclude: a regex of the names of groups that stay whole: by default channels within heads, since positions turn
+        them in pairs.
+
+    Returns:
+      A function for `prune_blocks`, whose masks are None.
+
+    Raises:
+      InputError: a fraction outside [0, 1], or a regex that is none.
+
+    Examples:
+      >>> from jaxticket import models
+      >>> model = models.decoder(vocabulary=50, layers=1, heads=4, key_value_heads=2, width=16, hidden=24)
+      >>> params, _ = model.init(jax.random.key(0))
+      >>> tokens = [jnp.arange(1, 22).reshape(3, 7)]
+      >>> (pruned,) = prune_blocks(model.stages, params, params["blocks"], tokens, by_structure(0.5))
+      >>> {name: pruned.params["attention"][name]["kernel"].shape for name in ("query", "key")}
+      {'query': (16, 2, 4), 'key': (16, 1, 4)}
+      >>> pruned.params["mlp"]["hidden"]["kernel"].shape
+      (16, 12)
+    """
+    check_fraction("fraction", fraction)
+    stays = _tree.compile_regex("exclude", exclude)
+
+    def prune(params: Params, apply: Apply, streams: list[PyTree]) -> tuple[Params, Mask]:
+        groups = structure.trace(apply, params, streams[0])
+        groups = groups.only([group.name for group in groups if not stays.search(group.name)])
+        scored = structure.pool(_score_wanda(params, apply, streams, filters.weights()), groups)
+        return structure.shrink(params, structure.choose(scored, groups, fraction), groups), None
+
+    return prune
+
+
+def _score_wanda(params: Params, apply: Apply, streams: list[PyTree], where: Filter | PyTree) -> Scores:
+    """Return the sizes of weights times the norms of their inputs. Raises InputError for leaves without inputs."""
+    chosen, names = filters.only(params, where), _tree.names(params)
+    measure = functools.partial(_measure, apply, params)
+    totals = functools.reduce(functools.partial(jax.tree.map, jnp.add), map(measure, streams))
+    check_finite(totals, streams, measure)
+    alone = _tree.tree_map(
+        lambda p, name, total: None if p is None or total is not None else name, chosen, names, totals
+    )
+    if missing := jax.tree.leaves(alone):
+        raise InputError(f"{missing} are never multiplied with data; leave them out with where=")
+    return _tree.tree_map(lambda p, total: None if p is None else score_weight(p, total), chosen, totals)
 
 
 @functools.partial(jax.jit, static_argnames="apply")
