@@ -68,15 +68,13 @@ def prune_blocks(
         arXiv 2301.00774.
 
     Examples:
-      >>> from jaxticket import masks, models
-      >>> model = models.decoder(vocabulary=50, layers=2, heads=4, width=16, hidden=24)
-      >>> params, _ = model.init(jax.random.key(0))
-      >>> tokens = [jnp.arange(1, 22).reshape(3, 7)]
-      >>> for name, block, mask in prune_blocks(model.stages, params, params["blocks"], tokens, by_wanda(0.5)):
-      ...     params["blocks"][name] = block
-      ...     print(name, masks.summary(block, mask).maskable.density)
-      block1 0.5
-      block2 0.5
+      >>> stages = Stages(lambda outer, x: x, lambda p, x: jax.nn.relu(x @ p["kernel"]), lambda outer, x: x)
+      >>> draw = lambda seed: {"kernel": jax.random.normal(jax.random.key(seed), (4, 4))}
+      >>> blocks = {"block1": draw(1), "block2": draw(2)}
+      >>> for name, params, mask in prune_blocks(stages, {}, blocks, [jnp.ones((2, 4))], by_wanda(0.5)):
+      ...     print(name, mask["kernel"].sum(0))
+      block1 [2 2 2 2]
+      block2 [2 2 2 2]
     """
     embed, run = jax.jit(stages.embed), jax.jit(stages.block)
     streams = [embed(outer, jnp.asarray(batch)) for batch in batches]
@@ -172,15 +170,11 @@ def by_structure(fraction: float, *, exclude: str = r"(query|key|value)/kernel:2
       InputError: a fraction outside [0, 1], or a regex that is none.
 
     Examples:
-      >>> from jaxticket import models
-      >>> model = models.decoder(vocabulary=50, layers=1, heads=4, key_value_heads=2, width=16, hidden=24)
-      >>> params, _ = model.init(jax.random.key(0))
-      >>> tokens = [jnp.arange(1, 22).reshape(3, 7)]
-      >>> (pruned,) = prune_blocks(model.stages, params, params["blocks"], tokens, by_structure(0.5))
-      >>> {name: pruned.params["attention"][name]["kernel"].shape for name in ("query", "key")}
-      {'query': (16, 2, 4), 'key': (16, 1, 4)}
-      >>> pruned.params["mlp"]["hidden"]["kernel"].shape
-      (16, 12)
+      >>> block = lambda p, x: x + jax.nn.relu(x @ p["first"]["kernel"]) @ p["second"]["kernel"]
+      >>> params = {"first": {"kernel": jnp.arange(24.0).reshape(4, 6)}, "second": {"kernel": jnp.ones((6, 4))}}
+      >>> smaller, _ = by_structure(0.5)(params, block, [jnp.ones((2, 4))])
+      >>> smaller["first"]["kernel"].shape, smaller["second"]["kernel"].shape
+      ((4, 3), (3, 4))
     """
     check_fraction("fraction", fraction)
     stays = _tree.compile_regex("exclude", exclude)

@@ -160,10 +160,9 @@ def prompted(stages: Stages) -> Callable[[Params, jax.Array, Any], Any]:
       apply(params, prompt, tokens) -> outputs of the prompt's tokens and the text's, in this order.
 
     Examples:
-      >>> from jaxticket import models
-      >>> model = models.bert(vocabulary=30, context=8, layers=1, heads=2, width=4)
-      >>> params, _ = model.init(jax.random.key(0))
-      >>> prompted(model.stages)(params, jnp.ones((2, 4)), jnp.ones((3, 5), int)).shape
+      >>> stages = Stages(lambda p, tokens: p["token"][tokens], lambda p, x: x + p, lambda p, x: x)
+      >>> params = {"token": jnp.ones((30, 4)), "blocks": {"block1": 1.0, "block2": 2.0}}
+      >>> prompted(stages)(params, jnp.ones((2, 4)), jnp.ones((3, 5), int)).shape
       (3, 7, 4)
     """
 

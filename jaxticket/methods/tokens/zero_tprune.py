@@ -57,16 +57,16 @@ def zero_tprune(
         Transformers", 2024, arXiv 2305.17328.
 
     Examples:
-      >>> from jaxticket import models
-      >>> model = models.vit_tiny(classes=10, image_size=32, patch=8)
-      >>> params, _ = model.init(jax.random.key(0))
-      >>> apply = zero_tprune(model.stages, {"block3": Drop(0.3, 0.2), "block6": Drop(0.3, 0.2)})
-      >>> logits, positions = jax.jit(apply)(params, jnp.ones((2, 32, 32, 3)))
-      >>> logits.shape, positions.shape, bool((positions[:, 0] == 0).all())
-      ((2, 10), (2, 4), True)
+      >>> look = lambda p, x: (jax.nn.softmax(x @ x.transpose(0, 2, 1))[:, None], x[:, :, None])  # a head, and its keys
+      >>> block = lambda p, x: x + p * look(p, x)[0][:, 0] @ x
+      >>> stages = Stages(lambda p, x: x, block, lambda p, x: x[:, 0], look)
+      >>> params = {"blocks": {"block1": 0.1, "block2": 0.2}}
+      >>> apply = zero_tprune(stages, {"block1": Drop(similar=0.3, unimportant=0.2)})
+      >>> outputs, positions = jax.jit(apply)(params, jax.random.normal(jax.random.key(0), (2, 10, 4)))
+      >>> outputs.shape, positions.shape, bool((positions[:, 0] == 0).all())
+      ((2, 4), (2, 5), True)
     """
-    look = stages.look
-    if look is None:
+    if (look := stages.look) is None:
         raise InputError("stages do not show their attention; pass those of models.vit_tiny, vit_small or bert")
     for name, drop in drops.items():
         _check(f"drops[{name!r}]", drop)
