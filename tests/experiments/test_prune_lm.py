@@ -44,6 +44,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("train.txt", "held_out.txt"):
         (tmp_path / name).write_text(text())
     monkeypatch.setattr(sweep.Lab, "tokenizer", Words())
+    monkeypatch.setattr("experiments.runs.command_line.require_extras", lambda *_: None)
     return tmp_path
 
 
