@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ import numpy as np
 
 from jaxticket import _processes, _safetensors, _tree, files
 from jaxticket._check_trees import check_alike, check_fits
-from jaxticket._safetensors import Stored
 from jaxticket.errors import CheckpointError, InputError
 from jaxticket.typing import Mask, Params
 
@@ -155,19 +153,15 @@ def load_difference(path: str | os.PathLike[str]) -> Difference:
     stored, metadata = _safetensors.read_header(file)
     try:
         shapes = {str(name): tuple(map(int, shape)) for name, shape in json.loads(metadata[_SHAPES]).items()}
-        indices = {name: _read(stored.pop(name + _INDICES)) for name in shapes}
+        indices = {name: _safetensors.read(stored.pop(name + _INDICES)) for name in shapes}
         places = {name: _unravel(flat, shapes[name]) for name, flat in indices.items()}
-        values = {name: _read(stored.pop(name + _VALUES)) for name in shapes}
+        values = {name: _safetensors.read(stored.pop(name + _VALUES)) for name in shapes}
         if any(values[name].shape != indices[name].shape for name in shapes):
             raise ValueError("as many values as indices are needed")
     except _FOREIGN as error:
         raise CheckpointError(f"{file} does not hold a difference ({error!r:.200}); restore it") from error
-    return Difference(places, values, {name: _read(x) for name, x in stored.items()}, shapes)
+    return Difference(places, values, {name: _safetensors.read(x) for name, x in stored.items()}, shapes)
 
 
 def _unravel(flat: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return tuple(axis.astype(np.int32) for axis in np.unravel_index(flat, shape))
-
-
-def _read(stored: Stored) -> Any:
-    return _safetensors.read(stored)

@@ -31,7 +31,7 @@ def problem():
     return params, lora, loss
 
 
-def train(tx, latent, state, lora, loss, steps=20):
+def train(tx, latent, state, lora, loss, steps=60):
     @functools.partial(jax.jit, compiler_options=COMPILER)
     def step(latent, state):
         value, grads = jax.value_and_grad(lambda latent: loss(lora.realise(latent, count=0)))(latent)
@@ -61,7 +61,7 @@ def test_factors_are_trained_alone_and_merge():
     params, lora, loss = problem()
     tx, latent = lora.wrap(optax.adamw(3e-2, weight_decay=0.1)), lora.init(params, key=jax.random.key(2))
     latent, _, values = train(tx, latent, tx.init(latent), lora, loss)
-    assert values[-1] < values[0] - 0.03
+    assert values[-1] < values[0] - 0.1
     jax.tree.map(np.testing.assert_array_equal, latent.weights, params)
     merged, _ = reparam.export(lora, latent, count=0)
     factor = latent.learned["blocks"]["block2"]["attention"]["query"]["kernel"]

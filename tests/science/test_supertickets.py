@@ -1,9 +1,9 @@
 """SuperTickets on real digits: channels are searched away and weights pruned in one training of a supernet.
 
-The images of `digits` in a small supernet, three seeds. The search is beside the dense supernet, and beside a search
+The images of `digits` in a small supernet, six seeds. The search is beside the dense supernet, and beside a search
 for channels in half of the epochs, after which the weights are pruned at once and trained in the others.
-The paper's order of the last two does not show at this size: −0.8 points, where more channels stay in the latter. With
-a weaker penalty (2.5e-2), by which as few as a quarter of the channels go, it is +0.2 ± 1.5.
+The paper's order of the last two does not show at this size: −0.6 ± 1.1 points, where more channels stay in the latter.
+With a weaker penalty (2.5e-2), by which as few as a quarter of the channels go, it is +0.2 ± 1.5 over three seeds.
 """
 
 import functools
@@ -22,7 +22,7 @@ from tests.science.digits import digits
 
 pytestmark = pytest.mark.science
 
-SEEDS, EPOCHS, INTERVAL, TARGET, BATCH, RHO = 3, 20, 2, 0.3, 60, 4e-2
+SEEDS, EPOCHS, INTERVAL, TARGET, BATCH, RHO = 6, 20, 2, 0.3, 60, 4e-2
 MODEL = models.supernet(blocks=2, width=12, hidden=8, patch=2, shape=(8, 8, 1))
 NO_MASK = lambda params: jax.tree.map(lambda _: None, params)
 
@@ -130,6 +130,5 @@ def test_one_training_searches_and_prunes():
     print(f"channels that went: {dropped}; weights that returned: {returned}")
     assert min(dropped) >= 0.3
     assert channels(dense) == 48, "without a penalty none goes"
-    # The seeds differ by two points, and another processor's rounding moves one as far: so judged by the interval.
-    assert diagnostics.interval(above_dense).high >= -1.5
+    assert np.mean(above_dense) >= -1.5
     assert returned >= 1, "stored weights return"

@@ -167,7 +167,7 @@ def by_structure(fraction: float, *, exclude: str = r"(query|key|value)/kernel:2
       A function for `prune_blocks`, whose masks are None.
 
     Raises:
-      InputError: a fraction outside [0, 1], or a regex that is none.
+      InputError: a fraction outside [0, 1], or a regex that cannot be read.
 
     Examples:
       >>> block = lambda p, x: x + jax.nn.relu(x @ p["first"]["kernel"]) @ p["second"]["kernel"]
